@@ -1,0 +1,37 @@
+# make test, make demo, make bench: each sets up .venv by itself, pinned by constraints.txt. make clean removes it and build outputs.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+JOBS ?= $(shell nproc)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup test demo bench clean
+
+help:
+	@echo "make test    run the tests"
+	@echo "make demo    train, compile, verify and time a network; leaves runs/demo/"
+	@echo "make bench   measure this machine against the speeds that mpcompile aims at"
+	@echo "make setup   only set up $(VENV)"
+	@echo "make clean   remove $(VENV), runs/ and build outputs"
+
+setup: $(READY)
+
+# The mark is made last: a set-up that fails or is interrupted is taken up again by the next make.
+$(READY): pyproject.toml constraints.txt .ci/setup
+	@bash .ci/setup "$(PYTHON)" $(VENV)
+	@touch $@
+
+# One thread a process: the tests run in JOBS processes.
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(TESTS)
+
+demo: $(READY)
+	$(BIN)/python examples/demo/run.py
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) runs build dist .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
