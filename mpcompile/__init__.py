@@ -1,0 +1,39 @@
+"""mpcompile: networks whose layers have different bitwidths, faster than int8, on the device at hand.
+
+    import mpcompile as mp
+    mp.compile("model.onnx", target="native", output="model.mpc")
+    with mp.open_bundle("model.mpc") as bundle:
+        y = bundle.run(x)
+
+The names below are looked up when they are used: `import mpcompile` loads neither TVM nor torch nor onnx.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "load": ("mpcompile.frontend", "load"),
+    "compile": ("mpcompile.compiler.api", "compile_model"),
+    "open_bundle": ("mpcompile.runtime", "open_bundle"),
+    "verify": ("mpcompile.compiler.verify", "verify"),
+    "profile": ("mpcompile.workbench", "profile"),
+    "run_search": ("mpcompile.local_search", "run_search"),
+    "load_target": ("mpcompile.targets", "load_target"),
+    "list_targets": ("mpcompile.targets", "list_targets"),
+}
+
+__all__ = ["__version__", *_WHERE]
+
+
+def __getattr__(name: str):
+    if name not in _WHERE:
+        raise AttributeError(f"module 'mpcompile' has no attribute {name!r}")
+    module, attribute = _WHERE[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_WHERE})

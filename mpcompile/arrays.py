@@ -1,0 +1,44 @@
+"""Arrays by name in .npz files: what `run` and `verify` read and write. numpy only, no pickle."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mpcompile.errors import UsageError
+from mpcompile.files import atomic_path
+
+
+def read_arrays(path: str | os.PathLike, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of a model's inputs `names`; a single one may bear any name, and others beside them are not read.
+
+    Raises UsageError naming file and array.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file" if not path.exists() else f"{path} is not a file")
+    try:
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            raise UsageError(f"{path} is a .npy file; pass a .npz with arrays named {', '.join(names)}")
+        with stored:
+            found = stored.files
+            chosen = dict(zip(names, found)) if len(names) == 1 == len(found) else {n: n for n in names if n in found}
+            arrays = {name: stored[key] for name, key in chosen.items()}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise UsageError(f"{path} is no .npz file of plain arrays ({' '.join(str(error).split())})") from error
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise UsageError(f"{path} has no array {', '.join(missing)}; it has {', '.join(found) or 'none'}")
+    return arrays
+
+
+def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """A .npz, whole or not at all."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)

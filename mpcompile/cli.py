@@ -1,0 +1,148 @@
+"""The command line: verbs over the Python API. Bad input ends with one line and its own exit code, never a traceback.
+
+0 done · 1 verify found a difference · 2 usage · 3 bad model or bundle · 4 target or device · 5 missing dependency ·
+70 a fault of mpcompile itself · 130 interrupted · 141 the reader of our output went away · 143 terminated
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from mpcompile import __version__
+from mpcompile.console import complain
+from mpcompile.errors import MissingDependency, MpError, UsageError
+from mpcompile.files import atomic_path, check_writable, is_stream, write_stream
+
+INTERNAL, INTERRUPTED, CLOSED_PIPE, TERMINATED = 70, 130, 141, 143
+
+VERBS = {
+    "doctor": "what works on this machine, and what is missing, with the command that mends it",
+    "targets": "the boards, and for each bit pair the family expected fastest",
+    "compile": "a QONNX or QDQ file to a bundle",
+    "run": "a bundle on arrays of a .npz file",
+    "bench": "a bundle's time from end to end, beside ONNX Runtime's in the same run",
+    "verify": "a bundle against the exact reference, buffer by buffer",
+    "profile": "a model's time layer by layer; with --bits the whole latency table",
+    "search": "bits for every layer, by gradient, against latency measured here; a front of networks",
+    "inspect": "what a bundle or a model holds, layer by layer",
+}
+"""Each verb lives in commands/, in the module of its name : arguments(parser), work(args)."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a wrong command line is one line too."""
+
+    def error(self, message: str):
+        complain(f"{message} (see {self.prog} --help)")
+        raise SystemExit(UsageError.exit_code)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs with their options. Loads none of what they need."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", metavar="FILE", help="write the result as JSON, too")
+    shared.add_argument("--debug", action="store_true", help="show a traceback where something fails")
+    top = _Parser(
+        prog="mpcompile",
+        description=__doc__.split("\n")[0],
+        epilog="exit codes: " + " ".join(__doc__.split("\n\n")[1].split()),
+    )
+    top.add_argument("--version", action="version", version=f"mpcompile {__version__}")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    for name, told in VERBS.items():
+        sub = verbs.add_parser(name, help=told, description=told[0].upper() + told[1:] + ".", parents=[shared])
+        _module(name).arguments(sub)
+        sub.set_defaults(work=_module(name).work)
+    return top
+
+
+def _module(verb: str):
+    return import_module(f"mpcompile.commands.{verb}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a verb and returns the exit code. A verb's `work(args)` returns what --json writes, or (that, exit code)."""
+    before = (
+        signal.signal(signal.SIGTERM, _terminated) if threading.current_thread() is threading.main_thread() else None
+    )
+    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    try:
+        return _guarded(lambda: _run(parser().parse_args(argv)), debug)
+    except SystemExit as stop:  # argparse (--help, --version, a wrong command line), or SIGTERM
+        return stop.code if isinstance(stop.code, int) else 0
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _run(args: argparse.Namespace) -> int:
+    _check_outputs(vars(args))
+    result = args.work(args)
+    found, code = result if isinstance(result, tuple) else (result, 0)
+    sys.stdout.flush()
+    if args.json:
+        text = json.dumps(found, indent=1) + "\n"
+        if is_stream(args.json):
+            write_stream(args.json, text)
+        else:
+            with atomic_path(args.json) as temporary:
+                temporary.write_text(text)
+    return code
+
+
+def _check_outputs(given: dict) -> None:
+    """Raises UsageError where --json cannot be written, or an output would replace another file of the command line."""
+    if given["json"] and not is_stream(given["json"]):
+        check_writable(given["json"])
+    files = {}
+    for option in ("model", "bundle", "file", "input", "inputs", "vs_onnx", "output", "json"):
+        value = given.get(option) or []
+        for path in [value] if isinstance(value, str) else value:
+            real = os.path.realpath(path)
+            if option in ("output", "json") and real in files and not is_stream(path):
+                raise UsageError(f"cannot write {path}: it is already the command's {files[real]}")
+            files.setdefault(real, option)
+
+
+def _guarded(work: Callable[[], int], debug: bool) -> int:
+    """Exceptions to one line and an exit code; with `debug` the traceback before it."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more as it ends
+        return CLOSED_PIPE
+    except Exception as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        if isinstance(error, ModuleNotFoundError) and (error.name or "mpcompile").split(".")[0] != "mpcompile":
+            error = MissingDependency(
+                f"this needs the Python package {error.name}, which is not installed: pip install "
+                f'"mpcompile[all]", or only what `mpcompile doctor` names'
+            )
+        if isinstance(error, OSError):  # a full disk, a folder without permission
+            error = UsageError(
+                f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+            )
+        if isinstance(error, MpError):
+            complain(str(error))
+            return error.exit_code
+        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
+        complain(f"a fault of mpcompile itself: {type(error).__name__}: {reason.strip()}; --debug shows where")
+        return INTERNAL
+
+
+def _terminated(*_) -> None:
+    """SIGTERM ends us as an exception does, so that temporary files go."""
+    raise SystemExit(TERMINATED)

@@ -1,0 +1,108 @@
+"""What the commands print: tables and lines to stdout, progress and complaints to stderr. With rich, no markup."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+PIPED_WIDTH = 200  # rich would cut tables to 80 columns where it sees no terminal
+
+
+def _console(stream):
+    from rich.console import Console
+
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            """rich would end the process with 1; the command line has its own code for this."""
+            raise BrokenPipeError
+
+    return Quiet(
+        file=stream, markup=False, highlight=False, emoji=False, width=None if stream.isatty() else PIPED_WIDTH
+    )
+
+
+def say(line: str) -> None:
+    """One line to stdout."""
+    print(line, flush=True)
+
+
+def complain(line: str) -> None:
+    """One line to stderr: whatever the message held, it stays one."""
+    print("mpcompile: " + " ".join(line.split()), file=sys.stderr, flush=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """A table to stdout. A column whose name begins with ">" is right-aligned (numbers)."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    found = Table(
+        title=Text(title) if title else None,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in columns:
+        right = name.startswith(">")
+        found.add_column(Text(name.lstrip(">")), justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for row in rows:
+        found.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    _console(sys.stdout).print(found)
+
+
+@contextmanager
+def progress(label: str) -> Iterator:
+    """Yields update(done, total); a bar on stderr while the block runs, and only where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=_console(sys.stderr),
+        transient=True,
+    ) as bars:
+        task = bars.add_task(label, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def steps() -> Iterator:
+    """Yields step(text): what is being done right now, on stderr while the block runs, and only on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.text import Text
+
+    with _console(sys.stderr).status(Text("starting")) as status:
+        yield lambda text: status.update(Text(text))
+
+
+def seconds(value: float) -> str:
+    """A time with three digits and a fitting unit."""
+    for factor, unit in ((1, "s"), (1e3, "ms"), (1e6, "µs")):
+        if value * factor >= 1 or unit == "µs":
+            break
+    return f"{value * factor:.3g} {unit}" if value * factor < 1000 else f"{value * factor:.0f} {unit}"
+
+
+def count(value: float) -> str:
+    """A large count with a fitting letter: 1.2 M."""
+    for factor, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return f"{value:.0f}"
+
+
+def size(nbytes: int) -> str:
+    """Bytes with a fitting unit."""
+    for factor, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if nbytes >= factor:
+            return f"{nbytes / factor:.1f} {unit}"
+    return f"{nbytes} bytes"

@@ -1,0 +1,75 @@
+"""Output files that appear whole or not at all. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mpcompile.errors import UsageError
+
+_OPEN_FILES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary path in the same folder; it replaces `path` when the block ends, and vanishes when it fails.
+
+    A link stays one: what it points to is replaced. Raises UsageError where `path` can be no output file.
+    """
+    check_writable(path)
+    path = Path(os.path.realpath(path))
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix or ".tmp", dir=path.parent)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None or str(error.filename) == str(temporary):
+            raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Raises UsageError where `path` can be no output file; call it before long work."""
+    given, path = path, Path(os.path.realpath(path))
+    if path.is_dir():
+        raise UsageError(f"cannot write {given}: it is a folder")
+    if is_stream(given):  # renaming a file to /dev/null would put it in the device's place
+        raise UsageError(f"cannot write {given}: it is a device or a pipe, not a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {given}: there is no folder {Path(given).parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write {given}: no permission in {path.parent}")
+
+
+def is_stream(path: str | os.PathLike) -> bool:
+    """Whether `path` is a device, a pipe, or one of this process's own open files (/dev/stdout)."""
+    given = os.path.abspath(path)
+    return given.startswith(_OPEN_FILES) or (os.path.exists(path) and not os.path.isfile(path)
+                                             and not os.path.isdir(path))
+
+
+def write_stream(path: str | os.PathLike, text: str) -> None:
+    """Appends `text` to what `is_stream`. Raises UsageError where that fails."""
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_APPEND), "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,142 @@
+"""The names that TVM renames between releases, in one place: kernels, schedules and tuning run on 0.27 and 0.19 alike.
+
+`te`, `tirx` (once tvm.tir), `Schedule` and `TensorIntrin` (once in tvm.tir), `T` (TVMScript), and the helpers below.
+Nothing of Relax or Relay is here: the graph level differs and is written once for each.
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import te
+from tvm.target import Target
+
+IS_TIRX = hasattr(tvm, "tirx")
+
+if IS_TIRX:
+    from tvm import tirx
+    from tvm.s_tir import Schedule, TensorIntrin
+    from tvm.script import tirx as T
+
+    sblock, sblock_alloc_buffer = T.sblock, T.sblock_alloc_buffer
+    empty, register_global_func, tensor = tvm.runtime.empty, tvm.register_global_func, tvm.runtime.tensor
+else:
+    from tvm import tir as tirx
+    from tvm.script import tir as T
+    from tvm.tir import Schedule, TensorIntrin
+
+    Schedule.get_sblock = Schedule.get_block
+    sblock, sblock_alloc_buffer = T.block, T.alloc_buffer
+    T.sblock, T.sblock_alloc_buffer = T.block, T.alloc_buffer
+    register_global_func = tvm.register_func
+    _with_handles = T.prim_func
+
+    def _prim_func(func=None, s_tir=True, **options):
+        return _with_handles(func, **options)
+
+    _prim_func.dispatch_token = "tir"
+    T.prim_func = _prim_func
+
+    def tensor(array, device=None):
+        return tvm.nd.array(array, device or tvm.cpu())
+
+    def empty(shape, dtype, device=None):
+        return tvm.nd.empty(shape, dtype, device or tvm.cpu())
+
+__all__ = ["IS_TIRX", "Schedule", "T", "Target", "TensorIntrin", "buffer_of", "build", "empty", "llvm_intrin",
+           "parameters", "prepend_to_root", "prim_func", "register_global_func", "replace_buffer", "sblock",
+           "sblock_alloc_buffer", "te", "tensor", "tirx"]
+
+
+def build(mod, target: Target):
+    """An IRModule of scheduled PrimFuncs to a runtime module with `export_library` and `[name]`."""
+    if IS_TIRX:
+        return tvm.compile(mod, target=target)
+    # 0.19 with LLVM 22 cannot build a let of a vector, which its common-subexpression pass makes
+    with tvm.transform.PassContext(opt_level=3, config={"tir.disable_cse_tir": True}):
+        return tvm.build(mod, target=target)
+
+
+def llvm_intrin(dtype: str, name: str, signature: int, *args):
+    """A call of a pure LLVM intrinsic.
+
+    `signature` counts the arguments that select an overload (0.27 finds out itself).
+    """
+    if IS_TIRX:
+        return tirx.call_llvm_pure_intrin(dtype, name, *args)
+    return tirx.call_llvm_pure_intrin(dtype, name, tirx.const(signature, "uint32"), *args)
+
+
+def prim_func(args: list, name: str):
+    """A PrimFunc from te tensors, inputs then outputs, with global symbol `name`; buffers do not alias."""
+    return te.create_prim_func(args).with_attr(
+        {"global_symbol": name, "tirx.noalias" if IS_TIRX else "tir.noalias": True})
+
+
+def _map_nodes(node, handlers: list):
+    """Rebuild a statement bottom-up: each (node class, function) gives what replaces a node of that class."""
+    if IS_TIRX:
+        import tvm_ffi
+
+        return tvm_ffi.structural_map(node, handlers, order="post")
+    classes = dict(handlers)
+    names = [f"tir.{c.__name__}" for c in classes]
+    return tirx.stmt_functor.ir_transform(
+        node, None, lambda n: classes[type(n)](n) if type(n) in classes else None, names)
+
+
+if IS_TIRX:
+    from tvm.ir import TensorLoad, TensorRegion
+    from tvm.s_tir import SBlock
+
+    def buffer_of(func, i: int):
+        """The buffer of parameter i."""
+        return func.params[i]
+
+    def _with(func, body, i=None, buffer=None):
+        params = [buffer if j == i else p for j, p in enumerate(func.params)]
+        return tirx.PrimFunc(params, body, func.ret_type, func.attrs)
+else:
+    TensorLoad, TensorRegion, SBlock = tirx.BufferLoad, tirx.BufferRegion, tirx.Block
+
+    def buffer_of(func, i: int):
+        """The buffer of parameter i."""
+        return func.buffer_map[func.params[i]]
+
+    def _with(func, body, i=None, buffer=None):
+        buffers = {p: buffer if j == i else func.buffer_map[p] for j, p in enumerate(func.params)}
+        return tirx.PrimFunc(func.params, body, func.ret_type, buffers, func.attrs)
+
+
+def replace_buffer(func, parameter: int, new, place):
+    """`func` with the buffer of a parameter replaced by `new`; element `index` is at `place(index)` there."""
+    old = buffer_of(func, parameter)
+    source = "source" if IS_TIRX else "buffer"
+
+    def store(n):
+        return tirx.BufferStore(new, n.value, place(list(n.indices))) if n.buffer.same_as(old) else n
+
+    def load(n):
+        return tirx.BufferLoad(new, place(list(n.indices))) if getattr(n, source).same_as(old) else n
+
+    def region(r):
+        if not getattr(r, source).same_as(old):
+            return r
+        low = place([x.min for x in r.region])
+        high = place([x.min + x.extent - 1 for x in r.region])
+        return tirx.BufferRegion(new, [tvm.ir.Range(a, b + 1) for a, b in zip(low, high)])
+
+    def block(n):
+        return SBlock(n.iter_vars, [region(r) for r in n.reads], [region(r) for r in n.writes], n.name_hint, n.body,
+                      n.init, n.alloc_buffers, n.match_buffers, n.annotations)
+
+    body = _map_nodes(func.body, [(tirx.BufferStore, store), (TensorLoad, load), (SBlock, block)])
+    return _with(func, body, parameter, new)
+
+
+def prepend_to_root(func, statements: list):
+    """`func` with statements put first in its root block."""
+    realize = func.body
+    root = realize.block
+    block = SBlock(root.iter_vars, root.reads, root.writes, root.name_hint, tirx.SeqStmt([*statements, root.body]),
+                   root.init, root.alloc_buffers, root.match_buffers, root.annotations)
+    return _with(func, type(realize)(realize.iter_values, realize.predicate, block))
