@@ -1,0 +1,123 @@
+"""Conv, Gemm and MatMul: with quantized inputs and quantized weights nodes of their own, else float."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mpcompile.errors import ModelError
+from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
+from mpcompile.frontend.values import Activation, QuantizedConstant
+from mpcompile.graph import Conv, Dense
+
+
+def window(node: Source, spatial: tuple[int, ...], kernel: tuple[int, ...]):
+    """(strides, pads as (before, after) per axis, dilations) of a Conv or pool, auto_pad resolved for `spatial`.
+
+    Raises ModelError where there are not as many as spatial axes, or one is out of range.
+    """
+    n = len(kernel)
+    strides = tuple(node.attribute("strides", [1] * n))
+    dilations = tuple(node.attribute("dilations", [1] * n))
+    flat = node.attribute("pads", [0] * 2 * n)
+    if any(len(given) != want for given, want in ((spatial, n), (strides, n), (dilations, n), (flat, 2 * n))):
+        raise ModelError(
+            f"{node}: strides, pads or dilations that do not fit a kernel of {list(kernel)} over {len(spatial)} axes")
+    if min(*kernel, *strides, *dilations) < 1 or min(flat) < 0:
+        raise ModelError(f"{node}: a kernel, stride or dilation below 1, or negative pads")
+    pads = tuple(zip(flat[:n], flat[n:]))
+    auto = node.attribute("auto_pad", "NOTSET")
+    if auto == "VALID":
+        pads = ((0, 0),) * n
+    elif auto in ("SAME_UPPER", "SAME_LOWER"):
+        pads = []
+        for size, k, s, d in zip(spatial, kernel, strides, dilations):
+            total = max(0, (math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size)
+            less, more = total // 2, total - total // 2
+            pads.append((less, more) if auto == "SAME_UPPER" else (more, less))
+        pads = tuple(pads)
+    return strides, tuple((int(a), int(b)) for a, b in pads), dilations
+
+
+def window_shape(spatial, kernel, strides, pads, dilations) -> tuple[int, ...]:
+    """Output size per spatial axis."""
+    return tuple((size + a + b - (k - 1) * d - 1) // s + 1
+                 for size, k, s, (a, b), d in zip(spatial, kernel, strides, pads, dilations))
+
+
+def bias_of(imp: Importer, node: Source, index: int, channels: int) -> np.ndarray | None:
+    """Input `index` as float64 [channels], None where there is none. Raises ModelError at another shape."""
+    if not node.has(index):
+        return None
+    bias = imp.real_constant(node, index)
+    if bias is None or bias.size not in (1, channels) or not np.isfinite(bias).all():
+        raise ModelError(
+            f"{node}: a bias that is no constant of {channels} finite values; such a constant would be accepted")
+    return np.broadcast_to(bias.reshape(-1), (channels,)).copy()
+
+
+@operator("Conv")
+def conv(imp: Importer, node: Source):
+    weight = imp.value(node, 1)
+    if not isinstance(weight, QuantizedConstant) or weight.u.ndim not in (3, 4):
+        return FALLBACK
+    source = imp.quantized(node, 0, through_pad=True)
+    if source is None:
+        return FALLBACK
+    x, factor, pads_before = source
+    made = weight.weight(str(node))
+    made.scale = factor * made.scale
+    channels, *spatial = imp.type(x).shape
+    groups = node.attribute("group", 1)
+    if channels != made.q.shape[1] * groups or made.q.shape[0] % groups:
+        raise ModelError(
+            f"{node}: weights of shape {list(made.q.shape)} in {groups} groups over {channels} channels do not fit")
+    strides, pads, dilations = window(node, [s + a + b for s, (a, b) in zip(spatial, pads_before)], made.q.shape[2:])
+    pads = tuple((a + c, b + d) for (a, b), (c, d) in zip(pads, pads_before))
+    size = window_shape(spatial, made.q.shape[2:], strides, pads, dilations)
+    if min(size) < 1:
+        raise ModelError(f"{node}: a kernel of {list(made.q.shape[2:])} does not fit into a map of {list(spatial)}")
+    bias = bias_of(imp, node, 2, len(made.q))
+    imp.write(node, Conv(node.name, [x], [node.outputs[0]], made, bias, strides, pads, dilations, groups),
+              (len(made.q), *size))
+
+
+@operator("Gemm")
+def gemm(imp: Importer, node: Source):
+    weight = imp.value(node, 1)
+    alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
+    if not isinstance(weight, QuantizedConstant) or node.attribute("transA", 0):
+        return FALLBACK
+    if node.has(2) and not imp.is_constant(node, 2):
+        return FALLBACK
+    source = imp.quantized(node, 0)
+    if source is None:
+        return FALLBACK
+    if not node.attribute("transB", 0):
+        weight = weight.rearranged(np.transpose)
+    bias = bias_of(imp, node, 2, len(weight.u))
+    dense(imp, node, source.tensor, weight, None if bias is None else beta * bias, alpha * source.factor)
+
+
+@operator("MatMul")
+def matmul(imp: Importer, node: Source):
+    """x @ W over a vector. An Add of a constant that follows stays an Affine."""
+    weight, x = imp.value(node, 1), imp.value(node, 0)
+    if not isinstance(weight, QuantizedConstant) or weight.u.ndim != 2:
+        return FALLBACK
+    source = imp.quantized(node, 0) if isinstance(x, Activation) and len(imp.shape(x)) == 2 else None
+    if source is None:
+        return FALLBACK
+    dense(imp, node, source.tensor, weight.rearranged(np.transpose), None, source.factor)
+
+
+def dense(imp: Importer, node: Source, x: str, weight: QuantizedConstant, bias: np.ndarray | None,
+          factor: float) -> None:
+    """A Dense of factor·weight [O, I]."""
+    made = weight.weight(str(node))
+    made.scale = factor * made.scale
+    if imp.type(x).shape != made.q.shape[1:]:
+        raise ModelError(
+            f"{node}: weights for {made.q.shape[1]} inputs over a tensor of shape {list(imp.type(x).shape)}")
+    imp.write(node, Dense(node.name, [x], [node.outputs[0]], made, bias), (len(made.q),))

@@ -1,0 +1,222 @@
+"""BatchNormalization, arithmetic with constants, activations, Add, Concat; what merely passes its input on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from mpcompile.errors import ModelError
+from mpcompile.frontend import grids
+from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
+from mpcompile.frontend.ranges import real_range
+from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
+from mpcompile.graph import Add, Affine, Clip, Concat, PRelu, Quantizer
+
+
+def per_channel(constant: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A constant that broadcasts to `shape` (batch in front) along the channels only, as float64 [C] or [1]; else
+    None."""
+    if constant is None or constant.ndim > len(shape):
+        return None
+    full = (1,) * (len(shape) - constant.ndim) + constant.shape
+    channels = full[1] if len(full) > 1 else 1
+    if int(np.prod(full)) != channels or channels not in (1, shape[1] if len(shape) > 1 else 1):
+        return None
+    return constant.reshape(-1).astype(np.float64)
+
+
+def affine(imp: Importer, node: Source, index: int, a: np.ndarray, b: np.ndarray):
+    """a·x + b of input `index`. One factor over a quantized tensor is remembered, for a contraction to take in."""
+    x = imp.tensor(node, index)
+    channels = (*imp.type(x).shape, 1)[0]
+    if any(c.size not in (1, channels) for c in (a, b)):
+        raise ModelError(f"{node}: {max(a.size, b.size)} constants for {channels} channels")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ModelError(f"{node}: a constant that is not finite; finite ones would be accepted")
+    imp.write(node, Affine(node.name, [x], [node.outputs[0]], a, b))
+    if a.size == 1 and a[0] and not b.any():
+        source = imp.quantized(node, index)
+        if source:
+            imp.define(node, Activation(node.outputs[0], scaled=(source.tensor, source.factor * a[0])))
+
+
+@operator("BatchNormalization")
+def batch_normalization(imp: Importer, node: Source):
+    gamma, beta, mean, var = (imp.real_constant(node, i) for i in range(1, 5))
+    if any(p is None for p in (gamma, beta, mean, var)):
+        return FALLBACK
+    if node.attribute("training_mode", 0):
+        raise ModelError(f"{node}: in training mode; a model exported for inference would be accepted")
+    with np.errstate(all="ignore"):                              # what comes out not finite is refused below, by name
+        a = gamma / np.sqrt(var + node.attribute("epsilon", 1e-5))
+    affine(imp, node, 0, a, beta - mean * a)
+
+
+def split(imp: Importer, node: Source):
+    """(index of the tensor, the constant as float64 [C] or [1]) of a two-input operator, or None."""
+    for index in (0, 1):
+        if imp.is_constant(node, 1 - index) and isinstance(imp.value(node, index), Activation):
+            constant = per_channel(imp.real_constant(node, 1 - index), imp.shape(imp.value(node, index)))
+            return None if constant is None else (index, constant)
+    return None
+
+
+@operator("Add", "Sum")
+def add(imp: Importer, node: Source):
+    if node.count != 2:
+        return FALLBACK
+    parts = split(imp, node)
+    if parts:
+        return affine(imp, node, parts[0], np.ones(1), parts[1])
+    x, y = imp.value(node, 0), imp.value(node, 1)
+    if not (isinstance(x, Activation) and isinstance(y, Activation)) or imp.shape(x) != imp.shape(y):
+        return FALLBACK
+    imp.write(node, Add(node.name, [x.tensor, y.tensor], [node.outputs[0]]))
+
+
+@operator("Sub")
+def sub(imp: Importer, node: Source):
+    parts = split(imp, node)
+    if not parts:
+        return FALLBACK
+    index, c = parts
+    return affine(imp, node, 0, np.ones(1), -c) if index == 0 else affine(imp, node, 1, -np.ones(1), c)
+
+
+def scaled_weight(imp: Importer, node: Source, weight: QuantizedConstant, factor: np.ndarray):
+    """Positive factors over quantized weights go into their scale (DoReFa, weight normalisation)."""
+    positive = (np.isfinite(factor) & (factor > 0)).all()
+    if not positive or np.broadcast_shapes(factor.shape, weight.u.shape) != weight.u.shape:
+        return FALLBACK
+    return imp.define(node, replace(weight, scale=weight.scale * factor))
+
+
+@operator("Mul")
+def mul(imp: Importer, node: Source):
+    for index in (0, 1):
+        weight, factor = imp.value(node, index), imp.value(node, 1 - index)
+        if isinstance(weight, QuantizedConstant) and isinstance(factor, Constant):
+            return scaled_weight(imp, node, weight, factor.array.astype(np.float64))
+    parts = split(imp, node)
+    return affine(imp, node, parts[0], parts[1], np.zeros(1)) if parts else FALLBACK
+
+
+@operator("Div")
+def div(imp: Importer, node: Source):
+    if isinstance(imp.value(node, 0), QuantizedConstant) and isinstance(imp.value(node, 1), Constant):
+        with np.errstate(divide="ignore"):                       # what is not finite is no factor of a scale
+            return scaled_weight(imp, node, imp.value(node, 0), 1 / imp.value(node, 1).array.astype(np.float64))
+    parts = split(imp, node)
+    if not parts or parts[0] == 1:
+        return FALLBACK
+    if not parts[1].all():
+        raise ModelError(f"{node}: division by 0; constants other than 0 would be accepted")
+    return affine(imp, node, 0, 1 / parts[1], np.zeros(1))
+
+
+@operator("Neg")
+def neg(imp: Importer, node: Source):
+    return affine(imp, node, 0, -np.ones(1), np.zeros(1))
+
+
+# -- activations -------------------------------------------------------------------------------------------------------
+def clip(imp: Importer, node: Source, low: float, high: float):
+    """A Clip; nothing where it cannot change a value. Over a grid that holds both ends or passes them the rest is a
+    grid too."""
+    if np.isnan(low) or np.isnan(high) or low > high:
+        raise ModelError(
+            f"{node}: bounds {low:g} and {high:g}; a lower bound not above the upper one would be accepted")
+    x = imp.tensor(node, 0)
+    reach = real_range(imp, x)
+    if low <= reach[0] and reach[1] <= high:
+        return imp.define(node, imp.value(node, 0))
+    imp.write(node, Clip(node.name, [x], [node.outputs[0]], low, high))
+    present = imp.type(x).quantizer
+    if present:
+        scale, grid = present.scale, present.grid
+        ends = [grid.lo if low <= reach[0] else low / scale, grid.hi if high >= reach[1] else high / scale]
+        if all(abs(q - round(q)) < 1e-6 for q in ends) and all((round(q) - grid.lo) % grid.step == 0 for q in ends):
+            first, last = (round(q) for q in ends)
+            inner = grids.tightest(first, last, grid.step, str(node))
+            zero = present.zero
+            on_grid = Quantizer(inner, present.spacing, zero, round(first / grid.step + zero))
+            imp.define(node, Activation(node.outputs[0], on_grid))
+
+
+@operator("Relu")
+def relu(imp: Importer, node: Source):
+    clip(imp, node, 0.0, np.inf)
+
+
+@operator("Clip")
+def clip_op(imp: Importer, node: Source):
+    """Of real values; of codes (QCDQ) it narrows their range."""
+    value = imp.value(node, 0)
+    ends = []
+    for index, name, missing in ((1, "min", -np.inf), (2, "max", np.inf)):
+        if node.has(index):
+            bound = imp.constant(node, index, name)
+            if bound.size != 1:
+                raise ModelError(f"{node}: {bound.size} values of {name}; one would be accepted")
+            ends.append(float(bound.reshape(-1)[0]))
+        else:
+            ends.append(float(node.attribute(name, missing)))
+    if isinstance(value, Codes):
+        low, high = max(ends[0], value.low), min(ends[1], value.high)
+        if not low <= high:
+            raise ModelError(
+                f"{node}: no code between {ends[0]:g} and {ends[1]:g}; bounds that leave some would be accepted")
+        return imp.define(node, replace(value, low=int(low), high=int(high)), imp.dtype(node, 0))
+    clip(imp, node, *ends)
+
+
+@operator("PRelu")
+def prelu(imp: Importer, node: Source):
+    slope = per_channel(imp.real_constant(node, 1), imp.shape(imp.value(node, 0)))
+    if slope is None:
+        return FALLBACK
+    imp.write(node, PRelu(node.name, [imp.tensor(node, 0)], [node.outputs[0]], slope))
+
+
+@operator("LeakyRelu")
+def leaky_relu(imp: Importer, node: Source):
+    slope = np.array([np.float64(node.attribute("alpha", 0.01))])
+    imp.write(node, PRelu(node.name, [imp.tensor(node, 0)], [node.outputs[0]], slope))
+
+
+# -- the rest ----------------------------------------------------------------------------------------------------------
+@operator("Concat")
+def concat(imp: Importer, node: Source):
+    values = [imp.value(node, i) for i in range(node.count)]
+    if not all(isinstance(v, Activation) for v in values):
+        return FALLBACK
+    rank = len(imp.shape(values[0]))
+    if node.attribute("axis", 1) % rank != 1:
+        return FALLBACK
+    tensors = [v.tensor for v in values]
+    if len(tensors) == 1:
+        return imp.define(node, values[0])
+    types = [imp.type(t) for t in tensors]
+    same = all(t.quantizer == types[0].quantizer for t in types)
+    shape = (sum(t.shape[0] for t in types), *types[0].shape[1:])
+    imp.write(node, Concat(node.name, tensors, [node.outputs[0]]), shape, types[0].quantizer if same else None)
+
+
+@operator("Identity", "Dropout")
+def identity(imp: Importer, node: Source):
+    if len(node.outputs) > 1 and node.uses(1):
+        raise ModelError(f"{node}: its mask is read; a model exported for inference would be accepted")
+    imp.define(node, imp.value(node, 0))
+
+
+@operator("Cast")
+def cast(imp: Importer, node: Source):
+    """Of an activation, to float32 only."""
+    to = ir.DataType(node.attribute("to", 1))
+    if to != ir.DataType.FLOAT:
+        raise ModelError(f"{node}: a cast to {to.name}; FLOAT would be accepted")
+    if not isinstance(imp.value(node, 0), Activation):
+        raise ModelError(f"{node}: a cast of integer codes; DequantizeLinear would be accepted")
+    imp.define(node, imp.value(node, 0))

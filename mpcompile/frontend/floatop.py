@@ -1,0 +1,144 @@
+"""Single-node ONNX models: how an operator without a node type of its own runs, how constants fold, how shapes are
+found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+from mpcompile.errors import ModelError
+from mpcompile.frontend.contract import window
+from mpcompile.frontend.importer import Importer, Source
+from mpcompile.frontend.values import Activation, Codes, Constant
+from mpcompile.graph import FloatOp, Quantizer, TensorType
+
+ALONG_AXIS = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "CumSum", "LpNormalization")
+"""Operators that keep the shape, or say nothing about the batch in it, but work along an axis."""
+
+
+PICKING = ("DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Tile")
+"""Operators that compute nothing: every value of their output is one of input 0."""
+
+
+def as_array(value) -> np.ndarray:
+    return value.array if isinstance(value, Constant) else value.real().astype(np.float32)
+
+
+def single_node(imp: Importer, node: Source, constants: dict[str, np.ndarray], inputs: dict[str, tuple[int, ...]],
+                outputs: list[str]) -> onnx.ModelProto:
+    """The node as a model of its own, float32 inputs of these shapes; outputs untyped."""
+    proto = ir.serde.serialize_node(node.node)
+    graph = onnx.helper.make_graph(
+        [proto], "node", [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in inputs.items()],
+        [onnx.ValueInfoProto(name=o) for o in outputs],
+        [onnx.numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in constants.items()])
+    version = max(4, imp.model.ir_version)                       # below 4 an initializer would have to be an input too
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", imp.opset)], ir_version=version)
+
+
+def check_known(imp: Importer, node: Source) -> None:
+    """Raises ModelError at an ai.onnx operator that the installed onnx does not define at this opset."""
+    try:
+        onnx.defs.get_schema(node.op_type, imp.opset, "")
+    except onnx.defs.SchemaError:
+        raise ModelError(
+            f"{node}: no operator of ONNX opset {imp.opset}; those that onnx {onnx.__version__} knows would be "
+            "accepted") from None
+    if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.node.attributes.values()):
+        raise ModelError(f"{node}: control flow; a graph without subgraphs would be accepted")
+
+
+def fold(imp: Importer, node: Source) -> None:
+    """Every input is constant: so is every output."""
+    constants = {v.name: as_array(imp.values[v.name]) for v in node.node.inputs if v is not None}
+    try:
+        results = ReferenceEvaluator(single_node(imp, node, constants, {}, node.outputs)).run(None, {})
+    except Exception as error:                                   # the evaluator raises whatever its operators do
+        raise ModelError(f"{node}: does not compute ({str(error).splitlines()[0]})") from error
+    for name, result in zip(node.outputs, results):
+        imp.values[name] = Constant(np.asarray(result))
+
+
+def inferred(model: onnx.ModelProto) -> list[tuple[int, tuple[int, ...] | None]]:
+    """(element type, shape or None where some dimension is not known) of each output."""
+    found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph.output
+    shapes = []
+    for value in found:
+        kind = value.type.tensor_type
+        known = kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim)
+        shapes.append((kind.elem_type, tuple(d.dim_value for d in kind.shape.dim) if known else None))
+    return shapes
+
+
+def resolve_auto_pad(imp: Importer, node: Source, proto: onnx.NodeProto) -> None:
+    """SAME_UPPER and SAME_LOWER of a Conv or pool to explicit pads: shape inference and TVM want those."""
+    if node.attribute("auto_pad", "NOTSET") not in ("SAME_UPPER", "SAME_LOWER") or node.op_type == "ConvTranspose":
+        return
+    kernel = node.attribute("kernel_shape", None) or imp.shape(imp.value(node, 1))[2:]
+    _, pads, _ = window(node, imp.shape(imp.value(node, 0))[2:], tuple(kernel))
+    kept = [a for a in proto.attribute if a.name not in ("auto_pad", "pads")]
+    del proto.attribute[:]
+    proto.attribute.extend([*kept, onnx.helper.make_attribute("pads", [p[0] for p in pads] + [p[1] for p in pads])])
+
+
+def kept_grid(imp: Importer, node: Source) -> Quantizer | None:
+    """The quantizer of input 0 where the operator only picks from its values."""
+    value = imp.value(node, 0)
+    if not isinstance(value, Activation) or not imp.type(value.tensor).quantizer:
+        return None
+    picks = node.op_type in PICKING
+    if node.op_type == "Resize" and node.attribute("mode", "nearest") == "nearest":
+        picks = node.attribute("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize"
+    return replace(imp.type(value.tensor).quantizer, rounding="half_even", zero_first=True) if picks else None
+
+
+def float_op(imp: Importer, node: Source) -> None:
+    """Appends a FloatOp. Raises ModelError where an output is not float32, has no fixed shape, or mixes the batch."""
+    constants, inputs = {}, {}
+    rename = {}
+    for value in node.node.inputs:
+        if value is None:
+            continue
+        held = imp.values[value.name]
+        if isinstance(held, Codes):
+            raise ModelError(f"{node}: reads integer codes; DequantizeLinear in front would be accepted")
+        if isinstance(held, Activation):
+            rename[value.name] = held.tensor
+            inputs[held.tensor] = imp.shape(held)
+        else:
+            constants[value.name] = as_array(held)
+    if not inputs:
+        raise ModelError(f"{node}: an output that depends on no input and is no constant; a Constant would be accepted")
+    outputs = [o for o in node.outputs if o]
+    model = single_node(imp, node, constants, inputs, outputs)
+    proto = model.graph.node[0]
+    proto.input[:] = [rename.get(n, n) for n in proto.input]
+    resolve_auto_pad(imp, node, proto)
+    try:
+        shapes = inferred(model)
+        twice = onnx.ModelProto.FromString(model.SerializeToString())
+        for value in twice.graph.input:
+            value.type.tensor_type.shape.dim[0].dim_value = 2
+        double = inferred(twice)
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(f"{node}: its shapes do not fit ({str(error).splitlines()[-1].strip()})") from error
+    for (kind, shape), (_, second), name in zip(shapes, double, outputs):
+        if kind != onnx.TensorProto.FLOAT:
+            raise ModelError(f"{node}: writes {onnx.TensorProto.DataType.Name(kind)}; FLOAT would be accepted")
+        if shape is None:
+            raise ModelError(f"{node}: the shape of its output {name} depends on data; a fixed one would be accepted")
+        if not shape or shape[0] != 1 or not second or second[0] != 2:
+            raise ModelError(f"{node}: it mixes the batch (axis 0); one that leaves axis 0 alone would be accepted")
+    rank = len(next(iter(inputs.values())))
+    if node.op_type in ALONG_AXIS and node.attribute("axis", -1 if node.op_type.endswith("max") else 0) % rank == 0:
+        raise ModelError(f"{node}: works along the batch (axis 0); another axis would be accepted")
+    for value, (kind, shape) in zip(model.graph.output, shapes):
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))
+    for (_, shape), name in zip(shapes, outputs):
+        imp.graph.types[name] = TensorType(shape[1:])
+        imp.values[name] = Activation(name, kept_grid(imp, node))
+    imp.graph.nodes.append(FloatOp(node.name, list(inputs), outputs, node.op_type, model.SerializeToString()))

@@ -1,0 +1,222 @@
+"""The walk over an ONNX graph: one handler per operator turns each node into nodes of the normalised graph.
+
+Handlers live in the other modules of this folder and register themselves with @operator. A handler that meets a form of
+its operator which the normalised graph has no node for returns FALLBACK; the node then runs in float (see floatop.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+
+from mpcompile.errors import ModelError
+from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
+from mpcompile.graph import Graph, Node, Quantize, Quantizer, TensorType
+
+QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+FALLBACK = object()
+_HANDLERS: dict[tuple[bool, str], Callable] = {}
+
+
+def operator(*op_types: str, qonnx: bool = False):
+    """Registers handler(importer, source) for these operators, of ai.onnx or, with `qonnx`, of QONNX's domains."""
+    def register(handler):
+        for op in op_types:
+            _HANDLERS[qonnx, op] = handler
+        return handler
+    return register
+
+
+class Source:
+    """A source node, as handlers read it; as a string it begins every message: node NAME (OPERATOR)."""
+
+    def __init__(self, node: ir.Node, name: str):
+        self.node, self.name, self.op_type = node, name, node.op_type
+        self.outputs = [v.name for v in node.outputs]
+        self.count = len(node.inputs)
+
+    def __str__(self) -> str:
+        return f"node {self.name} ({self.op_type})"
+
+    def attribute(self, name: str, default):
+        """Its value as Python or numpy; `default` where the node has none."""
+        found = self.node.attributes.get(name)
+        if found is None:
+            return default
+        if found.type == ir.AttributeType.TENSOR:
+            return found.value.numpy()
+        return list(found.value) if isinstance(found.value, (tuple, list)) else found.value
+
+    def has(self, index: int) -> bool:
+        return index < self.count and self.node.inputs[index] is not None
+
+    def uses(self, index: int) -> int:
+        """How many readers output `index` has, the model's outputs included."""
+        value = self.node.outputs[index]
+        return len(value.uses()) + value.is_graph_output()
+
+
+class Quantized(NamedTuple):
+    """What a contraction reads: a quantized tensor (or a concat of such), times `factor`, zeros `pads` (before, after)
+    around it."""
+
+    tensor: str
+    factor: float
+    pads: tuple[tuple[int, int], ...]
+
+
+class Importer:
+    """State of one import: what every ONNX name stands for, and the graph so far."""
+
+    def __init__(self, model: ir.Model, graph: Graph):
+        self.model, self.graph = model, graph
+        self.opset = model.opset_imports.get("", 17)
+        self.values: dict[str, object] = {}
+        self.writers: dict[str, Node] = {}
+        """Graph tensor → the node that writes it."""
+        self._names: set[str] = set()
+        self._dtypes: dict[str, str] = {}
+        self.padded: dict[str, tuple[Activation, tuple[tuple[int, int], ...]]] = {}
+        """Output of a Pad by zeros → what it pads, and (before, after) per spatial axis."""
+
+    # -- reading -----------------------------------------------------------------------------------------------
+    def value(self, node: Source, index: int):
+        """What input `index` stands for."""
+        name = node.node.inputs[index].name
+        if name not in self.values:
+            raise ModelError(f"{node}: reads {name}, which nothing before it writes")
+        return self.values[name]
+
+    def optional(self, node: Source, index: int):
+        return self.value(node, index) if node.has(index) else None
+
+    def is_constant(self, node: Source, index: int) -> bool:
+        return node.has(index) and isinstance(self.value(node, index), (Constant, QuantizedConstant))
+
+    def constant(self, node: Source, index: int, what: str, integer: bool = False) -> np.ndarray:
+        """A constant input: float32 (float64 stays) or, with `integer`, as it is. Raises ModelError where it is
+        none."""
+        value = self.optional(node, index)
+        if isinstance(value, QuantizedConstant):
+            return value.real().astype(np.float32)
+        if not isinstance(value, Constant):
+            raise ModelError(f"{node}: its {what} is computed at run time or missing; a constant would be accepted")
+        array = value.array
+        return array if integer or array.dtype == np.float64 else array.astype(np.float32)
+
+    def real_constant(self, node: Source, index: int) -> np.ndarray | None:
+        """float64 values of a constant input, else None."""
+        value = self.optional(node, index)
+        if isinstance(value, QuantizedConstant):
+            return value.real()
+        return value.array.astype(np.float64) if isinstance(value, Constant) else None
+
+    def shape(self, value) -> tuple[int, ...]:
+        """Its ONNX shape; activations with batch 1 in front."""
+        if isinstance(value, Constant):
+            return value.array.shape
+        if isinstance(value, QuantizedConstant):
+            return value.u.shape
+        return (1, *self.graph.types[value.tensor].shape)
+
+    def dtype(self, node: Source, index: int) -> str:
+        """The ONNX element type of input `index`, as a name."""
+        value = node.node.inputs[index]
+        return value.dtype.name if value.dtype else self._dtypes.get(value.name, "")
+
+    @staticmethod
+    def dtype_name(number: int) -> str:
+        return ir.DataType(number).name if number else ""
+
+    def tensor(self, node: Source, index: int) -> str:
+        """The graph tensor that input `index` stands for. Raises ModelError where it is a constant or codes."""
+        value = self.value(node, index)
+        if isinstance(value, Activation):
+            return value.tensor
+        what = "integer codes" if isinstance(value, Codes) else "a constant"
+        raise ModelError(f"{node}: input {index} is {what}; a float32 tensor would be accepted")
+
+    def type(self, tensor: str) -> TensorType:
+        return self.graph.types[tensor]
+
+    # -- writing -----------------------------------------------------------------------------------------------
+    def unique(self, name: str) -> str:
+        """`name`, or it with a number where it is taken already."""
+        found, number = name, 1
+        while found in self._names:
+            found, number = f"{name}.{number}", number + 1
+        self._names.add(found)
+        return found
+
+    def define(self, node: Source, value, dtype: str = "") -> None:
+        """Output 0 of `node` stands for `value`."""
+        self.values[node.outputs[0]] = value
+        if dtype:
+            self._dtypes[node.outputs[0]] = dtype
+
+    def emit(self, node: Node, shape: tuple[int, ...] | None = None, quantizer: Quantizer | None = None) -> str:
+        """Appends a node with one output, typed; `shape` is the input's unless given. Returns the output's name."""
+        output = node.outputs[0]
+        self.graph.types[output] = TensorType(self.type(node.inputs[0]).shape if shape is None else shape, quantizer)
+        self.graph.nodes.append(node)
+        self.writers[output] = node
+        return output
+
+    def write(self, node: Source, made: Node, shape: tuple[int, ...] | None = None,
+              quantizer: Quantizer | None = None) -> None:
+        """`emit`, and output 0 of `node` stands for what was emitted."""
+        self.define(node, Activation(self.emit(made, shape, quantizer)))
+
+    def quantize(self, node: Source, tensor: str, quantizer: Quantizer) -> None:
+        """A Quantize of `tensor`; nothing where it lies on that very grid already."""
+        present = self.type(tensor).quantizer
+        if present and (present.grid, present.spacing) == (quantizer.grid, quantizer.spacing):
+            return self.define(node, Activation(tensor))
+        self.write(node, Quantize(node.name, [tensor], [node.outputs[0]], quantizer), None, quantizer)
+
+    def quantized(self, node: Source, index: int, through_pad: bool = False) -> Quantized | None:
+        """Input `index` as a quantized tensor, or None where it is on no grid. `through_pad` looks through a Pad by
+        zeros."""
+        value, pads = self.value(node, index), ()
+        if through_pad:
+            value, pads = self.padded.get(node.node.inputs[index].name,
+                                          (value, ((0, 0), ) * (len(self.shape(value)) - 2)))
+        if not isinstance(value, Activation):
+            return None
+        if value.scaled:
+            return Quantized(*value.scaled, pads)
+        if value.on_grid:
+            return Quantized(self._requantized(value.tensor, value.on_grid), 1.0, pads)
+        known = self.type(value.tensor).quantizer or self.mixed_parts(value.tensor)
+        return Quantized(value.tensor, 1.0, pads) if known else None
+
+    def _requantized(self, tensor: str, quantizer: Quantizer) -> str:
+        """A float tensor of values on a grid as a quantized tensor: a Quantize, once for all its readers."""
+        name = f"{tensor}.on_grid"
+        if name not in self.writers:
+            self.emit(Quantize(name, [tensor], [name], quantizer), None, quantizer)
+        return name
+
+    def mixed_parts(self, tensor: str) -> list[str] | None:
+        """Where `tensor` is a Concat of quantized tensors whose grids differ: these tensors, through Concats of
+        Concats."""
+        writer = self.writers.get(tensor)
+        if writer is None or writer.op != "Concat" or self.type(tensor).quantizer:
+            return None
+        parts = [[t] if self.type(t).quantizer else self.mixed_parts(t) for t in writer.inputs]
+        return None if None in parts else [t for part in parts for t in part]
+
+
+def handler_of(node: Source) -> Callable | None:
+    """The handler of a node, or None. Raises ModelError at an operator of an unknown domain."""
+    domain = node.node.domain
+    if domain in ("", "ai.onnx"):
+        return _HANDLERS.get((False, node.op_type))
+    found = _HANDLERS.get((True, node.op_type)) if domain in QONNX_DOMAINS else None
+    if found is None:
+        raise ModelError(f"{node}: an operator of domain {domain} that is not known; ai.onnx, and "
+                         f"{', '.join(sorted(op for q, op in _HANDLERS if q))} of QONNX would be accepted")
+    return found

@@ -1,0 +1,74 @@
+"""Standard ONNX quantizers: QuantizeLinear and DequantizeLinear. (A Clip between them is in elementwise.py.)"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mpcompile.errors import ModelError
+from mpcompile.frontend.importer import Importer, Source, operator
+from mpcompile.frontend.quantizers import finite, per_tensor, quantizer, scale_of
+from mpcompile.frontend.values import Codes, Constant, QuantizedConstant
+
+STORED = {"INT8": (-128, 127), "UINT8": (0, 255), "INT4": (-8, 7), "UINT4": (0, 15), "INT2": (-2, 1), "UINT2": (0, 3)}
+
+
+def stored_range(node: Source, dtype: str) -> tuple[int, int]:
+    if dtype not in STORED:
+        raise ModelError(f"{node}: codes of type {dtype}; {', '.join(STORED)} would be accepted")
+    return STORED[dtype]
+
+
+def linear_parameters(imp: Importer, node: Source, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, str | None]:
+    """(scale, zero point, zero point's type) of a (De)QuantizeLinear, shaped to broadcast against `shape`."""
+    scale = scale_of(imp, node, 1)
+    zero = imp.constant(node, 2, "zero point", integer=True) if node.has(2) else None
+    if node.attribute("block_size", 0):
+        raise ModelError(f"{node}: blocked quantization; one scale per tensor or per output channel would be accepted")
+    dtype = imp.dtype(node, 2) if zero is not None else None
+    zero = np.zeros(scale.shape, np.int64) if zero is None else zero.astype(np.int64)
+    if zero.size not in (1, scale.size):
+        raise ModelError(f"{node}: {zero.size} zero points for {scale.size} scales; one for each would be accepted")
+    if scale.size == 1:
+        return scale.reshape(()), zero.reshape(()) if zero.size == 1 else zero, dtype
+    axis = node.attribute("axis", 1) % max(1, len(shape))
+    if scale.ndim != 1 or scale.size != shape[axis]:
+        raise ModelError(
+            f"{node}: scales of shape {list(scale.shape)} along axis {axis} of {list(shape)} (blocked quantization); "
+            "one scale per tensor or per output channel would be accepted")
+    along = [1] * len(shape)
+    along[axis] = -1
+    return scale.reshape(along), (zero.reshape(along) if zero.size > 1 else zero.reshape(())), dtype
+
+
+@operator("QuantizeLinear")
+def quantize_linear(imp: Importer, node: Source):
+    """u = saturate(round_half_even(x/s) + z)."""
+    value = imp.value(node, 0)
+    shape = imp.shape(value)
+    scale, zero, dtype = linear_parameters(imp, node, shape)
+    dtype = imp.dtype_name(node.attribute("output_dtype", 0)) or dtype or "UINT8"
+    low, high = stored_range(node, dtype)
+    if isinstance(value, (Constant, QuantizedConstant)):
+        x = finite(imp, node)
+        u = np.clip(np.rint(x / scale.astype(x.dtype)) + zero, low, high).astype(np.int64)
+        return imp.define(node, Constant(u), dtype)
+    spacing, zero = per_tensor(node, scale, "scale"), int(per_tensor(node, zero, "zero point"))
+    return imp.define(node, Codes(imp.tensor(node, 0), node.name, spacing, zero, low, high), dtype)
+
+
+@operator("DequantizeLinear")
+def dequantize_linear(imp: Importer, node: Source):
+    """(u − z)·s: of a constant a quantized constant, of codes the quantized tensor."""
+    value = imp.value(node, 0)
+    if isinstance(value, Constant):
+        scale, zero, _ = linear_parameters(imp, node, value.array.shape)
+        return imp.define(node, QuantizedConstant(value.array.astype(np.int64), scale, zero))
+    if not isinstance(value, Codes):
+        raise ModelError(f"{node}: codes that no QuantizeLinear wrote; float32 model inputs would be accepted")
+    scale, zero, _ = linear_parameters(imp, node, imp.shape(value))
+    spacing, zero = per_tensor(node, scale, "scale"), per_tensor(node, zero, "zero point")
+    if (spacing, zero) != (value.spacing, value.zero):
+        raise ModelError(
+            f"{node}: scale {spacing:g} and zero point {zero:g} where {value.node} has {value.spacing:g} and "
+            f"{value.zero}; the same ones would be accepted")
+    return imp.quantize(node, value.tensor, quantizer(node, spacing, zero, value.low, value.high, "half_even", False))

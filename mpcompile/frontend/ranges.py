@@ -1,0 +1,30 @@
+"""What a tensor can hold: interval arithmetic back to the nearest quantizers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mpcompile.frontend.importer import Importer
+from mpcompile.graph import Affine, Clip, Pool, Reshape, Transpose
+
+
+def real_range(imp: Importer, tensor: str) -> tuple[float, float]:
+    """Least and greatest real value that a tensor can hold, as far as its producers tell; infinite where they
+    don't."""
+    kind = imp.type(tensor)
+    if kind.quantizer:
+        return kind.quantizer.scale * kind.grid.lo, kind.quantizer.scale * kind.grid.hi
+    node = imp.writers.get(tensor)
+    if isinstance(node, (Pool, Reshape, Transpose)):
+        low, high = real_range(imp, node.inputs[0])
+        padded = isinstance(node, Pool) and node.kind == "avg" and np.any(node.pads)
+        return (min(low, 0.0), max(high, 0.0)) if padded else (low, high)
+    if isinstance(node, Clip):
+        low, high = real_range(imp, node.inputs[0])
+        return max(low, node.lo), min(high, node.hi)
+    if isinstance(node, Affine):
+        ends = np.array(real_range(imp, node.inputs[0]))
+        if np.isfinite(ends).all():
+            ends = np.multiply.outer(node.a, ends) + node.b[:, None]
+            return float(ends.min()), float(ends.max())
+    return -np.inf, np.inf

@@ -1,0 +1,147 @@
+"""Reshape and its kin, Transpose, Shape: what moves or counts elements. None of them may touch the batch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mpcompile.errors import ModelError
+from mpcompile.frontend.importer import Importer, Source, operator
+from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
+from mpcompile.graph import Concat, Node, Reshape, Transpose
+
+
+def reshape_to(imp: Importer, node: Source, shape: tuple[int, ...]) -> None:
+    """A Reshape of input 0 to `shape` (without batch)."""
+    x = imp.tensor(node, 0)
+    kind = imp.type(x)
+    if math.prod(kind.shape) != math.prod(shape):
+        raise ModelError(f"{node}: {list(kind.shape)} does not reshape to {list(shape)}")
+    if kind.shape == shape:
+        return imp.define(node, imp.value(node, 0))
+    parts = imp.mixed_parts(x)
+    if parts and len(shape) == 1:                              # flattening a concat is a concat of what was flattened
+        flat = []
+        for i, part in enumerate(parts):
+            size = (math.prod(imp.type(part).shape),)
+            made = Reshape(imp.unique(f"{node.name}.{i}"), [part], [imp.unique(f"{node.outputs[0]}.{i}")], size)
+            flat.append(imp.emit(made, size, imp.type(part).quantizer))
+        return imp.write(node, Concat(node.name, flat, [node.outputs[0]]), shape)
+    def rearranged(name: str, tensor: str, output: str) -> Node:
+        return Reshape(name, [tensor], [output], shape)
+
+    moved(imp, node, shape, rearranged)
+
+
+def moved(imp: Importer, node: Source, shape: tuple[int, ...], make) -> None:
+    """Writes make(name, tensor, output) over input 0, a node that only moves values: what is known of them stays
+    known."""
+    value = imp.value(node, 0)
+    imp.write(node, make(node.name, value.tensor, node.outputs[0]), shape, imp.type(value.tensor).quantizer)
+    if value.on_grid:
+        imp.define(node, Activation(node.outputs[0], on_grid=value.on_grid))
+    if value.scaled:
+        base, factor = value.scaled
+        twin = make(imp.unique(f"{node.name}.codes"), base, imp.unique(f"{node.outputs[0]}.codes"))
+        imp.define(node, Activation(node.outputs[0], scaled=(imp.emit(twin, shape, imp.type(base).quantizer), factor)))
+
+
+def mixes_batch(node: Source) -> ModelError:
+    return ModelError(f"{node}: it moves elements across the batch; one that leaves axis 0 alone would be accepted")
+
+
+@operator("Reshape")
+def reshape(imp: Importer, node: Source):
+    target = [int(n) for n in imp.constant(node, 1, "target shape", integer=True).reshape(-1)]
+    value = imp.value(node, 0)
+    if isinstance(value, QuantizedConstant):
+        dims = [value.u.shape[i] if n == 0 and not node.attribute("allowzero", 0) else n for i, n in enumerate(target)]
+        return imp.define(node, value.rearranged(lambda a: a.reshape(dims)))
+    shape = imp.type(imp.tensor(node, 0)).shape
+    batch = imp.graph.batch or 1
+    if not target:
+        raise mixes_batch(node)
+    first, rest = target[0], [shape[i] if n == 0 and not node.attribute("allowzero", 0) and i < len(shape) else n
+                              for i, n in enumerate(target[1:])]
+    if -1 in rest:
+        if first not in (0, 1, batch):
+            raise mixes_batch(node)
+        known = -math.prod(rest)
+        if known == 0 or math.prod(shape) % known:
+            raise ModelError(f"{node}: {list(shape)} does not reshape to {rest}")
+        rest[rest.index(-1)] = math.prod(shape) // known
+    elif first not in (-1, 0, 1, batch) or math.prod(rest) != math.prod(shape):
+        raise mixes_batch(node)
+    reshape_to(imp, node, tuple(rest))
+
+
+@operator("Flatten")
+def flatten(imp: Importer, node: Source):
+    shape = imp.shape(imp.value(node, 0))
+    axis = node.attribute("axis", 1)
+    if axis + (len(shape) if axis < 0 else 0) != 1:
+        raise mixes_batch(node)
+    reshape_to(imp, node, (math.prod(shape[1:]),))
+
+
+def axes_of(imp: Importer, node: Source, rank: int) -> list[int] | None:
+    """The axes of Squeeze or Unsqueeze, from input 1 or (before opset 13) the attribute, none negative."""
+    axes = imp.constant(node, 1, "axes", integer=True).tolist() if node.has(1) else node.attribute("axes", None)
+    return None if axes is None else sorted(int(a) % rank for a in np.atleast_1d(axes))
+
+
+@operator("Squeeze")
+def squeeze(imp: Importer, node: Source):
+    shape = imp.shape(imp.value(node, 0))
+    axes = axes_of(imp, node, len(shape))
+    if axes is None:
+        axes = [i for i, n in enumerate(shape) if n == 1 and i]
+    if 0 in axes:
+        raise mixes_batch(node)
+    reshape_to(imp, node, tuple(n for i, n in enumerate(shape) if i and i not in axes))
+
+
+@operator("Unsqueeze")
+def unsqueeze(imp: Importer, node: Source):
+    shape = list(imp.shape(imp.value(node, 0)))
+    axes = axes_of(imp, node, len(shape) + (np.size(imp.constant(node, 1, "axes", True)) if node.has(1)
+                                            else len(node.attribute("axes", []))))
+    if 0 in axes:
+        raise mixes_batch(node)
+    for axis in axes:
+        shape.insert(axis, 1)
+    reshape_to(imp, node, tuple(shape[1:]))
+
+
+@operator("Transpose")
+def transpose(imp: Importer, node: Source):
+    value = imp.value(node, 0)
+    shape = imp.shape(value)
+    perm = node.attribute("perm", list(range(len(shape)))[::-1])
+    if sorted(perm) != list(range(len(shape))):
+        raise ModelError(f"{node}: perm {perm} over {len(shape)} axes; a permutation of them would be accepted")
+    if isinstance(value, QuantizedConstant):
+        return imp.define(node, value.rearranged(lambda a: a.transpose(perm)))
+    if perm[0] != 0:
+        raise mixes_batch(node)
+    if perm == list(range(len(shape))):
+        return imp.define(node, value)
+    imp.tensor(node, 0)                                          # refuses codes
+    order = tuple(p - 1 for p in perm[1:])
+
+    def rearranged(name: str, tensor: str, output: str) -> Node:
+        return Transpose(name, [tensor], [output], order)
+
+    moved(imp, node, tuple(shape[p] for p in perm[1:]), rearranged)
+
+
+@operator("Shape")
+def shape_of(imp: Importer, node: Source):
+    """A constant: every dimension but the batch is known, and the batch is the model's own or 1."""
+    value = imp.value(node, 0)
+    shape = list(imp.shape(value))
+    if not isinstance(value, (Constant, QuantizedConstant)):
+        shape[0] = imp.graph.batch or 1
+    imp.define(node, Constant(np.array(shape[slice(node.attribute("start", 0), node.attribute("end", None))],
+                                       np.int64)))

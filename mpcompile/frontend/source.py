@@ -1,0 +1,196 @@
+"""A file to a graph: reading it, its inputs and outputs, the walk over its nodes, and the clean-up afterwards."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from mpcompile.errors import ModelError, MpError, UsageError
+from mpcompile.frontend import contract, elementwise, qdq, qonnx, rearrange, spatial  # noqa: F401  (their handlers)
+from mpcompile.frontend.floatop import check_known, float_op, fold
+from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
+from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
+from mpcompile.graph import Graph, Reshape, TensorType
+
+logging.getLogger("onnx_ir").setLevel(logging.ERROR)          # what it warns of is refused here, by a line of ours
+BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What numpy, onnx and Python raise at a node that breaks its operator's definition: nothing checked it before."""
+
+
+def read(path: Path) -> Graph:
+    """See `mpcompile.frontend.load`."""
+    try:
+        return read_graph(path)
+    except MpError as error:
+        if "\n" in str(error):                                  # a name of the file's has a line break in it
+            raise type(error)(" ".join(str(error).split())) from error
+        raise
+    except BROKEN as error:
+        raise ModelError(f"{path} is damaged ({first_line(error)})") from error
+
+
+def read_graph(path: Path) -> Graph:
+    """The same, with errors as they come."""
+    model = open_model(path)
+    graph = Graph(source=str(path))
+    imp = Importer(model, graph)
+    take_inputs(imp)
+    for name, value in model.graph.initializers.items():
+        imp.values[name] = Constant(value.const_value.numpy())
+    for index, node in enumerate(model.graph):
+        take_node(imp, Source(node, imp.unique(node.name or f"{node.op_type}_{index}")))
+    take_outputs(imp)
+    drop_unread(graph)
+    return graph.check()
+
+
+def open_model(path: Path) -> ir.Model:
+    """The file's model, local functions inlined, external data loaded. Raises UsageError or ModelError."""
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    try:
+        model = ir.load(path)
+        operators = sum(1 for _ in model.graph)
+    except Exception as error:                                # protobuf and onnx-ir raise many kinds at damaged bytes
+        raise ModelError(f"{path} is no ONNX file, or a damaged one ({first_line(error)})") from error
+    if not operators and not model.graph.outputs:
+        raise ModelError(f"{path} is no ONNX file, or an empty one: it has no nodes and no outputs")
+    standard = any(node.domain in ("", "ai.onnx") for node in model.graph)
+    if standard and "" not in model.opset_imports:
+        raise ModelError(f"{path} is damaged: it names no opset of ONNX for its operators")
+    newest, opset = onnx.defs.onnx_opset_version(), model.opset_imports.get("", None)
+    if opset is not None and opset > newest:
+        raise ModelError(
+            f"{path} is of ONNX opset {opset}; up to {newest}, which onnx {onnx.__version__} knows, would be accepted")
+    if model.functions:
+        model = InlinePass()(model).model
+    for name, value in model.graph.initializers.items():
+        outside = isinstance(value.const_value, ir.ExternalTensor) and os.path.normpath(value.const_value.location)
+        if outside and (os.path.isabs(outside) or outside.split(os.sep)[0] == os.pardir):
+            raise ModelError(f"the data of initializer {name} of {path} lie in {value.const_value.location}; a file in "
+                             "the model's folder would be accepted")
+        try:
+            value.const_value.numpy()
+        except Exception as error:
+            where = getattr(value.const_value, "path", path)
+            raise ModelError(
+                f"the data of initializer {name} of {path} cannot be read from {where} ({first_line(error)})"
+            ) from error
+    return model
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def take_inputs(imp: Importer) -> None:
+    """Model inputs become graph inputs, their axis 0 the batch. Raises ModelError at other dynamic axes and other
+    types."""
+    graph, batches = imp.graph, set()
+    for value in imp.model.graph.inputs:
+        if value.name in imp.model.graph.initializers:
+            continue
+        name = value.name
+        if value.dtype != ir.DataType.FLOAT:
+            raise ModelError(
+                f"input {name} is {value.dtype.name if value.dtype else 'of no known type'}; FLOAT would be accepted")
+        if value.shape is None or not len(value.shape):
+            raise ModelError(f"input {name} has no batch axis; a shape of at least one axis would be accepted")
+        dims = [d if isinstance(d, int) else None for d in value.shape]
+        for axis, size in enumerate(dims):
+            if axis and (size is None or size < 1):
+                raise ModelError(
+                    f"input {name} has a dynamic dimension {axis} ({value.shape[axis]}); fixed sizes, and a dynamic "
+                    "batch in dimension 0, would be accepted")
+        batches.add(dims[0])
+        graph.inputs.append(name)
+        graph.types[name] = TensorType(tuple(dims[1:]))
+        imp.values[name] = Activation(name)
+        imp.unique(name)
+    if len(batches) > 1:
+        raise ModelError(
+            f"inputs with different batch sizes ({', '.join(map(str, batches))}); one for all would be accepted")
+    graph.batch = batches.pop() if batches else None
+
+
+def take_node(imp: Importer, node: Source) -> None:
+    """Folds a node over constants, hands it to its handler, or makes it a FloatOp."""
+    handler = handler_of(node)
+    standard = node.node.domain not in QONNX_DOMAINS
+    if standard:
+        check_known(imp, node)
+    held = [imp.value(node, i) for i in range(node.count) if node.has(i)]
+    if standard and all(isinstance(v, Constant) for v in held) and (held or node.op_type == "Constant") \
+            and not node.op_type.endswith("quantizeLinear") and node.op_type != "QuantizeLinear":
+        return fold(imp, node)
+    try:
+        if handler is not None and handler(imp, node) is not FALLBACK:
+            return
+        if held and all(isinstance(v, (Constant, QuantizedConstant)) for v in held):
+            return fold(imp, node)
+        float_op(imp, node)
+    except BROKEN as error:
+        raise ModelError(f"{node}: its attributes or inputs do not fit its operator ({first_line(error)})") from error
+
+
+def take_outputs(imp: Importer) -> None:
+    """Model outputs keep their names: an alias is renamed, and what has another name already gets a Reshape that
+    copies."""
+    graph = imp.graph
+    for value in imp.model.graph.outputs:
+        held = imp.values.get(value.name)
+        if not isinstance(held, Activation):
+            raise ModelError(
+                f"the model's output {value.name} is a constant or holds integer codes; a float32 tensor would be "
+                "accepted")
+        graph.outputs.append(value.name)
+        if held.tensor == value.name:
+            continue
+        if held.tensor in graph.inputs or held.tensor in [v.name for v in imp.model.graph.outputs]:
+            kind = graph.types[held.tensor]
+            imp.emit(Reshape(imp.unique(f"{value.name}.copy"), [held.tensor], [value.name], kind.shape), kind.shape,
+                     kind.quantizer)
+        else:
+            rename(imp, held.tensor, value.name)
+
+
+def rename(imp: Importer, old: str, new: str) -> None:
+    """Everywhere in the graph, and for outputs still to come."""
+    graph = imp.graph
+    graph.types[new] = graph.types.pop(old)
+    for node in graph.nodes:
+        if old in node.inputs or old in node.outputs:
+            if node.op == "FloatOp":
+                node.model = renamed_model(node.model, old, new)
+            node.inputs = [new if t == old else t for t in node.inputs]
+            node.outputs = [new if t == old else t for t in node.outputs]
+    for name, held in imp.values.items():
+        if isinstance(held, Activation) and held.tensor == old:
+            imp.values[name] = Activation(new, held.on_grid)
+
+
+def renamed_model(model: bytes, old: str, new: str) -> bytes:
+    proto = onnx.ModelProto.FromString(model)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.name = new if value.name == old else value.name
+    for node in proto.graph.node:
+        node.input[:] = [new if t == old else t for t in node.input]
+        node.output[:] = [new if t == old else t for t in node.output]
+    return proto.SerializeToString()
+
+
+def drop_unread(graph: Graph) -> None:
+    """Removes nodes whose outputs nobody reads, and types of tensors that are gone."""
+    needed, kept = set(graph.outputs), []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.outputs):
+            needed.update(node.inputs)
+            kept.append(node)
+    graph.nodes = kept[::-1]
+    present = {t for n in graph.nodes for t in n.outputs} | set(graph.inputs)
+    graph.types = {t: k for t, k in graph.types.items() if t in present}

@@ -1,0 +1,102 @@
+"""Pooling, and zero padding in front of a convolution."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mpcompile.errors import ModelError
+from mpcompile.frontend.contract import window, window_shape
+from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
+from mpcompile.frontend.values import Activation
+from mpcompile.graph import Concat, Pool, Reshape
+
+
+def pool(imp: Importer, node: Source, x: str, kind: str, kernel, strides, pads, shape, output: str) -> str:
+    """Emits a Pool that writes `output`; a maximum of codes is a code, and that of a concat is a concat of maxima."""
+    parts = imp.mixed_parts(x) if kind == "max" else None
+    if parts:
+        maxima = []
+        for i, part in enumerate(parts):
+            made = Pool(imp.unique(f"{node.name}.{i}"), [part], [imp.unique(f"{output}.{i}")], kind, tuple(kernel),
+                        tuple(strides), tuple(pads))
+            maxima.append(imp.emit(made, (imp.type(part).shape[0], *shape[1:]), imp.type(part).quantizer))
+        return imp.emit(Concat(node.name, maxima, [output]), shape)
+    made = Pool(node.name, [x], [output], kind, tuple(kernel), tuple(strides), tuple(pads))
+    return imp.emit(made, shape, imp.type(x).quantizer if kind == "max" else None)
+
+
+@operator("MaxPool", "AveragePool")
+def windowed(imp: Importer, node: Source):
+    x = imp.value(node, 0)
+    channels, *spatial = imp.shape(x)[1:]
+    kernel = tuple(node.attribute("kernel_shape", ()))
+    if len(spatial) not in (1, 2) or any(node.outputs[1:]):
+        return FALLBACK
+    strides, pads, dilations = window(node, spatial, kernel)
+    size = window_shape(spatial, kernel, strides, pads, dilations)
+    if node.attribute("ceil_mode", 0):
+        up = [-(-(s + a + b - (k - 1) * d - 1) // t) + 1
+              for s, k, t, (a, b), d in zip(spatial, kernel, strides, pads, dilations)]
+        if tuple(up) != size:
+            return FALLBACK
+    average = node.op_type == "AveragePool"
+    if any(d != 1 for d in dilations) or (average and np.any(pads) and not node.attribute("count_include_pad", 0)):
+        return FALLBACK
+    if any(max(p) >= k for p, k in zip(pads, kernel)):
+        return FALLBACK
+    if min(size) < 1:
+        raise ModelError(f"{node}: a kernel of {list(kernel)} does not fit into a map of {spatial}")
+    made = pool(imp, node, imp.tensor(node, 0), "avg" if average else "max", kernel, strides, pads, (channels, *size),
+                node.outputs[0])
+    imp.define(node, Activation(made, on_grid=None if average else x.on_grid))
+
+
+@operator("GlobalAveragePool", "GlobalMaxPool")
+def whole(imp: Importer, node: Source):
+    channels, *spatial = imp.shape(imp.value(node, 0))[1:]
+    if len(spatial) not in (1, 2):
+        return FALLBACK
+    made = pool(imp, node, imp.tensor(node, 0), "avg" if node.op_type == "GlobalAveragePool" else "max", spatial,
+                (1,) * len(spatial), ((0, 0),) * len(spatial), (channels, *[1] * len(spatial)), node.outputs[0])
+    imp.define(node, Activation(made))
+
+
+@operator("ReduceMean", "ReduceMax")
+def reduce(imp: Importer, node: Source):
+    """Over every spatial axis: global pooling."""
+    if node.has(1) and not imp.is_constant(node, 1):
+        return FALLBACK
+    axes = imp.constant(node, 1, "axes", integer=True).tolist() if node.has(1) else node.attribute("axes", None)
+    shape = imp.shape(imp.value(node, 0))
+    rank = len(shape)
+    if axes is None or sorted(a % rank for a in axes) != list(range(2, rank)) or rank not in (3, 4):
+        return FALLBACK
+    x, channels, spatial = imp.tensor(node, 0), shape[1], shape[2:]
+    keep = node.attribute("keepdims", 1)
+    output = node.outputs[0] if keep else imp.unique(f"{node.outputs[0]}.pooled")
+    made = pool(imp, node, x, "avg" if node.op_type == "ReduceMean" else "max", spatial, (1,) * len(spatial),
+                ((0, 0),) * len(spatial), (channels, *[1] * len(spatial)), output)
+    if keep:
+        return imp.define(node, Activation(made))
+    flat = Reshape(imp.unique(f"{node.name}.squeeze"), [made], [node.outputs[0]], (channels,))
+    imp.write(node, flat, (channels,), imp.type(made).quantizer)
+
+
+@operator("Pad")
+def pad(imp: Importer, node: Source):
+    """Zeros around the spatial axes: kept for the convolution that reads it (Importer.quantized_padded)."""
+    x = imp.value(node, 0)
+    if not isinstance(x, Activation) or node.attribute("mode", "constant") != "constant":
+        return FALLBACK
+    if (node.has(1) and not imp.is_constant(node, 1)) or node.has(3):
+        return FALLBACK
+    flat = imp.constant(node, 1, "pads", integer=True).tolist() if node.has(1) else node.attribute("pads", [])
+    value = imp.real_constant(node, 2) if node.has(2) else np.array(float(node.attribute("value", 0.0)))
+    rank = len(imp.shape(x))
+    pads = list(zip(flat[:rank], flat[rank:]))
+    if not np.any(flat):
+        return imp.define(node, x)
+    if len(pads) != rank or value is None or value.any() or np.any(pads[:2]) or min(flat) < 0:
+        return FALLBACK
+    imp.padded[node.outputs[0]] = (x, tuple((int(a), int(b)) for a, b in pads[2:]))
+    return FALLBACK
