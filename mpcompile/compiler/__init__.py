@@ -1,0 +1,1 @@
+"""Normalised graph → fused layers → Relax → one library and a static plan."""

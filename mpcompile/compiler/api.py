@@ -1,0 +1,62 @@
+"""compile_model: a model to a bundle file. What `mpcompile compile` and `mpcompile.compile` call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mpcompile.compiler import pipeline
+from mpcompile.compiler.manifest import layer_rows
+from mpcompile.errors import UsageError
+from mpcompile.files import check_writable
+from mpcompile.frontend import load
+from mpcompile.graph import Graph
+from mpcompile.kernels.select import Measured
+from mpcompile.runtime.archive import write_bundle
+from mpcompile.targets import Target, load_target
+
+
+def compile_model(model: str | os.PathLike | Graph, target: str | os.PathLike | Target = "native",
+                  output: str | os.PathLike | None = None, *, dump_ir: str | os.PathLike | None = None,
+                  families: Mapping[str, str] | None = None, measured: Measured | None = None,
+                  tiles: Mapping[str, object] | None = None, progress: Callable[[str], None] | None = None) -> Path:
+    """Compiles `model` for `target` and writes the bundle; its path.
+
+    model: an ONNX file (QONNX or QDQ), or a normalised Graph. target: "native", a board's name, a TOML's path, or a
+    Target. output: where the bundle goes; without it, beside the model, with the suffix .mpc. dump_ir: a folder for
+    the text of every phase. families: layer → kernel family ("*": all that can have it); measured: cycles that replace
+    the cost model's; tiles: layer → tile. Nothing is left behind where it fails. Raises UsageError, ModelError,
+    TargetError, MissingDependency, each with one line.
+    """
+    path = _output(model, output)
+    board = target if isinstance(target, Target) else load_target(target)
+    say = progress or (lambda line: None)
+    graph = model if isinstance(model, Graph) else _load(model, say)
+    dump = Path(dump_ir) if dump_ir is not None else None
+    options = pipeline.Options(families or {}, measured, tiles or {}, dump, say)
+    compiled = pipeline.run(graph, board, options)
+    manifest = {"target": board.to_json(), "model": _about(graph), "plan": compiled.plan.to_json(),
+                "layers": layer_rows(compiled)}
+    say(f"writing {path}")
+    return write_bundle(path, manifest, compiled.library, compiled.weights)
+
+
+def _output(model: str | os.PathLike | Graph, output: str | os.PathLike | None) -> Path:
+    if output is None:
+        if isinstance(model, Graph):
+            raise UsageError("say where the bundle of a graph goes: pass output")
+        output = Path(model).with_suffix(".mpc")
+    if not isinstance(model, Graph) and os.path.realpath(model) == os.path.realpath(output):
+        raise UsageError(f"cannot write {output}: it is the model itself")
+    check_writable(output)
+    return Path(output)
+
+
+def _load(model: str | os.PathLike, say: Callable[[str], None]) -> Graph:
+    say(f"reading {model}")
+    return load(Path(model))
+
+
+def _about(graph: Graph) -> dict:
+    return {"source": Path(graph.source).name, "batch": graph.batch, "inputs": graph.inputs, "outputs": graph.outputs}

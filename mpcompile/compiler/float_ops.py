@@ -1,0 +1,139 @@
+"""A FloatOp, a single-node ONNX model, to TVM's own Relax operators, through TVM's ONNX importer."""
+
+from __future__ import annotations
+
+import os
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from mpcompile.errors import MissingDependency, ModelError
+from mpcompile.graph import FloatOp
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The node as a Relax function, with a batch axis of 1; `dtypes` of its parameters, `shapes` of its results."""
+
+    function: relax.Function
+    dtypes: list[str]
+    shapes: list[Shape]
+
+
+def import_float_op(node: FloatOp, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> Imported:
+    """`inputs` and `outputs`: shapes without batch. Raises ModelError naming node and operator where TVM's importer
+    does not take it or gives other shapes. It opens no builder of ours, so that a failure leaves none unfinished."""
+    try:
+        import onnx
+        from tvm.relax.frontend.onnx import from_onnx
+    except ImportError as error:
+        raise MissingDependency(f"node {node.name} ({node.op_type}) runs in float, which needs onnx: "
+                                'pip install "mpcompile[compile]"') from error
+    model = onnx.load_model_from_string(node.model)
+    constants = {t.name for t in model.graph.initializer}
+    declared = [i for i in model.graph.input if i.name not in constants]
+    if len(declared) != len(inputs):
+        raise ModelError(f"node {node.name} ({node.op_type}) reads {len(inputs)} tensors, its model {len(declared)}")
+    dtypes = [str(onnx.helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type)) for i in declared]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")        # the importer warns of what onnx.checker says; the frontend checked
+            mod = from_onnx(model, shape_dict={i.name: [1, *shape] for i, shape in zip(declared, inputs)},
+                            dtype_dict={i.name: d for i, d in zip(declared, dtypes)})
+            mod = relax.transform.DecomposeOpsForInference()(mod)
+            mod = relax.transform.CanonicalizeBindings()(mod)
+    except Exception as error:          # the importer raises whatever its Python happens to: it all means the same
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        _forget(error)
+        raise ModelError(f"node {node.name} ({node.op_type}) cannot be compiled: TVM's importer says: {reason[0]}"
+                         ) from None
+    return Imported(mod["main"], dtypes, _checked(node, mod["main"], outputs))
+
+
+def _forget(error: BaseException) -> None:
+    """Lets go of what a failed import left half built, now and silently: TVM warns on stderr of unfinished builders."""
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        traceback.clear_frames(error.__traceback__)
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
+
+
+def _checked(node: FloatOp, function: relax.Function, outputs: Sequence[Shape]) -> list[Shape]:
+    """The results' shapes, batch included. Raises ModelError where they are not those of `outputs`."""
+    kind = function.ret_ty
+    kinds = list(kind.fields) if isinstance(kind, relax.TupleType) else [kind]
+    if len(kinds) != len(outputs):
+        raise ModelError(f"node {node.name} ({node.op_type}) has {len(outputs)} outputs, TVM's operator {len(kinds)}")
+    shapes = []
+    for kind, wanted in zip(kinds, outputs):
+        known = isinstance(kind, relax.TensorType) and isinstance(kind.shape, relax.ShapeExpr)
+        if not known or not all(isinstance(n, int | tvm.tirx.IntImm) for n in kind.shape.values):
+            raise ModelError(f"node {node.name} ({node.op_type}) gives a tensor whose shape only a run can tell")
+        shapes.append(tuple(int(n) for n in kind.shape.values))
+        if np.prod(shapes[-1], dtype=np.int64) != np.prod(wanted, dtype=np.int64):
+            raise ModelError(f"node {node.name} ({node.op_type}) gives {shapes[-1]}, the model says {(1, *wanted)}")
+    return shapes
+
+
+def emit_float_op(imported: Imported, args: Sequence[relax.Var], outputs: Sequence[Shape],
+                  emit: Callable[[relax.Expr], relax.Var]) -> list[relax.Var]:
+    """The node's outputs, float32 with a batch axis of 1, in the order of `outputs` (without it); `emit` binds steps.
+
+    `args` are float32 with a batch axis of 1; they are cast to the dtypes that the model declares, results to float32.
+    """
+    inside = [a if dtype == "float32" else emit(relax.op.astype(a, dtype)) for a, dtype in zip(args, imported.dtypes)]
+    results = _inlined(imported.function, inside, emit)
+    return [_float32(value, got, (1, *shape), emit) for value, got, shape in zip(results, imported.shapes, outputs)]
+
+
+def _inlined(function: relax.Function, args: Sequence[relax.Expr],
+             emit: Callable[[relax.Expr], relax.Var]) -> list[relax.Expr]:
+    """The bindings of `function` emitted one after another, its parameters replaced; what it returns, a list."""
+    replace = _Replace(dict(zip(function.params, args)))
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            value = replace.visit_expr(binding.value)
+            simple = isinstance(value, relax.Var | tvm.ir.Constant | relax.Tuple)
+            replace.known[binding.var] = value if simple else emit(value)
+    result = replace.visit_expr(function.body.body)
+    if isinstance(result.ty, relax.TupleType):
+        fields = result.fields if isinstance(result, relax.Tuple) else [
+            emit(relax.TupleGetItem(result, i)) for i in range(len(result.ty.fields))]
+        return list(fields)
+    return [result]
+
+
+@mutator
+class _Replace(PyExprMutator):
+    """Variables by expressions."""
+
+    def __init__(self, known: dict):
+        super().__init__()
+        self.known = known
+
+    def visit_var_(self, op: relax.Var) -> relax.Expr:
+        return self.known.get(op, op)
+
+    def visit_dataflow_var_(self, op: relax.DataflowVar) -> relax.Expr:
+        return self.known.get(op, op)
+
+
+def _float32(value: relax.Expr, got: Shape, shape: Shape, emit: Callable[[relax.Expr], relax.Var]) -> relax.Var:
+    """`value`, whose shape is `got`, as a float32 variable of `shape`."""
+    if str(value.ty.dtype) != "float32":
+        value = emit(relax.op.astype(value, "float32"))
+    if got != shape:
+        value = emit(relax.op.reshape(value, shape))
+    return value if isinstance(value, relax.Var) else emit(relax.op.add(value, relax.const(np.float32(0))))

@@ -1,0 +1,42 @@
+"""The C compiler that links lib.so: gcc, clang, or the ziglang wheel. Nothing of TVM here, so `doctor` can ask too."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpcompile.errors import TargetError
+
+CANDIDATES = ("gcc", "clang", "cc")
+ADVICE = "install gcc or clang (apt-get install gcc), or: pip install ziglang"
+
+
+def find_linker() -> list[str] | None:
+    """The command of the first that is there: $CC, gcc, clang, cc, then the ziglang wheel; None where there is none."""
+    wanted = os.environ.get("CC", "").split()
+    if wanted and shutil.which(wanted[0]):
+        return wanted
+    for name in CANDIDATES:
+        if found := shutil.which(name):
+            return [found]
+    return [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else None
+
+
+def link_shared(output: str | Path, objects: Sequence[str | Path]) -> None:
+    """Links object files into a shared library. Raises TargetError where there is no linker, or with its last words."""
+    command = find_linker()
+    if command is None:
+        raise TargetError(f"linking the compiled network needs a C compiler and none was found: {ADVICE}")
+    command = [*command, "-shared", "-fPIC", "-o", str(output), *map(str, objects), "-lm"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise TargetError(f"{command[0]} did not link the compiled network: {error}") from error
+    if done.returncode:
+        words = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
+        raise TargetError(f"{command[0]} did not link the compiled network: {words[-1].strip()}")

@@ -1,0 +1,169 @@
+"""Chooses, for the whole graph, the kernel family of every contraction and the stored forms of every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
+
+from mpcompile.compiler.passes.dataflow import as_map
+from mpcompile.errors import ModelError, UsageError
+from mpcompile.formats import Buffer
+from mpcompile.graph import Graph, Quantizer
+from mpcompile.kernels.select import FAMILIES, Measured, candidates, reads_sums
+from mpcompile.layer import ContractPart, ContractTerm, Layer
+
+READS = {"popcount": "planes", "dot": "codes", "depthwise": "codes"}
+"""The stored form that each family's kernel reads."""
+
+CHOICES = (("codes",), ("planes",), ("codes", "planes"))
+# Cycles a stored value, at 512-bit vectors: to write it and to read it back one by one, not through a contraction. They
+# decide between choices whose contractions cost about the same, no more.
+WRITE = {"codes": 1 / 16, "planes": 1 / 16, "sums": 1 / 8}          # planes: for each plane
+READ = {"codes": 1 / 16, "planes": 1 / 4}
+
+
+@dataclass
+class Assignment:
+    """families: layer name → {(term, part): family}. buffers: tensor → its stored forms; sums follow the form beside
+    which they stand. `cycles`: what the cost model expects of each contraction, by layer name and (term, part)."""
+
+    families: dict[str, dict[tuple[int, int], str]] = field(default_factory=dict)
+    buffers: dict[str, list[Buffer]] = field(default_factory=dict)
+    cycles: dict[str, dict[tuple[int, int], float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """One contraction that reads a tensor, with what each family would cost."""
+
+    layer: Layer
+    place: tuple[int, int]
+    part: ContractPart
+    costs: dict[str, float]
+
+    def best(self, formats: tuple[str, ...]) -> str | None:
+        """The cheapest family that finds its form among `formats`."""
+        fitting = [f for f in self.costs if READS[f] in formats]
+        return min(fitting, key=self.costs.get, default=None)
+
+
+@dataclass(frozen=True)
+class ChooseFormats:
+    """Before: a graph after `fuse_layers`. After: the same graph, and an `Assignment` of families and buffers.
+
+    A contraction reads one tensor, so the least Σ cycles of contractions + cycles of writing is found tensor by tensor,
+    exactly. Layers read float tensors as `float`, everything else and the model's ports are `plain`.
+
+    `forced`: layer name → family, or "*" → the family of every layer that can have it. `measured` replaces the cost
+    model.
+    """
+
+    target: object
+    measured: Measured | None = None
+    forced: Mapping[str, str] = field(default_factory=dict)
+
+    def apply(self, graph: Graph) -> Assignment:
+        """Raises ModelError naming the layer that no family can compute, UsageError at a `forced` that does not fit."""
+        result = Assignment()
+        layers = {n.name: n for n in graph.nodes if isinstance(n, Layer)}
+        for name, family in self.forced.items():
+            if family not in FAMILIES:
+                raise UsageError(f"{family} is no kernel family: there are {', '.join(FAMILIES)}")
+            if name != "*" and not any(isinstance(t, ContractTerm) for t in getattr(layers.get(name), "terms", ())):
+                raise UsageError(f"the model has no contraction {name} that a family could be forced on")
+        contractions, views, plain = _readers(graph)
+        for layer in layers.values():
+            result.families[layer.name], result.cycles[layer.name] = {}, {}
+        by_layer = {t for layer in layers.values() for t in layer.outputs}
+        for tensor in dict.fromkeys(chain(graph.inputs, *(n.outputs for n in graph.nodes))):
+            if graph.types[tensor].quantizer:
+                readers = [_Reader(layer, place, part, self._costs(graph, layer, part))
+                           for layer, place, part in contractions.get(tensor, ())]
+                result.buffers[tensor] = _place(graph, tensor, readers, views.get(tensor, 0), result)
+            else:
+                result.buffers[tensor] = _float_buffers(graph, tensor, tensor in by_layer, tensor in plain,
+                                                        tensor in views)
+        return result
+
+    def _costs(self, graph: Graph, layer: Layer, part: ContractPart) -> dict[str, float]:
+        grid = graph.types[part.input].grid
+        costs = dict(candidates(part, grid, self.target, layer.shape[1:], measured=self.measured))
+        if not costs:
+            raise ModelError(f"layer {layer.name}: no kernel family multiplies weights on a {part.grid} "
+                             f"in {part.groups} groups with activations on a {grid}")
+        wanted = self.forced.get(layer.name)
+        if wanted and wanted not in costs:
+            raise UsageError(f"layer {layer.name} cannot be computed by {wanted}: "
+                             f"{' or '.join(costs)} would be accepted")
+        wanted = wanted or self.forced.get("*")
+        return {wanted: costs[wanted]} if wanted in costs else costs
+
+
+def _readers(graph: Graph):
+    """tensor → contractions (layer, (term, part), part); tensor → how many pools and views; tensors that must be
+    plain."""
+    contractions: dict[str, list] = {}
+    views: dict[str, int] = {}
+    plain = set(graph.inputs) | set(graph.outputs)
+    for node in graph.nodes:
+        if not isinstance(node, Layer):
+            plain.update(node.inputs, node.outputs)
+            continue
+        for i, term in enumerate(node.terms):
+            if isinstance(term, ContractTerm):
+                for j, part in enumerate(term.parts):
+                    contractions.setdefault(part.input, []).append((node, (i, j), part))
+            else:
+                views[term.input] = views.get(term.input, 0) + 1
+    return contractions, views, plain
+
+
+def _place(graph: Graph, tensor: str, readers: list[_Reader], views: int, result: Assignment) -> list[Buffer]:
+    """The cheapest stored forms of a quantized tensor; the families of its readers go into `result`."""
+    shape = as_map(graph.types[tensor].shape)
+    quantizer: Quantizer = graph.types[tensor].quantizer
+    best: tuple[float, tuple[str, ...]] | None = None
+    for formats in CHOICES:
+        chosen = [r.best(formats) for r in readers]
+        used = {READS[f] for f in chosen if f}
+        if None in chosen or readers and used != set(formats) or not readers and len(formats) > 1:
+            continue
+        if not readers and formats == ("planes",):
+            continue
+        cost = sum(r.costs[f] for r, f in zip(readers, chosen))
+        sums = {READS[f] for r, f in zip(readers, chosen) if reads_sums(r.part, f)}
+        cost += _beside(shape, quantizer, formats, sums, views)
+        if best is None or cost < best[0]:
+            best = cost, formats
+    formats = best[1]
+    buffers: list[Buffer] = []
+    for form in formats:
+        served = [(r, f) for r in readers if READS[f := r.best(formats)] == form]
+        halo = tuple(int(n) for n in np.max([r.part.pads for r, _ in served] or [(0,) * 4], axis=0))
+        buffers.append(Buffer(tensor, form, shape, quantizer.grid, halo))
+        if any(reads_sums(r.part, f) for r, f in served):
+            buffers.append(Buffer(tensor, "sums", shape, quantizer.grid, halo, form))
+        for r, f in served:
+            result.families[r.layer.name][r.place] = f
+            result.cycles[r.layer.name][r.place] = r.costs[f]
+    return buffers
+
+
+def _beside(shape, quantizer: Quantizer, formats, sums: set[str], views: int) -> float:
+    """Cycles to write the forms, and for pools and views to read the cheapest of them."""
+    size = float(np.prod(shape))
+    planes = quantizer.grid.planes
+    write = sum(WRITE[f] * (planes if f == "planes" else 1) for f in formats) + WRITE["sums"] * len(sums)
+    return size * (write + views * min(READ[f] * (planes if f == "planes" else 1) for f in formats))
+
+
+def _float_buffers(graph: Graph, tensor: str, by_layer: bool, plain: bool, viewed: bool) -> list[Buffer]:
+    """A float tensor: plain where something but a layer needs it, channels last where a layer hands it to a layer."""
+    shape = graph.types[tensor].shape
+    buffers = [Buffer(tensor, "plain", shape)] if plain else []
+    if by_layer and (viewed or not plain):
+        buffers.append(Buffer(tensor, "float", as_map(shape)))
+    return buffers

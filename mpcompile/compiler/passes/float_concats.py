@@ -1,0 +1,34 @@
+"""The last resort for a concat: a copy of float32 tensors, for readers that are no contraction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mpcompile.compiler.passes.base import Pass, with_nodes
+from mpcompile.graph import Concat, FloatOp, Graph, Node
+
+OPSET = 13
+
+
+@dataclass(frozen=True)
+class FloatConcats(Pass):
+    """Before: after `fuse_layers`. After: every Concat is a FloatOp. None is left of those that contractions alone
+    read."""
+
+    name: ClassVar[str] = "float_concats"
+
+    def apply(self, graph: Graph) -> Graph:
+        return with_nodes(graph, [_float_op(n, graph) if isinstance(n, Concat) else n for n in graph.nodes])
+
+
+def _float_op(node: Node, graph: Graph) -> FloatOp:
+    """The same node as a model of one operator, with a batch axis of 1; an input that comes twice is named twice."""
+    from onnx import TensorProto, helper
+
+    names = [f"x{i}" for i in range(len(node.inputs))]
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, (1, *graph.types[t].shape))
+             for n, t in zip([*names, "y"], [*node.inputs, *node.outputs])]
+    body = helper.make_graph([helper.make_node("Concat", names, ["y"], axis=1)], "concat", ports[:-1], ports[-1:])
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    return FloatOp(node.name, list(node.inputs), list(node.outputs), "Concat", model.SerializeToString())

@@ -1,0 +1,13 @@
+"""The passes that take a graph of real-valued operators to one of layers, in order."""
+
+from mpcompile.compiler.passes.base import Pass
+from mpcompile.compiler.passes.float_concats import FloatConcats
+from mpcompile.compiler.passes.fuse_layers import FuseLayers
+from mpcompile.compiler.passes.restore_codes import RestoreCodes
+from mpcompile.compiler.passes.sink_pools import SinkPools
+from mpcompile.compiler.passes.sink_reshapes import SinkReshapes
+from mpcompile.compiler.passes.split_concats import SplitConcats
+
+# A split may put a quantizer behind the reshape of a slice: reshapes sink once more.
+TO_LAYERS: tuple[Pass, ...] = (SinkReshapes(), SplitConcats(), SinkReshapes(), SinkPools(), RestoreCodes(),
+                               FuseLayers(), FloatConcats())

@@ -1,0 +1,1 @@
+"""TE definitions of the kernel families, packing and epilogue; schedules are in mpcompile.schedules."""

@@ -1,0 +1,273 @@
+"""Layer + buffers + families → `LayerSpec` and its constants, in the order of the kernel's arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpcompile import layer as ir
+from mpcompile.errors import ModelError
+from mpcompile.formats import Buffer, channel_pad
+from mpcompile.grid import Grid
+from mpcompile.kernels import depthwise, dot, popcount
+from mpcompile.kernels.weights import dot_weights
+from mpcompile.kernels.select import IMAGE_CHANNELS
+from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, OutputSpec, PartSpec, PoolSpec, ViewSpec
+from mpcompile.kernels.storage import anonymous, first_pattern
+from mpcompile.reference.thresholds import thresholds
+
+THRESHOLD_LEVELS = 4
+"""Up to so many levels, comparing with integer thresholds is no dearer than fma, round and clamp."""
+
+THRESHOLD_LEVELS_BY_CALLS = 16
+"""The same where fma is a call of the C library."""
+
+
+def round_up(n: int, to: int) -> int:
+    return -(-n // to) * to
+
+
+@dataclass(eq=False)
+class Described:
+    """inputs: the activation buffers, in argument order; constants follow; outputs last."""
+
+    spec: LayerSpec
+    inputs: list[Buffer]
+    constants: list[np.ndarray]
+    outputs: list[Buffer]
+
+
+class _Describer:
+    def __init__(self, layer: ir.Layer, inputs, outputs, families, architecture):
+        self.layer, self.architecture = layer, architecture
+        self.available, self.families = inputs, families
+        self.channels = layer.shape[0]
+        self.results = [(r, list(outputs[r.name])) for r in layer.results]
+        self.padded = channel_pad(self.channels)
+        for buffer in (b for _, bs in self.results for b in bs):
+            if buffer.format == "planes" and self.channels <= IMAGE_CHANNELS:
+                raise ModelError(f"layer {layer.name}: {buffer.tensor} has {self.channels} channels, too few for "
+                                 f"planes")
+        self.arguments: list[tuple[Buffer, bool]] = []
+        self.constants: list[np.ndarray] = []
+        self.floats: list[np.ndarray] = []
+        self.ints: list[np.ndarray] = []
+
+    # -- arguments and tables --------------------------------------------------------------------
+    def stored(self, tensor: str, *formats: str, beside: str = "", words: bool = False) -> Buffer:
+        """The first of `formats` in which `tensor` is stored.
+
+        Planes read as 64-bit words are an argument of their own.
+        """
+        for f in formats:
+            for b in self.available[tensor]:
+                if b.format == f and b.beside == beside:
+                    if (b, words) not in self.arguments:
+                        self.arguments.append((b, words))
+                    return b
+        raise ModelError(f"layer {self.layer.name} reads {tensor} as {' or '.join(formats)}, and it is not stored so")
+
+    def row(self, table: list, values, dtype, fill) -> int:
+        """Add a row of `padded` columns; an equal row is used again."""
+        full = np.full(self.padded, fill, dtype)
+        full[:self.channels] = np.broadcast_to(np.asarray(values), (self.channels,)).astype(dtype)
+        for i, have in enumerate(table):
+            if have.tobytes() == full.tobytes():
+                return i
+        table.append(full)
+        return len(table) - 1
+
+    def float_row(self, values, fill: float = 0.0) -> int:
+        return self.row(self.floats, values, np.float32, fill)
+
+    def int_row(self, values, fill: int = 0) -> int:
+        return self.row(self.ints, values, np.int32, fill)
+
+    # -- terms -----------------------------------------------------------------------------------
+    def term(self, index: int, term):
+        if isinstance(term, ir.ViewTerm):
+            return ViewSpec(self.any_form(term.input))
+        if isinstance(term, ir.PoolTerm):
+            return PoolSpec(self.any_form(term.input), term.kind, tuple(term.kernel), tuple(term.strides),
+                            tuple(term.pads))
+        return ContractSpec(tuple(self.part(p, self.families[index, i]) for i, p in enumerate(term.parts)))
+
+    def any_form(self, tensor: str) -> Buffer:
+        return self.nameless(self.stored(tensor, "codes", "planes", "float", "plain"))
+
+    def nameless(self, buffer: Buffer) -> Buffer:
+        tensors = list(dict.fromkeys(b.tensor for b, _ in self.arguments))
+        return anonymous(buffer, tensors.index(buffer.tensor))
+
+    def part(self, part: ir.ContractPart, family: str) -> PartSpec:
+        popcounted = family == "popcount"
+        data = self.stored(part.input, "planes" if popcounted else "codes", words=popcounted)
+        q, groups = part.q, part.groups
+        if groups > 1 and family != "depthwise" and not self._groups_fill_vectors(q, groups, family):
+            q, groups = _dense_from_groups(q, groups), 1
+        grid_a: Grid = data.grid
+        common = dict(family=family, data=self.nameless(data), kernel=q.shape[2:], strides=tuple(part.strides),
+                      dilations=tuple(part.dilations), pads=tuple(part.pads), groups=groups)
+        if popcounted:
+            first_pattern(grid_a)
+            weight = popcount.pack_weights(q, part.grid, round_up(self.padded, popcount.LANES))
+            spec = dict(slots=popcount.Slots.make(part.grid.plane_weights, grid_a.plane_weights),
+                        offset=part.grid.offset)
+            base, halo_value = grid_a.offset, grid_a.offset
+        else:
+            # groups need a sum of their own channels, which nobody stores: their weights stay whole, in int16
+            w8, m, o = dot_weights(q, part.grid) if part.groups == 1 else (q, 1, 0)
+            spec = dict(multiplier=m * grid_a.step, offset=o * grid_a.step)
+            base, halo_value = grid_a.lo, grid_a.lo
+            if family == "depthwise":
+                weight = depthwise.pack_weights(w8, channel_pad(self.channels))
+            else:
+                span = (int(w8.min()), int(w8.max()))
+                instr = spec["instr"] = self.architecture.dot_instruction(grid_a.levels - 1, span, self.padded)
+                weight = dot.pack_weights(w8, instr, round_up(self.padded, instr.lanes),
+                                          round_up(q.shape[1], instr.group))
+        self.constants.append(weight)
+        sums = None
+        if spec["offset"]:
+            sums = self.stored(part.input, "sums", beside=data.format)
+        if base:
+            row = self.int_row(base * q.sum((1, 2, 3)))
+            spec["constant"] = None if not self.ints[row].any() else row
+        if any(part.pads) and not grid_a.has_zero:
+            spec["border"] = self.border(part, q, groups, halo_value)
+        return PartSpec(**common, **spec, weight_shape=weight.shape, weight_dtype=str(weight.dtype),
+                        sums=self.nameless(sums) if sums else None)
+
+    def _groups_fill_vectors(self, q, groups: int, family: str) -> bool:
+        """Whether a vector of output channels, and a step of input channels, never straddles two groups."""
+        o, c = q.shape[0] // groups, q.shape[1]
+        return family == "dot" and o % 16 == 0 and c % 4 == 0 and self.padded == self.channels
+
+    def border(self, part: ir.ContractPart, q, groups: int, halo_value: int) -> tuple[int, int]:
+        """Constants of the exact border term: what the halo's value adds, taken off again.
+
+        Pixels whose windows leave the map over the same taps share a class; int32 class of each row, of each column,
+        and the term [classes y, classes x, padded].
+        """
+        _, h_out, w_out = self.layer.shape
+        _, h, w = next(b for b in self.available[part.input] if b.format in ("planes", "codes")).shape
+        outside_y = _outside(h_out, h, q.shape[2], part.strides[0], part.dilations[0], part.pads[0])
+        outside_x = _outside(w_out, w, q.shape[3], part.strides[1], part.dilations[1], part.pads[1])
+        classes_y, of_y = np.unique(outside_y, axis=0, return_inverse=True)
+        classes_x, of_x = np.unique(outside_x, axis=0, return_inverse=True)
+        per_tap = q.sum(1)                                                    # [O, KH, KW]
+        outside = classes_y[:, None, :, None] | classes_x[None, :, None, :]   # [CY, CX, KH, KW]
+        term = np.zeros((len(classes_y), len(classes_x), self.padded), np.int32)
+        term[..., :self.channels] = -halo_value * np.einsum("abhw,ohw->abo", outside.astype(np.int64), per_tap)
+        self.constants += [of_y.reshape(-1).astype(np.int32), of_x.reshape(-1).astype(np.int32), term]
+        return term.shape[:2]
+
+    # -- epilogue --------------------------------------------------------------------------------
+    def op(self, instr) -> Op:
+        name = type(instr).__name__
+        match instr:
+            case ir.Load():
+                return Op(name, (instr.term,))
+            case ir.Fma():
+                b = -1 - instr.b if isinstance(instr.b, (int, np.integer)) else self.float_row(instr.b)
+                return Op(name, (instr.x, self.float_row(instr.a), int(b)))
+            case ir.Plus():
+                return Op(name, (instr.x, instr.y))
+            case ir.Divide():
+                return Op(name, (instr.x, self.float_row(instr.s, 1.0)))
+            case ir.Clamp():
+                return Op(name, (instr.x, float(instr.lo), float(instr.hi)))
+            case ir.Slope():
+                return Op(name, (instr.x, self.float_row(instr.slope)))
+            case ir.Round():
+                return Op(name, (instr.x, instr.rounding, int(instr.lo), int(instr.hi)))
+            case ir.Value():
+                return Op(name, (instr.level, instr.grid.lo, instr.grid.step))
+        raise ModelError(f"layer {self.layer.name}: {name} is no epilogue instruction")
+
+    def thresholds(self, value: int) -> Op | None:
+        """The Round at `value` as comparisons, where it is a monotone chain from one integer contraction."""
+        epilogue = self.layer.epilogue
+        chain = _chain(epilogue, value)
+        if chain is None:
+            return None
+        term = epilogue[chain].term
+        contract = self.layer.terms[term]
+        rounded = epilogue[value]
+        most = THRESHOLD_LEVELS if self.architecture.native_fma else THRESHOLD_LEVELS_BY_CALLS
+        if not isinstance(contract, ir.ContractTerm) or rounded.hi - rounded.lo + 1 > most:
+            return None
+        low, high = self.bounds(contract)
+        found = thresholds(epilogue, value, self.channels, low, high)
+        if found is None:
+            return None
+        first = len(self.ints)
+        for t in found.T:                           # consecutive rows: never merged with an equal one
+            full = np.full(self.padded, np.iinfo(np.int32).max, np.int32)
+            full[:self.channels] = t
+            self.ints.append(full)
+        flip = self.int_row(-found.flip.astype(np.int32)) if found.flip.any() else -1
+        return Op("Thresholds", (term, first, len(found.T), flip))
+
+    def bounds(self, term: ir.ContractTerm) -> tuple[np.ndarray, np.ndarray]:
+        """The least and greatest accumulator of each channel, over every input."""
+        low = np.zeros(self.channels, np.int64)
+        high = low.copy()
+        for part in term.parts:
+            grid = next(b.grid for b in self.available[part.input] if b.grid)
+            lo, hi = (min(grid.lo, 0), max(grid.hi, 0)) if any(part.pads) else (grid.lo, grid.hi)
+            low += np.minimum(part.q * lo, part.q * hi).sum((1, 2, 3))
+            high += np.maximum(part.q * lo, part.q * hi).sum((1, 2, 3))
+        return low, high
+
+    def describe(self) -> Described:
+        terms = tuple(self.term(i, t) for i, t in enumerate(self.layer.terms))
+        single = len(self.results) == 1
+        ops = []
+        for i, instr in enumerate(self.layer.epilogue):
+            compared = self.thresholds(i) if single and isinstance(instr, ir.Round) else None
+            ops.append(compared or self.op(instr))
+        outputs = tuple(OutputSpec(r.value, tuple(anonymous(b, i) for b in bs))
+                        for i, (r, bs) in enumerate(self.results))
+        spec = LayerSpec(tuple(self.layer.shape), terms, tuple(ops), outputs, len(self.floats), len(self.ints))
+        tables = [np.stack(t) for t in (self.floats, self.ints) if t]
+        return Described(spec, [b for b, _ in self.arguments], self.constants + tables,
+                         [b for _, bs in self.results for b in bs])
+
+
+def _chain(epilogue, value: int) -> int | None:
+    """The Load from which the Round `value` is computed through one-input instructions alone."""
+    at = epilogue[value].x
+    while not isinstance(epilogue[at], ir.Load):
+        instr = epilogue[at]
+        if isinstance(instr, (ir.Plus, ir.Value, ir.Round)):
+            return None
+        if isinstance(instr, ir.Fma) and isinstance(instr.b, (int, np.integer)):
+            return None
+        at = instr.x
+    return at
+
+
+def _outside(outputs: int, size: int, kernel: int, stride: int, dilation: int, before: int) -> np.ndarray:
+    """bool [outputs, kernel]: whether the tap falls into the padding."""
+    at = np.arange(outputs)[:, None] * stride + np.arange(kernel) * dilation - before
+    return (at < 0) | (at >= size)
+
+
+def _dense_from_groups(q: np.ndarray, groups: int) -> np.ndarray:
+    """Block-diagonal [O, C, KH, KW] of a grouped kernel whose groups do not fill vectors."""
+    o, c = q.shape[0] // groups, q.shape[1]
+    dense = np.zeros((q.shape[0], c * groups, *q.shape[2:]), q.dtype)
+    for g in range(groups):
+        dense[g * o:(g + 1) * o, g * c:(g + 1) * c] = q[g * o:(g + 1) * o]
+    return dense
+
+
+def describe(layer: ir.Layer, inputs, outputs, families, architecture) -> Described:
+    """`families[term, part]` names the family of each part.
+
+    `architecture` has `native_fma` and `dot_instruction(max level, (min, max weight), channels)`.
+    Raises ModelError where a tensor is not stored in the form that a family reads.
+    """
+    return _Describer(layer, inputs, outputs, families, architecture).describe()

@@ -1,0 +1,65 @@
+"""Family `dot`: levels as unsigned bytes times signed weights, accumulated in int32. Definition and weight packing.
+
+    Σ_k w_k·a_k = m_w·m_a·Σ_k w8_k·l_k + …      w = m_w·w8 + o_w,  a = m_a·l + lo_a  (level l in 0..255)
+
+An instruction takes `group` neighbouring channels at a time for `lanes` output channels: VPDPBUSD 4,
+PMADDUBSW+PMADDWD 4, PMADDWD 2. What the architecture has, and which of them cannot saturate, its schedule file says
+(a `DotInstr` record).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpcompile.tvm_names import te
+
+
+@dataclass(frozen=True)
+class DotInstr:
+    """A dot-product step: acc[lanes] += Σ_{group} a[group]·w[lanes, group]; `intrin` is the tensor intrinsic's name.
+
+    `data_dtype`: uint8, or int16 for a step that cannot take bytes: the rows that a tile reads are then widened once.
+    """
+
+    intrin: str
+    lanes: int
+    group: int
+    data_dtype: str
+    weight_dtype: str
+
+
+def pack_weights(w8: np.ndarray, instr: DotInstr, outputs: int, channels: int) -> np.ndarray:
+    """int [O, C, KH, KW] to [outputs/lanes, KH, KW, channels/group, lanes, group], zero-padded.
+
+    The dtype is the instruction's.
+    """
+    o, c, kh, kw = w8.shape
+    full = np.zeros((outputs, channels, kh, kw), instr.weight_dtype)
+    full[:o, :c] = w8
+    blocks = full.reshape(outputs // instr.lanes, instr.lanes, channels // instr.group, instr.group, kh, kw)
+    return np.ascontiguousarray(blocks.transpose(0, 4, 5, 2, 1, 3))
+
+
+def widen(name: str, data, dtype: str):
+    """The data in a wider dtype; the schedule keeps it to the rows that are being read."""
+    return te.compute(data.shape, lambda *at: data[at].astype(dtype), name=name)
+
+
+def compute(name: str, data, weight, height: int, width: int, strides, dilations, origin, groups: int = 1):
+    """The reduction D[y, x, ob, lane] int32 of data [HP, WP, CP] and weight [OB, KH, KW, C/group, lanes, group]."""
+    blocks, kernel_h, kernel_w, steps, lanes, group = (int(n) for n in weight.shape)
+    kh, kw = te.reduce_axis((0, kernel_h), "kh"), te.reduce_axis((0, kernel_w), "kw")
+    c, g = te.reduce_axis((0, steps), "c"), te.reduce_axis((0, group), "g")
+    per_group = blocks // groups
+
+    def product(y, x, ob, lane):
+        channel = c * group + g
+        if groups > 1:
+            channel = (ob // per_group) * (steps * group) + channel
+        act = data[y * strides[0] + kh * dilations[0] + origin[0],
+                   x * strides[1] + kw * dilations[1] + origin[1], channel]
+        return te.sum(act.astype("int32") * weight[ob, kh, kw, c, lane, g].astype("int32"), axis=[kh, kw, c, g])
+
+    return te.compute((height, width, blocks, lanes), product, name=name)

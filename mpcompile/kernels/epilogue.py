@@ -1,0 +1,44 @@
+"""The float32 epilogue as tensor expressions: each instruction of `layer.py` one correctly rounded operation.
+
+No multiplication here is ever followed by an addition that a compiler could contract: products with a sum are
+explicit `fma`, and every constant is a run-time parameter, so none can be folded away.
+"""
+
+from __future__ import annotations
+
+from mpcompile.tvm_names import llvm_intrin, tirx
+
+
+def f32(value: float):
+    return tirx.const(value, "float32")
+
+
+def fma(x, a, b):
+    """fma(x, a, b) of float32, rounded once: an instruction where the target has one, else the C library's exact fmaf.
+
+    Not `tirx.fma`, which is LLVM's fmuladd, and that may be rounded twice.
+    """
+    return llvm_intrin("float32", "llvm.fma", 3, x, a, b)
+
+
+def round_to(x, rounding: str, lo: int, hi: int):
+    """int32 level: clamp(round(x), lo, hi) − lo. The clamp comes first: its bounds are whole, so it is the same."""
+    if rounding == "sign":
+        return (x >= f32(0.0)).astype("int32")
+    t = tirx.max(tirx.min(x, f32(float(hi))), f32(float(lo)))
+    half = f32(0.5)
+    down, up = tirx.floor(t), tirx.ceil(t)
+    whole = {
+        "half_even": lambda: tirx.nearbyint(t),
+        "floor": lambda: down,
+        "ceil": lambda: up,
+        "down": lambda: tirx.trunc(t),
+        "up": lambda: tirx.Select(t >= f32(0.0), up, down),
+        # t − floor(t) is exact for |t| < 2^23
+        "half_up": lambda: tirx.Select(t >= f32(0.0), tirx.Select(t - down >= half, up, down),
+                                       tirx.Select(up - t >= half, down, up)),
+        "half_down": lambda: tirx.Select(t >= f32(0.0), tirx.Select(t - down > half, up, down),
+                                         tirx.Select(up - t > half, down, up)),
+    }[rounding]()
+    level = whole.astype("int32")
+    return level - lo if lo else level

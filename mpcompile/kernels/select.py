@@ -1,0 +1,98 @@
+"""Which kernel family a contraction gets: a cost model in cycles of one core, until it is measured. No TVM here.
+
+`target` needs two numbers of a board (see targets/): `popcount_bitmacs_per_cycle` and `dot_macs_per_cycle`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mpcompile.grid import Grid
+from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
+from mpcompile.layer import ContractPart
+from mpcompile.planes import WORD
+
+__all__ = ["FAMILIES", "Measured", "candidates", "dot_weights", "is_depthwise", "needs_sums", "reads_sums"]
+
+FAMILIES = ("popcount", "dot", "depthwise")
+
+Measured = Callable[[ContractPart, Grid, tuple[int, int], str], float | None]
+"""(part, input grid, (HO, WO), family) → measured cycles, or None where nobody measured it: a latency table, seen from
+here."""
+
+# Work beside the inner loop, for each output value, counted in the inner loop's own units so that it shrinks with wider
+# vectors. Fitted to the fused 3×3 layers of ResNet-18 on Zen 5 (W1A1, W1A2, W2A2): 0.3 + 0.1 a plane pair cycles at 683
+# bit-MAC/cycle.
+_POPCOUNT_OUTPUT, _POPCOUNT_PAIR = 200.0, 70.0
+_DOT_OUTPUT = 40.0
+# int8 products of a depthwise kernel share nothing between channels: no dot instruction helps, one multiply-add a lane.
+_DEPTHWISE_SHARE = 0.25
+
+
+IMAGE_CHANNELS = 4
+"""Tensors of so few channels are never stored in planes."""
+
+
+def _up(n: int, to: int) -> int:
+    return -(-n // to) * to
+
+
+def is_depthwise(part: ContractPart) -> bool:
+    """One input channel for each output channel."""
+    return part.groups > 1 and part.groups == part.q.shape[0] and part.q.shape[1] == 1
+
+
+def reads_sums(part: ContractPart, family: str) -> bool:
+    """Whether `family` reads the window sums of `part`'s input. A sum is over all channels: groups by codes do
+    without."""
+    return needs_sums(part.grid, family) and (part.groups == 1 or family == "popcount")
+
+
+def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int], *,
+               measured: Measured | None = None) -> list[tuple[str, float]]:
+    """(family, cycles) of every family that can compute `part`, cheapest first. `output` = (HO, WO).
+
+    popcount  activations whose patterns count up, of more channels than an image has (a 64-bit word of so few would be
+              wasted); where groups > 1 the weights are spread over a dense kernel, so their
+              grid must hold 0
+    dot       activations of at most 256 levels, weights m·int8 + o, or, where groups > 1, as they are in int16; groups
+              that do not fill vectors are spread too
+    depthwise the same activations, weights as they are in int16; where it fits it is the only one
+    """
+    outputs, per_group, kh, kw = part.q.shape
+    pixels = output[0] * output[1]
+    channels = per_group * part.groups
+    as_codes = in_grid.levels <= 256 and (part.groups > 1 or dot_form(part.grid) is not None)
+    costs: dict[str, float] = {}
+    if is_depthwise(part) and as_codes:
+        work = _up(outputs, 16) * kh * kw
+        costs["depthwise"] = pixels * (work / _DEPTHWISE_SHARE + _DOT_OUTPUT * outputs) / target.dot_macs_per_cycle
+    else:
+        if _counts_up(in_grid) and channels > IMAGE_CHANNELS and (part.groups == 1 or part.grid.has_zero):
+            pairs = part.grid.planes * in_grid.planes
+            work = _up(outputs, 8) * kh * kw * _up(channels, WORD) * pairs
+            beside = _up(outputs, 8) * (_POPCOUNT_OUTPUT + _POPCOUNT_PAIR * pairs)
+            costs["popcount"] = pixels * (work + beside) / target.popcount_bitmacs_per_cycle
+        if as_codes:
+            depth = per_group if _groups_fill_vectors(part) else channels
+            work = _up(outputs, 16) * kh * kw * _up(depth, 4)
+            costs["dot"] = pixels * (work + _up(outputs, 16) * _DOT_OUTPUT) / target.dot_macs_per_cycle
+    for family in costs:
+        if reads_sums(part, family):
+            costs[family] += pixels * kh * kw / 4                   # a few additions a pixel, shared by its outputs
+        seen = measured(part, in_grid, output, family) if measured else None
+        costs[family] = costs[family] if seen is None else seen
+    return sorted(costs.items(), key=lambda item: item[1])
+
+
+def _groups_fill_vectors(part: ContractPart) -> bool:
+    """Whether no vector of outputs, and no step of input channels, straddles two groups."""
+    return part.q.shape[0] // part.groups % 16 == 0 and part.q.shape[1] % 4 == 0
+
+
+def _counts_up(grid: Grid) -> bool:
+    """Whether the pattern of level k is k + p0 modulo 2^planes, which is what producers can pack."""
+    first = grid.patterns[0]
+    return bool((grid.patterns == (np.arange(grid.levels) + first) % (1 << grid.planes)).all())

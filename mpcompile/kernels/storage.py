@@ -1,0 +1,101 @@
+"""Reading and writing the stored formats of `formats.py` inside a kernel, without any step across lanes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mpcompile import planes
+from mpcompile.errors import ModelError
+from mpcompile.formats import Buffer
+from mpcompile.grid import Grid
+from mpcompile.tvm_names import te, tirx
+
+
+def anonymous(buffer: Buffer, number: int) -> Buffer:
+    """The buffer with a number for its tensor's name: what a kernel depends on."""
+    return replace(buffer, tensor=f"t{number}")
+
+
+def first_pattern(grid: Grid) -> int:
+    """p0 of a grid whose patterns count up: pattern(level) = (level + p0) mod 2^planes.
+
+    Raises ModelError for a grid that is stored in planes but not positional (sign-magnitude).
+    """
+    p0 = int(grid.patterns[0])
+    if any(int(p) != (k + p0) % (1 << grid.planes) for k, p in enumerate(grid.patterns)):
+        raise ModelError(f"activations on a {grid} cannot be packed into planes: its patterns do not count up")
+    return p0
+
+
+def placeholder(buffer: Buffer, name: str, words: bool = False):
+    """The kernel's argument for a buffer; `words`: planes as uint64 [HP, WP, P, W], the same bytes."""
+    shape = buffer.buffer_shape
+    return te.placeholder(shape[:-1], "uint64", name) if words else te.placeholder(shape, buffer.dtype, name)
+
+
+def read(data, buffer: Buffer, o, y, x):
+    """Value of channel o at (y, x) of the interior: int32 q of a quantized tensor, else float32.
+
+    o, y, x are in range.
+    """
+    if buffer.format == "plain":
+        index = (o, y, x)[:len(buffer.shape)] if len(buffer.shape) != 2 else (o, x)
+        return data[index]
+    if buffer.format == "float":
+        return data[y, x, o]
+    top, left, _, _ = buffer.halo
+    grid = buffer.grid
+    if buffer.format == "codes":
+        level = data[y + top, x + left, o].astype("int32")
+        q = level * grid.step if grid.step != 1 else level
+        return q + grid.lo if grid.lo else q
+    lane, bit = o % 8, ((o // 8) % 8).astype("int32")
+    total = tirx.const(grid.offset, "int32")
+    for i, weight in enumerate(grid.plane_weights):
+        byte = data[y + top, x + left, i, o // planes.WORD, lane].astype("int32")
+        total = total + ((byte >> bit) & 1) * weight
+    return total
+
+
+def pack(level, buffer: Buffer, name: str):
+    """uint8 [H, W, P, words, 8] of level[y, x, word, k, lane] int32: bit k of byte l is channel 8k + l.
+
+    The stage `<name>_bits` before it adds the bits up in int32; k is its reduction axis.
+    """
+    channels, height, width = buffer.shape
+    p0 = first_pattern(buffer.grid)
+    k = te.reduce_axis((0, int(level.shape[3])), "k")
+
+    def bits(y, x, j, w, lane):
+        pattern = level[y, x, w, k, lane] + p0 if p0 else level[y, x, w, k, lane]
+        bit = (pattern >> j) & 1
+        if channels % planes.WORD:
+            bit = tirx.Select(w * planes.WORD + 8 * k + lane < channels, bit, tirx.const(0, "int32"))
+        return te.sum(bit << k, axis=k)
+
+    shape = (height, width, buffer.grid.planes, planes.words(channels), 8)
+    gathered = te.compute(shape, bits, name=f"{name}_bits")
+    return te.compute(shape, lambda *at: gathered[at].astype("uint8"), name=name)
+
+
+def sum_planes(packed, buffer: Buffer, name: str):
+    """int32 [H, W]: Σ_c Σ_i c_i·B_i, from the packed bytes."""
+    height, width, plane_count, words, _ = (int(n) for n in packed.shape)
+    j, w, lane = te.reduce_axis((0, plane_count), "j"), te.reduce_axis((0, words), "w"), te.reduce_axis((0, 8), "lane")
+
+    def total(y, x):
+        weight = tirx.const(0, "int32")
+        for i, c in enumerate(buffer.grid.plane_weights):
+            weight = tirx.Select(j.var == i, tirx.const(c, "int32"), weight)
+        return te.sum(tirx.popcount(packed[y, x, j, w, lane]).astype("int32") * weight, axis=[j, w, lane])
+
+    return te.compute((height, width), total, name=name)
+
+
+def sum_codes(codes, buffer: Buffer, name: str):
+    """int32 [H, W]: Σ_c level."""
+    height, width, groups, vectors, lanes = (int(n) for n in codes.shape)
+    g, k = te.reduce_axis((0, groups), "g"), te.reduce_axis((0, vectors), "k")
+    lane = te.reduce_axis((0, lanes), "lane")
+    return te.compute((height, width),
+                      lambda y, x: te.sum(codes[y, x, g, k, lane].astype("int32"), axis=[g, k, lane]), name=name)

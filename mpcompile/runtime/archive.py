@@ -1,0 +1,194 @@
+"""The bundle file M.mpc: one ZIP archive with manifest.json, lib.so and weights.bin. No TVM here, no pickle ever.
+
+| member        | holds                                                                                               |
+|---------------|-----------------------------------------------------------------------------------------------------|
+| manifest.json | format version, versions of mpcompile and TVM, target, model, plan, layers; size and hash of others |
+| lib.so        | the compiled kernels, a shared library that TVM's runtime loads                                     |
+| weights.bin   | every constant, at the byte offsets that the plan names                                             |
+
+The archive's comment holds the sha256 of manifest.json, so a chain of hashes covers every byte that is used. That is
+integrity (a cut download, a bad disk), not trust: a bundle contains machine code, so open only bundles whose maker you
+trust.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mpcompile.errors import ModelError, UsageError
+from mpcompile.files import atomic_path
+
+FORMAT = "mpcompile-bundle"
+FORMAT_VERSION = 1
+MEMBERS = ("manifest.json", "lib.so", "weights.bin")
+MAX_MANIFEST_BYTES = 256 << 20
+ALIGNMENT = 64
+_MADE_ON = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same content gives the same bytes
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A bundle file that was read and whose every hash held. `weights`: uint8, 64-byte aligned."""
+
+    manifest: dict
+    library: bytes
+    weights: np.ndarray
+
+
+def aligned_empty(nbytes: int) -> np.ndarray:
+    """uint8 [nbytes] that starts at a multiple of 64 bytes, as TVM's kernels assume; contents undefined."""
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]
+
+
+def write_bundle(path: str | os.PathLike, manifest: dict, library: bytes | str | os.PathLike, weights: bytes) -> Path:
+    """Writes M.mpc whole or not at all (a temporary file in the same folder, then renamed), also when interrupted.
+
+    `manifest` has target, model, plan and layers; format, versions and the table of members are added here.
+    `library` is the shared library's bytes or its path. Raises UsageError where the file cannot be written.
+    """
+    from mpcompile import __version__
+
+    path = Path(path)
+    library = library if isinstance(library, bytes) else Path(library).read_bytes()
+    members = {"lib.so": library, "weights.bin": bytes(weights)}
+    table = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in members.items()}
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "mpcompile": __version__, "tvm": tvm_version()}
+    text = json.dumps({**head, **manifest, "members": table}, indent=1).encode()
+    with atomic_path(path) as out, zipfile.ZipFile(out, "w") as archive:
+        for name, data in {"manifest.json": text, **members}.items():
+            info = zipfile.ZipInfo(name, _MADE_ON)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, data)
+        archive.comment = _comment(text)
+    return path
+
+
+def read_bundle(path: str | os.PathLike) -> Contents:
+    """Reads and checks the whole file: ZIP structure, format version, every size and hash. Runs nothing from it.
+
+    Raises UsageError where there is no such file, ModelError (one line) where it is damaged, cut, or something else.
+    """
+    with _open(path) as (archive, manifest):
+        library = _member(archive, manifest, "lib.so", path)
+        stored = _member(archive, manifest, "weights.bin", path)
+    weights = aligned_empty(len(stored))
+    weights[:] = np.frombuffer(stored, np.uint8)
+    return Contents(manifest, library, weights)
+
+
+def read_manifest(path: str | os.PathLike) -> dict:
+    """The manifest alone, its own hash checked; for `inspect`. Raises as read_bundle does."""
+    with _open(path) as (_, manifest):
+        return manifest
+
+
+def tvm_version() -> str:
+    """The installed apache-tvm's version, without importing it. "" where it is not installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("apache-tvm")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _comment(manifest: bytes) -> bytes:
+    return f"{FORMAT} {FORMAT_VERSION} {hashlib.sha256(manifest).hexdigest()}".encode()
+
+
+# Everything that zipfile and zlib are known to raise on bytes that are no proper archive.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    KeyError,
+    IndexError,
+    MemoryError,
+    OSError,
+)
+
+
+@contextmanager
+def _open(path: str | os.PathLike) -> Iterator[tuple[zipfile.ZipFile, dict]]:
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file" if not path.exists() else f"{path} is not a file")
+    try:
+        archive = zipfile.ZipFile(path)
+    except PermissionError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except _DAMAGE as error:
+        raise ModelError(f"{path} is not a bundle, or it was cut: {_reason(error)}") from error
+    with archive:
+        yield archive, _manifest(archive, path)
+
+
+def _manifest(archive: zipfile.ZipFile, path: Path) -> dict:
+    words = archive.comment.decode("ascii", "replace").split(" ")
+    if words[0] != FORMAT or len(words) != 3:
+        raise ModelError(f"{path} is not a bundle of mpcompile")
+    if words[1] != str(FORMAT_VERSION):
+        raise ModelError(
+            f"{path} has bundle format {words[1]}; this version reads {FORMAT_VERSION}: compile the model again"
+        )
+    names = sorted(archive.namelist())
+    if names != sorted(MEMBERS):
+        raise ModelError(f"{path} is damaged: its members are {', '.join(names)}, not {', '.join(sorted(MEMBERS))}")
+    text = _read(archive, "manifest.json", path, MAX_MANIFEST_BYTES)
+    if _comment(text) != archive.comment:
+        raise ModelError(f"{path} is damaged: the sha256 of manifest.json does not hold")
+    try:
+        manifest = json.loads(text)
+        if (manifest["format"], manifest["format_version"]) != (FORMAT, FORMAT_VERSION):
+            raise ValueError("format")
+        for name in MEMBERS[1:]:
+            entry = manifest["members"][name]
+            if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
+                raise ValueError(name)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path}: manifest.json is not one of this bundle format ({_reason(error)})") from error
+    return manifest
+
+
+def _member(archive: zipfile.ZipFile, manifest: dict, name: str, path: str | os.PathLike) -> bytes:
+    entry = manifest["members"][name]
+    data = _read(archive, name, path, entry["bytes"])
+    if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise ModelError(f"{path} is damaged: the sha256 of {name} does not hold")
+    return data
+
+
+def _read(archive: zipfile.ZipFile, name: str, path: str | os.PathLike, limit: int) -> bytes:
+    """A member's bytes, at most `limit`: a forged size cannot make us inflate without end."""
+    try:
+        with archive.open(name) as member:
+            data = member.read(limit + 1)
+            member.read(1)  # reaching the end is what makes zipfile compare the checksum
+    except _DAMAGE as error:
+        raise ModelError(f"{path} is damaged: {name}: {_reason(error)}") from error
+    if len(data) > limit:
+        raise ModelError(f"{path} is damaged: {name} is larger than its manifest says")
+    return data
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

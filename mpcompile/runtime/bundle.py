@@ -1,0 +1,189 @@
+"""An open bundle: what the user runs, times and looks at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpcompile import cpu
+from mpcompile.errors import ModelError, TargetError, UsageError
+from mpcompile.plan import Plan, Port
+from mpcompile.runtime.archive import read_bundle, tvm_version, write_bundle
+from mpcompile.runtime.threads import resolve
+
+if TYPE_CHECKING:
+    from mpcompile.latency.measure import Timer, Timing
+
+__all__ = ["Bundle", "open_bundle", "write_bundle"]
+
+ROUNDS = 11
+
+
+class Bundle:
+    """A compiled network, ready to run. Made by open_bundle; close it, or use it in a `with`."""
+
+    def __init__(self, path: Path, manifest: dict, plan: Plan, executor):
+        self.path = path
+        self.manifest = manifest
+        self.plan = plan
+        self._executor = executor
+
+    # -- what it is ------------------------------------------------------------------------------------
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """Name and shape (without batch) of each input; all float32."""
+        return self.plan.inputs
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        return self.plan.outputs
+
+    @property
+    def layers(self) -> list[dict]:
+        """What the compiler wrote about each layer: name, source nodes, families, tiles, grids, MACs."""
+        return self.manifest["layers"]
+
+    @property
+    def threads(self) -> int:
+        return self._executor.threads if self._executor else 0
+
+    # -- running it ------------------------------------------------------------------------------------
+    def run(self, x: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray | dict[str, np.ndarray]:
+        """float32 in, float32 out: one array where the model has one input (output), else a dict by name.
+
+        Each array has the port's shape, or a batch axis of any size before it; the outputs have it too. Integers and
+        float64 are converted to float32 as numpy does. Raises UsageError naming the input that does not fit.
+        """
+        from mpcompile.runtime.executor import named_inputs
+
+        results = self._live().run(named_inputs(self.plan, x))
+        if len(results) == 1:
+            return results[0]
+        return {port.name: result for port, result in zip(self.outputs, results)}
+
+    def run_traced(self, x: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+        """One sample; tensor → Buffer.key → a copy of that buffer as its layer wrote it, halo included."""
+        from mpcompile.runtime.executor import named_inputs
+
+        return self._live().run_traced(named_inputs(self.plan, x))
+
+    # -- timing it, with the project's one measurer (latency/measure.py) -----------------------------------
+    def bench(self, seconds: float = 1.0, x: np.ndarray | Mapping[str, np.ndarray] | None = None) -> "Timing":
+        """Median and spread of one sample (x, or normal random numbers) through the network, in about `seconds`."""
+        from mpcompile.latency.measure import measure
+
+        return measure({self.path.name: self.timer(x)}, rounds=ROUNDS, min_time=seconds / ROUNDS)[self.path.name]
+
+    def profile(
+        self, seconds: float = 1.0, x: np.ndarray | Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, "Timing"]:
+        """Layer → median and spread of its calls, in the network's order, measured in turn in about `seconds`."""
+        from mpcompile.latency.measure import measure
+
+        timers = self.layer_timers(x)
+        return (
+            dict(measure(timers, rounds=ROUNDS, min_time=seconds / ROUNDS / max(1, len(timers))).timings)
+            if timers
+            else {}
+        )
+
+    def timer(self, x: np.ndarray | Mapping[str, np.ndarray] | None = None) -> "Timer":
+        """A measurer's timer of whole runs, from the input in the bundle's own buffer to the output in it."""
+        executor = self._live()
+        executor.fill(self._sample(x))
+        return executor.timer(range(len(self.plan.calls)))
+
+    def layer_timers(self, x: np.ndarray | Mapping[str, np.ndarray] | None = None) -> dict[str, "Timer"]:
+        """Layer → a measurer's timer of its calls, in order. The network has run once: buffers hold real data."""
+        executor = self._live()
+        executor.fill(self._sample(x))
+        executor.timer(range(len(self.plan.calls)))(1)
+        calls: dict[str, list[int]] = {}
+        for i, call in enumerate(self.plan.calls):
+            calls.setdefault(call.layer, []).append(i)
+        return {layer: executor.timer(indices) for layer, indices in calls.items()}
+
+    def _sample(self, x) -> list[np.ndarray]:
+        from mpcompile.runtime.executor import named_inputs
+
+        if x is None:
+            rng = np.random.default_rng(0)
+            return [rng.standard_normal(p.shape, np.float32) for p in self.inputs]
+        arrays = named_inputs(self.plan, x)
+        for port, array in zip(self.inputs, arrays):
+            if array.shape not in (port.shape, (1, *port.shape)):
+                raise UsageError(f"input {port.name} must be one sample of {port.shape}, got {array.shape}")
+        return arrays
+
+    # -- the end of it ---------------------------------------------------------------------------------
+    def close(self) -> None:
+        """Frees its memory; a closed bundle does not run."""
+        self._executor = None
+
+    def __enter__(self) -> "Bundle":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _live(self):
+        if self._executor is None:
+            raise UsageError(f"{self.path} was closed")
+        return self._executor
+
+
+def open_bundle(path: str | os.PathLike, threads: int | None = None) -> Bundle:
+    """Checks every hash, then this machine against what the bundle was built for, and only then loads its code.
+
+    `threads`: None for the physical cores that this process may use. Raises UsageError (no such file, bad `threads`),
+    ModelError (damaged, or another format), TargetError (another CPU, another TVM).
+    """
+    threads = resolve(threads)
+    contents = read_bundle(path)
+    manifest = contents.manifest
+    try:
+        target, layers = manifest["target"], manifest["layers"]
+        needed = [str(f) for f in target["features"]]
+        built_for, built_with = str(target["arch"]), str(manifest["tvm"])
+        if not isinstance(layers, list) or not all(isinstance(row, dict) for row in layers):
+            raise ValueError("layers is not a list of tables")
+        plan = Plan.from_json(manifest["plan"])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ModelError(f"{path}: manifest.json has no valid entry ({type(error).__name__}: {error})") from error
+    _check_machine(path, built_for, needed)
+    _check_tvm(path, built_with)
+
+    from mpcompile.runtime.library import load_library
+
+    functions = load_library(contents.library)
+    from mpcompile.runtime.executor import Executor
+
+    try:
+        executor = Executor(functions, plan, contents.weights, threads)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    return Bundle(Path(path), manifest, plan, executor)
+
+
+def _check_machine(path: str | os.PathLike, built_for: str, needed: list[str]) -> None:
+    if built_for != cpu.arch():
+        raise TargetError(f"{path} was built for {built_for}, this machine is {cpu.arch()}")
+    missing = [f for f in needed if f not in cpu.features()]
+    if missing:
+        raise TargetError(
+            f"{path} needs {', '.join(missing)}, which this CPU ({cpu.name()}) lacks: compile the model for it"
+        )
+
+
+def _check_tvm(path: str | os.PathLike, built_with: str) -> None:
+    """Code and runtime agree on an ABI that TVM may change in any minor version."""
+    here = tvm_version()
+    if here and here.split(".")[:2] != built_with.split(".")[:2]:
+        raise TargetError(
+            f"{path} was built with TVM {built_with}, this machine has {here}: compile the model again, or "
+            f"pip install apache-tvm=={built_with}"
+        )

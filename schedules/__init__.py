@@ -1,0 +1,17 @@
+"""Schedule spaces, one file an architecture."""
+
+from __future__ import annotations
+
+from mpcompile.errors import TargetError
+
+
+def architecture_of(target):
+    """The schedules of a target (mpcompile.targets.Target).
+
+    Raises TargetError for an architecture that has none yet.
+    """
+    if target.arch == "x86_64":
+        from mpcompile.schedules.x86 import X86
+
+        return X86.of(target)
+    raise TargetError(f"target {target.name}: there are no schedules for {target.arch} yet; supported: x86_64")

@@ -1,0 +1,333 @@
+"""x86: the schedule of a fused layer, with a hand-set default tile for every shape.
+
+    for y, row of pixels (parallel)                    rows of one output line: `row` pixels
+      window sums of the row; its input widened, where the dot-product step takes 16 bits
+      for group of output channels                     `channels`, one 64-channel word where the output is packed
+        for tile of `pixels` × `block` channels        accumulators in registers
+          for kh, kw, word: AND, POPCNT, ADD           (or a dot-product step)
+          shift, add, correct → int32 tile in L1
+        for pixel: epilogue → levels → pack, store
+      pixel sums of the row
+
+What carries over from `P` to the epilogue is a tile of int32 in L1; no int32 tensor of a layer is ever in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from mpcompile.kernels.build import Stages
+from mpcompile.kernels.popcount import LANES
+from mpcompile.kernels.select import IMAGE_CHANNELS
+from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
+from mpcompile.schedules.x86_intrinsics import dot_instruction
+from mpcompile.tvm_names import Schedule
+
+
+WORTH_A_THREAD = 40_000
+"""Cycles of a layer below which waking a second thread costs more than it saves."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a schedule decides.
+
+    row: pixels between two epilogues, a multiple of `pixels` that divides the width.
+    pixels × block channels: the register tile; `block` divides a group's channels.
+    """
+
+    row: int
+    pixels: int
+    block: int
+
+    def to_json(self) -> dict:
+        return {"row": self.row, "pixels": self.pixels, "block": self.block}
+
+
+def divisors(n: int, most: int) -> list[int]:
+    return [d for d in range(1, min(n, most) + 1) if n % d == 0]
+
+
+@dataclass(frozen=True)
+class X86:
+    """What of an x86 target decides a kernel: vector width, VNNI, fused multiply-add."""
+
+    vector_bits: int
+    vnni: bool
+    native_fma: bool
+
+    @staticmethod
+    def of(target) -> "X86":
+        """From a mpcompile.targets.Target."""
+        return X86(target.vector_bits, target.has_vnni, target.has_fma)
+
+    @cached_property
+    def registers(self) -> int:
+        return 32 if self.vector_bits == 512 else 16
+
+    def dot_instruction(self, max_level: int, weights: tuple[int, int], channels: int):
+        return dot_instruction(self.vector_bits, self.vnni, max_level, weights, channels)
+
+    # -- tiles -----------------------------------------------------------------------------------
+    def default_tile(self, spec: LayerSpec) -> Tile:
+        """The tile that keeps most work in registers between two loads, for the layer's heaviest part."""
+        _, _, width = spec.shape
+        channels = spec.padded // spec.blocking[0]
+        parts = [p for t in spec.terms if isinstance(t, ContractSpec) for p in t.parts]
+        if not parts:
+            row = divisors(width, 32 if spec.padded == IMAGE_CHANNELS else 16)[-1]
+            return Tile(row, row, channels)
+        lanes = max(_lanes(p) for p in parts)
+        best = None
+        for pixels in divisors(width, 14):
+            for blocks in divisors(channels // lanes, 8):
+                costs = [self._loads_per_step(p, pixels, blocks * lanes) for p in parts]
+                if None in costs:
+                    continue
+                key = (max(costs), pixels)
+                if best is None or key < best[0]:
+                    best = (key, pixels, blocks * lanes)
+        pixels, block = best[1:] if best else (1, lanes)
+        row = max(d for d in divisors(width, max(16, pixels)) if d % pixels == 0)
+        return Tile(row, pixels, block)
+
+    def _loads_per_step(self, part: PartSpec, pixels: int, block: int) -> float | None:
+        """Memory operands per arithmetic step of a register tile; None where it does not fit the registers."""
+        if part.family == "popcount":
+            width = -(-LANES * 64 // self.vector_bits)            # registers of one 8-lane vector
+            slots = len(part.slots.weights) if part.slots.merged else 1
+            planes_w, planes_a = (len(part.slots.of), len(part.slots.of[0])) if part.slots.merged else (1, 1)
+            vectors = block // LANES
+            accumulators, weights = pixels * vectors * slots, vectors * planes_w
+            steps = pixels * vectors * planes_w * planes_a
+            loads = weights + pixels * planes_a * vectors * (0.5 if vectors > 1 else 1)
+        else:
+            lanes = _lanes(part)
+            width = -(-lanes * 32 // self.vector_bits)
+            vectors = block // lanes
+            accumulators, weights, steps = pixels * vectors, vectors, pixels * vectors
+            loads = weights + pixels
+        # LLVM starts the loads and counts of several steps at once: tiles of 28 accumulators out of 32 spilled in some
+        # shapes
+        in_use = accumulators + min(weights, 4) + 2
+        if width * accumulators > self.registers * 3 // 4 or width * in_use > self.registers:
+            return None
+        return loads / steps
+
+    # -- the schedule ----------------------------------------------------------------------------
+    def schedule(self, func, stages: Stages, spec: LayerSpec, tile: Tile):
+        """The scheduled PrimFunc."""
+        import tvm
+
+        return _Layer(Schedule(tvm.IRModule({"main": func})), stages, spec, tile).apply()
+
+
+def _lanes(part: PartSpec) -> int:
+    """Output channels of a vector of the inner step."""
+    if part.family == "popcount":
+        return LANES
+    return part.instr.lanes if part.family == "dot" else min(16, part.weight_shape[2])
+
+
+@dataclass
+class _Layer:
+    s: Schedule
+    stages: Stages
+    spec: LayerSpec
+    tile: Tile
+
+    @property
+    def channels(self) -> int:
+        """Channels of a group."""
+        return self.spec.padded // self.spec.blocking[0]
+
+    def apply(self):
+        s, tile = self.s, self.tile
+        y, x, group, vector, lane = s.get_loops(s.get_sblock("value"))
+        x, pixel = s.split(x, [None, tile.row])
+        s.reorder(y, x, group, pixel, vector, lane)
+        s.set_scope("value", 0, "local")
+        # first of all: later, decomposed reductions have two writers, which `parallel` does not accept
+        x = self.parallel(y, x, group)
+        self.x, self.group, self.pixel = x, group, pixel
+        if self.spec.padded == IMAGE_CHANNELS and not self.stages.parts:
+            self.image(pixel, vector, lane)
+        else:
+            self.vectorize_channels(s.fuse(vector, lane), self.epilogue_lanes())
+        for name in self.stages.levels:
+            s.set_scope(name, 0, "local")
+            self.after_root(name, self.epilogue_lanes())
+        for name, form in self.stages.stored:
+            self.store(name, form)
+        for name in self.stages.pools:
+            self.pool(name)
+        parts = iter(self.stages.parts)
+        contracts = [t for t in self.spec.terms if isinstance(t, ContractSpec)]
+        for name, term in zip(self.stages.accumulators, contracts):
+            self.contract(name, [next(parts) for _ in term.parts])
+        for name in self.stages.windows:
+            s.set_scope(name, 0, "local")
+            s.compute_at(name, x, preserve_unit_loops=True)
+            loops = s.get_loops(s.get_sblock(name))
+            s.reorder(*loops[-2:], *loops[-4:-2])
+            s.decompose_reduction(name, loops[-2])
+        return s.mod["main"]
+
+    def image(self, pixel, vector, lane):
+        """An image of few channels: lanes are pixels, not channels.
+
+        Storing them interleaved is left to LLVM, which is good at it.
+        """
+        s = self.s
+        s.reorder(vector, lane, pixel)
+        s.transform_layout("value", ("write", 0), lambda y, x, group, vector, lane: (y, group, vector, lane, x))
+        s.unroll(lane)
+        lanes = max(divisors(self.tile.row, 16))
+        if lanes > 1:
+            s.vectorize(s.split(pixel, [None, lanes])[1])
+        self.pixel = self.group
+
+    def cycles(self) -> float:
+        """Roughly what the layer takes on one core: inner steps of whole vectors, and a few cycles a stored vector."""
+        channels, height, width = self.spec.shape
+        steps = channels / 2
+        for _, part in self.stages.parts:
+            if part.family == "depthwise":
+                inner = part.kernel[0] * part.kernel[1]
+            else:
+                inner = part.weight_shape[1] * part.weight_shape[2] * part.weight_shape[3]
+            pairs = len(part.slots.of) * len(part.slots.of[0]) if part.slots else 1
+            steps += inner * pairs * self.spec.padded / _lanes(part)
+        return 1.5 * height * width * steps
+
+    def epilogue_lanes(self) -> int:
+        """Lanes of int32 and float32 vectors in the epilogue."""
+        lanes = [_lanes(p) for _, p in self.stages.parts] or [16]
+        want = max(lanes)
+        return next(n for n in (want, 16, 8, 4, 2, 1) if n <= want and self.channels % n == 0)
+
+    def vectorize_channels(self, channel, lanes: int):
+        if self.s.get(channel).extent.value % lanes:
+            return
+        vectors, lane = self.s.split(channel, [None, lanes])
+        self.s.unroll(vectors)
+        self.s.vectorize(lane)
+
+    def after_root(self, name: str, lanes: int):
+        """Per pixel, under the root's loops; the innermost axis is channels."""
+        s = self.s
+        s.reverse_compute_at(name, self.pixel, preserve_unit_loops=True)
+        self.vectorize_channels(s.fuse(*s.get_loops(s.get_sblock(name))[-2:]), lanes)
+
+    def store(self, name: str, form: str):
+        s = self.s
+        if self.pixel is self.group and form == "codes":
+            s.reverse_compute_at(name, self.group, preserve_unit_loops=True)
+            s.unroll(s.get_loops(s.get_sblock(name))[-1])
+            return
+        if form == "sums":
+            s.reverse_compute_at(name, self.x, preserve_unit_loops=True)
+            loops = s.get_loops(s.get_sblock(name))
+            s.unroll(loops[-3])                  # planes, or groups of channels
+            s.decompose_reduction(name, loops[-3])
+        elif form == "planes":
+            bits = f"{name}_bits"
+            s.set_scope(bits, 0, "local")
+            s.reverse_compute_at(bits, self.pixel, preserve_unit_loops=True)
+            plane, word, lane, k = s.get_loops(s.get_sblock(bits))[-4:]
+            s.reorder(plane, word, k, lane)
+            for loop in (plane, word, k):
+                s.unroll(loop)
+            s.vectorize(lane)
+            s.decompose_reduction(bits, k)
+            s.reverse_compute_at(name, self.pixel, preserve_unit_loops=True)
+            plane, word, lane = s.get_loops(s.get_sblock(name))[-3:]
+            s.unroll(plane)
+            s.unroll(word)
+            s.vectorize(lane)
+        elif form == "plain":
+            s.reverse_compute_at(name, self.group, preserve_unit_loops=True)
+        else:
+            self.after_root(name, self.epilogue_lanes())
+
+    def pool(self, name: str):
+        s = self.s
+        s.set_scope(name, 0, "local")
+        s.compute_at(name, self.group, preserve_unit_loops=True)
+        y, x, o, kh, kw = s.get_loops(s.get_sblock(name))[-5:]
+        s.reorder(y, x, kh, kw, o)
+        self.vectorize_channels(o, self.epilogue_lanes())
+        s.decompose_reduction(name, kh)
+
+    # -- contractions ----------------------------------------------------------------------------
+    def contract(self, name: str, parts: list[tuple[str, PartSpec]]):
+        s, tile = self.s, self.tile
+        s.set_scope(name, 0, "local")
+        s.compute_at(name, self.group, preserve_unit_loops=True)
+        y, x, o = s.get_loops(s.get_sblock(name))[-3:]
+        x, pixel = s.split(x, [None, tile.pixels])
+        block, channel = s.split(o, [None, tile.block])
+        s.reorder(y, x, block, pixel, channel)
+        s.unroll(pixel)
+        self.vectorize_channels(channel, min(_lanes(p) for _, p in parts))
+        for reduction, part in parts:
+            s.set_scope(reduction, 0, "local")
+            s.compute_at(reduction, block, preserve_unit_loops=True)
+            {"popcount": self.popcount, "dot": self.dot, "depthwise": self.depthwise}[part.family](reduction, part)
+
+    def popcount(self, name: str, part: PartSpec):
+        s = self.s
+        y, x, ob, slot, lane, kh, kw, word = s.get_loops(s.get_sblock(name))[-8:]
+        if part.slots.merged:
+            s.reorder(kh, kw, word, y, x, ob, slot, lane)
+            s.unroll(slot)
+        else:
+            s.reorder(slot, kh, kw, word, y, x, ob, lane)
+        for loop in (y, x, ob):
+            s.unroll(loop)
+        s.vectorize(lane)                     # before the reduction is decomposed: its init is vectorised with it
+        s.decompose_reduction(name, kh)
+
+    def dot(self, name: str, part: PartSpec):
+        s = self.s
+        wide = name.replace("D", "wide")
+        if wide in self.stages.widened:
+            s.compute_at(wide, self.x, preserve_unit_loops=True)
+            self.vectorize_channels(s.get_loops(s.get_sblock(wide))[-1], 16)
+        y, x, ob, lane, kh, kw, step, channel = s.get_loops(s.get_sblock(name))[-8:]
+        s.reorder(kh, kw, step, y, x, ob, lane, channel)
+        for loop in (y, x, ob):
+            s.unroll(loop)
+        s.vectorize(s.get_loops(s.decompose_reduction(name, kh))[-1])
+        s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-2], part.instr.intrin)
+
+    def depthwise(self, name: str, part: PartSpec):
+        s = self.s
+        y, x, o, kh, kw = s.get_loops(s.get_sblock(name))[-5:]
+        s.reorder(kh, kw, y, x, o)
+        for loop in (y, x):
+            s.unroll(loop)
+        self.vectorize_channels(o, _lanes(part))
+        s.decompose_reduction(name, kh)
+
+    # -- threads ---------------------------------------------------------------------------------
+    def parallel(self, y, x, group):
+        """Shares the work between threads, where there is enough; returns the loop over rows of pixels.
+
+        Parallel are output lines, or rows of pixels where lines are few. Where those are few too, groups of channels
+        are, unless pixel sums are stored, which need all groups.
+        """
+        s = self.s
+        if self.cycles() < WORTH_A_THREAD:
+            return x
+        _, height, width = self.spec.shape
+        sums = any(form == "sums" for _, form in self.stages.stored)
+        if height >= 8:
+            s.parallel(y)
+        elif sums or height * (width // self.tile.row) >= 8:
+            x = s.fuse(y, x)
+            s.parallel(x)
+        else:
+            s.parallel(group)
+        return x

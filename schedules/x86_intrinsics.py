@@ -1,0 +1,129 @@
+"""x86 dot-product steps as tensor intrinsics: acc[lanes] += Σ_group a[group]·w[lanes, group].
+
+The activations are broadcast to all lanes.
+
+TVM's own VNNI intrinsic does not build with LLVM 22, whose VPDPBUSD takes bytes; these pass uint8/int8 vectors.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from mpcompile.kernels.dot import DotInstr
+from mpcompile.tvm_names import T, TensorIntrin, llvm_intrin, tirx
+
+# name → (lanes, group, data dtype, weight dtype); the suffix is the vector's width in bits
+SHAPES = {
+    "vnni_512": (16, 4, "uint8", "int8"),
+    **{f"maddubs_{bits}": (bits // 32, 4, "uint8", "int8") for bits in (512, 256, 128)},
+    **{f"madd_{bits}": (bits // 32, 2, "int16", "int16") for bits in (512, 256, 128)},
+}
+
+_MADDUBS = {
+    512: "llvm.x86.avx512.pmaddubs.w.512",
+    256: "llvm.x86.avx2.pmadd.ub.sw",
+    128: "llvm.x86.ssse3.pmadd.ub.sw.128",
+}
+_MADD = {
+    512: "llvm.x86.avx512.pmaddw.d.512",
+    256: "llvm.x86.avx2.pmadd.wd",
+    128: "llvm.x86.sse2.pmadd.wd",
+}
+
+
+def cannot_saturate(max_level: int, weights: tuple[int, int]) -> bool:
+    """Whether VPMADDUBSW's sum of two products fits int16 for every input."""
+    return -32768 <= 2 * max_level * min(weights[0], 0) and 2 * max_level * max(weights[1], 0) <= 32767
+
+
+def dot_instruction(vector_bits: int, vnni: bool, max_level: int, weights: tuple[int, int], channels: int) -> DotInstr:
+    """The best step of a CPU for levels 0..max_level, weights (least, greatest) and so many output channels.
+
+    All are exact.
+    """
+    while channels % (vector_bits // 32):
+        vector_bits //= 2
+    if weights[0] < -128 or weights[1] > 127:
+        kind = "madd"
+    elif vnni and vector_bits == 512:
+        kind = "vnni"
+    else:
+        kind = "maddubs" if cannot_saturate(max_level, weights) else "madd"
+    return register(f"{kind}_{vector_bits}")
+
+
+@cache
+def register(name: str) -> DotInstr:
+    """Register the tensor intrinsic `mpcompile.<name>` with TVM; returns its record."""
+    lanes, group, data, weight = SHAPES[name]
+    kind, bits = name.split("_")
+    step = {"vnni": _vnni, "maddubs": _maddubs, "madd": _madd}[kind](lanes, int(bits))
+    shape = (lanes, group, data, weight)
+    TensorIntrin.register(f"mpcompile.{name}", _description(*shape), _implementation(*shape, step), override=True)
+    return DotInstr(f"mpcompile.{name}", *shape)
+
+
+def _description(lanes: int, group: int, data: str, weight: str):
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (group,), data, offset_factor=1)
+        B = T.match_buffer(b, (lanes, group), weight, offset_factor=1)
+        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:group], B[0:lanes, 0:group])
+            T.writes(C[0:lanes])
+            for i in range(lanes):
+                for k in range(group):
+                    with T.sblock("update"):
+                        vi, vk = T.axis.remap("SR", [i, k])
+                        C[vi] = C[vi] + T.cast(A[vk], "int32") * T.cast(B[vi, vk], "int32")
+
+    return description
+
+
+def _implementation(lanes: int, group: int, data: str, weight: str, step):
+    """A PrimFunc that loads a group of activations and the weights.
+
+    It stores `step(accumulator, activations, weights)`.
+    """
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (group,), data, offset_factor=1)
+        B = T.match_buffer(b, (lanes, group), weight, offset_factor=1)
+        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:group], B[0:lanes, 0:group])
+            T.writes(C[0:lanes])
+            C[T.ramp(0, 1, lanes)] = step(
+                C[T.ramp(0, 1, lanes)], A[T.ramp(0, 1, group)], B.vload([0, 0], dtype=f"{weight}x{lanes * group}"))
+
+    return implementation
+
+
+def _broadcast(a, lanes: int, dtype: str, of: int):
+    """32 bits of activations in every lane, as a vector of `of` elements a lane."""
+    return tirx.reinterpret(f"{dtype}x{of * lanes}", tirx.Broadcast(tirx.reinterpret("int32", a), lanes))
+
+
+def _vnni(lanes: int, bits: int):
+    def step(c, a, b):
+        return llvm_intrin(f"int32x{lanes}", "llvm.x86.avx512.vpdpbusd.512", 3, c, _broadcast(a, lanes, "uint8", 4), b)
+
+    return step
+
+
+def _maddubs(lanes: int, bits: int):
+    def step(c, a, b):
+        pairs = llvm_intrin(f"int16x{2 * lanes}", _MADDUBS[bits], 2, _broadcast(a, lanes, "uint8", 4), b)
+        ones = tirx.Broadcast(tirx.const(1, "int16"), 2 * lanes)
+        return c + llvm_intrin(f"int32x{lanes}", _MADD[bits], 2, pairs, ones)
+
+    return step
+
+
+def _madd(lanes: int, bits: int):
+    def step(c, a, b):
+        return c + llvm_intrin(f"int32x{lanes}", _MADD[bits], 2, _broadcast(a, lanes, "int16", 2), b)
+
+    return step

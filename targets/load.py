@@ -1,0 +1,104 @@
+"""Reads a board's TOML. Errors name file and key."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+from mpcompile.errors import TargetError
+from mpcompile.targets.target import FAMILIES, Target
+
+FOLDER = Path(__file__).parent
+
+# key → (type, required). Lists are lists of strings.
+_KEYS = {
+    "description": (str, True),
+    "arch": (str, True),
+    "mcpu": (str, True),
+    "features": (list, True),
+    "vector_bits": (int, True),
+    "popcount_bitmacs_per_cycle": (float, True),
+    "dot_macs_per_cycle": (float, True),
+    "source": (str, True),
+    "mattr": (list, False),
+    "mtriple": (str, False),
+    "cores": (int, False),
+    "l1d_kib": (int, False),
+    "l2_kib": (int, False),
+    "clock_mhz": (int, False),
+    "families": (list, False),
+    "cpus": (list, False),
+}
+
+
+def list_targets() -> list[str]:
+    """Names of the boards that ship, "native" first."""
+    return ["native", *sorted(p.stem for p in FOLDER.glob("*.toml"))]
+
+
+def load_target(name_or_path: str | os.PathLike) -> Target:
+    """ "native", a shipped board's name, or the path of a TOML. Raises TargetError naming the file and the key."""
+    if name_or_path == "native":
+        from mpcompile.targets.native import native_target
+
+        return native_target()
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        if path.name != str(name_or_path) or path.name not in list_targets():
+            raise TargetError(
+                f"there is no target {name_or_path}: use {', '.join(list_targets())}, or the path of a .toml file"
+            )
+        path = FOLDER / f"{path.name}.toml"
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise TargetError(f"cannot read target {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TargetError(f"target {path} is no TOML: {error}") from error
+    return _target(path, table)
+
+
+def _target(path: Path, table: dict) -> Target:
+    def refuse(key: str, why: str):
+        raise TargetError(f"target {path}: {key}: {why}")
+
+    for key in table:
+        if key not in _KEYS:
+            refuse(key, f"unknown key; known are {', '.join(_KEYS)}")
+    fields: dict = {"name": path.stem}
+    for key, (kind, required) in _KEYS.items():
+        if key not in table:
+            if required:
+                refuse(key, "is missing")
+            continue
+        value = table[key]
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            refuse(key, f"must be {_NAMES[kind]}, not {value!r}")
+        if kind in (int, float) and not 0 < value < 1e9:
+            refuse(key, f"must be positive, not {value!r}")
+        fields[key] = value
+    for key in ("features", "mattr", "families"):
+        if key in fields:
+            if not all(isinstance(item, str) and item for item in fields[key]):
+                refuse(key, f"must be a list of names, not {fields[key]!r}")
+            fields[key] = tuple(fields[key])
+    for item in fields.get("families", ()):
+        if item not in FAMILIES:
+            refuse("families", f"{item!r} is not one of {', '.join(FAMILIES)}")
+    for item in fields.get("mattr", ()):
+        if item[0] not in "+-":
+            refuse("mattr", f"{item!r} must begin with + or -")
+    if fields["vector_bits"] not in (64, 128, 256, 512):
+        refuse("vector_bits", f"must be 64, 128, 256 or 512, not {fields['vector_bits']}")
+    if "cpus" in fields:
+        if not all(isinstance(c, list) and [type(v) for v in c] == [str, int, int, int] for c in fields["cpus"]):
+            refuse("cpus", 'must be a list of ["vendor", family, first model, last model]')
+        fields["cpus"] = tuple(tuple(c) for c in fields["cpus"])
+    return Target(**fields)
+
+
+_NAMES = {str: "a string", int: "a whole number", float: "a number", list: "a list"}

@@ -1,0 +1,77 @@
+"""What the compiler, the cost model and the loader of bundles know about a board. No TVM here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+FAMILIES = ("popcount", "dot", "depthwise")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A board.
+
+    `features` are flags by the names of /proc/cpuinfo; a CPU without one of them must not run its bundles. `mcpu`,
+    `mattr`, `mtriple` are LLVM's ("" for the host's own triple). `popcount_bitmacs_per_cycle`, `dot_macs_per_cycle`:
+    what one core can do of each family's inner step, from registers. `cpus`: (vendor, family, first model, last model)
+    that `native` knows as this board. Cores, caches (KiB) and clock (MHz) are of the board as a rule; a native target
+    has the machine's.
+    """
+
+    name: str
+    description: str
+    arch: str
+    mcpu: str
+    features: tuple[str, ...]
+    vector_bits: int
+    popcount_bitmacs_per_cycle: float
+    dot_macs_per_cycle: float
+    source: str
+    """Where the two numbers come from."""
+    mattr: tuple[str, ...] = ()
+    mtriple: str = ""
+    cores: int = 1
+    l1d_kib: int = 32
+    l2_kib: int = 256
+    clock_mhz: int = 2000
+    families: tuple[str, ...] = FAMILIES
+    """Those worth measuring on it."""
+    cpus: tuple[tuple[str, int, int, int], ...] = ()
+
+    @property
+    def has_vnni(self) -> bool:
+        """VPDPBUSD on 512-bit registers."""
+        return "avx512_vnni" in self.features
+
+    @property
+    def has_fma(self) -> bool:
+        """A fused multiply-add instruction: without it an exact fma is computed in integers or double."""
+        return "fma" in self.features
+
+    def is_made_for(self, vendor: str, family: int, model: int) -> bool:
+        """Whether `cpus` names that CPU."""
+        return any((v, f) == (vendor, family) and first <= model <= last for v, f, first, last in self.cpus)
+
+    def expected_family(self, weight_planes: int, activation_planes: int) -> str:
+        """The faster of popcount and dot for a long inner product of so many planes, by the two numbers alone."""
+        popcount = self.popcount_bitmacs_per_cycle / (weight_planes * activation_planes)
+        return "popcount" if popcount > self.dot_macs_per_cycle else "dot"
+
+    def tvm_dict(self, threads: int | None = None) -> dict:
+        """What tvm.target.Target takes; `threads` (default: the board's cores) tells schedules how many there are."""
+        found: dict = {"kind": "llvm", "mcpu": self.mcpu, "num-cores": threads or self.cores}
+        if self.mattr:
+            found["mattr"] = list(self.mattr)
+        if self.mtriple:
+            found["mtriple"] = self.mtriple
+        return found
+
+    def to_json(self) -> dict:
+        """For manifests and reports: all fields, as lists and plain values."""
+        return asdict(self) | {
+            "features": list(self.features),
+            "mattr": list(self.mattr),
+            "families": list(self.families),
+            "cpus": [list(c) for c in self.cpus],
+            "tvm": self.tvm_dict(),
+        }
