@@ -1,0 +1,57 @@
+"""mpcompile targets [T]"""
+
+from __future__ import annotations
+
+import argparse
+
+from mpcompile import console
+
+BITS = range(1, 9)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", nargs="?", metavar="T", help="show the families of this board for every bit pair")
+
+
+def work(args: argparse.Namespace) -> dict:
+    from mpcompile.errors import TargetError
+    from mpcompile.targets import list_targets, load_target
+
+    if args.target:
+        target = load_target(args.target)
+        families = {f"w{w}a{a}": target.expected_family(w, a) for w in BITS for a in BITS}
+        console.say(f"{target.name}: {target.description}; expected fastest for a large convolution:")
+        console.table(
+            ("weights \\ activations", *(f"{a} bit" for a in BITS)),
+            [(f"{w} bit", *(families[f"w{w}a{a}"] for a in BITS)) for w in BITS],
+        )
+        console.say("`mpcompile compile` decides for each layer, from its shape.")
+        return {**target.to_json(), "families_by_bits": families}
+    rows, found = [], []
+    for name in list_targets():
+        try:
+            t = load_target(name)
+        except TargetError as error:
+            if name != "native":
+                raise
+            console.complain(str(error))
+            continue
+        limit = t.popcount_bitmacs_per_cycle / t.dot_macs_per_cycle
+        rows.append(
+            (
+                name,
+                t.description,
+                t.mcpu,
+                t.cores,
+                t.vector_bits,
+                f"{t.popcount_bitmacs_per_cycle:g}",
+                f"{t.dot_macs_per_cycle:g}",
+                f"popcount where w·a < {limit:.2g}, else dot",
+            )
+        )
+        found.append(t.to_json())
+    console.table(
+        ("target", "board", "LLVM", ">cores", ">vector bits", ">bit-MAC/cycle", ">int8 MAC/cycle", "expected fastest"),
+        rows,
+    )
+    return {"targets": found}

@@ -1,0 +1,1 @@
+"""Latency, measured: the one measurer, the latency table."""

@@ -1,0 +1,252 @@
+"""The latency table: what each layer of a network costs at other bitwidths, and so what any assignment of bits costs.
+
+Every number is the measured time of a whole fused layer in which one thing differs from the model as it was given:
+
+    LUT[layer][w, a_in, format]  the weights of convolution `layer` at w bits, its input at a_in, read so
+    PACK[quantizer][a, formats]  a quantizer at a bits, its codes written in these formats, by the layer that has them
+
+so that, for a fused layer with base time T, a bits on quantizer q and w on convolution k,
+
+    T(assignment) = T + Σ_q (T_q[a] − T) + Σ_k (T_k[w, a] − T_k[own w, a])
+
+and the network's time is the sum over its layers and a constant, with which it is exact for the model as it is:
+operators that run in float, and the caches that a layer finds cold in the network but warm when it runs alone. numpy
+only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mpcompile.errors import ModelError, UsageError
+from mpcompile.files import atomic_path
+
+FORMAT = 1
+Assignment = Mapping[str, tuple[int, int]]
+"""Convolution or dense layer, by its name in the model → (weight bits, input bits)."""
+
+
+@dataclass
+class LayerTimes:
+    """Seconds of one fused layer, everything but the index as in the model.
+
+    base; reads[k][w, a][format], of convolution k in it; packs[q][a][formats], of quantizer q that it computes, formats
+    sorted and joined by +; views[q][a], of a quantizer that it only reads beside convolutions.
+    """
+
+    base: float
+    reads: dict[str, dict[tuple[int, int], dict[str, float]]] = field(default_factory=dict)
+    packs: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
+    views: dict[str, dict[int, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A convolution or dense layer: the fused layer that it is part of, its own bits, the quantizers that it reads."""
+
+    layer: str
+    w: int
+    a: int
+    quantizers: tuple[str, ...]
+
+
+@dataclass
+class LatencyTable:
+    """`bits` are those measured: {"w": […], "a": […]}. `quantizers`: name → (own bits, own formats). `beside`: seconds
+    of the whole network, as it is, less its layers'. `measured_on`: target, CPU, versions, threads."""
+
+    model: str
+    measured_on: dict[str, str]
+    bits: dict[str, list[int]]
+    contractions: dict[str, Contraction]
+    quantizers: dict[str, tuple[int, str]]
+    layers: dict[str, LayerTimes]
+    beside: float = 0.0
+
+    # -- queries -----------------------------------------------------------------------------------
+    def latency(self, layer: str, w: int, a: int, form: str | None = None) -> float:
+        """Seconds of the fused layer that holds convolution `layer`, with w-bit weights and an a-bit input; in the
+        cheapest format, or in `form` ("planes", "codes"). Raises UsageError where that was not measured."""
+        cell = self._cell(layer, w, a)
+        if form is not None and form not in cell:
+            raise UsageError(f"the latency table has no W{w}A{a} of {layer} read as {form}: it has {', '.join(cell)}")
+        return cell[form] if form else min(cell.values())
+
+    def format(self, layer: str, w: int, a: int) -> str:
+        """The cheapest format for convolution `layer` to read its input in."""
+        cell = self._cell(layer, w, a)
+        return min(cell, key=cell.get)
+
+    def pack(self, quantizer: str, a: int, formats: str | None = None) -> float:
+        """Seconds more (or less) than in the model that writing `quantizer` at a bits in `formats` costs; 0 where none
+        writes it."""
+        own_a, own_formats = self.quantizers[quantizer]
+        total = 0.0
+        for row in self.layers.values():
+            if quantizer in row.packs:
+                cell = row.packs[quantizer].get(a)
+                if cell is None:
+                    raise UsageError(f"the latency table has no A{a} of quantizer {quantizer}")
+                total += cell.get(formats or own_formats, max(cell.values())) - row.base
+        return total
+
+    def matrix(self, layer: str) -> np.ndarray:
+        """float64 [len(bits.w), len(bits.a)]: LUT of convolution `layer` in seconds, for pᵀ·LUT·q."""
+        return np.array([[self.latency(layer, w, a) for a in self.bits["a"]] for w in self.bits["w"]])
+
+    def predict(self, assignment: Assignment | None = None) -> float:
+        """Seconds of the whole network; what is not assigned keeps the model's bits. Raises UsageError at an unknown
+        layer, at bits that were not measured, and where two layers want different bits of the one quantizer that both
+        read."""
+        return sum(self.predict_layers(assignment or {}).values()) + self.beside
+
+    def predict_layers(self, assignment: Assignment) -> dict[str, float]:
+        """The same for each fused layer."""
+        weights = {k: c.w for k, c in self.contractions.items()}
+        bits = {q: own for q, (own, _) in self.quantizers.items()}
+        asked: dict[str, str] = {}
+        for name, (w, a) in assignment.items():
+            for q in self._contraction(name).quantizers:
+                if q in asked and bits[q] != a:
+                    raise UsageError(
+                        f"{name} and {asked[q]} read the same {q}, but are given {a} and {bits[q]} bits of it"
+                    )
+                bits[q], asked[q] = a, name
+            weights[name] = w
+        formats = self._formats(weights, bits)
+        return {name: self._layer(row, weights, bits, formats) for name, row in self.layers.items()}
+
+    # -- how -----------------------------------------------------------------------------------------
+    def _contraction(self, name: str) -> Contraction:
+        if name not in self.contractions:
+            raise UsageError(f"the latency table has no layer {name}: it has {', '.join(self.contractions)}")
+        return self.contractions[name]
+
+    def _cell(self, name: str, w: int, a: int) -> dict[str, float]:
+        cells = self.layers[self._contraction(name).layer].reads[name]
+        if (w, a) not in cells:
+            raise UsageError(f"the latency table has no W{w}A{a} of {name}: it has "
+                             f"{' '.join(f'W{i}A{j}' for i, j in sorted(cells))}")
+        return cells[w, a]
+
+    def _input_bits(self, name: str, bits: Mapping[str, int]) -> int:
+        return max(bits[q] for q in self.contractions[name].quantizers)
+
+    def _formats(self, weights: Mapping[str, int], bits: Mapping[str, int]) -> dict[str, str]:
+        """Quantizer → the formats that its readers want, joined by +."""
+        wanted: dict[str, set[str]] = {}
+        for name, c in self.contractions.items():
+            form = self.format(name, weights[name], self._input_bits(name, bits))
+            for q in c.quantizers:
+                wanted.setdefault(q, set()).add(form)
+        return {q: "+".join(sorted(forms)) for q, forms in wanted.items()}
+
+    def _layer(self, row: LayerTimes, weights, bits, formats) -> float:
+        seconds, counted = row.base, set()
+        for name in row.reads:
+            own_w, a = self.contractions[name].w, self._input_bits(name, bits)
+            at_own_weights = self.latency(name, own_w, a)
+            seconds += self.latency(name, weights[name], a) - at_own_weights
+            quantizers = set(self.contractions[name].quantizers)
+            if not quantizers <= counted and any(bits[q] != self.quantizers[q][0] for q in quantizers):
+                seconds += at_own_weights - row.base
+            counted |= quantizers
+        for q, cells in row.views.items():
+            if q not in counted and q not in row.packs:
+                seconds += self._bits_of(cells, q, bits[q]) - row.base
+        for q, cells in row.packs.items():
+            cell = self._bits_of(cells, q, bits[q])
+            seconds += cell.get(formats.get(q, self.quantizers[q][1]), max(cell.values())) - row.base
+        return seconds
+
+    @staticmethod
+    def _bits_of(cells, quantizer: str, a: int):
+        if a not in cells:
+            raise UsageError(f"the latency table has no A{a} of quantizer {quantizer}: it has "
+                             f"{', '.join(f'A{b}' for b in sorted(cells))}")
+        return cells[a]
+
+    # -- on disk -------------------------------------------------------------------------------------
+    def save(self, path: str | os.PathLike) -> None:
+        """Whole or not at all."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+
+    def to_json(self) -> dict:
+        layers = {}
+        for name, row in self.layers.items():
+            layers[name] = {
+                "base": row.base,
+                "LUT": {
+                    k: {f"w{w}a{a}": cell for (w, a), cell in sorted(cells.items())} for k, cells in row.reads.items()
+                },
+                "PACK": {q: {f"a{a}": cell for a, cell in sorted(cells.items())} for q, cells in row.packs.items()},
+                "views": {q: {f"a{a}": s for a, s in sorted(cells.items())} for q, cells in row.views.items()},
+            }
+        return {"latency_table": FORMAT, "model": self.model, "measured_on": self.measured_on, "bits": self.bits,
+                "unit": "seconds", "contractions": {k: asdict(c) for k, c in self.contractions.items()},
+                "quantizers": {q: {"a": a, "formats": f} for q, (a, f) in self.quantizers.items()},
+                "layers": layers, "beside": self.beside}
+
+    @staticmethod
+    def from_json(data: dict, source: str = "latency table") -> "LatencyTable":
+        """Raises ModelError naming `source` where `data` is no table of this version."""
+        try:
+            if data["latency_table"] != FORMAT:
+                raise ModelError(
+                    f"{source} is a latency table of format {data['latency_table']}, this version reads {FORMAT}"
+                )
+            layers = {}
+            for name, row in data["layers"].items():
+                layers[name] = LayerTimes(
+                    float(row["base"]),
+                    {k: {_pair(key): dict(cell) for key, cell in cells.items()} for k, cells in row["LUT"].items()},
+                    {q: {int(key[1:]): dict(cell) for key, cell in cells.items()} for q, cells in row["PACK"].items()},
+                    {q: {int(key[1:]): float(s) for key, s in cells.items()} for q, cells in row["views"].items()})
+            contractions = {k: Contraction(c["layer"], c["w"], c["a"], tuple(c["quantizers"]))
+                            for k, c in data["contractions"].items()}
+            quantizers = {q: (int(v["a"]), v["formats"]) for q, v in data["quantizers"].items()}
+            return LatencyTable(data["model"], data["measured_on"], data["bits"], contractions, quantizers, layers,
+                                float(data["beside"]))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ModelError(f"{source} is no latency table ({type(error).__name__}: {error})") from error
+
+    @staticmethod
+    def load(path: str | os.PathLike) -> "LatencyTable":
+        """Raises UsageError where there is no such file, ModelError where it is no latency table."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{path} is no latency table (not text)") from error
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ModelError(f"{path} is no latency table ({error})") from error
+        if not isinstance(data, dict):
+            raise ModelError(f"{path} is no latency table")
+        return LatencyTable.from_json(data, str(path))
+
+
+def _pair(key: str) -> tuple[int, int]:
+    w, a = key[1:].split("a")
+    return int(w), int(a)
+
+
+def parse_bits(text: str) -> tuple[list[int], list[int]]:
+    """"w1234a1248" → ([1, 2, 3, 4], [1, 2, 4, 8]). Raises UsageError at anything else."""
+    body = text.lower()
+    w, separator, a = body[1:].partition("a")
+    digits = all(part and set(part) <= set("12345678") for part in (w, a))
+    if not body.startswith("w") or not separator or not digits:
+        raise UsageError(
+            f"--bits {text!r} is not like w1234a1248: weight bits after w, activation bits after a, each 1 to 8"
+        )
+    return sorted({int(c) for c in w}), sorted({int(c) for c in a})
