@@ -1,0 +1,100 @@
+"""A run's folder: results that are kept under the key of what they depend on, and a log that only grows.
+
+    RUN_DIR/config.toml       the configuration, as it was given
+            run.json          which data, device and versions
+            log.jsonl         one line for everything that was finished, with its figures
+            LUT.json          the latency table; LUT.json.cells keeps each number as soon as it is measured
+            points/NAME/      model.onnx, model.mpc, weights.npz, metrics.json; search.npz for a searched one
+            front.json        all points, and the names of those on the Pareto front
+
+Everything but the log appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mpcompile.errors import UsageError
+from mpcompile.files import atomic_path
+
+LOCK = ".lock"
+TEMPORARY = (".npz", ".json", ".onnx", ".mpc", ".tmp")
+"""Suffixes of files.atomic_path's temporary files, whose names begin with a dot."""
+
+
+def key_of(*inputs) -> str:
+    """sha256 of anything that JSON can say."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+class Folder:
+    """One folder of results. Raises UsageError where it cannot be made."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot make the folder {path}: {error.strerror}") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time; the system lets go of it when the process dies. What a killed one left half written is
+        removed.
+
+        Raises UsageError where another process is at work here.
+        """
+        with open(self.path / LOCK, "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UsageError(f"another process is at work in {self.path}") from None
+            for left in self.path.rglob(".*.*"):
+                if left.is_file() and left.suffix in TEMPORARY:
+                    left.unlink()
+            yield
+
+    def inner(self, *names: str) -> "Folder":
+        return Folder(self.path.joinpath(*names))
+
+    def write(self, name: str, data: dict) -> None:
+        """JSON, whole or not at all."""
+        with atomic_path(self.path / name) as temporary:
+            temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+    def read(self, name: str) -> dict | None:
+        """What `write` wrote; None where there is none, or it is damaged."""
+        try:
+            data = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return data if isinstance(data, dict) else None
+
+    def once(self, name: str, key: str, work: Callable[[], dict], *, files: tuple[str, ...] = ()) -> dict:
+        """The result in `name` where it was made with this key and its files are there, else that of `work`, kept."""
+        found = self.read(name)
+        if found and found.get("key") == key and all((self.path / f).exists() for f in files):
+            return found["result"]
+        result = work()
+        self.write(name, {"key": key, "result": result})
+        return json.loads(json.dumps(result))
+
+    def log(self, event: str, **figures) -> None:
+        """Appends a line to log.jsonl with a single write; a line cut short by a kill is ended first."""
+        path = self.path / "log.jsonl"
+        line = (
+            json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, **figures}) + "\n"
+        )
+        with open(path, "ab+", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                line = ("" if file.read(1) == b"\n" else "\n") + line
+            file.write(line.encode())

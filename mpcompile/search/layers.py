@@ -1,0 +1,238 @@
+"""What a searched network is built of: knobs, whose bits can be set or mixed, and the layers that hold them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mpcompile.errors import UsageError
+from mpcompile.search.quantizers import Quantizer
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Bits of every layer's weights and of every quantized tensor, by name."""
+
+    weights: Mapping[str, int]
+    tensors: Mapping[str, int]
+
+    def to_json(self) -> dict:
+        return {"weights": dict(self.weights), "tensors": dict(self.tensors)}
+
+    @staticmethod
+    def from_json(data: dict) -> "Assignment":
+        return Assignment(
+            {k: int(v) for k, v in data["weights"].items()}, {k: int(v) for k, v in data["tensors"].items()}
+        )
+
+
+class Knob(nn.Module):
+    """A quantized thing with a choice of bits: a layer's weights, or a tensor (however many layers read it).
+
+    In force is one of: `probs`, a mixture of all candidates; `bits`, one of them; neither, no quantization at all.
+    """
+
+    def __init__(self, name: str, quantizer: Quantizer, candidates: tuple[int, ...]):
+        super().__init__()
+        self.name, self.quantizer, self.candidates = name, quantizer, tuple(sorted(candidates))
+        self.bits: int | None = self.candidates[-1]
+        self.probs: Tensor | None = None
+
+    @property
+    def searched(self) -> bool:
+        return len(self.candidates) > 1
+
+    def set(self, bits: int | None) -> None:
+        """One bitwidth from now on; None: real numbers."""
+        self.bits, self.probs = bits, None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.probs is not None:
+            return self.quantizer.mix(x, self.probs, self.candidates)
+        return self.quantizer.real(x) if self.bits is None else self.quantizer.fake(x, self.bits)
+
+
+class Conv(nn.Module):
+    """A 2-d convolution without bias, and the BatchNorm behind it; its weights are one knob. `name` is its node's in
+    the file."""
+
+    def __init__(self, name: str, i: int, o: int, kernel: int, stride: int, knob: Knob):
+        super().__init__()
+        self.name, self.stride, self.padding, self.knob = name, stride, kernel // 2, knob
+        self.weight = nn.Parameter(torch.empty(o, i, kernel, kernel))
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        self.norm = nn.BatchNorm2d(o)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(nn.functional.conv2d(x, self.knob(self.weight), stride=self.stride, padding=self.padding))
+
+
+class Dense(nn.Module):
+    """The last layer: gain·W·x + bias. No BatchNorm follows that could undo the size of quantized weights, so `gain` is
+    learned."""
+
+    def __init__(self, name: str, i: int, o: int, knob: Knob):
+        super().__init__()
+        self.name, self.knob = name, knob
+        self.weight = nn.Parameter(torch.empty(o, i))
+        nn.init.kaiming_normal_(self.weight, nonlinearity="linear")
+        self.gain = nn.Parameter(torch.tensor(3.0 * i**-0.5))
+        self.bias = nn.Parameter(torch.zeros(o))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.gain * self.knob(self.weight), self.bias)
+
+
+class Run:
+    """How the operators of a network's `flow` are carried out: here on tensors. Other runs export, count or record."""
+
+    def quantize(self, knob: Knob, x: Tensor) -> Tensor:
+        return knob(x)
+
+    def conv(self, layer: Conv, x: Tensor) -> Tensor:
+        return layer(x)
+
+    def dense(self, layer: Dense, x: Tensor) -> Tensor:
+        return layer(x)
+
+    def relu(self, name: str, x: Tensor) -> Tensor:
+        return torch.relu(x)
+
+    def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+    def mean(self, name: str, x: Tensor) -> Tensor:
+        """[N, C, H, W] → [N, C]."""
+        return x.mean((2, 3))
+
+
+class Network(nn.Module, ABC):
+    """Images float32 [N, C, H, W] in 0..1 → logits [N, classes]. Subclasses build layers and write `flow` once, over a
+    `Run`."""
+
+    input_shape: tuple[int, int, int]
+    classes: int
+
+    @abstractmethod
+    def flow(self, x, run: Run):
+        """Carries the operators out through `run`, on whatever x is to it; returns the logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.flow(x, Run())
+
+    # -- knobs -------------------------------------------------------------------------------------
+    def layers(self) -> Iterator[Conv | Dense]:
+        return (m for m in self.modules() if isinstance(m, (Conv, Dense)))
+
+    @property
+    def weights(self) -> dict[str, Knob]:
+        """Layer name → the knob of its weights."""
+        return {layer.name: layer.knob for layer in self.layers()}
+
+    @property
+    def tensors(self) -> dict[str, Knob]:
+        """Tensor name → its knob."""
+        of_layers = set(map(id, self.weights.values()))
+        return {m.name: m for m in self.modules() if isinstance(m, Knob) and id(m) not in of_layers}
+
+    def reads(self) -> dict[str, str]:
+        """Layer name → the tensor that it reads."""
+        return {name: tensor for name, (tensor, _) in _counted(self).items()}
+
+    def macs(self) -> dict[str, int]:
+        """Layer name → multiply-accumulates for one image."""
+        return {name: macs for name, (_, macs) in _counted(self).items()}
+
+    def assign(self, assignment: Assignment | None) -> None:
+        """One bitwidth each from now on; None: no quantization. Raises UsageError at a name or bits that are not the
+        network's."""
+        for kind, knobs in (("weights", self.weights), ("tensors", self.tensors)):
+            given = getattr(assignment, kind) if assignment else {}
+            for name in given:
+                if name not in knobs:
+                    raise UsageError(f"the network has no {kind[:-1]} {name}: it has {', '.join(knobs)}")
+            for name, knob in knobs.items():
+                bits = given.get(name, knob.candidates[-1]) if assignment else None
+                if bits is not None and bits not in knob.candidates:
+                    raise UsageError(
+                        f"{name} cannot have {bits} bits: its candidates are {', '.join(map(str, knob.candidates))}"
+                    )
+                knob.set(bits)
+
+    def assignment(self) -> Assignment:
+        """What is set now."""
+        return Assignment({k: v.bits for k, v in self.weights.items()}, {k: v.bits for k, v in self.tensors.items()})
+
+    def uniform(self, w: int, a: int) -> Assignment:
+        """w and a bits wherever there is a choice. Raises UsageError where they are no candidates."""
+        for kind, bits, knobs in (("weight", w, self.weights), ("activation", a, self.tensors)):
+            for knob in knobs.values():
+                if knob.searched and bits not in knob.candidates:
+                    raise UsageError(f"{bits} is none of the {kind} bits {', '.join(map(str, knob.candidates))}")
+        return Assignment(
+            {k: w if v.searched else v.candidates[0] for k, v in self.weights.items()},
+            {k: a if v.searched else v.candidates[0] for k, v in self.tensors.items()},
+        )
+
+    @torch.no_grad()
+    def start_clips(self, images: Tensor) -> None:
+        """Clips of the activation quantizers from one batch, in the network without quantization."""
+        before = {id(k): (k.bits, k.probs) for k in self.modules() if isinstance(k, Knob)}
+        training = self.training
+        self.train()
+        self.assign(None)
+        self.flow(images, _StartClips())
+        self.train(training)
+        for k in (m for m in self.modules() if isinstance(m, Knob)):
+            k.bits, k.probs = before[id(k)]
+
+
+class _StartClips(Run):
+    def quantize(self, knob: Knob, x: Tensor) -> Tensor:
+        if hasattr(knob.quantizer, "start_from"):
+            knob.quantizer.start_from(x)
+        return knob(x)
+
+
+class _Shape:
+    """A tensor's shape without batch, and the quantized tensor whose values it holds."""
+
+    def __init__(self, shape: tuple[int, ...], tensor: str = ""):
+        self.shape, self.tensor = shape, tensor
+
+
+class _Count(Run):
+    def __init__(self):
+        self.found: dict[str, tuple[str, int]] = {}
+
+    def quantize(self, knob: Knob, x: _Shape) -> _Shape:
+        return _Shape(x.shape, knob.name)
+
+    def conv(self, layer: Conv, x: _Shape) -> _Shape:
+        o, i, k, _ = layer.weight.shape
+        h, w = ((n + 2 * layer.padding - k) // layer.stride + 1 for n in x.shape[1:])
+        self.found[layer.name] = x.tensor, o * i * k * k * h * w
+        return _Shape((o, h, w))
+
+    def dense(self, layer: Dense, x: _Shape) -> _Shape:
+        self.found[layer.name] = x.tensor, layer.weight.numel()
+        return _Shape((layer.weight.shape[0],))
+
+    def relu(self, name: str, x: _Shape) -> _Shape:
+        return _Shape(x.shape)
+
+    def add(self, name: str, x: _Shape, y: _Shape) -> _Shape:
+        return _Shape(x.shape)
+
+    def mean(self, name: str, x: _Shape) -> _Shape:
+        return _Shape(x.shape[:1])
+
+
+def _counted(network: Network) -> dict[str, tuple[str, int]]:
+    count = _Count()
+    network.flow(_Shape(network.input_shape), count)
+    return count.found

@@ -1,0 +1,262 @@
+"""The training loop that all search methods share, and the retraining at the chosen bits.
+
+All chance is drawn from generators seeded by (seed, what for, step): the data's order, its augmentation, the method's
+noise. So a step depends on the state before it and its number alone, and a run that was killed and resumed gives what
+one without a break gives, however often its state was written down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mpcompile.search import checkpoint
+from mpcompile.search.data import Images, shifted
+from mpcompile.search.layers import Assignment, Network
+from mpcompile.search.methods import Method
+from mpcompile.search.objective import Cost, Price
+
+Show = Callable[[str, int, int, dict], None]
+"""(what is being done, steps done, steps in all, figures so far)."""
+
+
+def silent(what: str, done: int, total: int, figures: dict) -> None:
+    """Shows nothing."""
+
+
+def draw(seed: int, *what: str | int) -> torch.Generator:
+    """The generator for one purpose."""
+    text = "/".join(map(str, (seed, *what))).encode()
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Adam, its rate falling from `rate` to 0 along a cosine; `shift`: images moved by up to so many pixels."""
+
+    epochs: float = 10
+    batch: int = 64
+    rate: float = 2e-3
+    decay: float = 1e-4
+    shift: int = 2
+
+    def rate_at(self, progress: float) -> float:
+        """The rate after this part (0 to 1) of the training."""
+        return self.rate * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class SearchRecipe(Recipe):
+    """`warmup`: epochs before the strengths move; `strength_rate`: Adam's for them; `held_out`: the share of the images
+    that they are learned from."""
+
+    warmup: float = 1
+    strength_rate: float = 0.03
+    held_out: float = 0.5
+
+
+class Batches:
+    """Batch number `step` of an endless, shuffled, shifted pass over images; float32 [N, C, H, W] in 0..1 and
+    labels."""
+
+    def __init__(self, images: Images, recipe: Recipe, seed: int, name: str):
+        self.images, self.recipe, self.seed, self.name = images, recipe, seed, name
+        whole, rest = divmod(len(images), recipe.batch)
+        self.each = max(1, whole + (rest > 1))
+        """Batches of an epoch; a single image left over, of which BatchNorm knows no variance, goes with the one
+        before."""
+        self._order: tuple[int, list[Tensor]] = (-1, [])
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        epoch, at = divmod(step, self.each)
+        if self._order[0] != epoch:
+            order = torch.randperm(len(self.images), generator=draw(self.seed, self.name, "order", epoch))
+            size = self.recipe.batch
+            ends = [*range(size, size * self.each, size), len(order)]
+            self._order = epoch, [order[a:b] for a, b in zip([0, *ends], ends)]
+        index = self._order[1][at]
+        pixels = shifted(self.images.pixels[index], self.recipe.shift, draw(self.seed, self.name, "shift", step))
+        return pixels.float() / 255, self.images.labels[index]
+
+
+@dataclass
+class Keeper:
+    """Writes the state down at most every `seconds`, and takes it up again. `key` names everything that the result
+    depends on."""
+
+    path: Path
+    key: str
+    seconds: float = 20.0
+    _last: float = field(default_factory=time.monotonic)
+
+    def resume(self) -> dict | None:
+        """The state of an interrupted run with this key."""
+        state = checkpoint.load(self.path)
+        return state if state is not None and state.get("key") == self.key else None
+
+    def keep(self, state: Callable[[], dict]) -> None:
+        if time.monotonic() - self._last >= self.seconds:
+            checkpoint.save(self.path, {"key": self.key, **state()})
+            self._last = time.monotonic()
+
+    def done(self) -> None:
+        """Nothing is left to take up."""
+        self.path.unlink(missing_ok=True)
+
+
+def steps_of(epochs: float, each: int) -> int:
+    return max(0, round(epochs * each))
+
+
+def search(
+    network: Network,
+    method: Method,
+    cost: Cost,
+    price: Price,
+    images: Images,
+    recipe: SearchRecipe,
+    *,
+    seed: int,
+    keeper: Keeper | None = None,
+    show: Show = silent,
+) -> dict:
+    """Bilevel, first order: weights and clips step on one half of the images, the method's strengths on the other, in
+    turn.
+
+    Leaves network and method as they are at the end; read out with `method.readout`. Returns figures of the end:
+    expected cost and both losses.
+    """
+    mine, others = images.split(recipe.held_out, seed)
+    train, held = Batches(mine, recipe, seed, "train"), Batches(others, recipe, seed, "held out")
+    warm = steps_of(recipe.warmup, train.each)
+    total = warm + steps_of(recipe.epochs, train.each)
+    theta, strengths = list(network.parameters()), list(method.parameters())
+    steps = _Optimizers(
+        torch.optim.Adam(theta, lr=recipe.rate, weight_decay=recipe.decay),
+        torch.optim.Adam(strengths, lr=recipe.strength_rate, betas=(0.5, 0.999)),
+    )
+    parts = {"network": network, "method": method}
+    figures: dict = {}
+    first = 0
+    if state := keeper.resume() if keeper else None:
+        first, figures = state["step"], state["figures"]
+        _restore(state, parts, steps)
+        price.restore(state["price"])
+    network.train()
+    for step in range(first, total):
+        progress = max(0, step - warm) / max(1, total - warm)
+        steps.theta.param_groups[0]["lr"] = recipe.rate_at(step / total)
+        method.mix(network, progress, draw(seed, "mix", step), learn=False)
+        figures["loss"] = _step(network, train[step], theta, steps.theta)
+        if step >= warm and strengths:
+            method.mix(network, progress, draw(seed, "mix held out", step), learn=True)
+            expected = method.cost(cost)
+            figures["held out loss"] = _step(
+                network, held[step], strengths, steps.strengths, price.term(expected), frozen=theta
+            )
+            figures["expected"] = expected.item()
+            price.update(figures["expected"])
+        show("search", step + 1, total, figures)
+        if keeper:
+            keeper.keep(lambda: {**_state(parts, steps), "price": price.state(), "step": step + 1, "figures": figures})
+    return figures
+
+
+def retrain(
+    network: Network,
+    assignment: Assignment | None,
+    images: Images,
+    recipe: Recipe,
+    *,
+    seed: int,
+    keeper: Keeper | None = None,
+    show: Show = silent,
+    what: str = "retrain",
+) -> dict:
+    """Trains the network at these bits (None: without quantization) from the weights it has. Returns figures of the
+    end."""
+    network.assign(assignment)
+    batches = Batches(images, recipe, seed, what)
+    total = steps_of(recipe.epochs, batches.each)
+    theta = list(network.parameters())
+    steps = _Optimizers(torch.optim.Adam(theta, lr=recipe.rate, weight_decay=recipe.decay))
+    figures: dict = {}
+    first = 0
+    if state := keeper.resume() if keeper else None:
+        first, figures = state["step"], state["figures"]
+        _restore(state, {"network": network}, steps)
+    network.train()
+    for step in range(first, total):
+        steps.theta.param_groups[0]["lr"] = recipe.rate_at(step / total)
+        figures["loss"] = _step(network, batches[step], theta, steps.theta)
+        show(what, step + 1, total, figures)
+        if keeper:
+            keeper.keep(lambda: {**_state({"network": network}, steps), "step": step + 1, "figures": figures})
+    return figures
+
+
+@torch.no_grad()
+def accuracy(network: Network, images: Images, batch: int = 256) -> float:
+    """Top-1 share of right answers, in evaluation mode."""
+    training = network.training
+    network.eval()
+    right = sum(
+        int((network(pixels.float() / 255).argmax(1) == labels).sum()) for pixels, labels in _in_order(images, batch)
+    )
+    network.train(training)
+    return right / len(images)
+
+
+def _in_order(images: Images, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(images.pixels.split(batch), images.labels.split(batch), strict=True)
+
+
+def _step(
+    network: Network,
+    batch: tuple[Tensor, Tensor],
+    parameters: list[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    more: Tensor | None = None,
+    frozen: list[nn.Parameter] = (),
+) -> float:
+    """One step on cross entropy and what is added to it; the cross entropy. Gradients of `frozen` are not even
+    computed."""
+    for p in frozen:
+        p.requires_grad_(False)
+    try:
+        loss = nn.functional.cross_entropy(network(batch[0]), batch[1])
+        optimizer.zero_grad(set_to_none=True)
+        (loss if more is None else loss + more).backward()
+    finally:
+        for p in frozen:
+            p.requires_grad_(True)
+    optimizer.step()
+    return loss.item()
+
+
+@dataclass
+class _Optimizers:
+    theta: torch.optim.Adam
+    strengths: torch.optim.Adam | None = None
+
+
+def _state(parts: dict[str, nn.Module], steps: _Optimizers) -> dict:
+    return {
+        **{name: dict(part.state_dict()) for name, part in parts.items()},
+        "optimizers": {k: v.state_dict()["state"] for k, v in vars(steps).items() if v is not None},
+    }
+
+
+def _restore(state: dict, parts: dict[str, nn.Module], steps: _Optimizers) -> None:
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    for name, optimizer in vars(steps).items():
+        if optimizer is not None:
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizers"][name]})

@@ -1,0 +1,90 @@
+"""Networks to search: residual CNNs for small images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from mpcompile.search.layers import Conv, Dense, Knob, Network, Run
+from mpcompile.search.quantizers import ACTIVATIONS, WEIGHTS, Pact
+
+ENDS = 8
+"""Bits of the first and the last layer, and of what they read."""
+
+
+class _Build:
+    """Knobs for one network."""
+
+    def __init__(self, weights: Sequence[int], activations: Sequence[int], weight: str, activation: str):
+        self.w, self.a, self.weight, self.activation = tuple(weights), tuple(activations), weight, activation
+
+    def tensor(self, name: str, bits: Sequence[int] | None = None) -> Knob:
+        return Knob(name, ACTIVATIONS[self.activation](), tuple(bits or self.a))
+
+    def conv(self, name: str, i: int, o: int, kernel: int, stride: int, bits: Sequence[int] | None = None) -> Conv:
+        return Conv(name, i, o, kernel, stride, Knob(f"{name}.weight", WEIGHTS[self.weight](), tuple(bits or self.w)))
+
+
+class Block(nn.Module):
+    """relu(second(q(first(q(x)))) + skip), the skip x itself in float, or a 1×1 convolution of q(x) where the shape
+    changes.
+
+    q(x) is one tensor: `first` and `down` read it at the same bits.
+    """
+
+    def __init__(self, name: str, i: int, o: int, stride: int, build: _Build):
+        super().__init__()
+        self.name = name
+        self.input, self.middle = build.tensor(f"{name}.input"), build.tensor(f"{name}.middle")
+        self.first = build.conv(f"{name}.first", i, o, 3, stride)
+        self.second = build.conv(f"{name}.second", o, o, 3, 1)
+        self.down = build.conv(f"{name}.down", i, o, 1, stride) if stride > 1 or i != o else None
+
+    def flow(self, x, run: Run):
+        q = run.quantize(self.input, x)
+        y = run.conv(self.second, run.quantize(self.middle, run.conv(self.first, q)))
+        skip = x if self.down is None else run.conv(self.down, q)
+        return run.relu(f"{self.name}.out", run.add(f"{self.name}.add", y, skip))
+
+
+class ResNet(Network):
+    """Stem 3×3, stages of basic blocks, mean, dense. ResNet-20 is widths (16, 32, 64), blocks (3, 3, 3).
+
+    Every stage but the first halves the map; `stem_stride` 2 halves it before. First and last layer have 8 bits.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (16, 32, 64),
+        blocks: Sequence[int] = (3, 3, 3),
+        *,
+        channels: int = 3,
+        side: int = 32,
+        classes: int = 10,
+        stem_stride: int = 1,
+        weights: Sequence[int] = (1, 2, 3, 4, 8),
+        activations: Sequence[int] = (1, 2, 3, 4, 8),
+        weight: str = "dorefa",
+        activation: str = "pact",
+    ):
+        super().__init__()
+        build = _Build(weights, activations, weight, activation)
+        self.input_shape, self.classes = (channels, side, side), classes
+        self.image = Knob("image.codes", Pact(1.0, learned=False), (ENDS,))
+        self.stem = build.conv("stem", channels, widths[0], 3, stem_stride, (ENDS,))
+        self.blocks = nn.ModuleList()
+        i = widths[0]
+        for s, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            for b in range(count):
+                stride = 2 if s and not b else 1
+                self.blocks.append(Block(f"stage{s + 1}.block{b + 1}", i, width, stride, build))
+                i = width
+        self.last = build.tensor("head.input", (ENDS,))
+        self.head = Dense("head", i, classes, Knob("head.weight", WEIGHTS[weight](), (ENDS,)))
+
+    def flow(self, x, run: Run):
+        x = run.relu("stem.out", run.conv(self.stem, run.quantize(self.image, x)))
+        for block in self.blocks:
+            x = block.flow(x, run)
+        return run.dense(self.head, run.quantize(self.last, run.mean("mean", x)))

@@ -1,0 +1,323 @@
+"""What the search pays for bits: the expected latency over a measured table, or BitOps, as a target or as a weight.
+
+The expectation is that of the cost, pᵀ·LUT·q, never the cost at the expected bits. It is exact: with the strengths'
+probabilities independent of one another it equals Σ over all assignments of probability · `LatencyTable.predict`, the
+formats that a tensor is written in included, which follow from what all its readers want.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from mpcompile.errors import UsageError
+from mpcompile.latency.table import LatencyTable, LayerTimes
+from mpcompile.search.calibrate import Calibration
+from mpcompile.search.layers import Assignment, Network
+
+Probs = Mapping[str, Tensor]
+"""Name → probability of each candidate [B]. What is not searched may be left out."""
+
+
+class Cost(ABC):
+    """Of a network's bits. `unit` is what its numbers are."""
+
+    unit: str
+
+    def __init__(self, network: Network):
+        self.reads = network.reads()
+        self.w = {name: knob.candidates for name, knob in network.weights.items()}
+        self.a = {name: knob.candidates for name, knob in network.tensors.items()}
+
+    @abstractmethod
+    def expected(self, weights: Probs, tensors: Probs) -> Tensor:
+        """Scalar, with gradients to the probabilities."""
+
+    @abstractmethod
+    def of(self, assignment: Assignment) -> float:
+        """The cost of one assignment."""
+
+    def widest(self) -> float:
+        """The cost with the most bits everywhere."""
+        return self.of(Assignment({k: c[-1] for k, c in self.w.items()}, {k: c[-1] for k, c in self.a.items()}))
+
+    def narrowest(self) -> float:
+        """The cost with the fewest bits everywhere."""
+        return self.of(Assignment({k: c[0] for k, c in self.w.items()}, {k: c[0] for k, c in self.a.items()}))
+
+    def _probs(self, given: Probs, name: str, candidates: tuple[int, ...]) -> Tensor:
+        """float64 [B]: of what is not searched, its one candidate."""
+        return (
+            given[name].double()
+            if name in given
+            else torch.ones(len(candidates), dtype=torch.float64) / len(candidates)
+        )
+
+
+class BitOps(Cost):
+    """Σ MACs·w·a over the layers that are searched: a layer's weight bits times its input's bits."""
+
+    unit = "BitOps"
+
+    def __init__(self, network: Network):
+        super().__init__(network)
+        searched = {k for k, c in self.w.items() if len(c) > 1}
+        self.macs = {k: m for k, m in network.macs().items() if k in searched}
+
+    def expected(self, weights: Probs, tensors: Probs) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for name, macs in self.macs.items():
+            tensor = self.reads[name]
+            p, q = self._probs(weights, name, self.w[name]), self._probs(tensors, tensor, self.a[tensor])
+            bits = torch.outer(p.new_tensor(self.w[name]), q.new_tensor(self.a[tensor]))
+            total = total + macs * (p @ bits @ q)
+        return total
+
+    def of(self, assignment: Assignment) -> float:
+        return bitops(self.macs, {k: (assignment.weights[k], assignment.tensors[self.reads[k]]) for k in self.macs})
+
+
+def bitops(macs: Mapping[str, int], bits: Mapping[str, tuple[int, int]]) -> float:
+    """Σ MACs·w·a; bits: layer → (w, a)."""
+    return float(sum(m * bits[k][0] * bits[k][1] for k, m in macs.items()))
+
+
+def normalised_bits(macs: Mapping[str, int], bits: Mapping[str, tuple[int, int]]) -> float:
+    """√(Σ MACs·w·a / Σ MACs): EdMIPS's "bit", the one uniform bitwidth with as many BitOps."""
+    return math.sqrt(bitops(macs, bits) / sum(macs.values()))
+
+
+class Latency(Cost):
+    """Expected seconds of the whole network, by a latency table whose layers and quantizers bear the network's names.
+
+    Raises UsageError where the table lacks a layer, a tensor or bits that are searched.
+    """
+
+    unit = "s"
+
+    def __init__(self, network: Network, table: LatencyTable, calibration: Calibration = Calibration()):
+        super().__init__(network)
+        self.table, self.calibration = table, calibration
+        self._check()
+        self.constant = table.beside + sum(row.base for row in table.layers.values())
+        self.pairs: list[tuple[str, str, Tensor]] = []
+        """(layer, tensor, [W, A]): pᵀ·M·q seconds."""
+        self.singles: list[tuple[str, Tensor]] = []
+        """(tensor, [A]): v·q seconds."""
+        self.packs: list[tuple[str, dict[str, Tensor]]] = []
+        """(tensor, formats → [A]): seconds of writing it in these formats."""
+        for row in table.layers.values():
+            self._row(row)
+        self.readers = {t: [k for k, c in table.contractions.items() if c.quantizers == (t,)] for t in self.a}
+        self.wants_planes = {
+            k: self._matrix(k, lambda w, a, k=k: float(table.format(k, w, a) == "planes")) for k in self.reads
+        }
+
+    def expected(self, weights: Probs, tensors: Probs) -> Tensor:
+        p = {k: self._probs(weights, k, c) for k, c in self.w.items()}
+        q = {t: self._probs(tensors, t, c) for t, c in self.a.items()}
+        total = torch.tensor(self.constant, dtype=torch.float64)
+        for layer, tensor, matrix in self.pairs:
+            total = total + p[layer] @ matrix @ q[tensor]
+        for tensor, vector in self.singles:
+            total = total + vector @ q[tensor]
+        for tensor, of_formats in self.packs:
+            for formats, chance in self._formats(tensor, p).items():
+                total = total + (chance * of_formats[formats]) @ q[tensor]
+        return self.calibration.slope * total + self.calibration.offset
+
+    def of(self, assignment: Assignment) -> float:
+        return self.calibration(self.raw(assignment))
+
+    def raw(self, assignment: Assignment) -> float:
+        """What the table itself predicts."""
+        return self.table.predict(self.bits(assignment))
+
+    def bits(self, assignment: Assignment) -> dict[str, tuple[int, int]]:
+        """As the latency table wants it: layer → (w, a)."""
+        return {k: (assignment.weights[k], assignment.tensors[t]) for k, t in self.reads.items()}
+
+    # -- from the table to matrices ----------------------------------------------------------------
+    def _check(self) -> None:
+        lacking = [k for k in self.reads if k not in self.table.contractions]
+        if lacking:
+            raise UsageError(
+                f"the latency table of {self.table.model} has no layer {lacking[0]}: it was measured on another network"
+            )
+        for name, tensor in self.reads.items():
+            found = self.table.contractions[name].quantizers
+            if found != (tensor,):
+                raise UsageError(
+                    f"in the latency table of {self.table.model} layer {name} reads {', '.join(found)}, "
+                    f"in the network {tensor}"
+                )
+
+    def _row(self, row: LayerTimes) -> None:
+        counted: set[str] = set()
+        for name in row.reads:
+            contraction, tensor = self.table.contractions[name], self.reads[name]
+            own_a, first = self.table.quantizers[tensor][0], tensor not in counted
+
+            def seconds(w: int, a: int) -> float:
+                at_own = self.table.latency(name, contraction.w, a)
+                moved = at_own - row.base if first and a != own_a else 0.0
+                return self.table.latency(name, w, a) - at_own + moved
+
+            self.pairs.append((name, tensor, self._matrix(name, seconds)))
+            counted.add(tensor)
+        for tensor, cells in row.views.items():
+            if tensor not in counted and tensor not in row.packs and tensor in self.a:
+                self.singles.append((tensor, self._vector(tensor, lambda a: self._cell(cells, tensor, a) - row.base)))
+        for tensor, cells in row.packs.items():
+            if tensor in self.a:
+                own = self.table.quantizers[tensor][1]
+
+                def written(a: int, formats: str) -> float:
+                    cell = self._cell(cells, tensor, a)
+                    return cell.get(formats or own, max(cell.values())) - row.base
+
+                self.packs.append(
+                    (
+                        tensor,
+                        {
+                            f: self._vector(tensor, lambda a, f=f: written(a, f))
+                            for f in ("", "planes", "codes", "codes+planes")
+                        },
+                    )
+                )
+
+    def _matrix(self, name: str, seconds) -> Tensor:
+        """float64 [W, A] of seconds(w, a) over the candidates of a layer's weights and of its input."""
+        return torch.tensor(
+            [[seconds(w, a) for a in self.a[self.reads[name]]] for w in self.w[name]], dtype=torch.float64
+        )
+
+    def _vector(self, tensor: str, seconds) -> Tensor:
+        return torch.tensor([seconds(a) for a in self.a[tensor]], dtype=torch.float64)
+
+    @staticmethod
+    def _cell(cells, tensor: str, a: int):
+        if a not in cells:
+            raise UsageError(
+                f"the latency table has no A{a} of quantizer {tensor}: it has "
+                + ", ".join(f"A{b}" for b in sorted(cells))
+            )
+        return cells[a]
+
+    def _formats(self, tensor: str, p: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """formats → probability [A] at each bitwidth of the tensor that its readers want exactly these."""
+        if not self.readers[tensor]:
+            return {"": torch.ones(len(self.a[tensor]), dtype=torch.float64)}
+        all_planes = all_codes = torch.ones(len(self.a[tensor]), dtype=torch.float64)
+        for reader in self.readers[tensor]:
+            planes = p[reader] @ self.wants_planes[reader]
+            all_planes, all_codes = all_planes * planes, all_codes * (1 - planes)
+        return {"planes": all_planes, "codes": all_codes, "codes+planes": 1 - all_planes - all_codes}
+
+
+# -- how much of it the loss gets --------------------------------------------------------------------------------------
+class Price(ABC):
+    """Turns an expected cost into a term of the loss."""
+
+    @abstractmethod
+    def term(self, cost: Tensor) -> Tensor:
+        """What is added to the loss."""
+
+    def update(self, cost: float) -> None:
+        """Called once a step with the expected cost."""
+
+    def state(self) -> dict[str, float]:
+        return {}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """`state()` of before."""
+
+
+@dataclass
+class Weight(Price):
+    """weight · cost/unit_cost: the user's own exchange rate between loss and cost."""
+
+    weight: float
+    unit_cost: float
+
+    def term(self, cost: Tensor) -> Tensor:
+        return self.weight * cost / self.unit_cost
+
+
+@dataclass
+class Target(Price):
+    """ "At most `target`": the multiplier grows while the expected cost is above it and falls while below, and lands
+    there.
+
+    A proportional part damps what an integrating one alone would swing.
+    """
+
+    target: float
+    rate: float = 0.02
+    damping: float = 1.0
+    multiplier: float = field(default=0.0)
+
+    def term(self, cost: Tensor) -> Tensor:
+        return self.strength(cost.item()) * cost / self.target
+
+    def strength(self, cost: float) -> float:
+        """The multiplier in force."""
+        return max(0.0, self.multiplier + self.damping * (cost / self.target - 1))
+
+    def update(self, cost: float) -> None:
+        self.multiplier = max(0.0, self.multiplier + self.rate * (cost / self.target - 1))
+
+    def state(self) -> dict[str, float]:
+        return {"multiplier": self.multiplier}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        self.multiplier = float(state["multiplier"])
+
+
+def land(
+    assignment: Assignment, log_probs: Mapping[str, Mapping[str, Tensor]], cost: Cost, target: float
+) -> Assignment:
+    """The readout, taken below `target` where it is above.
+
+    Again and again the one change of bits is made that loses the least log probability for what it saves; then what
+    fits after all is changed back to what is likelier. Raises UsageError where even the fewest bits cost more.
+    """
+    if cost.narrowest() > target:
+        raise UsageError(
+            f"no choice of bits costs {target:.4g} {cost.unit} or less: the fewest bits cost {cost.narrowest():.4g}"
+        )
+    now, spent = assignment, cost.of(assignment)
+    while spent > target:
+        found = [
+            (gain / (after - spent), changed, after)
+            for gain, changed, after in _changes(now, log_probs, cost)
+            if after < spent
+        ]
+        if not found:  # a local minimum above the target: all the way down
+            now = Assignment({k: c[0] for k, c in cost.w.items()}, {k: c[0] for k, c in cost.a.items()})
+            spent = cost.of(now)
+        else:
+            _, now, spent = min(found, key=lambda f: f[0])
+    while found := [f for f in _changes(now, log_probs, cost, gains=True) if f[2] <= target]:
+        _, now, _ = max(found, key=lambda f: f[0])
+    return now
+
+
+def _changes(
+    now: Assignment, log_probs: Mapping[str, Mapping[str, Tensor]], cost: Cost, gains: bool = False
+) -> Iterator[tuple[float, Assignment, float]]:
+    """Every change of one knob's bits (`gains`: to likelier ones only): (log probability gained, the assignment then,
+    its cost)."""
+    for kind, candidates in (("weights", cost.w), ("tensors", cost.a)):
+        bits = getattr(now, kind)
+        for name, chances in log_probs[kind].items():
+            at = chances[candidates[name].index(bits[name])].item()
+            for other, chance in zip(candidates[name], chances.tolist()):
+                if other != bits[name] and (chance > at or not gains):
+                    changed = replace(now, **{kind: {**bits, name: other}})
+                    yield chance - at, changed, cost.of(changed)

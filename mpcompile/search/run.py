@@ -1,0 +1,413 @@
+"""A whole search: the latency table, uniform and float baselines, then a point for each budget, with warm starts.
+
+Every step keeps its result in the run's folder under a key of all it depends on, and long ones keep their state as they
+go: a run that was killed goes on where it was, and a finished one is not done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from mpcompile import __version__
+from mpcompile.errors import UsageError
+from mpcompile.files import atomic_path
+from mpcompile.latency.table import LatencyTable
+from mpcompile.search import checkpoint, data
+from mpcompile.search.calibrate import Calibration, calibrate
+from mpcompile.search.config import Budget, Config, pair
+from mpcompile.search.device import Device
+from mpcompile.search.ebs import EBS
+from mpcompile.search.export import export
+from mpcompile.search.folder import LOCK, Folder, key_of
+from mpcompile.search.front import Point, pareto
+from mpcompile.search.layers import Assignment, Network
+from mpcompile.search.loop import Keeper, Recipe, SearchRecipe, Show, accuracy, retrain, search, silent
+from mpcompile.search.methods import Method
+from mpcompile.search.models import ResNet
+from mpcompile.search.objective import BitOps, Cost, Latency, Price, Target, Weight, bitops, land, normalised_bits
+
+TABLE, POINTS, FRONT, MODEL, BUNDLE, METRICS = (
+    "LUT.json",
+    "points",
+    "front.json",
+    "model.onnx",
+    "model.mpc",
+    "metrics.json",
+)
+
+METHODS: dict[str, type[Method]] = {"ebs": EBS}
+
+
+@dataclass(frozen=True)
+class Result:
+    """All points in the order they were made, and those on the Pareto front, fastest first."""
+
+    folder: Path
+    points: list[Point]
+    front: list[Point]
+    calibration: Calibration
+
+    def to_json(self) -> dict:
+        return {
+            "points": [p.to_json() for p in self.points],
+            "front": [p.name for p in self.front],
+            "calibration": vars(self.calibration),
+        }
+
+
+class Sweep:
+    """One run in its folder. `run()` may be called again after any interruption."""
+
+    def __init__(self, config: Config, out: Path, device: Device, show: Show = silent, *, keep_seconds: float = 20.0):
+        self.config, self.device, self.show, self.keep_seconds = config, device, show, keep_seconds
+        self.data = data.load(
+            config.data.path or None,
+            side=config.data.side,
+            train=config.data.train or None,
+            test=config.data.test or None,
+        )
+        self.folder = Folder(out)
+        self.base = key_of(_code(), torch.__version__, self.data.fingerprint, config.key("network", "search"))
+        self.points: list[Point] = []
+
+    def run(self) -> Result:
+        """Raises MpError's subclasses; what was finished before is kept."""
+        c = self.config
+        self.folder.write(
+            "run.json",
+            {
+                "data": {
+                    "name": self.data.name,
+                    "sha256": self.data.fingerprint,
+                    "train": len(self.data.train),
+                    "test": len(self.data.test),
+                    "classes": self.data.classes,
+                },
+                "device": dict(self.device.identity),
+                "mpcompile": __version__,
+                "torch": torch.__version__,
+            },
+        )
+        self.table = self._table()
+        budgets = self._loosest_first()
+        if c.baselines.float:
+            self._add(self._baseline("float", None))
+        for text in c.baselines.uniform:
+            self._add(self._baseline(f"uniform-{text}", pair(text)))
+        before: Path | None = None
+        for budget in budgets:
+            point, before = self._searched(budget, before)
+            self._add(point)
+        return self._result()
+
+    # -- the network -------------------------------------------------------------------------------
+    def network(self) -> Network:
+        """Untrained, always the same, its clips started from the first batch."""
+        n, s = self.config.network, self.config.search
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            made = ResNet(
+                n.widths,
+                n.blocks,
+                channels=self.data.channels,
+                side=self.data.side,
+                classes=self.data.classes,
+                stem_stride=n.stem_stride,
+                weights=s.weights,
+                activations=s.activations,
+            )
+        made.start_clips(self.data.train.pixels[: s.batch].float() / 255)
+        return made
+
+    def _recipe(self, epochs: float, rate: float) -> Recipe:
+        return Recipe(epochs=epochs, batch=self.config.search.batch, rate=rate)
+
+    # -- the table ---------------------------------------------------------------------------------
+    def _table(self) -> LatencyTable:
+        """Measured on the network as the search has it, at its narrowest bits but one; from the folder where it was
+        before."""
+        s = self.config.search
+        model = self.folder.path / "network.onnx"
+        network = self.network()
+        network.assign(network.uniform(sorted(s.weights)[1], sorted(s.activations)[1]))
+        key = key_of(
+            _code(),
+            torch.__version__,
+            self.config.key("network"),
+            s.weights,
+            s.activations,
+            dict(self.device.identity),
+            self.data.channels,
+            self.data.side,
+            self.data.classes,
+        )
+
+        def work() -> dict:
+            export(network, model)
+            cache = self.folder.path / f"{TABLE}.cells"
+            table = self.device.table(
+                model,
+                sorted(s.weights),
+                sorted(s.activations),
+                cache,
+                lambda done, total: self.show("latency table", done, total, {}),
+            )
+            table.save(self.folder.path / TABLE)
+            self.folder.log("latency table", network_ms=1e3 * table.predict())
+            return {"file": TABLE}
+
+        self.folder.once("table.json", key, work, files=(TABLE,))
+        return LatencyTable.load(self.folder.path / TABLE)
+
+    def _calibration(self) -> Calibration:
+        """From what was measured so far."""
+        known = [p for p in self.points if p.raw is not None and p.measured is not None]
+        return calibrate([p.raw for p in known], [p.measured for p in known])
+
+    # -- points ------------------------------------------------------------------------------------
+    def _baseline(self, name: str, bits: tuple[int, int] | None) -> Point:
+        """Trained in one go, for as many steps on weights as the first searched point has in search and retraining."""
+        s, network = self.config.search, self.network()
+        epochs = self.config.retrain.epochs + (s.warmup + s.epochs) * (1 - SearchRecipe().held_out)
+        assignment = network.uniform(*bits) if bits else None
+        trained = key_of(self.base, self.config.key("retrain"), name)
+        return self._finish(
+            name, "uniform" if bits else "float", network, assignment, self._recipe(epochs, s.rate), trained
+        )
+
+    def _searched(self, budget: Budget, before: Path | None) -> tuple[Point, Path]:
+        """The point of a budget, and the file of its search's end, from which the next one starts."""
+        c, network = self.config, self.network()
+        cost = self._cost(network)
+        folder = self.folder.inner(POINTS, budget.name)
+        warm = checkpoint.load(before) if before else None
+        method = METHODS[c.search.method].configured(network, c.search)
+        end, price = folder.path / "search.npz", self._price(budget, cost)
+        key = key_of(self.base, c.objective.kind, vars(price), self._about(cost), warm and warm["key"])
+        keeper = Keeper(folder.path / "search.part.npz", key, self.keep_seconds)
+        state = checkpoint.load(end)
+        if state is None or state["key"] != key:
+            figures = self._search(budget, keeper, network, method, cost, price, warm)
+            state = {
+                "key": key,
+                "network": dict(network.state_dict()),
+                "method": dict(method.state_dict()),
+                "price": price.state(),
+                "figures": figures,
+            }
+            checkpoint.save(end, state)
+            self.folder.log("searched", point=budget.name, **figures)
+        keeper.done()
+        network.load_state_dict(state["network"])
+        method.load_state_dict(state["method"])
+        assignment = method.readout(network)
+        if isinstance(price, Target):
+            assignment = land(assignment, method.log_probs(), cost, price.target)
+        return self._finish(
+            budget.name,
+            "searched",
+            network,
+            assignment,
+            self._recipe(c.retrain.epochs, c.retrain.rate),
+            key_of(key, c.key("retrain")),
+            cost,
+            price,
+            state["figures"],
+        ), end
+
+    def _search(
+        self,
+        budget: Budget,
+        keeper: Keeper,
+        network: Network,
+        method: Method,
+        cost: Cost,
+        price: Price,
+        warm: dict | None,
+    ) -> dict:
+        c = self.config.search
+        if warm:
+            network.load_state_dict(warm["network"])
+            method.load_state_dict(warm["method"])
+            price.restore(warm["price"])
+        recipe = SearchRecipe(
+            epochs=c.epochs, batch=c.batch, rate=c.rate, warmup=0 if warm else c.warmup, strength_rate=c.strength_rate
+        )
+        return search(
+            network,
+            method,
+            cost,
+            price,
+            self.data.train,
+            recipe,
+            seed=self.config.seed,
+            keeper=keeper,
+            show=lambda _, done, total, f: self.show(f"search {budget.name}", done, total, f),
+        )
+
+    def _finish(
+        self,
+        name: str,
+        kind: str,
+        network: Network,
+        assignment: Assignment | None,
+        recipe: Recipe,
+        key: str,
+        cost: Cost | None = None,
+        price: Price | None = None,
+        figures: dict | None = None,
+    ) -> Point:
+        """Retrains, exports, compiles and measures; each once."""
+        folder = self.folder.inner(POINTS, name)
+        model, bundle = folder.path / MODEL, folder.path / BUNDLE
+        key = key_of(key, assignment.to_json() if assignment else None, vars(recipe))
+
+        keeper = Keeper(folder.path / "retrain.part.npz", key, self.keep_seconds)
+
+        def train() -> dict:
+            found = retrain(
+                network,
+                assignment,
+                self.data.train,
+                recipe,
+                seed=self.config.seed,
+                keeper=keeper,
+                show=lambda _, done, total, f: self.show(f"train {name}", done, total, f),
+            )
+            network.eval()
+            found["accuracy"] = accuracy(network, self.data.test)
+            export(network, model)
+            checkpoint.save(folder.path / "weights.npz", {"key": key, "network": dict(network.state_dict())})
+            self.folder.log("trained", point=name, **found)
+            return found
+
+        trained = folder.once("trained.json", key, train, files=(MODEL, "weights.npz"))
+        keeper.done()
+
+        def measure() -> dict:
+            self.show(f"measure {name}", 0, 1, {})
+            seconds = self.device.measure(model, bundle)
+            self.folder.log("measured", point=name, ms=1e3 * seconds)
+            return {"seconds": seconds}
+
+        measured = None
+        if assignment is not None:
+            measured = folder.once("measured.json", key_of(key, dict(self.device.identity)), measure, files=(BUNDLE,))[
+                "seconds"
+            ]
+            self.show(f"measure {name}", 1, 1, {"ms": 1e3 * measured})
+        point = self._point(
+            name,
+            kind,
+            network,
+            assignment,
+            trained["accuracy"],
+            measured,
+            cost,
+            price,
+            {**(figures or {}), "final loss": trained["loss"]},
+        )
+        folder.write(METRICS, point.to_json())
+        return point
+
+    def _point(self, name, kind, network, assignment, score, measured, cost, price, figures) -> Point:
+        if assignment is None:
+            return Point(name, kind, score, None, figures=figures)
+        latency = Latency(network, self.table, self._calibration())
+        bits = latency.bits(assignment)
+        macs = {k: m for k, m in network.macs().items() if network.weights[k].searched}
+        return Point(
+            name,
+            kind,
+            score,
+            measured,
+            latency.of(assignment),
+            latency.raw(assignment),
+            price.target if isinstance(price, Target) else None,
+            cost.unit if cost else "s",
+            bitops(macs, bits),
+            normalised_bits(macs, bits),
+            assignment,
+            self.table.predict_layers(bits),
+            figures,
+        )
+
+    # -- objective ---------------------------------------------------------------------------------
+    def _cost(self, network: Network) -> Cost:
+        if self.config.objective.kind == "bitops":
+            return BitOps(network)
+        return Latency(network, self.table, self._calibration())
+
+    def _about(self, cost: Cost) -> list:
+        """What of a cost its result depends on; not where the run's folder lies."""
+        if not isinstance(cost, Latency):
+            return [cost.unit]
+        return [
+            cost.calibration.slope,
+            cost.calibration.offset,
+            {k: v for k, v in cost.table.to_json().items() if k != "model"},
+        ]
+
+    def _price(self, budget: Budget, cost: Cost) -> Price:
+        if budget.kind == "weight":
+            return Weight(budget.amount, cost.widest())
+        target = self._target(budget, cost)
+        if target < cost.narrowest():
+            raise UsageError(
+                f"{budget.name}: no choice of bits costs {target:.4g} {cost.unit} or less, the fewest bits cost "
+                f"{cost.narrowest():.4g}, the most {cost.widest():.4g}"
+            )
+        return Target(target)
+
+    @staticmethod
+    def _target(budget: Budget, cost: Cost) -> float:
+        """In the cost's unit."""
+        least, most = cost.narrowest(), cost.widest()
+        return least + budget.amount * (most - least) if budget.kind == "share" else budget.amount
+
+    def _loosest_first(self) -> list[Budget]:
+        """The budgets in their order. Raises UsageError at one that cannot be met, before anything is trained."""
+        cost, budgets = self._cost(self.network()), self.config.budgets()
+        for b in budgets:
+            self._price(b, cost)
+        return sorted(budgets, key=lambda b: b.amount if b.kind == "weight" else -self._target(b, cost))
+
+    # -- results -----------------------------------------------------------------------------------
+    def _add(self, point: Point) -> None:
+        self.points.append(point)
+        self.folder.write(FRONT, self._result().to_json())
+
+    def _result(self) -> Result:
+        return Result(self.folder.path, list(self.points), pareto(self.points), self._calibration())
+
+
+@cache
+def _code() -> str:
+    """sha256 of this room's sources: what another version of them made is made again."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return key_of([[f.name, hashlib.sha256(f.read_bytes()).hexdigest()] for f in files])
+
+
+def run(config_file: Path, config: Config, out: Path, device: Device, show: Show = silent) -> Result:
+    """The search of a configuration file, in `out`, begun or gone on with.
+
+    Raises UsageError where `out` holds another configuration's run, or another process is at work in it.
+    """
+    folder = Folder(out)
+    copy, text = out / "config.toml", config_file.read_bytes()
+    if copy.exists() and copy.read_bytes() != text:
+        raise UsageError(
+            f"{out} holds the run of another configuration ({copy}): choose another folder for {config_file}"
+        )
+    if not copy.exists() and any(f.name != LOCK for f in out.iterdir()):
+        raise UsageError(f"{out} is not empty, and holds no run of a search")
+    with folder.locked():
+        if not copy.exists():
+            with atomic_path(copy) as temporary:
+                temporary.write_bytes(text)
+        return Sweep(config, out, device, show).run()
