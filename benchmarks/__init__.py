@@ -1,0 +1,1 @@
+"""Measures what DESIGN promises about speed: `python -m benchmarks`."""

@@ -1,0 +1,112 @@
+"""python -m benchmarks: measures what mpcompile promises about speed on x86.
+
+Prints the table, and writes it as JSON and Markdown.
+
+Every ratio comes from one interleaved run; absolute times stand beside them for information only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import layers, mixture, resnet, roofline
+from benchmarks.compiled import Bench
+from benchmarks.row import Row, markdown
+from benchmarks.tvm_bitserial import Tvm019, default_folder
+from mpcompile import __version__, cpu
+from mpcompile.console import complain, table
+from mpcompile.errors import MpError
+from mpcompile.latency.measure import measure
+from mpcompile.targets import load_target
+
+PARTS = ("popcount", "dot", "resnet", "threads", "memory", "compile", "import", "search")
+RESULTS = Path(__file__).with_name("results")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some of the rows (default: all)")
+    parser.add_argument("--rounds", type=int, default=21, help="good samples of each (default: %(default)s)")
+    parser.add_argument("--target", default="native", help="what to compile for (default: %(default)s)")
+    parser.add_argument(
+        "--without-tvm019", action="store_true", help="leave the comparison with TVM 0.19 out (a 700 MB install)"
+    )
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for benchmarks.json and benchmarks.md")
+    args = parser.parse_args()
+    bench = Bench(args.target, say=lambda line: print(line, file=sys.stderr, flush=True))
+    try:
+        rows, machine = _rows(bench, args), _machine(args.target)
+    except MpError as error:
+        complain(str(error))
+        return error.exit_code
+    finally:
+        bench.close()
+    _write(args.output, rows, machine)
+    table(("", "what", ">measured", "must reach", ""), [row.cells() for row in rows])
+    judged = [row for row in rows if row.target is not None]
+    print(f"{sum(row.reached is True for row in judged)} of {len(judged)} rows reached; written to {args.output}")
+    return 0
+
+
+def _rows(bench: Bench, args: argparse.Namespace) -> list[Row]:
+    rows: list[Row] = []
+    if "resnet" in args.only:
+        rows += resnet.end_to_end_rows(bench, args.rounds)
+    if "threads" in args.only:
+        rows += resnet.thread_rows(bench, args.rounds)
+    if "popcount" in args.only:
+        tvm, missing = _tvm019(bench, args)
+        try:
+            rows += layers.popcount_rows(bench, args.rounds, tvm, missing)
+        finally:
+            if tvm:
+                tvm.close()
+    if "dot" in args.only:
+        rows += layers.dot_rows(bench, args.rounds)
+    if "memory" in args.only:
+        rows.append(resnet.memory_row(bench))
+    if "compile" in args.only:
+        rows.append(resnet.compile_row(bench))
+    if "import" in args.only:
+        rows.append(resnet.import_row())
+    if "search" in args.only:
+        rows += mixture.rows(args.rounds)
+    return rows
+
+
+def _tvm019(bench: Bench, args: argparse.Namespace) -> tuple[Tvm019 | None, str]:
+    if args.without_tvm019:
+        return None, "left out"
+    try:
+        return Tvm019(default_folder(), load_target(bench.target).mcpu, bench.say), ""
+    except MpError as error:
+        return None, str(error)
+
+
+def _machine(target: str) -> dict:
+    """What the numbers were measured on."""
+    found = measure(roofline.timers())
+    ceilings = roofline.Ceilings.of(found)
+    return {"cpu": cpu.name(), "cores": cpu.cores(), "kernel": platform.release(), "python": platform.python_version(),
+            "mpcompile": __version__, "target": load_target(target).description, "ceilings": ceilings.to_json(),
+            "ceilings_text": str(ceilings), "when": time.strftime("%Y-%m-%d")}
+
+
+def _write(folder: Path, rows: list[Row], machine: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {"machine": machine, "rows": [row.to_json() for row in rows]}
+    (folder / "benchmarks.json").write_text(json.dumps(data, indent=1) + "\n")
+    ceilings = "\n".join("    " + line for line in machine["ceilings_text"].splitlines())
+    (folder / "benchmarks.md").write_text(
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['when']}. Ceilings of one core:\n\n"
+        f"{ceilings}\n\n{markdown(rows)}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

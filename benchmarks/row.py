@@ -1,0 +1,56 @@
+"""One line of the result: what was measured, what it must reach, and whether it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+AT_MOST = ("s", "× bytes", "× time")
+
+
+@dataclass(frozen=True)
+class Row:
+    """`value` and `target` in `unit`: "×" and "of ceiling" should be at least the target, those of AT_MOST at most.
+
+    value None: it could not be measured, `note` says why. target None: for information.
+    """
+
+    group: str
+    what: str
+    value: float | None
+    unit: str
+    target: float | None = None
+    note: str = ""
+    detail: dict = field(default_factory=dict)
+
+    @property
+    def reached(self) -> bool | None:
+        """None where nothing is to be reached, or nothing was measured."""
+        if self.value is None or self.target is None:
+            return None
+        return self.value <= self.target if self.unit in AT_MOST else self.value >= self.target
+
+    def to_json(self) -> dict:
+        return {**asdict(self), "reached": self.reached}
+
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """group, what, value, target, note, as text."""
+        least = "≤" if self.unit in AT_MOST else "≥"
+        value = "not measured" if self.value is None else f"{self.value:.2f} {self.unit}"
+        target = (
+            ""
+            if self.target is None
+            else f"{least} {self.target:g} {'yes' if self.reached else 'NO' if self.reached is False else ''}"
+        )
+        return self.group, self.what, value, target.strip(), self.note
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table; a group is named once."""
+    lines = ["| | what | measured | must reach | |", "|---|---|---|---|---|"]
+    before = None
+    for row in rows:
+        group, *rest = row.cells()
+        lines.append("| " + " | ".join([group if group != before else "", *rest]) + " |")
+        before = group
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,250 @@
+"""Every verb on a real model, as a user types it; and what is said of bundles and arrays that do not fit."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mpcompile as mp
+from mpcompile.cli import main
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+MODEL = "brevitas_cnn_w1a1"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A folder with model.onnx and the bundle that `mpcompile compile` made of it."""
+    folder = tmp_path_factory.mktemp("verbs")
+    shutil.copy(DATA / f"{MODEL}.onnx", folder / "model.onnx")
+    shutil.copy(DATA / f"{MODEL}.npz", folder / "x.npz")
+    assert (
+        main(["compile", str(folder / "model.onnx"), "--target", "x86-64-v2", "--json", str(folder / "compile.json")])
+        == 0
+    )
+    return folder
+
+
+@pytest.fixture
+def here(compiled, tmp_path, monkeypatch):
+    for name in ("model.onnx", "model.mpc", "x.npz"):
+        shutil.copy(compiled / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def said(capsys):
+    found = capsys.readouterr()
+    return found.out, found.err.splitlines()
+
+
+def test_compile_leaves_the_bundle_beside_the_model(compiled):
+    assert sorted(os.listdir(compiled)) == ["compile.json", "model.mpc", "model.onnx", "x.npz"]
+    told = json.loads((compiled / "compile.json").read_text())
+    assert told["target"]["name"] == "x86-64-v2" and told["bytes"] == (compiled / "model.mpc").stat().st_size
+    families = {part["family"] for layer in told["layers"] for part in layer.get("parts", ())}
+    assert families and families <= {"popcount", "dot", "depthwise"}
+
+
+def test_run(here, capsys):
+    assert (
+        main(["run", "model.mpc", "--input", "x.npz", "--output", "y.npz", "--threads", "1", "--json", "run.json"]) == 0
+    )
+    x = np.load("x.npz")["x"]
+    with mp.open_bundle("model.mpc", threads=1) as bundle:
+        np.testing.assert_array_equal(np.load("y.npz")["y"], bundle.run(x))
+    assert json.loads(Path("run.json").read_text())["shapes"] == {"y": [len(x), 10]}
+    assert said(capsys)[1] == []
+
+
+@pytest.mark.parametrize(
+    "arrays, told",
+    [
+        ({"x": np.zeros((3, 16, 17), np.float32)}, "input x must be (3, 16, 16) or (N, 3, 16, 16), got (3, 16, 17)"),
+        ({"a": np.zeros((3, 16, 16)), "b": np.zeros(3)}, "x.npz has no array x; it has a, b"),
+        ({"x": np.array(["text"])}, "input x must hold real numbers"),
+        ({}, "x.npz has no array x; it has none"),
+    ],
+)
+def test_run_on_arrays_that_do_not_fit(here, capsys, arrays, told):
+    np.savez("x.npz", **arrays)
+    assert main(["run", "model.mpc", "--input", "x.npz", "--output", "y.npz"]) == 2
+    assert told in said(capsys)[1][0] and not Path("y.npz").exists()
+
+
+def test_verify(here, capsys):
+    assert main(["verify", "model.onnx", "model.mpc", "--threads", "1", "--json", "v.json"]) == 0
+    assert "equal" in said(capsys)[0] and json.loads(Path("v.json").read_text())["equal"] is True
+    assert main(["verify", "model.onnx", "model.mpc", "--threads", "1", "--inputs", "x.npz"]) == 0
+
+
+def test_verify_finds_a_difference(here, capsys):
+    """A bundle whose weights are other ones ends with 1 and names the first buffer that differs."""
+    from mpcompile.runtime import archive
+
+    contents = archive.read_bundle("model.mpc")
+    kernel = next(
+        arg
+        for call in contents.manifest["plan"]["calls"]
+        for arg in call["args"]
+        if arg[0] == "weights" and arg[2] == "int8"
+    )
+    weights = contents.weights.copy()
+    weights[kernel[1] : kernel[1] + 100] ^= 255
+    manifest = {k: v for k, v in contents.manifest.items() if k in ("target", "model", "plan", "layers")}
+    archive.write_bundle("model.mpc", manifest, contents.library, weights.tobytes())
+    assert main(["verify", "model.onnx", "model.mpc", "--threads", "1", "--json", "v.json"]) == 1
+    out, err = said(capsys)
+    assert (
+        "DIFFERENT: first difference: " in out and not err and json.loads(Path("v.json").read_text())["equal"] is False
+    )
+
+
+def test_verify_against_another_model(here, capsys):
+    assert main(["verify", str(DATA / "brevitas_cnn_w2a2.onnx"), "model.mpc"]) == 3
+    assert "another model" in said(capsys)[1][0]
+
+
+def test_bench_beside_onnxruntime(here, capsys):
+    other = str(DATA / "brevitas_residual_qcdq.onnx")
+    assert main(["bench", "model.mpc", "--vs-onnx", other, "--threads", "1", "--rounds", "2", "--json", "b.json"]) == 0
+    told = json.loads(Path("b.json").read_text())
+    assert set(told["timings"]) == {"model.mpc", "ONNX Runtime, brevitas_residual_qcdq.onnx"} and told["threads"] == 1
+    assert all(ratio > 0 for ratio in told["ratios"].values()) and len(told["ratios"]) == 1
+    assert main(["bench", "model.mpc", "--vs-onnx", "none.onnx"]) == 2
+    assert "none.onnx: no such file" in said(capsys)[1][-1]
+
+
+def test_inspect_bundle_and_model(here, capsys):
+    for file in ("model.mpc", "model.onnx"):
+        assert main(["inspect", file, "--target", "zen5", "--json", "i.json"]) == 0
+        told = json.loads(Path("i.json").read_text())
+        assert told["inputs"] == [{"name": "x", "shape": [3, 16, 16], "dtype": "float32"}]
+        assert sum(layer.get("macs", 0) for layer in told["layers"]) > 1e6
+        assert "24→33 3×3" in (shown := said(capsys)[0]) and "1 ±1" in shown
+
+
+def test_profile(here, capsys):
+    assert main(["profile", "model.onnx", "--threads", "1", "--rounds", "1", "-o", "p.json"]) == 0
+    told = json.loads(Path("p.json").read_text())
+    assert len(told["layers"]) == 6 and all(layer["time"]["seconds"] > 0 for layer in told["layers"])
+    assert main(["profile", "model.onnx", "--bits", "w9a1", "-o", "p.json"]) == 2
+    assert "--bits 'w9a1'" in said(capsys)[1][-1]
+    assert sorted(os.listdir(here)) == ["model.mpc", "model.onnx", "p.json", "x.npz"]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["run", "model.mpc", "--input", "x.npz", "--output", "y.npz"],
+        ["bench", "model.mpc"],
+        ["inspect", "model.mpc"],
+        ["verify", "model.onnx", "model.mpc"],
+    ],
+)
+def test_a_cut_bundle(here, capsys, verb):
+    whole = Path("model.mpc").read_bytes()
+    Path("model.mpc").write_bytes(whole[: len(whole) // 2])
+    assert main(verb) == 3
+    out, err = said(capsys)
+    assert len(err) == 1 and "model.mpc" in err[0] and not Path("y.npz").exists()
+
+
+def test_a_bundle_for_another_cpu(here, capsys, monkeypatch):
+    monkeypatch.setattr("mpcompile.runtime.bundle.cpu.features", lambda: frozenset({"sse2"}))
+    assert main(["run", "model.mpc", "--input", "x.npz", "--output", "y.npz"]) == 4
+    err = said(capsys)[1]
+    assert len(err) == 1 and "needs" in err[0] and "sse4_2" in err[0] and not Path("y.npz").exists()
+
+
+@pytest.mark.parametrize("cut", [0, 10, 0.5, -1])
+def test_a_cut_model(here, capsys, cut):
+    """Refused before anything is written; a cut file is no model, or one that lacks what the rest would say."""
+    whole = Path("model.onnx").read_bytes()
+    Path("bad.onnx").write_bytes(whole[: int(len(whole) * cut) if isinstance(cut, float) else cut])
+    assert main(["compile", "bad.onnx"]) == 3
+    err = said(capsys)[1]
+    assert len(err) == 1 and "bad" in err[0] and not Path("bad.mpc").exists()
+
+
+def test_a_failing_compile_leaves_nothing(here, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("CC", "")
+    monkeypatch.setattr("mpcompile.compiler.linker.importlib.util.find_spec", lambda name: None)
+    assert main(["compile", "model.onnx", "-o", "new.mpc"]) == 4
+    err = said(capsys)[1]
+    assert len(err) == 1 and "C compiler" in err[0] and "ziglang" in err[0]
+    assert sorted(os.listdir(here)) == ["model.mpc", "model.onnx", "x.npz"]
+
+
+def test_compiling_without_the_compiler(here):
+    """As on a board: TVM's runtime alone. Running still works."""
+    env = {**os.environ, "TVM_USE_RUNTIME_LIB": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mpcompile", "compile", "model.onnx", "-o", "new.mpc"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 5 and len(done.stderr.splitlines()) == 1 and "unset TVM_USE_RUNTIME_LIB" in done.stderr
+    run = [
+        sys.executable,
+        "-m",
+        "mpcompile",
+        "run",
+        "model.mpc",
+        "--input",
+        "x.npz",
+        "--output",
+        "y.npz",
+        "--threads",
+        "1",
+    ]
+    assert subprocess.run(run, env=env, capture_output=True, timeout=120).returncode == 0
+    assert sorted(os.listdir(here)) == ["model.mpc", "model.onnx", "x.npz", "y.npz"]
+
+
+def test_dump_ir(here):
+    assert main(["compile", "model.onnx", "-o", "new.mpc", "--dump-ir", "ir"]) == 0
+    names = sorted(os.listdir("ir"))
+    assert names[0].startswith("01-") and len(names) >= 6 and all(os.path.getsize(f"ir/{n}") for n in names)
+
+
+def test_doctor(capsys, tmp_path):
+    file = tmp_path / "d.json"
+    assert main(["doctor", "--json", str(file)]) == 0
+    told = json.loads(file.read_text())
+    found = {f["name"]: f for f in told["findings"]}
+    assert told["ok"] and found["TVM loads"]["ok"] and found["apache-tvm-ffi"]["found"] == "0.1.14.post1"
+    assert "Ready" in said(capsys)[0]
+
+
+def test_doctor_names_what_mends(capsys, monkeypatch):
+    from importlib import metadata
+
+    from mpcompile import doctor
+
+    real = metadata.version
+
+    def version(name):
+        if name == "onnxruntime":
+            raise metadata.PackageNotFoundError
+        return "0.1.15.post2" if name == "apache-tvm-ffi" else real(name)
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    assert main(["doctor"]) == 4
+    out, err = said(capsys)
+    assert (
+        "0.1.15.post2, and it must be 0.1.14.post1" in out
+        and "pip install apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14" in out
+    )
+    assert "absent (comparisons with ONNX Runtime)" in out and err == [
+        "mpcompile: this machine lacks what mpcompile needs: apache-tvm-ffi"
+    ]

@@ -1,0 +1,63 @@
+"""Runs one fused layer's kernel and compares every stored byte of every output with the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+
+from mpcompile import formats
+from mpcompile.formats import Buffer
+from mpcompile.graph import Graph, TensorType
+from mpcompile.kernels.layer import lower
+from mpcompile.layer import Layer
+from mpcompile.reference.run import run
+from mpcompile.targets import load_target
+from mpcompile.tvm_names import buffer_of
+
+LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
+
+
+def check(layer: Layer, types: dict[str, TensorType], values: dict, families, target, inputs, outputs, tile=None):
+    """`values`: q or float32 of each input tensor; `inputs`, `outputs`: its stored forms.
+
+    Fails at the first byte that differs.
+    """
+    target = load_target(target) if isinstance(target, str) else target
+    graph = Graph([layer], types, list(values), [r.name for r in layer.results])
+    expected = run(graph, values)
+    lowered = lower(layer, inputs, outputs, families, target, tile)
+    module = tvm.IRModule({"main": lowered.func})
+    function = tvm.compile(module, target=tvm.target.Target(target.tvm_dict(2)))["main"]
+    stored = [formats.encode(values[b.tensor], b) for b in lowered.inputs]
+    parameters = [buffer_of(lowered.func, i) for i in range(len(lowered.func.params))]
+    arrays = [a.view(str(p.dtype)).reshape([int(n) for n in p.shape]) for a, p in zip(stored, parameters)]
+    results = [np.full(b.buffer_shape, 0x5A, b.dtype) for b in lowered.outputs]         # nothing may be left unwritten
+    tensors = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in (*arrays, *lowered.constants, *results)]
+    function(*tensors)
+    for buffer, tensor in zip(lowered.outputs, tensors[-len(results):]):
+        want = formats.encode(expected[buffer.tensor], buffer)
+        got = tensor.numpy()
+        if got.tobytes() != want.tobytes():
+            at = np.argwhere(got.view("uint8") != want.view("uint8"))[0]
+            raise AssertionError(f"{buffer.key} differs first at {at.tolist()} of {got.shape}: "
+                                 f"{(got != want).mean():.1%} of all elements; interior "
+                                 f"{_interior(got, want, buffer)}")
+    return lowered
+
+
+def _interior(got, want, buffer: Buffer) -> str:
+    if buffer.format in ("plain", "float"):
+        return "float"
+    return f"{(buffer.interior(got) != buffer.interior(want)).mean():.1%}"
+
+
+def stored(name: str, shape, grid=None, forms=("plain",), halo=(0, 0, 0, 0)) -> list[Buffer]:
+    """Buffers of a tensor: forms such as "planes", "codes", "planes+sums", "float", "plain"."""
+    found = []
+    for form in forms:
+        base, _, sums = form.partition("+")
+        inner = halo if base in ("planes", "codes") else (0, 0, 0, 0)
+        found.append(Buffer(name, base, tuple(shape), grid, inner))
+        if sums:
+            found.append(Buffer(name, "sums", tuple(shape), grid, inner, base))
+    return found

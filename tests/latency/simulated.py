@@ -1,0 +1,73 @@
+"""A workbench whose device is a formula: what every layer of any network takes is known exactly."""
+
+from __future__ import annotations
+
+import time
+
+from mpcompile.compiler.passes.base import apply_all
+from mpcompile.compiler.passes.to_layers import TO_LAYERS
+from mpcompile.latency.cut import format_of
+from mpcompile.latency.measure import Timing
+from mpcompile.layer import ContractTerm, Layer
+
+POPCOUNT, DOT = 1.0, 5.3
+
+
+class Simulated:
+    """popcount costs its bit-MACs, dot DOT for each MAC; a step of the epilogue 10, a written code 3 and a written
+    plane 2, pools and views their input's bits. All in nanoseconds for each output value."""
+
+    identity = {"device": "a formula"}
+
+    def __init__(self, pause: float = 0.0):
+        self.timed, self.pause = 0, pause
+
+    def fuse(self, graph):
+        return apply_all(graph, TO_LAYERS)
+
+    def choose(self, fused):
+        return {n.name: {(i, j): self.candidates(p, fused.types[p.input].grid, n.shape[1:])[0][0]
+                         for i, t in enumerate(n.terms) if isinstance(t, ContractTerm) for j, p in enumerate(t.parts)}
+                for n in fused.nodes if isinstance(n, Layer)}
+
+    def candidates(self, part, grid, output):
+        depth = part.q[0].size * output[0] * output[1] * part.q.shape[0]
+        costs = {"popcount": POPCOUNT * part.grid.planes * grid.planes * depth, "dot": DOT * depth}
+        return sorted(costs.items(), key=lambda item: item[1])
+
+    def time(self, variants):
+        found = []
+        for variant in variants:
+            self.timed += 1
+            time.sleep(self.pause)
+            layer = next(n for n in variant.graph.nodes if n.name == variant.layer)
+            formats = {t: reads for t, reads in variant.reads.items()}
+            seconds = self.layer(variant.graph, layer, variant.families[layer.name], formats)
+            found.append(Timing(variant.layer, seconds, seconds, seconds, 1))
+        return found
+
+    def layer(self, fused, layer, families, formats) -> float:
+        """Seconds of a layer with these families, its outputs written in these formats."""
+        size = layer.shape[0] * layer.shape[1] * layer.shape[2]
+        total = 10.0 * len(layer.epilogue) * size
+        for i, term in enumerate(layer.terms):
+            if isinstance(term, ContractTerm):
+                for j, part in enumerate(term.parts):
+                    total += dict(self.candidates(part, fused.types[part.input].grid, layer.shape[1:]))[families[i, j]]
+            elif grid := fused.types[term.input].grid:
+                total += grid.planes * size
+        for t in layer.outputs:
+            planes = fused.types[t].grid.planes if fused.types[t].grid else 0
+            total += size * (3 * ("codes" in formats[t]) + 2 * planes * ("planes" in formats[t]))
+        return total * 1e-9
+
+    def network(self, graph) -> float:
+        """Seconds of the whole network, each contraction in its cheapest family."""
+        fused = self.fuse(graph)
+        families = self.choose(fused)
+        layers = [n for n in fused.nodes if isinstance(n, Layer)]
+        formats: dict[str, set[str]] = {t: set() for n in layers for t in n.outputs}
+        for n in layers:
+            for (i, j), family in families[n.name].items():
+                formats[n.terms[i].parts[j].input].add(format_of(family))
+        return sum(self.layer(fused, n, families[n.name], formats) for n in layers)

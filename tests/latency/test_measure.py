@@ -1,0 +1,155 @@
+"""The measurer on simulated machines, whose truth is known, and once on this one."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from mpcompile.latency.in_place import in_place, stirrer
+from mpcompile.latency.measure import calibrate, local, measure
+from mpcompile.latency.waiting import waited
+
+
+class Machine:
+    """A clock that only work moves. `slowdown(now)` says how many times slower than its best the machine is."""
+
+    def __init__(self, slowdown=lambda now: 1.0):
+        self.now = 0.0
+        self.wait = 0.0
+        self.slowdown = slowdown
+        self.log = []
+
+    def timer(self, name, cost, waits=lambda n: 0.0):
+        def run(n):
+            self.log.append(name)
+            waiting = waits(len(self.log))
+            seconds = n * cost * self.slowdown(self.now) + waiting
+            self.now += seconds
+            self.wait += waiting
+            return seconds
+        return run
+
+    def measure(self, subjects, **options):
+        self.log.clear()
+        return measure(subjects, reference=self.timer("reference", 1e-5), waits=lambda: self.wait, **options)
+
+
+def test_subjects_take_turns_with_the_reference_between_them():
+    machine = Machine()
+    machine.measure({"a": machine.timer("a", 0.02), "b": machine.timer("b", 0.03)}, rounds=3)
+    assert "".join(name[0] for name in machine.log).endswith("rarbr" * 3)
+
+
+def test_a_quiet_machine_needs_no_repeats():
+    machine = Machine()
+    result = machine.measure({"a": machine.timer("a", 0.02), "b": machine.timer("b", 0.05)}, rounds=5)
+    assert result["a"].seconds == pytest.approx(0.02) and result["b"].seconds == pytest.approx(0.05)
+    assert result.ratio("b", "a") == pytest.approx(2.5)
+    assert (result.rounds, result.repeated, result.corrected) == (5, 0, 0)
+
+
+def test_slow_spells_are_repeated():
+    machine = Machine(lambda now: 1.8 if int(now * 10) % 3 == 0 else 1.0)
+    result = machine.measure({"a": machine.timer("a", 0.02)}, rounds=25)
+    assert result["a"].seconds == pytest.approx(0.02)
+    assert result.repeated > 5 and result.corrected == 0 and result["a"].samples == 25
+
+
+def test_a_machine_that_stays_slow_is_corrected_by_its_reference():
+    machine = Machine(lambda now: 1.0 if now < 0.07 else 1.5)
+    result = machine.measure({"a": machine.timer("a", 0.02)}, rounds=5, max_rounds=6)
+    assert result["a"].seconds == pytest.approx(0.02, rel=0.02)
+    assert result.corrected >= 4
+    assert "corrected" in result.note()
+
+
+def test_time_without_a_core_does_not_count():
+    machine = Machine()
+    always = machine.timer("a", 0.02, waits=lambda turn: 0.013)
+    assert machine.measure({"a": always}, rounds=5)["a"].seconds == pytest.approx(0.02)
+    sometimes = machine.timer("a", 0.02, waits=lambda turn: 0.013 * (turn % 4 == 0))
+    result = machine.measure({"a": sometimes}, rounds=5)
+    assert result["a"].seconds == pytest.approx(0.02) and result.corrected == 0
+
+
+def test_a_timer_of_another_process_takes_its_own_waiting_off():
+    machine = Machine()
+    elsewhere = machine.timer("a", 0.02, waits=lambda turn: 0.013)
+
+    def timer(n):
+        elsewhere(n)
+        return 0.02 * n
+    timer.waits = lambda: 0.0
+    assert machine.measure({"a": timer}, rounds=5)["a"].seconds == pytest.approx(0.02)
+
+
+def test_the_reference_may_wait_too():
+    machine = Machine()
+    machine.log = []
+    reference = machine.timer("reference", 1e-5, waits=lambda turn: 0.004 * (turn % 3 == 0))
+    result = measure({"a": machine.timer("a", 0.02)}, rounds=7, reference=reference, waits=lambda: machine.wait)
+    assert result["a"].seconds == pytest.approx(0.02) and result.reference_best == pytest.approx(1e-5)
+
+
+def test_short_subjects_run_often_enough_in_a_sample():
+    machine = Machine()
+    counts = []
+    timer = machine.timer("a", 1e-6)
+
+    def spy(n):
+        counts.append(n)
+        return timer(n)
+    machine.measure({"a": spy}, rounds=3, min_time=0.01)
+    assert counts[-1] * 1e-6 >= 0.01
+    assert calibrate(machine.timer("b", 3.0), 0.01) == 1
+
+
+def test_spread_is_the_interquartile_range():
+    machine = Machine()
+    costs = iter([1.0] * 3 + [1.0, 1.1, 1.2, 1.3, 1.4])
+    result = machine.measure({"a": lambda n: next(costs) * n}, rounds=5)
+    assert result["a"].seconds == pytest.approx(1.2)
+    assert (result["a"].low, result["a"].high) == pytest.approx((1.1, 1.3))
+    assert result["a"].spread == pytest.approx(0.2 / 1.2)
+    assert result["a"].to_json()["seconds"] == result["a"].seconds
+
+
+def test_nothing_to_measure_is_an_error():
+    with pytest.raises(ValueError, match="nothing to measure"):
+        measure({})
+
+
+def test_progress_is_reported():
+    machine, seen = Machine(), []
+    machine.measure({"a": machine.timer("a", 0.02)}, rounds=3, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_on_this_machine_twice_the_work_takes_twice_as_long():
+    block = bytes(1 << 16)
+    result = measure({"one": local(lambda: hashlib.sha256(block).digest()),
+                      "two": local(lambda: hashlib.sha256(block * 2).digest())}, rounds=7, min_time=0.002)
+    assert result.ratio("two", "one") == pytest.approx(2, rel=0.15)
+    assert waited() >= 0
+
+
+def test_a_layer_in_place_runs_after_its_producers_and_counts_alone():
+    log = []
+
+    def step(name, seconds):
+        def timer(n):
+            log.append(name)
+            return seconds * n
+        return timer
+    layer = in_place(step("layer", 0.002), [step("head", 0.5), step("skip", 0.7)], lambda: log.append("stir"))
+    assert layer(4) == pytest.approx(0.008)
+    assert log == ["stir", "head", "skip", "layer"] * 4
+    costs = iter([0.002, 0.002, 0.9])
+    assert in_place(lambda n: next(costs), [], lambda: None)(1) == pytest.approx(0.002)
+
+
+def test_stirring_makes_a_layer_find_its_data_cold():
+    data = np.zeros(1 << 19, np.uint8)[::64]
+    read = local(lambda: data.sum(dtype=np.uint8))
+    found = measure({"warm": in_place(read, [], lambda: None), "cold": in_place(read, [], stirrer(1 << 25))}, rounds=5)
+    assert found.ratio("cold", "warm") > 1.05

@@ -1,0 +1,166 @@
+"""The latency table against a device whose truth is a formula: what it predicts must be what the formula says."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpcompile.errors import ModelError, UsageError
+from mpcompile.frontend import load
+from mpcompile.latency.cache import Cache
+from mpcompile.latency.profile import build_table
+from mpcompile.latency.requantize import knobs, requantize
+from mpcompile.latency.table import LatencyTable, parse_bits
+from tests.latency.networks import branching
+from tests.latency.simulated import Simulated
+
+W, A = [1, 2, 4], [1, 2, 3, 8]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return load(branching(tmp_path_factory.mktemp("model") / "m.onnx"))
+
+
+@pytest.fixture(scope="module")
+def table(model, tmp_path_factory):
+    return build_table(model, W, A, Simulated(), Cache(tmp_path_factory.mktemp("cache") / "cells"))
+
+
+def assignments(graph, seed):
+    """Random bits for every convolution; those that read one quantizer agree."""
+    rng = np.random.default_rng(seed)
+    found = knobs(graph)
+    bits = {q: int(rng.choice(A)) for k in found.values() for q in k.quantizers}
+    return {name: (int(rng.choice([*W, k.w])), bits[k.quantizers[0]]) for name, k in found.items()}
+
+
+def at(graph, assignment):
+    found = knobs(graph)
+    return requantize(graph, {k: w for k, (w, _) in assignment.items()},
+                      {q: a for k, (_, a) in assignment.items() for q in found[k].quantizers})
+
+
+def test_the_model_as_it_is(model, table):
+    assert table.predict() == pytest.approx(Simulated().network(model), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_assignment_of_bits(model, table, seed):
+    assignment = assignments(model, seed)
+    assert table.predict(assignment) == pytest.approx(Simulated().network(at(model, assignment)), rel=1e-9)
+
+
+def test_prediction_tells_assignments_apart(model, table):
+    assert len({round(table.predict(assignments(model, seed)) * 1e9) for seed in range(12)}) > 8
+
+
+def test_every_cell_is_there_and_the_cheapest_format_wins(table):
+    lut = table.layers[table.contractions["c0"].layer].reads["c0"]
+    assert set(lut) == {(w, a) for w in W for a in A}
+    assert table.format("c0", 1, 1) == "planes" and table.format("c0", 4, 8) == "codes"
+    assert table.latency("c0", 2, 2) == min(lut[2, 2].values())
+    assert table.latency("c0", 2, 2, "codes") > table.latency("c0", 2, 2, "planes")
+    assert table.matrix("c0").shape == (3, 4) and (np.diff(table.matrix("c0")[0]) >= 0).all()
+    assert table.pack("q1", 2) == 0 and table.pack("q1", 8, "planes") > table.pack("q1", 2, "planes")
+
+
+def test_layers_that_read_one_quantizer_must_agree(table):
+    with pytest.raises(UsageError, match="down and c0 read the same q0"):
+        table.predict({"c0": (1, 2), "down": (1, 3)})
+
+
+@pytest.mark.parametrize("ask", [{"nobody": (1, 1)}, {"c0": (7, 2)}, {"c0": (1, 5)}])
+def test_what_was_not_measured_is_refused(table, ask):
+    with pytest.raises(UsageError, match="has no"):
+        table.predict(ask)
+
+
+def test_layers_of_one_shape_are_measured_once(tmp_path):
+    from benchmarks.networks import Builder
+
+    b = Builder(0)
+    b.values["x"] = np.abs(np.random.default_rng(1).normal(size=(16, 8, 8))).astype(np.float32)
+    x = "x"
+    for i in range(4):
+        x = b.relu(b.batch_norm(b.conv(b.activation(x, 2, f"q{i}"), 16, 3, 1, 2, f"c{i}"), f"bn{i}"), f"r{i}")
+    b.network("x", b.activation(x, 2, "last")).save(tmp_path / "m.onnx")
+    bench = Simulated()
+    table = build_table(load(tmp_path / "m.onnx"), [1, 2], [2, 4], bench, Cache(tmp_path / "cells"))
+    assert len(table.contractions) == 4
+    alone = len({id(cell) for row in table.layers.values() for cells in row.reads.values() for cell in cells.values()})
+    assert bench.timed < 2 * alone
+    again = Simulated()
+    build_table(load(tmp_path / "m.onnx"), [1, 2], [2, 4], again, Cache(tmp_path / "cells"))
+    assert again.timed == 0
+    more = Simulated()
+    build_table(load(tmp_path / "m.onnx"), [1, 2, 3], [2, 4], more, Cache(tmp_path / "cells"))
+    assert 0 < more.timed < bench.timed
+    other = Simulated()
+    other.identity = {"device": "another formula"}
+    build_table(load(tmp_path / "m.onnx"), [1, 2], [2, 4], other, Cache(tmp_path / "cells"))
+    assert other.timed == bench.timed
+
+
+def test_on_disk_and_back(table, tmp_path):
+    table.save(tmp_path / "lut.json")
+    again = LatencyTable.load(tmp_path / "lut.json")
+    assert again == table
+    assert again.predict({"c2": (4, 8)}) == table.predict({"c2": (4, 8)})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"latency_table": 99}',
+                                  '{"latency_table": 1, "layers": {"a": 3}}', "\x00"])
+def test_a_file_that_is_no_table(tmp_path, text):
+    (tmp_path / "lut.json").write_text(text)
+    with pytest.raises(ModelError, match="lut.json"):
+        LatencyTable.load(tmp_path / "lut.json")
+    with pytest.raises(UsageError):
+        LatencyTable.load(tmp_path / "absent.json")
+
+
+def test_bits_on_the_command_line():
+    assert parse_bits("w1234a1248") == ([1, 2, 3, 4], [1, 2, 4, 8])
+    assert parse_bits("W2A31") == ([2], [1, 3])
+    for wrong in ("", "w", "w1", "a1", "w1a", "w9a1", "w0a1", "1a2", "w1a2b3", "w1 a2"):
+        with pytest.raises(UsageError, match="--bits"):
+            parse_bits(wrong)
+
+
+WORKER = """
+import sys
+sys.path.insert(0, sys.argv[3])
+from mpcompile.frontend import load
+from mpcompile.latency.cache import Cache
+from mpcompile.latency.profile import build_table
+from tests.latency.simulated import Simulated
+bench = Simulated(pause=0.02)
+table = build_table(load(sys.argv[1]), [1, 2, 4], [1, 2, 3, 8], bench, Cache(sys.argv[2]))
+table.save(sys.argv[2] + ".json")
+print(bench.timed)
+"""
+
+
+def test_a_killed_build_goes_on_where_it_was(table, tmp_path):
+    model, cells = branching(tmp_path / "m.onnx"), tmp_path / "cells"
+    command = [sys.executable, "-c", WORKER, model, str(cells), str(Path(__file__).parents[2])]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (cells.exists() and cells.read_bytes().count(b"\n") >= 10) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    kept = len(Cache(cells))
+    assert kept >= 10 and not Path(f"{cells}.json").exists()
+    cells.write_bytes(cells.read_bytes() + b'{"key": "cut sho')
+    second = subprocess.run(command, capture_output=True, text=True, check=True)
+    measured = int(second.stdout)
+    assert 0 < measured == len(Cache(cells)) - kept
+    again = json.loads(Path(f"{cells}.json").read_text())
+    expected = json.loads(json.dumps(table.to_json()))
+    assert {k: v for k, v in again.items() if k != "model"} == {k: v for k, v in expected.items() if k != "model"}

@@ -1,0 +1,118 @@
+"""profile on this machine: real layers, compiled by the pipeline and timed; and what the command says of it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import mpcompile as mp
+from benchmarks.networks import Builder
+from mpcompile.errors import UsageError
+from mpcompile.frontend import load
+from mpcompile.latency.cut import cut
+from mpcompile.latency.table import LatencyTable
+from mpcompile.layer import Layer
+from mpcompile.targets import load_target
+from mpcompile.workbench import LocalWorkbench
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Two convolutions of one shape and a dense layer."""
+    b = Builder(0)
+    b.values["x"] = np.abs(np.random.default_rng(1).normal(size=(64, 8, 8))).astype(np.float32)
+    x = b.relu(b.batch_norm(b.conv(b.activation("x", 1, "q0"), 64, 3, 1, 1, "c0"), "bn0"), "r0")
+    x = b.relu(b.batch_norm(b.conv(b.activation(x, 1, "q1"), 64, 3, 1, 1, "c1"), "bn1"), "r1")
+    x = b.node("GlobalAveragePool", [x], "mean", b.values[x].mean((1, 2), keepdims=True))
+    x = b.activation(b.node("Flatten", [x], "flat", b.values[x].reshape(-1), axis=1), 4, "q2")
+    path = tmp_path_factory.mktemp("model") / "m.onnx"
+    b.network("x", b.dense(x, 10, 8, "fc")).save(path)
+    return path
+
+
+def test_a_profile_has_every_layer_and_the_whole(model):
+    found = mp.profile(model, threads=1, rounds=5)
+    fused = LocalWorkbench(load_target("native"), 1).fuse(load(model))
+    assert list(found.layers) == [n.name for n in fused.nodes]
+    assert all(t.seconds > 0 for t in found.layers.values())
+    assert found.whole.seconds > max(t.seconds for t in found.layers.values())
+    again = json.loads(json.dumps(found.to_json()))
+    assert [row["name"] for row in again["layers"]] == list(found.layers)
+    assert again["measured_on"]["threads"] == "1" and again["measured_on"]["cpu"]
+
+
+def test_a_table_of_real_layers(model, tmp_path, monkeypatch):
+    cells = tmp_path / "cells"
+    found = mp.profile(model, bits="w1a18", cache=cells, threads=1, rounds=5)
+    assert set(found.contractions) == {"c0", "c1", "fc"}
+    assert found.latency("c0", 1, 8) > found.latency("c0", 1, 1) > 0
+    assert found.format("c0", 1, 1) == "planes" and found.format("c0", 1, 8) == "codes"
+    assert found.predict({"c0": (1, 8), "c1": (1, 8)}) > found.predict()
+    found.save(tmp_path / "lut.json")
+    assert LatencyTable.load(tmp_path / "lut.json") == found
+
+    def never(self, variants):
+        raise AssertionError("measured again")
+    monkeypatch.setattr(LocalWorkbench, "time", never)
+    again = mp.profile(model, bits="w1a18", cache=cells, threads=1, rounds=5)
+    assert again.layers == found.layers
+
+
+def test_a_cut_layer_stores_what_the_network_stores(model, tmp_path):
+    bench = LocalWorkbench(load_target("native"), 1)
+    fused = bench.fuse(load(model))
+    families = bench.choose(fused)
+    mp.compile(model, output=tmp_path / "m.mpc")
+    with mp.open_bundle(tmp_path / "m.mpc") as bundle:
+        whole = {p.buffer.key: p.buffer for p in bundle.plan.buffers}
+    for layer in (n for n in fused.nodes if isinstance(n, Layer)):
+        alone = cut(fused, layer.name, families)
+        mp.compile(alone.graph, output=tmp_path / "cut.mpc")
+        with mp.open_bundle(tmp_path / "cut.mpc") as bundle:
+            stored = {p.buffer.key: p.buffer for p in bundle.plan.buffers}
+        for t in (*layer.inputs, *layer.outputs):
+            formats = {k: b for k, b in whole.items() if b.tensor == t and b.format in ("planes", "codes")}
+            assert formats == {k: b for k, b in stored.items() if b.tensor == t and b.format in ("planes", "codes")}
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "mpcompile", "profile", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_the_command(model, tmp_path):
+    out = tmp_path / "profile.json"
+    done = run(model, "--threads", 1, "--rounds", 3, "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert "c0" in done.stdout and "popcount" in done.stdout and len(json.loads(out.read_text())["layers"]) >= 5
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["--bits", "w12"], "--bits"), (["--rounds", "0"], "--rounds"), (["--bits", "w1a1"], "-o"),
+    (["-o", "nowhere/out.json"], "nowhere")])
+def test_a_wrong_command_line_is_one_line_and_2(model, tmp_path, arguments, says):
+    if arguments[:2] == ["--bits", "w12"]:
+        arguments = [*arguments, "-o", str(tmp_path / "lut.json")]
+    done = run(model, *arguments)
+    assert done.returncode == UsageError.exit_code and says in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_command_leaves_cells_but_no_table(model, tmp_path):
+    out = tmp_path / "lut.json"
+    command = [sys.executable, "-m", "mpcompile", "profile", str(model), "--bits", "w1234a1248", "--threads", "1",
+               "--rounds", "3", "-o", str(out)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    cells = tmp_path / "lut.json.cells"
+    deadline = time.monotonic() + 120
+    while not cells.exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130 and errors.strip() == "mpcompile: interrupted"
+    assert not out.exists() and cells.read_text().endswith("\n")

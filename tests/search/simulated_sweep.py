@@ -1,0 +1,77 @@
+"""A small sweep on a simulated device. As a program: python -m tests.search.simulated_sweep OUT [KILL_AFTER], which
+kills itself with SIGKILL at that event of its progress."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from mpcompile.frontend import load
+from mpcompile.latency.cache import Cache
+from mpcompile.latency.profile import build_table
+from mpcompile.search.config import Baselines, Config, Data, NetworkShape, Objective, Retrain, Search
+from mpcompile.search.data import DataSet
+from mpcompile.search.device import Device
+from mpcompile.search.run import Sweep
+from tests.latency.simulated import Simulated
+from tests.search.nets import images
+
+CONFIG = Config(
+    seed=2,
+    data=Data(side=8),
+    network=NetworkShape([6, 10], [1, 1]),
+    search=Search(
+        weights=[1, 2, 8], activations=[1, 2, 8], epochs=3, warmup=1, batch=16, strength_rate=0.1, gumbel=True
+    ),
+    objective=Objective(targets=["30 %", "60 %"]),
+    retrain=Retrain(epochs=2),
+    baselines=Baselines(["w1a1", "w8a8"], True),
+)
+
+
+def device(log: Path | None = None) -> Device:
+    """Formula times; whole networks take 7 % more than the table knows. Every measurement leaves a line in `log`."""
+    bench = Simulated()
+
+    def note(what):
+        if log:
+            with open(log, "a") as file:
+                file.write(what + "\n")
+
+    def table(model, w_bits, a_bits, cache, progress):
+        note("table")
+        return build_table(load(model), w_bits, a_bits, bench, Cache(cache), progress=progress)
+
+    def measure(model, bundle):
+        note(f"measure {model.parent.name}")
+        bundle.write_bytes(b"bundle")
+        return 1.07 * bench.network(load(model))
+
+    return Device(bench.identity, table, measure)
+
+
+def sweep(out: Path, show=None, config=CONFIG) -> Sweep:
+    """Saves its state at every step."""
+    import mpcompile.search.run as module
+
+    data = DataSet("bars", images(64), images(32, seed=8), 4)
+    original, module.data.load = module.data.load, lambda *_, **__: data
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return Sweep(config, out, device(out / "device.log"), show or (lambda *_: None), keep_seconds=0.0)
+    finally:
+        module.data.load = original
+
+
+if __name__ == "__main__":
+    left = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+
+    def count(what, done, total, figures):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sweep(Path(sys.argv[1]), count).run()

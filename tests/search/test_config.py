@@ -1,0 +1,97 @@
+"""Configuration files: what is read, and that every error names file and key."""
+
+import pytest
+
+from mpcompile.errors import ModelError, UsageError
+from mpcompile.search import config
+
+GOOD = 'objective = {targets = ["60 %"]}\n'
+
+
+def read(tmp_path, text):
+    (tmp_path / "c.toml").write_text(text)
+    return config.read(tmp_path / "c.toml")
+
+
+def test_defaults(tmp_path):
+    found = read(tmp_path, GOOD)
+    assert found.search.weights == [1, 2, 3, 4, 8] and found.data.path == "" and found.objective.kind == "latency"
+    assert found.budgets() == [config.Budget("target-60pc", "share", 0.6)]
+
+
+def test_the_docstring_s_example_is_one(tmp_path):
+    text = "\n".join(line for line in config.__doc__.splitlines() if line.startswith("    "))
+    found = read(tmp_path, text.replace("    ", "", 1))
+    assert found.data.path == str(tmp_path / "fashion") and found.measure.threads == 1 and len(found.budgets()) == 2
+
+
+def test_budgets(tmp_path):
+    found = read(tmp_path, 'objective = {targets = ["2.5 ms", "300us", "10 %"]}')
+    assert [(b.kind, pytest.approx(b.amount)) for b in found.budgets()] == [
+        ("latency", 2.5e-3),
+        ("latency", 3e-4),
+        ("share", 0.1),
+    ]
+    found = read(tmp_path, 'objective = {kind = "bitops", targets = ["1.5 GBitOps"]}')
+    assert found.budgets()[0].amount == 1.5e9
+    assert [b.kind for b in read(tmp_path, "objective = {weights = [0.1, 1]}").budgets()] == ["weight"] * 2
+
+
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("objective = {", "no TOML"),
+        ("", "objective"),
+        ('objective = {targets = ["60 %"], weights = [1.0]}', "objective"),
+        ('objective = {targets = ["60 parsecs"]}', "objective.targets"),
+        ('objective = {targets = ["-1 ms"]}', "objective.targets"),
+        ('objective = {targets = ["1..2 ms"]}', "objective.targets"),
+        ('objective = {targets = ["0 ms"]}', "objective.targets"),
+        ('objective = {targets = ["60 %", "60%"]}', "objective.targets"),
+        ('objective = {targets = ["1 GBitOps"]}', "objective.targets"),
+        ('objective = {kind = "energy", targets = ["60 %"]}', "objective.kind"),
+        ("objective = 3", "objective"),
+        (GOOD + "sede = 1", "sede"),
+        (GOOD + "seed = 1.5", "seed"),
+        (GOOD + "seed = true", "seed"),
+        (GOOD + "[search]\nweights = [1, 9]", "search.weights"),
+        (GOOD + "[search]\nweights = [2]", "search.weights"),
+        (GOOD + '[search]\nweights = ["2"]', "search.weights"),
+        (GOOD + '[search]\nepochs = "many"', "search.epochs"),
+        (GOOD + "[search]\nbatch = 1", "search.batch"),
+        (GOOD + "[search]\nepoch = 3", "search.epoch"),
+        (GOOD + '[search]\nmethod = "magic"', "search.method"),
+        (GOOD + "[network]\nblocks = [1]", "network.blocks"),
+        (GOOD + "[network]\nwidths = []", "network.widths"),
+        (GOOD + "[data]\nside = 4", "data.side"),
+        (GOOD + '[baselines]\nuniform = ["w2"]', "baselines.uniform"),
+        (GOOD + '[baselines]\nuniform = ["w5a5"]', "baselines.uniform"),
+        (GOOD + "[baselines]\nfloat = 1", "baselines.float"),
+        (GOOD + "[retrain]\nrate = 0", "retrain.rate"),
+        (GOOD + "[measure]\nrounds = 0", "measure.rounds"),
+    ],
+)
+def test_errors_name_file_and_key(tmp_path, text, named):
+    with pytest.raises(ModelError) as caught:
+        read(tmp_path, text)
+    assert (
+        str(tmp_path / "c.toml") in str(caught.value) and named in str(caught.value) and "\n" not in str(caught.value)
+    )
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match="nowhere.toml"):
+        config.read(tmp_path / "nowhere.toml")
+
+
+def test_keys_tell_configurations_apart(tmp_path):
+    one, other = read(tmp_path, GOOD), read(tmp_path, GOOD + "[retrain]\nepochs = 3")
+    assert one.key("search") == other.key("search") and one.key("retrain") != other.key("retrain")
+
+
+def test_reading_needs_no_torch():
+    import subprocess
+    import sys
+
+    code = "import sys, mpcompile.search.config, mpcompile.local_search; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

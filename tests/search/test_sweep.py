@@ -1,0 +1,161 @@
+"""A whole sweep on a device that is a formula: the front, calibration, kills, and the command line's errors."""
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpcompile.cli import main
+from mpcompile.errors import UsageError
+from mpcompile.latency.table import LatencyTable
+from mpcompile.search.config import Objective
+from mpcompile.search.folder import Folder
+from mpcompile.search.front import Point, pareto
+from mpcompile.search.run import run
+from tests.search.simulated_sweep import CONFIG, device, sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    events = []
+    return out, sweep(out, lambda *event: events.append(event[:3])).run(), events
+
+
+def test_every_point_is_there_and_measured(whole):
+    out, result, _ = whole
+    assert [p.name for p in result.points] == ["float", "uniform-w1a1", "uniform-w8a8", "target-60pc", "target-30pc"]
+    for p in result.points:
+        folder = out / "points" / p.name
+        assert {"model.onnx", "weights.npz", "metrics.json"} <= {f.name for f in folder.iterdir()}
+        assert not list(folder.glob("*.part.npz"))
+        assert (p.measured is None) == (p.kind == "float") == (not (folder / "model.mpc").exists())
+    assert json.loads((out / "front.json").read_text()) == result.to_json()
+    assert LatencyTable.load(out / "LUT.json").predict() > 0
+    assert all(json.loads(line) for line in (out / "log.jsonl").read_text().splitlines())
+
+
+def test_searched_points_keep_their_budgets(whole):
+    _, result, _ = whole
+    searched = [p for p in result.points if p.kind == "searched"]
+    assert all(p.predicted <= p.target for p in searched) and searched[0].target > searched[1].target
+    assert len({str(p.assignment) for p in searched}) == 2
+
+
+def test_the_table_is_calibrated_from_whole_networks(whole):
+    """The device takes 7 % more than the sum of its layers; after the first networks the prediction knows."""
+    _, result, _ = whole
+    last = result.points[-1]
+    assert abs(last.raw / last.measured - 1) > 0.06 > 0.03 > abs(last.predicted / last.measured - 1)
+    assert result.calibration(last.raw) == pytest.approx(last.measured, rel=0.02)
+
+
+def test_a_second_run_does_nothing_again(whole):
+    out, result, _ = whole
+    before = (out / "device.log").read_text()
+    events = []
+    assert sweep(out, lambda *event: events.append(event)).run() == result
+    assert {what.split()[0] for what, *_ in events} <= {"measure"} and (out / "device.log").read_text() == before
+
+
+def test_another_budget_measures_no_table_again(whole, tmp_path):
+    import shutil
+
+    out = tmp_path / "copy"
+    shutil.copytree(whole[0], out)
+    (out / "device.log").write_text("")
+    more = replace(CONFIG, objective=Objective(targets=["60 %", "30 %", "15 %"]))
+    found = sweep(out, config=more).run()
+    assert [p.name for p in found.points][-1] == "target-15pc" and found.points[:-1] == whole[1].points
+    assert (out / "device.log").read_text() == "measure target-15pc\n"
+
+
+def test_killed_again_and_again_it_ends_the_same(whole, tmp_path):
+    """SIGKILL within a training, a search and a later search; in the end every number and weight is that of an unbroken
+    run, and nothing was measured twice."""
+    _, result, events = whole
+    out = tmp_path / "run"
+    names = [e[0] for e in events]
+    kills = [names.index("train uniform-w1a1") + 3, names.count("search target-60pc") // 2 + 12, 25]
+    for after in kills:
+        found = subprocess.run([sys.executable, "-m", "tests.search.simulated_sweep", out, str(after)], cwd=ROOT)
+        assert found.returncode == -signal.SIGKILL
+    assert sweep(out).run() == replace(result, folder=out)
+    measured = (out / "device.log").read_text().split("\n")
+    assert len(measured) == len(set(measured))
+    for p in result.points:
+        one, other = (np.load(f / "points" / p.name / "weights.npz") for f in (whole[0], out))
+        assert set(one) == set(other)
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_budget_that_cannot_be_met_is_said_before_anything_is_trained(tmp_path):
+    trained = []
+    config = replace(CONFIG, objective=Objective(targets=["1 us", "1 ms"]))
+    with pytest.raises(UsageError, match="target-1us: no choice of bits"):
+        sweep(tmp_path, lambda what, *_: trained.append(what), config).run()
+    assert set(trained) == {"latency table"}
+
+
+def test_bitops_as_the_objective(tmp_path):
+    config = replace(
+        CONFIG, objective=Objective("bitops", ["40 %"]), baselines=replace(CONFIG.baselines, uniform=[], float=False)
+    )
+    point = sweep(tmp_path, config=config).run().points[0]
+    assert point.unit == "BitOps" and point.bitops <= point.target and point.measured > 0
+
+
+def test_pareto():
+    points = [
+        Point(n, "searched", a, t) for n, a, t in (("a", 0.5, 1.0), ("b", 0.6, 1.0), ("c", 0.55, 2.0), ("d", 0.9, 3.0))
+    ]
+    assert [p.name for p in pareto([*points, Point("float", "float", 0.99, None)])] == ["b", "d"]
+
+
+def test_a_folder_of_another_configuration_is_refused(tmp_path):
+    (tmp_path / "a.toml").write_text("seed = 1")
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "config.toml").write_text("seed = 2")
+    with pytest.raises(UsageError, match="another configuration"):
+        run(tmp_path / "a.toml", CONFIG, out, device())
+    (out / "config.toml").rename(out / "notes.txt")
+    with pytest.raises(UsageError, match="not empty"):
+        run(tmp_path / "a.toml", CONFIG, out, device())
+
+
+def test_one_process_at_a_time_and_no_litter(tmp_path):
+    (tmp_path / "a.toml").write_text("")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text("")
+    (tmp_path / "run" / ".search.npz.k3j.npz").write_text("half")
+    with Folder(tmp_path / "run").locked():
+        assert not list((tmp_path / "run").glob(".*.npz"))
+        with pytest.raises(UsageError, match="another process"):
+            run(tmp_path / "a.toml", CONFIG, tmp_path / "run", device())
+
+
+@pytest.mark.parametrize(
+    "text, code, named",
+    [
+        (None, 2, "nowhere.toml"),
+        ("sede = 1", 3, "sede"),
+        ('objective = {targets = ["60 %"]}\n[data]\npath = "gone"', 2, "gone"),
+        ('objective = {targets = ["60 %"]}\n[measure]\ntarget = "pdp11"', 4, "pdp11"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys, text, code, named):
+    path = tmp_path / ("nowhere.toml" if text is None else "c.toml")
+    if text is not None:
+        path.write_text(text)
+    assert main(["search", str(path), "-o", str(tmp_path / "run")]) == code
+    said = capsys.readouterr().err
+    assert named in said and said.count("\n") == 1

@@ -1,0 +1,39 @@
+"""The layout of packed words."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpcompile.planes import pack_words, unpack_words, words
+
+
+@given(st.integers(1, 200), st.integers(0, 2**32 - 1))
+def test_byte_l_bit_k_is_channel_8k_plus_l(channels, seed):
+    bits = np.random.default_rng(seed).integers(0, 2, (2, 3, channels), dtype=np.uint8)
+    packed = pack_words(bits)
+    assert packed.shape == (2, 3, words(channels), 8) and packed.dtype == np.uint8
+    for c in range(channels):
+        w, inside = divmod(c, 64)
+        k, byte = divmod(inside, 8)
+        np.testing.assert_array_equal((packed[..., w, byte] >> k) & 1, bits[..., c])
+    np.testing.assert_array_equal(unpack_words(packed, channels), bits)
+    assert sum(bin(b).count("1") for b in packed.ravel()) == bits.sum(), "channels past the last must be 0 bits"
+
+
+def test_a_word_is_a_little_endian_u64():
+    bits = np.zeros(64, np.uint8)
+    bits[8 * 3 + 5] = 1                                             # byte 5, bit 3
+    assert pack_words(bits).view("<u8").item() == 1 << (8 * 5 + 3)
+
+
+def test_vertical_packing():
+    """A producer with channels 8k..8k+7 in vector k packs with shifts and ORs between vectors alone."""
+    bits = np.random.default_rng(0).integers(0, 2, 64, dtype=np.uint8)
+    vectors = bits.reshape(8, 8)
+    np.testing.assert_array_equal(pack_words(bits)[0], np.bitwise_or.reduce([v << k for k, v in enumerate(vectors)]))
+
+
+@pytest.mark.parametrize("channels, want", [(1, 1), (63, 1), (64, 1), (65, 2), (512, 8)])
+def test_words(channels, want):
+    assert words(channels) == want
