@@ -38,7 +38,8 @@
 
     [baselines]
     uniform = ["w1a1", "w2a2", "w4a4", "w8a8"]
-    float = true
+    float = true                 # without quantization, in ONNX Runtime
+    int8 = true                  # the float network (then trained too) quantized by ONNX Runtime, timed in it
 
     [measure]
     target = "native"
@@ -127,6 +128,7 @@ class Retrain:
 class Baselines:
     uniform: list[str] = field(default_factory=list)
     float: bool = False
+    int8: bool = False
 
 
 @dataclass(frozen=True)
