@@ -1,14 +1,11 @@
-"""Networks to measure: random weights, deterministic, as QONNX at given bits and as float ONNX of the same topology.
+"""Appends layers to an ONNX graph and computes, in numpy, what each gives for one calibration input.
 
-Everything is drawn from one seed and calibrated by one forward pass in numpy, layer by layer while the network is being
-built: BatchNorm gets the statistics that its input really has, and each activation quantizer the scale with the least
-squared error. So no activation saturates or dies, at any bitwidth.
+BatchNorm gets the statistics that its input really has, and each activation quantizer the scale with the least squared
+error, layer by layer while the network is being built. So no activation saturates or dies, at any bitwidth. Everything
+is drawn from one seed.
 
-    resnet18(bits)           torchvision's topology; first and last layer at 8 bits, residual adds in float
-    conv_layer(shape, bits)  quantized input → convolution, BatchNorm, ReLU, quantizer → a small 1×1 convolution that
-                             keeps the layer's output quantized and packed: the node `conv` is what one measures
-
-Weights: bipolar at 1 bit, two's complement from 2 bits up, a scale per channel. Activations: unsigned after ReLU.
+Weights: bipolar at 1 bit, two's complement from 2 bits up, a scale per channel. Activations: unsigned after ReLU,
+two's complement where no ReLU stands before the quantizer.
 """
 
 from __future__ import annotations
@@ -19,6 +16,8 @@ from functools import cache
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.networks.arithmetic import convolve, pool
 
 QONNX = "qonnx.custom_op.general"
 OPSET = 17
@@ -36,68 +35,24 @@ class Bits:
         return f"W{self.w}A{self.a}"
 
 
-@dataclass(frozen=True)
-class ConvShape:
-    """A square k×k convolution, padding k//2: c channels of h×h in, o channels out."""
-
-    c: int
-    h: int
-    o: int
-    stride: int = 1
-    k: int = 3
-
-    @property
-    def out(self) -> int:
-        return (self.h + 2 * (self.k // 2) - self.k) // self.stride + 1
-
-    @property
-    def macs(self) -> int:
-        return self.out ** 2 * self.o * self.c * self.k ** 2
-
-    def __str__(self) -> str:
-        return f"{self.c}x{self.h}x{self.h}->{self.o} {self.k}x{self.k}" + (
-            f" /{self.stride}" if self.stride > 1 else ""
-        )
-
-
-RESNET18_LAYERS = (
-    ConvShape(64, 56, 64),
-    ConvShape(64, 56, 128, 2),
-    ConvShape(128, 28, 128),
-    ConvShape(128, 28, 256, 2),
-    ConvShape(256, 14, 256),
-    ConvShape(256, 14, 512, 2),
-    ConvShape(512, 7, 512),
-)
-"""The 3×3 layers of ResNet-18."""
-
-
-def convolve(x: np.ndarray, weight: np.ndarray, stride: int, pad: int) -> np.ndarray:
-    """x [C, H, W], weight [O, C, K, K] → [O, HO, WO], float32."""
-    o, c, k, _ = weight.shape
-    padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
-    ho, wo = ((n + 2 * pad - k) // stride + 1 for n in x.shape[1:])
-    total = np.zeros((o, ho * wo), np.float32)
-    for i in range(k):
-        for j in range(k):
-            window = padded[:, i:i + stride * ho:stride, j:j + stride * wo:stride][:, :ho, :wo]
-            total += np.ascontiguousarray(weight[:, :, i, j]) @ window.reshape(c, -1)
-    return total.reshape(o, ho, wo)
-
-
 @cache
 def gaussian_step(bits: int) -> float:
     """The two's-complement step with the least squared error on N(0, 1) weights, found by search."""
     x = np.random.default_rng(0).normal(size=20000)
     steps = np.linspace(0.01, 2.0, 400)
-    lo, hi = -(1 << bits - 1), (1 << bits - 1) - 1
+    lo, hi = integers(bits, True)
     errors = [np.square(np.clip(np.round(x / s), lo, hi) * s - x).mean() for s in steps]
     return float(steps[int(np.argmin(errors))])
 
 
+def integers(bits: int, signed: bool) -> tuple[int, int]:
+    """(least, largest) of the grid."""
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+
+
 def best_scale(x: np.ndarray, bits: int, signed: bool) -> float:
     """The per-tensor scale with the least squared error on `x`, among 40 fractions of its largest magnitude."""
-    lo, hi = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    lo, hi = integers(bits, signed)
     sample = x.reshape(-1)[:: max(1, x.size // 8192)]
     scales = np.abs(sample).max() / hi * np.linspace(0.1, 1.2, 40)
     errors = [np.square(np.clip(np.round(sample / s), lo, hi) * s - sample).mean() for s in scales]
@@ -108,12 +63,13 @@ def best_scale(x: np.ndarray, bits: int, signed: bool) -> float:
 class Network:
     """A model with one input and one output, the input it was calibrated with, and what numpy computed for it.
 
-    Arrays are float32 without the batch axis.
+    Arrays are float32 without the batch axis. `codes`: activation quantizer → the share of each level of its grid.
     """
 
     model: onnx.ModelProto
     x: np.ndarray
     y: np.ndarray
+    codes: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def feed(self) -> dict[str, np.ndarray]:
@@ -136,6 +92,7 @@ class Builder:
     nodes: list = field(default_factory=list)
     constants: list = field(default_factory=list)
     values: dict[str, np.ndarray] = field(default_factory=dict)
+    codes: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self):
         self.rng = np.random.default_rng(self.seed)
@@ -151,8 +108,9 @@ class Builder:
         self.values[name] = value
         return name
 
+    # -- quantizers ----------------------------------------------------------------------------------
     def int_quant(self, x: str, scale, bits: int, signed: bool, name: str, value: np.ndarray) -> str:
-        lo, hi = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+        lo, hi = integers(bits, signed)
         scale = np.asarray(scale, np.float32)
         quantized = (np.clip(np.round(value / scale), lo, hi) * scale).astype(np.float32)
         inputs = [x, self.constant(f"{name}_scale", scale), self.constant(f"{name}_zero", 0.0),
@@ -164,7 +122,12 @@ class Builder:
         if not self.quantized:
             return x
         value = self.values[x]
-        return self.int_quant(x, best_scale(value, bits, signed), bits, signed, name, value)
+        scale = best_scale(value, bits, signed)
+        self.int_quant(x, scale, bits, signed, name, value)
+        lo, hi = integers(bits, signed)
+        levels = np.rint(self.values[name] / np.float32(scale)).astype(np.int64) - lo
+        self.codes[name] = np.bincount(levels.ravel(), minlength=hi - lo + 1) / levels.size
+        return name
 
     def weight(self, shape: tuple[int, ...], bits: int, name: str) -> str:
         """N(0, 1/fan_in) weights [O, …] through a per-channel quantizer; the scale differs per channel."""
@@ -181,11 +144,13 @@ class Builder:
         value = np.where(raw >= 0, scale, -scale).astype(np.float32)
         return self.node("BipolarQuant", [source, self.constant(f"{name}_scale", scale)], name, value)
 
-    def conv(self, x: str, out: int, k: int, stride: int, bits: int, name: str) -> str:
-        weight = self.weight((out, self.values[x].shape[0], k, k), bits, f"{name}_weight")
-        value = convolve(self.values[x], self.values[weight], stride, k // 2)
+    # -- layers --------------------------------------------------------------------------------------
+    def conv(self, x: str, out: int, k: int, stride: int, bits: int, name: str, *, groups: int = 1) -> str:
+        """k×k, padding k//2, no bias."""
+        weight = self.weight((out, self.values[x].shape[0] // groups, k, k), bits, f"{name}_weight")
+        value = convolve(self.values[x], self.values[weight], stride, k // 2, groups)
         return self.node("Conv", [x, weight], name, value, kernel_shape=[k, k], strides=[stride] * 2,
-                         pads=[k // 2] * 4, dilations=[1, 1], group=1)
+                         pads=[k // 2] * 4, dilations=[1, 1], group=groups)
 
     def batch_norm(self, x: str, name: str) -> str:
         value = self.values[x]
@@ -201,16 +166,28 @@ class Builder:
     def relu(self, x: str, name: str) -> str:
         return self.node("Relu", [x], name, np.maximum(self.values[x], 0))
 
+    def relu6(self, x: str, name: str) -> str:
+        bounds = [self.constant(f"{name}_{n}", v) for n, v in (("lo", 0.0), ("hi", 6.0))]
+        return self.node("Clip", [x, *bounds], name, np.clip(self.values[x], 0, 6))
+
     def add(self, x: str, y: str, name: str) -> str:
         return self.node("Add", [x, y], name, self.values[x] + self.values[y])
 
-    def max_pool(self, x: str, name: str) -> str:
-        """3×3, stride 2, padding 1."""
-        padded = np.pad(self.values[x], ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
-        ho, wo = ((n - 1) // 2 + 1 for n in self.values[x].shape[1:])
-        value = np.max([padded[:, i:i + 2 * ho:2, j:j + 2 * wo:2][:, :ho, :wo]
-                        for i in range(3) for j in range(3)], axis=0)
-        return self.node("MaxPool", [x], name, value, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    def concat(self, parts: list[str], name: str) -> str:
+        """Along the channels."""
+        return self.node("Concat", parts, name, np.concatenate([self.values[p] for p in parts]), axis=1)
+
+    def max_pool(self, x: str, name: str, k: int = 3, stride: int = 2,
+                 pads: tuple[int, int, int, int] = (1, 1, 1, 1)) -> str:
+        """k×k; pads as ONNX orders them: top, left, bottom, right."""
+        return self.node("MaxPool", [x], name, pool(self.values[x], k, stride, pads), kernel_shape=[k, k],
+                         strides=[stride] * 2, pads=list(pads))
+
+    def global_average(self, x: str, name: str) -> str:
+        return self.node("GlobalAveragePool", [x], name, self.values[x].mean((1, 2), keepdims=True))
+
+    def flatten(self, x: str, name: str) -> str:
+        return self.node("Flatten", [x], name, self.values[x].reshape(-1), axis=1)
 
     def dense(self, x: str, out: int, bits: int, name: str) -> str:
         weight = self.weight((out, self.values[x].size), bits, f"{name}_weight")
@@ -218,6 +195,7 @@ class Builder:
         bias = self.constant(f"{name}_bias", shift)
         return self.node("Gemm", [x, weight, bias], name, self.values[weight] @ self.values[x] + shift, transB=1)
 
+    # -- the model -----------------------------------------------------------------------------------
     def network(self, source: str, output: str) -> Network:
         def port(name, value):
             return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, *value.shape])
@@ -229,7 +207,7 @@ class Builder:
         )
         if not self.quantized:
             onnx.checker.check_model(model)
-        return Network(model, self.values[source], self.values[output])
+        return Network(model, self.values[source], self.values[output], self.codes)
 
 
 def calibration_image(size: int, seed: int = 0) -> np.ndarray:
@@ -237,49 +215,3 @@ def calibration_image(size: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     coarse = rng.normal(size=(3, -(-size // 8), -(-size // 8))).repeat(8, 1).repeat(8, 2)[:, :size, :size]
     return (0.8 * coarse + 0.6 * rng.normal(size=(3, size, size))).astype(np.float32)
-
-
-def resnet18(bits: Bits | None, *, size: int = 224, classes: int = 1000, seed: int = 0) -> Network:
-    """ResNet-18 with torchvision's topology at `bits`, or in float32 where bits is None.
-
-    The first convolution and the last dense layer are 8 bits wide. A block's input is float; its first convolution and
-    its downsample convolution read it through one quantizer, and the add takes it as it is.
-    """
-    b = Builder(seed, bits is not None)
-    w, a = (bits.w, bits.a) if bits else (0, 0)
-    b.values["image"] = calibration_image(size, seed)
-    x = b.activation("image", 8, "image_quant", signed=True)
-    x = b.relu(b.batch_norm(b.conv(x, 64, 7, 2, 8, "stem"), "stem_bn"), "stem_relu")
-    x = b.max_pool(x, "stem_pool")
-    for stage, channels in enumerate((64, 128, 256, 512), 1):
-        for block in range(2):
-            name, stride = f"layer{stage}_{block}", 2 if stage > 1 and block == 0 else 1
-            quantized = b.activation(x, a, f"{name}_in_quant")
-            y = b.relu(
-                b.batch_norm(b.conv(quantized, channels, 3, stride, w, f"{name}_conv1"), f"{name}_bn1"), f"{name}_relu1"
-            )
-            y = b.activation(y, a, f"{name}_mid_quant")
-            y = b.batch_norm(b.conv(y, channels, 3, 1, w, f"{name}_conv2"), f"{name}_bn2")
-            skip = x
-            if stride > 1:
-                skip = b.batch_norm(b.conv(quantized, channels, 1, stride, w, f"{name}_down"), f"{name}_down_bn")
-            x = b.relu(b.add(y, skip, f"{name}_add"), f"{name}_relu2")
-    x = b.node("GlobalAveragePool", [x], "pool", b.values[x].mean((1, 2), keepdims=True))
-    x = b.node("Flatten", [x], "flat", b.values[x].reshape(-1), axis=1)
-    x = b.activation(x, 8, "flat_quant")
-    return b.network("image", b.dense(x, classes, 8, "classes"))
-
-
-def conv_layer(shape: ConvShape, bits: Bits | None, *, seed: int = 0, tail: int = 16) -> Network:
-    """One layer, node `conv`: codes in, codes out. In float (bits None) it ends after the ReLU, without the tail."""
-    b = Builder(seed, bits is not None)
-    w, a = (bits.w, bits.a) if bits else (0, 0)
-    b.values["x"] = np.maximum(np.random.default_rng(seed + 1).normal(size=(shape.c, shape.h, shape.h)), 0).astype(
-        np.float32
-    )
-    x = b.activation("x", a, "x_quant")
-    x = b.relu(b.batch_norm(b.conv(x, shape.o, shape.k, shape.stride, w, "conv"), "bn"), "relu")
-    if bits is None:
-        return b.network("x", x)
-    x = b.activation(x, a, "y_quant")
-    return b.network("x", b.conv(x, tail, 1, 1, w, "tail"))
