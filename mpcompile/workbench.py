@@ -147,13 +147,18 @@ class LocalWorkbench:
     def profile(self, graph: Graph, progress: Callable[[int, int], None] | None = None) -> NetworkProfile:
         """Every layer of the network, and the network, in one interleaved measurement."""
         with self.opened(graph) as bundle:
-            layers = bundle.layer_timers()
-            before = [[], *([timer] for timer in layers.values())]
-            timers = {WHOLE: bundle.timer()}
-            timers |= {name: in_place(layers[name], before[i], self._stir) for i, name in enumerate(layers)}
-            found: Measurement = measure(timers, rounds=self.rounds, min_time=self.min_time, progress=progress)
-            layers = {name: t for name, t in found.timings.items() if name != WHOLE}
-            return NetworkProfile(graph.source, dict(self.identity), bundle.layers, layers, found[WHOLE], found.note())
+            return self.profile_bundle(bundle, graph.source, progress)
+
+    def profile_bundle(self, bundle: Bundle, source: str, progress: Callable[[int, int], None] | None = None
+                       ) -> NetworkProfile:
+        """The same of a bundle that is open; `source` is the model's name."""
+        layers = bundle.layer_timers()
+        before = [[], *([timer] for timer in layers.values())]
+        timers = {WHOLE: bundle.timer()}
+        timers |= {name: in_place(layers[name], before[i], self._stir) for i, name in enumerate(layers)}
+        found: Measurement = measure(timers, rounds=self.rounds, min_time=self.min_time, progress=progress)
+        layers = {name: t for name, t in found.timings.items() if name != WHOLE}
+        return NetworkProfile(source, dict(self.identity), bundle.layers, layers, found[WHOLE], found.note())
 
     def whole(self, graph: Graph) -> Timing:
         """The network from end to end."""
