@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
@@ -19,6 +17,7 @@ from mpcompile import __version__
 from mpcompile.console import complain
 from mpcompile.errors import MissingDependency, MpError, UsageError
 from mpcompile.files import atomic_path, check_writable, is_stream, write_stream
+from mpcompile.interrupts import Interruptions
 
 INTERNAL, INTERRUPTED, CLOSED_PIPE, TERMINATED = 70, 130, 141, 143
 
@@ -69,17 +68,12 @@ def _module(verb: str):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb and returns the exit code. A verb's `work(args)` returns what --json writes, or (that, exit code)."""
-    before = (
-        signal.signal(signal.SIGTERM, _terminated) if threading.current_thread() is threading.main_thread() else None
-    )
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
-    try:
-        return _guarded(lambda: _run(parser().parse_args(argv)), debug)
-    except SystemExit as stop:  # argparse (--help, --version, a wrong command line), or SIGTERM
-        return stop.code if isinstance(stop.code, int) else 0
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+    with Interruptions() as interruptions:
+        try:
+            return _guarded(lambda: _run(parser().parse_args(argv)), debug, interruptions)
+        except SystemExit as stop:  # argparse: --help, --version, a wrong command line
+            return stop.code if isinstance(stop.code, int) else 0
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -111,17 +105,18 @@ def _check_outputs(given: dict) -> None:
             files.setdefault(real, option)
 
 
-def _guarded(work: Callable[[], int], debug: bool) -> int:
+def _guarded(work: Callable[[], int], debug: bool, interruptions: Interruptions) -> int:
     """Exceptions to one line and an exit code; with `debug` the traceback before it."""
     try:
         return work()
     except KeyboardInterrupt:
-        complain("interrupted")
-        return INTERRUPTED
+        return _interrupted(interruptions)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more as it ends
         return CLOSED_PIPE
     except Exception as error:
+        if interruptions.code is not None:
+            return _interrupted(interruptions)
         if debug:
             import traceback
 
@@ -143,6 +138,8 @@ def _guarded(work: Callable[[], int], debug: bool) -> int:
         return INTERNAL
 
 
-def _terminated(*_) -> None:
-    """SIGTERM ends us as an exception does, so that temporary files go."""
-    raise SystemExit(TERMINATED)
+def _interrupted(interruptions: Interruptions) -> int:
+    if interruptions.code == TERMINATED:
+        return TERMINATED
+    complain("interrupted")
+    return INTERRUPTED

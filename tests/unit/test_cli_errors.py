@@ -213,6 +213,33 @@ def test_signals_leave_nothing_behind(tmp_path, number, code):
     assert os.listdir(tmp_path) == ["out.json"] and (tmp_path / "out.json").read_text() == "before"
 
 
+LOST = {
+    "a callback of compiled code": "    import tvm_ffi\n    tvm_ffi.convert(ready)()\n",
+    "a destructor": "    class Slow:\n        __del__ = lambda self: ready()\n"
+    "    slow = Slow()\n    del slow\n    time.sleep(60)\n",
+}
+
+
+@pytest.mark.parametrize("where", LOST)
+@pytest.mark.parametrize(
+    "number, code, says",
+    [(signal.SIGINT, INTERRUPTED, "mpcompile: interrupted\n"), (signal.SIGTERM, 143, "")],
+)
+def test_a_signal_is_not_lost_in(where, number, code, says):
+    """There Python's exception becomes another one, or is only printed."""
+    program = (
+        "import sys, time\nimport mpcompile.commands.targets as t\nfrom mpcompile.cli import main\n"
+        "def ready():\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        f"def work(args):\n{LOST[where]}"
+        "t.work = work\nsys.exit(main(['targets']))\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "ready\n"
+    child.send_signal(number)
+    _, err = child.communicate(timeout=30)
+    assert (child.returncode, err) == (code, says)
+
+
 def test_a_reader_that_goes_away(tmp_path):
     command = f"{sys.executable} -m mpcompile targets; echo $? > code"
     done = subprocess.run(

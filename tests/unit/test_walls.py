@@ -26,6 +26,7 @@ MAY_KNOW = {
     "grid": set(),
     "errors": set(),
     "files": set(),
+    "interrupts": set(),
     "cpu": set(),
     "rounding": {"graph"},
     "graph": set(),
