@@ -28,12 +28,17 @@ def run_search(config: str | os.PathLike, out: str | os.PathLike, *, show: "Show
 
 def local_device(config: Config) -> Device:
     """Compiles for the configured target and times on this machine."""
+    from mpcompile.latency import onnxruntime
+    from mpcompile.local_checks import LocalChecks
     from mpcompile.targets import load_target
     from mpcompile.workbench import LocalWorkbench
 
+    if config.baselines.float or config.baselines.int8:
+        onnxruntime.require()
     measure: Measure = config.measure
     board = load_target(measure.target)
     bench = LocalWorkbench(board, measure.threads or None, measure.rounds)
+    checks = LocalChecks(board, bench.threads, measure.rounds)
 
     def table(
         model: Path, w_bits: Sequence[int], a_bits: Sequence[int], cache: Path, progress: Progress
@@ -62,4 +67,14 @@ def local_device(config: Config) -> Device:
                 "whole network"
             ].seconds
 
-    return Device(bench.identity, table, whole)
+    return Device(
+        bench.identity,
+        table,
+        whole,
+        answers=checks.answers,
+        race=checks.race,
+        verify=checks.verify,
+        profile=checks.profile,
+        quantize=checks.quantize,
+        about=checks.about(),
+    )

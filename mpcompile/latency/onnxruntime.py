@@ -1,12 +1,26 @@
-"""ONNX Runtime as a subject of the measurer: sequential, a fixed number of threads, every graph optimisation."""
+"""ONNX Runtime, with which users compare: as a subject of the measurer (sequential, a fixed number of threads, every
+graph optimisation), its own static int8 quantization, and its answers."""
 
 from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
 from mpcompile.errors import MissingDependency, ModelError, UsageError
+from mpcompile.files import atomic_path
 from mpcompile.latency.measure import Timer, local
 from mpcompile.latency.waiting import waits_of
+
+
+def require() -> None:
+    """Raises MissingDependency where ONNX Runtime is not installed; loads nothing."""
+    if find_spec("onnxruntime") is None:
+        raise MissingDependency("comparing with ONNX Runtime needs onnxruntime: pip install onnxruntime==1.31.1")
 
 
 def session(model: str | bytes, threads: int):
@@ -14,12 +28,9 @@ def session(model: str | bytes, threads: int):
 
     `model` is a path or a serialised ModelProto. Raises MissingDependency, or ModelError with ONNX Runtime's reason.
     """
-    try:
-        import onnxruntime as ort
-    except ImportError:
-        raise MissingDependency(
-            "comparing with ONNX Runtime needs onnxruntime: pip install onnxruntime==1.31.1"
-        ) from None
+    require()
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -61,3 +72,52 @@ def random_feeds(sess, seed: int = 0) -> dict[str, np.ndarray]:
         else:
             raise UsageError(f"input {port.name} of the other model is {port.type}, not float32 or 8-bit")
     return feeds
+
+
+def quantize_int8(source: str | os.PathLike, target: str | os.PathLike, images: np.ndarray) -> None:
+    """ONNX Runtime's own static quantization of the float file `source`, written to `target` whole or not at all: QDQ,
+    u8 activations, s8 weights per output channel, min-max over `images`, float32 [N, …], one at a time.
+
+    Raises MissingDependency, UsageError where the model has several inputs.
+    """
+    require()
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    feeds = _feeds(session(os.fspath(source), 1), images)
+
+    class Images(CalibrationDataReader):
+        def get_next(self):
+            return next(feeds, None)
+
+    logger = logging.getLogger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)  # it recommends steps that are done here, on the root logger
+    try:
+        with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder, atomic_path(target) as out:
+            prepared = Path(folder) / "prepared.onnx"
+            quant_pre_process(os.fspath(source), str(prepared))
+            quantize_static(
+                str(prepared),
+                str(out),
+                Images(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+    finally:
+        logger.setLevel(before)
+
+
+def answers(sess, images: np.ndarray) -> np.ndarray:
+    """int64 [N]: the top-1 class of each image, by the model's first output; images float32 [N, …], one at a time."""
+    return np.array([int(np.argmax(sess.run(None, feed)[0])) for feed in _feeds(sess, images)], np.int64)
+
+
+def _feeds(sess, images: np.ndarray):
+    """The feed of each image. Raises UsageError where the model has several inputs."""
+    ports = sess.get_inputs()
+    if len(ports) != 1:
+        raise UsageError(f"the model has {len(ports)} inputs; one that takes an image would be accepted")
+    return ({ports[0].name: image[None]} for image in images)

@@ -58,8 +58,9 @@ MAY_KNOW = {
     "search": {"latency"},
     "runtime": {"plan", "latency"},
     "compare": {"graph", "layer", "formats", "reference"},
+    "report": set(),
 }
-ANYTHING = {"cli", "workbench", "local_search", "commands", "console", "report", "doctor", "arrays", "__init__",
+ANYTHING = {"cli", "workbench", "local_search", "local_checks", "commands", "console", "doctor", "arrays", "__init__",
             "__main__"}
 
 
