@@ -13,14 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpcompile.tvm_names import te
+from mpcompile.tvm_names import te, tirx
 
 
 @dataclass(frozen=True)
 class DotInstr:
     """A dot-product step: acc[lanes] += Σ_{group} a[group]·w[lanes, group]; `intrin` is the tensor intrinsic's name.
 
-    `data_dtype`: uint8, or int16 for a step that cannot take bytes: the rows that a tile reads are then widened once.
+    `data_dtype`: uint8, or, for a step that cannot take unsigned bytes, int16 or int8 (levels less `shift`): the rows
+    that a tile reads are then converted once. `steps`: so many steps may be one (the schedule tensorizes
+    `intrin`_x`steps` where they divide the input channels).
     """
 
     intrin: str
@@ -28,6 +30,8 @@ class DotInstr:
     group: int
     data_dtype: str
     weight_dtype: str
+    shift: int = 0
+    steps: int = 1
 
 
 def pack_weights(w8: np.ndarray, instr: DotInstr, outputs: int, channels: int) -> np.ndarray:
@@ -42,9 +46,11 @@ def pack_weights(w8: np.ndarray, instr: DotInstr, outputs: int, channels: int) -
     return np.ascontiguousarray(blocks.transpose(0, 4, 5, 2, 1, 3))
 
 
-def widen(name: str, data, dtype: str):
-    """The data in a wider dtype; the schedule keeps it to the rows that are being read."""
-    return te.compute(data.shape, lambda *at: data[at].astype(dtype), name=name)
+def widen(name: str, data, instr: DotInstr):
+    """The data in the dtype of the step; the schedule keeps it to the rows that are being read."""
+    if instr.shift:                                            # 128, the sign bit
+        return te.compute(data.shape, lambda *at: (data[at] ^ tirx.const(instr.shift, "uint8")).astype("int8"), name)
+    return te.compute(data.shape, lambda *at: data[at].astype(instr.data_dtype), name=name)
 
 
 def compute(name: str, data, weight, height: int, width: int, strides, dilations, origin, groups: int = 1):

@@ -1,0 +1,114 @@
+"""Family `popcount` where the CPU counts bytes (NEON's CNT): definition and weight packing.
+
+    Σ_k w̃_k·ã_k = Σ_(i,j) c_i·d_j · P_ij        P_ij = Σ_k popcount(W_i & A_j)
+
+A vector is 4 output channels × 4 bytes: 32 channels of a pixel's plane are broadcast to all of them. Counts are added in
+8-bit lanes, as many as cannot overflow, and then pairwise into 32 bits; or by a dot product with ones, where the CPU has
+one (UDOT). Neither needs a step across lanes: the 4 bytes of a lane end in that lane.
+Plane pairs are reduced one after the other, so the whole register file holds accumulators of one pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpcompile import planes
+from mpcompile.grid import Grid
+from mpcompile.tvm_names import te, tirx
+
+BYTES = 4
+"""Bytes of a lane: one step takes 32 channels."""
+
+MOST_STEPS = 31
+"""Counts of up to 8 that an 8-bit lane adds up: 31·8 = 248."""
+
+UNROLLED_PAIRS = 16
+"""Up to so many plane pairs are unrolled. Above, where popcount never wins, loops run over them."""
+
+
+@dataclass(frozen=True)
+class ByteCount:
+    """How an architecture counts.
+
+    step: tensor intrinsic acc[4 lanes, 4 bytes] u8 += popcount(a[4 bytes] & w[4 lanes, 4 bytes]), and
+    widen: acc[4 lanes] int32 += Σ_bytes u8[4 lanes, 4 bytes]; or, where widen is "", step adds to acc[4 lanes] int32.
+    lanes: output channels that lie together in the packed weights.
+    """
+
+    step: str
+    widen: str
+    lanes: int
+
+
+def pack_weights(q: np.ndarray, grid: Grid, outputs: int, lanes: int) -> np.ndarray:
+    """Weights int64 [O, C, KH, KW] to uint8 [outputs/lanes, planes, KH, KW, 2·words, lanes, 4].
+
+    Channels past the last have 0 bits.
+    """
+    o, c, kh, kw = q.shape
+    bits = planes.to_planes(q, grid).transpose(1, 0, 3, 4, 2)                 # [O, P, KH, KW, C]
+    full = np.zeros((outputs, grid.planes, kh, kw, planes.words(c) * 8), np.uint8)
+    full[:o] = planes.pack_words(bits).reshape(o, grid.planes, kh, kw, -1)
+    blocks = full.reshape(outputs // lanes, lanes, grid.planes, kh, kw, -1, BYTES)
+    return np.ascontiguousarray(blocks.transpose(0, 2, 3, 4, 5, 1, 6))
+
+
+def chunk(kernel_h: int, kernel_w: int, steps: int) -> tuple[int, int, int]:
+    """How much of the reduction (kh, kw, step) is added in 8 bits before it is widened: the most that cannot overflow,
+    of whole rows, whole taps, or a divisor of a tap's steps."""
+    if kernel_h * kernel_w * steps <= MOST_STEPS:
+        return kernel_h, kernel_w, steps
+    if kernel_w * steps <= MOST_STEPS:
+        return 1, kernel_w, steps
+    return 1, 1, max(d for d in range(1, MOST_STEPS + 1) if steps % d == 0)
+
+
+def compute(name: str, data, weight, count: ByteCount, height: int, width: int, strides, dilations, origin):
+    """The reduction P[y, x, ob, i, j, lane] int32 of data u8 [HP, WP, PA, 8·words] and a weight of `pack_weights`.
+
+    Where counts are widened, a stage `<name>_bytes` [y, x, ob, i, j, kho, kwo, so, lane, byte] comes before it.
+    """
+    blocks, planes_w, kernel_h, kernel_w, steps, lanes, _ = (int(n) for n in weight.shape)
+    shape = (height, width, blocks, planes_w, int(data.shape[2]), lanes)
+
+    def counted(y, x, ob, i, j, lane, byte, kh, kw, step):
+        act = data[y * strides[0] + kh * dilations[0] + origin[0],
+                   x * strides[1] + kw * dilations[1] + origin[1], j, step * BYTES + byte]
+        return tirx.popcount(act & weight[ob, i, kh, kw, step, lane, byte])
+
+    byte = te.reduce_axis((0, BYTES), "byte")
+    if not count.widen:
+        kh, kw = te.reduce_axis((0, kernel_h), "kh"), te.reduce_axis((0, kernel_w), "kw")
+        step = te.reduce_axis((0, steps), "step")
+        return te.compute(shape, lambda y, x, ob, i, j, lane: te.sum(
+            counted(y, x, ob, i, j, lane, byte, kh, kw, step).astype("int32"), axis=[kh, kw, step, byte]), name=name)
+
+    inner = chunk(kernel_h, kernel_w, steps)
+    outer = (kernel_h // inner[0], kernel_w // inner[1], steps // inner[2])
+    khi, kwi, si = (te.reduce_axis((0, n), axis) for n, axis in zip(inner, ("khi", "kwi", "si")))
+    added = te.compute((*shape[:5], *outer, lanes, BYTES), lambda y, x, ob, i, j, kho, kwo, so, lane, b: te.sum(
+        counted(y, x, ob, i, j, lane, b, kho * inner[0] + khi, kwo * inner[1] + kwi, so * inner[2] + si),
+        axis=[khi, kwi, si]), name=f"{name}_bytes")
+    kho, kwo, so = (te.reduce_axis((0, n), axis) for n, axis in zip(outer, ("kho", "kwo", "so")))
+    return te.compute(shape, lambda y, x, ob, i, j, lane: te.sum(
+        added[y, x, ob, i, j, kho, kwo, so, lane, byte].astype("int32"), axis=[kho, kwo, so, byte]), name=name)
+
+
+def value(reduction, weights: tuple[tuple[int, ...], ...], y, x, o):
+    """int32 Σ_k w̃·ã of output channel o; weights[i][j] = c_i·d_j."""
+    lanes = int(reduction.shape[5])
+    total = None
+    for i, row in enumerate(weights):
+        for j, weight in enumerate(row):
+            term = reduction[y, x, o // lanes, i, j, o % lanes]
+            magnitude = abs(weight)
+            shift = magnitude.bit_length() - 1
+            if magnitude == 1 << shift:
+                term = term << tirx.const(shift, "int32") if shift else term
+            else:
+                term = term * tirx.const(magnitude, "int32")
+            term = -term if total is None and weight < 0 else term
+            total = term if total is None else total - term if weight < 0 else total + term
+    return total
