@@ -14,8 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import layers, mixture, resnet, roofline
+from benchmarks import layers, mixture, resnet, roofline, whole_networks
 from benchmarks.compiled import Bench
+from benchmarks.networks import NETWORKS
 from benchmarks.row import Row, markdown
 from benchmarks.tvm_bitserial import Tvm019, default_folder
 from mpcompile import __version__, cpu
@@ -24,7 +25,7 @@ from mpcompile.errors import MpError
 from mpcompile.latency.measure import measure
 from mpcompile.targets import load_target
 
-PARTS = ("popcount", "dot", "resnet", "threads", "memory", "compile", "import", "search")
+PARTS = ("popcount", "dot", "resnet", "threads", "memory", "compile", "import", "search", "networks")
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -37,9 +38,24 @@ def main() -> int:
         "--without-tvm019", action="store_true", help="leave the comparison with TVM 0.19 out (a 700 MB install)"
     )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for benchmarks.json and benchmarks.md")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME",
+                        help=f"which whole networks: {', '.join(NETWORKS)} (default: all)")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep networks and bundles there, and take what is "
+                        "there already: empty it when the compiler has changed")
+    parser.add_argument("--prepare", action="store_true", help="only make and compile whole networks, into --folder")
     args = parser.parse_args()
-    bench = Bench(args.target, say=lambda line: print(line, file=sys.stderr, flush=True))
+    if args.prepare and not args.folder:
+        parser.error("--prepare needs --folder")
+    bench = Bench(args.target, say=lambda line: print(line, file=sys.stderr, flush=True), folder=args.folder)
     try:
+        if args.prepare:
+            for name in args.networks:
+                whole_networks.prepare(bench, name)
+            return 0
+        if "networks" in args.only:
+            _networks(bench, args)
+        if list(args.only) == ["networks"]:
+            return 0
         rows, machine = _rows(bench, args), _machine(args.target)
     except MpError as error:
         complain(str(error))
@@ -51,6 +67,17 @@ def main() -> int:
     judged = [row for row in rows if row.target is not None]
     print(f"{sum(row.reached is True for row in judged)} of {len(judged)} rows reached; written to {args.output}")
     return 0
+
+
+def _networks(bench: Bench, args: argparse.Namespace) -> None:
+    """Whole networks: a table of their own, kept network by network."""
+    rows: list[Row] = []
+    for name in args.networks:
+        result = whole_networks.measured(bench, name, args.rounds)
+        whole_networks.keep(args.output, result)
+        rows += whole_networks.rows(result)
+    table(("", "what", ">measured", "must reach", ""), [row.cells() for row in rows])
+    print(f"written to {args.output / whole_networks.FILE}")
 
 
 def _rows(bench: Bench, args: argparse.Namespace) -> list[Row]:

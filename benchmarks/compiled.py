@@ -13,22 +13,31 @@ from mpcompile.errors import MpError
 
 
 class Bench:
-    """A folder for files of one run, and the bundles in it. Compiles each network once."""
+    """Networks and their bundles in a folder. Each is made and compiled once.
 
-    def __init__(self, target: str = "native", say=print):
-        self._folder = tempfile.TemporaryDirectory(prefix="mpcompile-bench-")
-        self.folder, self.target, self.say = Path(self._folder.name), target, say
+    Without `folder` they go when the run ends. In a folder that is kept, what is there is taken as it is, by whatever
+    version of the compiler it was made.
+    """
+
+    def __init__(self, target: str = "native", say=print, folder: Path | None = None):
+        self._temporary = tempfile.TemporaryDirectory(prefix="mpcompile-bench-") if folder is None else None
+        self.folder, self.target, self.say = Path(folder or self._temporary.name), target, say
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._open: dict[tuple[str, int], object] = {}
-        self._known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def onnx(self, name: str, make) -> Path:
         """NAME.onnx, from make() → Network where it is not there yet."""
         path = self.folder / f"{_plain(name)}.onnx"
-        if not path.exists():
+        if not self._example(name).exists():
             network: Network = make()
             network.save(path)
-            self._known[name] = network.x, network.y
+            np.savez(self._example(name), x=network.x, y=network.y)
         return path
+
+    def example(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """What a network was calibrated with, and what numpy computed for it; `onnx` has made it."""
+        with np.load(self._example(name)) as arrays:
+            return arrays["x"], arrays["y"]
 
     def bundle(self, name: str, make, threads: int = 1):
         """make() → Network, written as QONNX, compiled and opened.
@@ -36,22 +45,31 @@ class Bench:
         Raises MpError where it does not compute what numpy did when the network was made: a fast wrong result is none.
         """
         if (name, threads) not in self._open:
-            source = self.onnx(name, make)
-            path = source.with_suffix(".mpc")
-            if not path.exists():
-                self.say(f"compiling {name}")
-                mp.compile(source, target=self.target, output=path)
+            path = self.compiled(name, make)
             bundle = self._open[name, threads] = mp.open_bundle(path, threads=threads)
-            x, expected = self._known[name]
+            x, expected = self.example(name)
             likeness = np.corrcoef(bundle.run(x).ravel(), expected.ravel())[0, 1]
             if not likeness > 0.99:
                 raise MpError(f"{name}: the bundle's output and numpy's correlate by {likeness:.3f} only")
         return self._open[name, threads]
 
+    def compiled(self, name: str, make) -> Path:
+        """NAME.mpc."""
+        source = self.onnx(name, make)
+        path = source.with_suffix(".mpc")
+        if not path.exists():
+            self.say(f"compiling {name}")
+            mp.compile(source, target=self.target, output=path)
+        return path
+
     def close(self) -> None:
         for bundle in self._open.values():
             bundle.close()
-        self._folder.cleanup()
+        if self._temporary:
+            self._temporary.cleanup()
+
+    def _example(self, name: str) -> Path:
+        return self.folder / f"{_plain(name)}.npz"
 
 
 def _plain(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from pathlib import Path
 
@@ -10,32 +9,43 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.compiled import Bench
 from benchmarks.networks import ConvShape, Network
+from mpcompile.latency import onnxruntime
+from mpcompile.latency.measure import Timer
 
 
-def quantize_qdq(network: Network, *, images: int = 4, seed: int = 1) -> onnx.ModelProto:
-    """The float network in ONNX Runtime's static QDQ form: u8 activations, s8 weights per channel, min-max
-    calibration."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        def __init__(self):
-            rng = np.random.default_rng(seed)
-            name, x = next(iter(network.feed.items()))
-            self.feeds = iter([{name: (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32)} for _ in range(images)])
-
-        def get_next(self):
-            return next(self.feeds, None)
-
-    logging.getLogger().setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        source, prepared, out = (str(Path(folder) / name) for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
+def quantize_qdq(network: Network, target: Path, *, images: int = 4, seed: int = 1) -> Path:
+    """The float network in ONNX Runtime's static QDQ form at `target`, calibrated on its input with noise."""
+    rng = np.random.default_rng(seed)
+    noisy = np.stack([network.x + 0.3 * rng.normal(size=network.x.shape) for _ in range(images)]).astype(np.float32)
+    with tempfile.TemporaryDirectory(prefix="mpcompile-bench-") as folder:
+        source = Path(folder) / "float.onnx"
         network.save(source)
-        quant_pre_process(source, prepared)
-        quantize_static(prepared, out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
-        return onnx.load(out)
+        onnxruntime.quantize_int8(source, target, noisy)
+    return target
+
+
+def baselines(bench: Bench, name: str, make) -> dict[str, Timer]:
+    """"fp32" and "int8": the float network make(None) in ONNX Runtime, one thread."""
+    prepared = prepare(bench, name, make)
+    x, _ = bench.example(f"{name} float")
+    found = {}
+    for label, path in zip(("fp32", "int8"), prepared):
+        session = onnxruntime.session(str(path), 1)
+        found[label] = onnxruntime.timer(session, {session.get_inputs()[0].name: x[None]})
+    return found
+
+
+def prepare(bench: Bench, name: str, make) -> tuple[Path, Path]:
+    """Files of the float network make(None) and of its int8 form."""
+    source = bench.onnx(f"{name} float", lambda: make(None))
+    target = source.with_name(f"{source.stem}_int8.onnx")
+    if not target.exists():
+        bench.say(f"quantizing {name} for ONNX Runtime")
+        x, y = bench.example(f"{name} float")
+        quantize_qdq(Network(onnx.load(source), x, y), target)
+    return source, target
 
 
 def conv_chain_qdq(shapes: list[ConvShape], seed: int = 0) -> onnx.ModelProto:

@@ -12,10 +12,9 @@ from statistics import median
 
 from benchmarks.compiled import Bench
 from benchmarks.networks import Bits, calibration_image, resnet18
-from benchmarks.onnxruntime_baseline import quantize_qdq
+from benchmarks.onnxruntime_baseline import baselines
 from benchmarks.row import Row
 from mpcompile import cpu
-from mpcompile.latency import onnxruntime
 from mpcompile.latency.measure import measure
 
 TARGETS = {Bits(1, 1): 2.5, Bits(1, 2): 1.8, Bits(2, 2): 1.2, Bits(8, 8): 0.95}
@@ -29,12 +28,7 @@ def resnet_bundle(bench: Bench, bits: Bits, threads: int = 1):
 def end_to_end_rows(bench: Bench, rounds: int) -> list[Row]:
     """One thread, every network and both baselines in turn."""
     image = calibration_image(224)
-    floating = resnet18(None)
-    bench.say("quantizing ResNet-18 for ONNX Runtime")
-    subjects = {
-        "int8": onnxruntime.timer(onnxruntime.session(quantize_qdq(floating).SerializeToString(), 1), floating.feed),
-        "fp32": onnxruntime.timer(onnxruntime.session(floating.model.SerializeToString(), 1), floating.feed),
-    }
+    subjects = baselines(bench, "resnet18", resnet18)
     subjects |= {str(bits): resnet_bundle(bench, bits).timer(image) for bits in TARGETS}
     bench.say("measuring ResNet-18")
     found = measure(subjects, rounds=rounds)

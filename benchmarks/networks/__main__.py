@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from pathlib import Path
 
 from benchmarks.networks import NETWORKS, Bits
 from mpcompile.console import complain
@@ -45,21 +46,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(options: argparse.Namespace) -> int:
-    import onnx
-
     bits = parse_bits(options.bits) if options.form == "qonnx" else None
     if options.size is not None and not 32 <= options.size <= 1024:
         raise UsageError(f"--size {options.size}: 32 to 1024 is accepted")
     check_writable(options.output)
     size = {} if options.size is None else {"size": options.size}
     network = NETWORKS[options.name](bits, seed=options.seed, **size)
-    model = network.model
     if options.form == "int8":
         from benchmarks.onnxruntime_baseline import quantize_qdq
 
-        model = quantize_qdq(network)
-    with atomic_path(options.output) as temporary:
-        onnx.save(model, str(temporary))
+        quantize_qdq(network, Path(options.output))
+    else:
+        with atomic_path(options.output) as temporary:
+            network.save(temporary)
     print(f"{options.output}: {options.name} {bits or options.form}, input {network.x.shape}")
     return 0
 
