@@ -1,13 +1,16 @@
 """A run's folder: results that are kept under the key of what they depend on, and a log that only grows.
 
     RUN_DIR/config.toml       the configuration, as it was given
-            run.json          which data, device and versions
+            run.json          which data, device and versions; every option; the network's layers; the points to come
             log.jsonl         one line for everything that was finished, with its figures
+            phases.json       seconds spent on each phase, over all the processes that worked here
             LUT.json          the latency table; LUT.json.cells keeps each number as soon as it is measured
-            points/NAME/      model.onnx, model.mpc, weights.npz, metrics.json; search.npz for a searched one
+            points/NAME/      model.onnx, model.mpc, weights.npz, metrics.json; search.npz for a searched one;
+                              checked.json: against the reference, answers on the device, time by layer
+            race.json         all points timed in turn, interleaved, at the end
             front.json        all points, and the names of those on the Pareto front
 
-Everything but the log appears whole or not at all.
+Everything but the log appears whole or not at all. `mpcompile report` reads the JSON files.
 """
 
 from __future__ import annotations

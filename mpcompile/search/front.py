@@ -10,8 +10,14 @@ from mpcompile.search.layers import Assignment
 
 @dataclass(frozen=True)
 class Point:
-    """One trained network. `kind` is searched, uniform or float; seconds are of one image; predicted ones are the
-    table's own (`raw`) and the calibrated ones of the moment it was searched; None for what a float network has not."""
+    """One trained network. `kind` is searched, uniform, float or int8; seconds are of one image; None for what is not
+    known (yet), or what a float network has not.
+
+    accuracy: by the training framework on the test images (int8: ONNX Runtime's, there is no other); `deployed`: what
+    the file gives on the device. measured: alone, as soon as it was trained; `raced`: in turn with all the other points
+    of the run, at its end. Predicted are the table's own seconds (`raw`) and the calibrated ones of the moment it was
+    searched.
+    """
 
     name: str
     kind: str
@@ -27,6 +33,15 @@ class Point:
     layers: dict[str, float] = field(default_factory=dict)
     """Fused layer → the table's seconds."""
     figures: dict[str, float] = field(default_factory=dict)
+    raced: float | None = None
+    deployed: float | None = None
+    weight_bytes: float | None = None
+    """All weights at their bits, packed without gaps."""
+
+    @property
+    def seconds(self) -> float | None:
+        """What points are compared by: the race's, else its own."""
+        return self.measured if self.raced is None else self.raced
 
     def to_json(self) -> dict:
         return {**asdict(self), "assignment": self.assignment.to_json() if self.assignment else None}
@@ -37,9 +52,9 @@ class Point:
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
-    """Those that no other equals or beats in both accuracy and measured latency, fastest first."""
+    """Those that no other equals or beats in both accuracy and latency, fastest first."""
     kept: list[Point] = []
-    for point in sorted((p for p in points if p.measured is not None), key=lambda p: (p.measured, -p.accuracy)):
+    for point in sorted((p for p in points if p.seconds is not None), key=lambda p: (p.seconds, -p.accuracy)):
         if not kept or point.accuracy > kept[-1].accuracy:
             kept.append(point)
     return kept

@@ -1,4 +1,5 @@
-"""A whole search: the latency table, uniform and float baselines, then a point for each budget, with warm starts.
+"""A whole search: the latency table; float, int8 and uniform baselines; a point for each budget, with warm starts; and
+a race of them all, in which every point's time is taken in turn with the others'.
 
 Every step keeps its result in the run's folder under a key of all it depends on, and long ones keep their state as they
 go: a run that was killed goes on where it was, and a finished one is not done again.
@@ -7,18 +8,19 @@ go: a run that was killed goes on where it was, and a finished one is not done a
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from mpcompile import __version__
 from mpcompile.errors import UsageError
 from mpcompile.files import atomic_path
 from mpcompile.latency.table import LatencyTable
 from mpcompile.search import checkpoint, data
 from mpcompile.search.calibrate import Calibration, calibrate
+from mpcompile.search.checks import BUNDLE, MODEL, POINTS, Checks
+from mpcompile.search.clock import Clock
 from mpcompile.search.config import Budget, Config, pair
 from mpcompile.search.device import Device
 from mpcompile.search.ebs import EBS
@@ -30,15 +32,10 @@ from mpcompile.search.loop import Keeper, Recipe, SearchRecipe, Show, accuracy, 
 from mpcompile.search.methods import Method
 from mpcompile.search.models import ResNet
 from mpcompile.search.objective import BitOps, Cost, Latency, Price, Target, Weight, bitops, land, normalised_bits
+from mpcompile.search.record import about_run
+from mpcompile.search.sizes import searched_macs, weight_bytes
 
-TABLE, POINTS, FRONT, MODEL, BUNDLE, METRICS = (
-    "LUT.json",
-    "points",
-    "front.json",
-    "model.onnx",
-    "model.mpc",
-    "metrics.json",
-)
+RUN, TABLE, FRONT, METRICS = "run.json", "LUT.json", "front.json", "metrics.json"
 
 METHODS: dict[str, type[Method]] = {"ebs": EBS}
 
@@ -63,8 +60,19 @@ class Result:
 class Sweep:
     """One run in its folder. `run()` may be called again after any interruption."""
 
-    def __init__(self, config: Config, out: Path, device: Device, show: Show = silent, *, keep_seconds: float = 20.0):
-        self.config, self.device, self.show, self.keep_seconds = config, device, show, keep_seconds
+    def __init__(
+        self,
+        config: Config,
+        out: Path,
+        device: Device,
+        show: Show = silent,
+        *,
+        keep_seconds: float = 20.0,
+        name: str = "config.toml",
+    ):
+        """`name`: the configuration file's, for the record."""
+        self.name = name
+        self.config, self.device, self.keep_seconds = config, device, keep_seconds
         self.data = data.load(
             config.data.path or None,
             side=config.data.side,
@@ -72,38 +80,41 @@ class Sweep:
             test=config.data.test or None,
         )
         self.folder = Folder(out)
+        self.clock = Clock(self.folder, keep_seconds)
+
+        def ticking(what: str, done: int, total: int, figures: dict) -> None:
+            self.clock.tick()
+            show(what, done, total, figures)
+
+        self.show: Show = ticking
+        self.checks = Checks(config, self.folder, self.data, device, self.clock, self.show)
         self.base = key_of(_code(), torch.__version__, self.data.fingerprint, config.key("network", "search"))
         self.points: list[Point] = []
 
     def run(self) -> Result:
         """Raises MpError's subclasses; what was finished before is kept."""
         c = self.config
-        self.folder.write(
-            "run.json",
-            {
-                "data": {
-                    "name": self.data.name,
-                    "sha256": self.data.fingerprint,
-                    "train": len(self.data.train),
-                    "test": len(self.data.test),
-                    "classes": self.data.classes,
-                },
-                "device": dict(self.device.identity),
-                "mpcompile": __version__,
-                "torch": torch.__version__,
-            },
-        )
+        self._record()
         self.table = self._table()
+        self._record()
         budgets = self._loosest_first()
-        if c.baselines.float:
+        if c.baselines.float or c.baselines.int8:
             self._add(self._baseline("float", None))
+        if c.baselines.int8:
+            self._add(self.checks.int8(self.network()))
         for text in c.baselines.uniform:
             self._add(self._baseline(f"uniform-{text}", pair(text)))
         before: Path | None = None
         for budget in budgets:
             point, before = self._searched(budget, before)
             self._add(point)
-        return self._result()
+        self.points = self.checks.race(self.points)
+        return self._written()
+
+    def _record(self) -> None:
+        """What was run, on what: for reports."""
+        table = getattr(self, "table", None)
+        self.folder.write(RUN, about_run(self.name, self.config, self.data, self.network(), self.device, table))
 
     # -- the network -------------------------------------------------------------------------------
     def network(self) -> Network:
@@ -150,13 +161,14 @@ class Sweep:
         def work() -> dict:
             export(network, model)
             cache = self.folder.path / f"{TABLE}.cells"
-            table = self.device.table(
-                model,
-                sorted(s.weights),
-                sorted(s.activations),
-                cache,
-                lambda done, total: self.show("latency table", done, total, {}),
-            )
+            with self.clock.phase("latency table"):
+                table = self.device.table(
+                    model,
+                    sorted(s.weights),
+                    sorted(s.activations),
+                    cache,
+                    lambda done, total: self.show("latency table", done, total, {}),
+                )
             table.save(self.folder.path / TABLE)
             self.folder.log("latency table", network_ms=1e3 * table.predict())
             return {"file": TABLE}
@@ -192,7 +204,8 @@ class Sweep:
         keeper = Keeper(folder.path / "search.part.npz", key, self.keep_seconds)
         state = checkpoint.load(end)
         if state is None or state["key"] != key:
-            figures = self._search(budget, keeper, network, method, cost, price, warm)
+            with self.clock.phase(f"search {budget.name}"):
+                figures = self._search(budget, keeper, network, method, cost, price, warm)
             state = {
                 "key": key,
                 "network": dict(network.state_dict()),
@@ -270,17 +283,18 @@ class Sweep:
         keeper = Keeper(folder.path / "retrain.part.npz", key, self.keep_seconds)
 
         def train() -> dict:
-            found = retrain(
-                network,
-                assignment,
-                self.data.train,
-                recipe,
-                seed=self.config.seed,
-                keeper=keeper,
-                show=lambda _, done, total, f: self.show(f"train {name}", done, total, f),
-            )
-            network.eval()
-            found["accuracy"] = accuracy(network, self.data.test)
+            with self.clock.phase(f"train {name}"):
+                found = retrain(
+                    network,
+                    assignment,
+                    self.data.train,
+                    recipe,
+                    seed=self.config.seed,
+                    keeper=keeper,
+                    show=lambda _, done, total, f: self.show(f"train {name}", done, total, f),
+                )
+                network.eval()
+                found["accuracy"] = accuracy(network, self.data.test)
             export(network, model)
             checkpoint.save(folder.path / "weights.npz", {"key": key, "network": dict(network.state_dict())})
             self.folder.log("trained", point=name, **found)
@@ -291,7 +305,8 @@ class Sweep:
 
         def measure() -> dict:
             self.show(f"measure {name}", 0, 1, {})
-            seconds = self.device.measure(model, bundle)
+            with self.clock.phase(f"measure {name}"):
+                seconds = self.device.measure(model, bundle)
             self.folder.log("measured", point=name, ms=1e3 * seconds)
             return {"seconds": seconds}
 
@@ -301,26 +316,20 @@ class Sweep:
                 "seconds"
             ]
             self.show(f"measure {name}", 1, 1, {"ms": 1e3 * measured})
-        point = self._point(
-            name,
-            kind,
-            network,
-            assignment,
-            trained["accuracy"],
-            measured,
-            cost,
-            price,
-            {**(figures or {}), "final loss": trained["loss"]},
+        checked = self.checks.point(name, folder, bundle if assignment is not None else None)
+        point = self._point(name, kind, network, assignment, trained["accuracy"], measured, cost, price)
+        point = replace(
+            point, deployed=checked["deployed"], figures={**(figures or {}), "final loss": trained["loss"]}
         )
         folder.write(METRICS, point.to_json())
         return point
 
-    def _point(self, name, kind, network, assignment, score, measured, cost, price, figures) -> Point:
+    def _point(self, name, kind, network, assignment, score, measured, cost, price) -> Point:
         if assignment is None:
-            return Point(name, kind, score, None, figures=figures)
+            return Point(name, kind, score, None, weight_bytes=weight_bytes(network, {}))
         latency = Latency(network, self.table, self._calibration())
         bits = latency.bits(assignment)
-        macs = {k: m for k, m in network.macs().items() if network.weights[k].searched}
+        macs = searched_macs(network)
         return Point(
             name,
             kind,
@@ -334,7 +343,7 @@ class Sweep:
             normalised_bits(macs, bits),
             assignment,
             self.table.predict_layers(bits),
-            figures,
+            weight_bytes=weight_bytes(network, assignment.weights),
         )
 
     # -- objective ---------------------------------------------------------------------------------
@@ -380,7 +389,12 @@ class Sweep:
     # -- results -----------------------------------------------------------------------------------
     def _add(self, point: Point) -> None:
         self.points.append(point)
-        self.folder.write(FRONT, self._result().to_json())
+        self._written()
+
+    def _written(self) -> Result:
+        result = self._result()
+        self.folder.write(FRONT, result.to_json())
+        return result
 
     def _result(self) -> Result:
         return Result(self.folder.path, list(self.points), pareto(self.points), self._calibration())
@@ -410,4 +424,4 @@ def run(config_file: Path, config: Config, out: Path, device: Device, show: Show
         if not copy.exists():
             with atomic_path(copy) as temporary:
                 temporary.write_bytes(text)
-        return Sweep(config, out, device, show).run()
+        return Sweep(config, out, device, show, name=config_file.name).run()

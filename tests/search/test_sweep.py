@@ -31,12 +31,14 @@ def whole(tmp_path_factory):
 
 def test_every_point_is_there_and_measured(whole):
     out, result, _ = whole
-    assert [p.name for p in result.points] == ["float", "uniform-w1a1", "uniform-w8a8", "target-60pc", "target-30pc"]
+    names = ["float", "int8", "uniform-w1a1", "uniform-w8a8", "target-60pc", "target-30pc"]
+    assert [p.name for p in result.points] == names
     for p in result.points:
         folder = out / "points" / p.name
-        assert {"model.onnx", "weights.npz", "metrics.json"} <= {f.name for f in folder.iterdir()}
+        assert {"model.onnx", "metrics.json"} <= {f.name for f in folder.iterdir()}
+        assert (folder / "weights.npz").exists() == (p.kind != "int8")
         assert not list(folder.glob("*.part.npz"))
-        assert (p.measured is None) == (p.kind == "float") == (not (folder / "model.mpc").exists())
+        assert (p.measured is None) == (p.kind in ("float", "int8")) == (not (folder / "model.mpc").exists())
     assert json.loads((out / "front.json").read_text()) == result.to_json()
     assert LatencyTable.load(out / "LUT.json").predict() > 0
     assert all(json.loads(line) for line in (out / "log.jsonl").read_text().splitlines())
@@ -57,6 +59,41 @@ def test_the_table_is_calibrated_from_whole_networks(whole):
     assert result.calibration(last.raw) == pytest.approx(last.measured, rel=0.02)
 
 
+def test_all_points_are_raced_and_checked(whole):
+    """The race's times are what points are compared by; every bundle is verified, answers, and is timed by layer."""
+    out, result, _ = whole
+    race = json.loads((out / "race.json").read_text())["result"]["timings"]
+    assert {p.name: p.raced for p in result.points} == {name: t["seconds"] for name, t in race.items()}
+    assert [p.raced for p in result.front] == sorted(p.raced for p in result.front)
+    for p in result.points:
+        assert p.deployed == 0.25  # the device says class 0 to everything
+        if p.kind not in ("float", "int8"):
+            assert p.raced == pytest.approx(1.05 * p.measured)
+            checked = json.loads((out / "points" / p.name / "checked.json").read_text())["result"]
+            assert checked["verify"] == {"equal": True, "samples": 1, "summary": "all buffers equal the reference"}
+            assert {row["name"] for row in checked["profile"]["layers"]} == set(p.layers)
+    sizes = {p.name: p.weight_bytes for p in result.points}
+    assert sizes["float"] == 4 * sizes["int8"] == 4 * sizes["uniform-w8a8"] > 16 * sizes["uniform-w1a1"] > 0
+
+
+def test_what_a_run_records(whole):
+    out, result, _ = whole
+    found = json.loads((out / "run.json").read_text())
+    assert sorted(found["points"]) == sorted(p.name for p in result.points)
+    assert found["data"]["train"] == 64 and found["data"]["test"] == 32 and len(found["data"]["sha256"]) == 64
+    assert found["config"]["seed"] == 2 and found["config"]["search"]["weights"] == [1, 2, 8]
+    assert found["machine"]["cpu"] == "a formula" and found["versions"]
+    layers = {layer["name"]: layer for layer in found["network"]["layers"]}
+    searched = result.points[-1]
+    assert set(layers) == set(searched.assignment.weights)
+    assert {layer["fused"] for layer in layers.values()} <= set(searched.layers)
+    assert {layer["reads"] for layer in layers.values()} <= set(searched.assignment.tensors)
+    phases = json.loads((out / "phases.json").read_text())
+    assert {"latency table", "train float", "quantize int8", "search target-60pc", "train target-60pc",
+            "measure target-60pc", "check target-60pc", "race"} <= set(phases["seconds"])
+    assert all(s >= 0 for s in phases["seconds"].values()) and phases["began"] <= phases["last"]
+
+
 def test_a_second_run_does_nothing_again(whole):
     out, result, _ = whole
     before = (out / "device.log").read_text()
@@ -74,7 +111,10 @@ def test_another_budget_measures_no_table_again(whole, tmp_path):
     more = replace(CONFIG, objective=Objective(targets=["60 %", "30 %", "15 %"]))
     found = sweep(out, config=more).run()
     assert [p.name for p in found.points][-1] == "target-15pc" and found.points[:-1] == whole[1].points
-    assert (out / "device.log").read_text() == "measure target-15pc\n"
+    done = (out / "device.log").read_text().splitlines()
+    alone, race = done[:-1], done[-1]
+    assert alone == [f"{what} target-15pc" for what in ("measure", "answers", "verify", "profile")]
+    assert race.split() == ["race", *(p.name for p in found.points)]
 
 
 def test_killed_again_and_again_it_ends_the_same(whole, tmp_path):
@@ -90,7 +130,7 @@ def test_killed_again_and_again_it_ends_the_same(whole, tmp_path):
     assert sweep(out).run() == replace(result, folder=out)
     measured = (out / "device.log").read_text().split("\n")
     assert len(measured) == len(set(measured))
-    for p in result.points:
+    for p in (p for p in result.points if p.kind != "int8"):
         one, other = (np.load(f / "points" / p.name / "weights.npz") for f in (whole[0], out))
         assert set(one) == set(other)
         for name in one:
@@ -107,7 +147,7 @@ def test_a_budget_that_cannot_be_met_is_said_before_anything_is_trained(tmp_path
 
 def test_bitops_as_the_objective(tmp_path):
     config = replace(
-        CONFIG, objective=Objective("bitops", ["40 %"]), baselines=replace(CONFIG.baselines, uniform=[], float=False)
+        CONFIG, objective=Objective("bitops", ["40 %"]), baselines=replace(CONFIG.baselines, uniform=[], float=False, int8=False)
     )
     point = sweep(tmp_path, config=config).run().points[0]
     assert point.unit == "BitOps" and point.bitops <= point.target and point.measured > 0

@@ -1,0 +1,60 @@
+"""What was run, on which data and machine, with which versions: what a report needs beside the points."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from mpcompile.latency.table import LatencyTable
+from mpcompile.search.config import Config
+from mpcompile.search.data import DataSet
+from mpcompile.search.device import Device
+from mpcompile.search.layers import Network
+
+FORMAT = 1
+"""Of the JSON files that reports are made from."""
+
+
+def about_run(
+    name: str, config: Config, data: DataSet, network: Network, device: Device, table: LatencyTable | None
+) -> dict:
+    """run.json; `name` is the configuration file's. With the latency table it also tells which fused layer each layer
+    is part of. `points`: those to come, in no particular order."""
+    fused = {k: part.layer for k, part in table.contractions.items()} if table else {}
+    reads, macs = network.reads(), network.macs()
+    layers = [
+        {
+            "name": layer.name,
+            "reads": reads[layer.name],
+            "macs": macs[layer.name],
+            "shape": list(layer.weight.shape),
+            "searched": layer.knob.searched,
+            "fused": fused.get(layer.name),
+        }
+        for layer in network.layers()
+    ]
+    chosen = asdict(config)
+    chosen["data"]["path"] = Path(config.data.path).name  # a report is shown to others; where the data lay is nobody's
+    wanted = config.baselines
+    return {
+        "format": FORMAT,
+        "name": name,
+        "data": {
+            "name": data.name,
+            "sha256": data.fingerprint,
+            "train": len(data.train),
+            "test": len(data.test),
+            "classes": data.classes,
+            "image": [data.channels, data.side, data.side],
+        },
+        "config": chosen,
+        "network": {"name": type(network).__name__, "layers": layers},
+        "points": [
+            *(["float"] * (wanted.float or wanted.int8)),
+            *(["int8"] * wanted.int8),
+            *(f"uniform-{text}" for text in wanted.uniform),
+            *(budget.name for budget in config.budgets()),
+        ],
+        "device": dict(device.identity),
+        **{part: dict(found) for part, found in device.about.items()},
+    }
