@@ -9,19 +9,25 @@
         for pixel: epilogue → levels → pack, store
       pixel sums of the row
 
+With `lines` > 1 the order is: for each so many output lines, for each group, for each row of pixels. A group's weights
+are then read once for all of them (cache blocking), and what the groups share is computed for all lines at once.
+
 What carries over from `P` to the epilogue is a tile of int32 in L1; no int32 tensor of a layer is ever in memory.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from mpcompile.kernels.build import Stages
 from mpcompile.kernels.popcount import LANES
+from mpcompile.kernels.popcount_bytes import UNROLLED_PAIRS, ByteCount
 from mpcompile.kernels.select import IMAGE_CHANNELS
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
-from mpcompile.schedules.x86_intrinsics import dot_instruction
+from mpcompile.schedules import narrow_loops
+from mpcompile.schedules.x86_intrinsics import dot_instruction, vector_for
+from mpcompile.schedules.x86_narrow import count8
 from mpcompile.tvm_names import Schedule
 
 
@@ -31,18 +37,38 @@ WORTH_A_THREAD = 40_000
 
 @dataclass(frozen=True)
 class Tile:
-    """What a schedule decides.
+    """What a schedule decides. No decision changes a byte of what a layer writes.
 
     row: pixels between two epilogues, a multiple of `pixels` that divides the width.
     pixels × block channels: the register tile; `block` divides a group's channels.
+    lines: output lines that a group's weights serve before the next group's turn; divides the height.
+    unroll: how many of the innermost reduction loops are unrolled, of (kh, kw, word) in their order.
+    words_first: the loop over words (or dot-product steps) outside of kh and kw, not inside.
+    apart: a popcount's slots one after another, each with fewer accumulators, not together.
+    parallel: the loop that threads share: "lines", "rows" or "groups"; "" where the shape decides.
     """
 
     row: int
     pixels: int
     block: int
+    lines: int = 1
+    unroll: int = 0
+    words_first: bool = False
+    apart: bool = False
+    parallel: str = ""
 
     def to_json(self) -> dict:
-        return {"row": self.row, "pixels": self.pixels, "block": self.block}
+        return asdict(self)
+
+    @staticmethod
+    def from_json(d: dict) -> "Tile":
+        """Raises TypeError or ValueError where `d` is no tile."""
+        tile = Tile(**d)
+        for name, kind in (("row", int), ("pixels", int), ("block", int), ("lines", int), ("unroll", int),
+                           ("words_first", bool), ("apart", bool), ("parallel", str)):
+            if type(getattr(tile, name)) is not kind:
+                raise ValueError(f"{name} must be {kind.__name__}, not {getattr(tile, name)!r}")
+        return tile
 
 
 def divisors(n: int, most: int) -> list[int]:
@@ -56,15 +82,20 @@ class X86:
     vector_bits: int
     vnni: bool
     native_fma: bool
+    vpopcnt: bool
 
     @staticmethod
     def of(target) -> "X86":
         """From a mpcompile.targets.Target."""
-        return X86(target.vector_bits, target.has_vnni, target.has_fma)
+        return X86(target.vector_bits, target.has_vnni, target.has_fma, "avx512_vpopcntdq" in target.features)
 
     @cached_property
     def registers(self) -> int:
         return 32 if self.vector_bits == 512 else 16
+
+    def count_instruction(self, channels: int) -> ByteCount | None:
+        """None where a CPU counts 64-bit words; else how it counts bytes."""
+        return None if self.vpopcnt else count8(vector_for(self.vector_bits, channels))
 
     def dot_instruction(self, max_level: int, weights: tuple[int, int], channels: int):
         return dot_instruction(self.vector_bits, self.vnni, max_level, weights, channels)
@@ -94,7 +125,12 @@ class X86:
 
     def _loads_per_step(self, part: PartSpec, pixels: int, block: int) -> float | None:
         """Memory operands per arithmetic step of a register tile; None where it does not fit the registers."""
-        if part.family == "popcount":
+        narrow = part.count or part.instr and part.instr.widen
+        if narrow:                              # what they are widened to is memory's; a table, constants and copies are in use
+            width, vectors = 1, block // _lanes(part)
+            accumulators, weights, steps = pixels * vectors, vectors, pixels * vectors
+            loads = vectors + pixels
+        elif part.family == "popcount":
             width = -(-LANES * 64 // self.vector_bits)            # registers of one 8-lane vector
             slots = len(part.slots.weights) if part.slots.merged else 1
             planes_w, planes_a = (len(part.slots.of), len(part.slots.of[0])) if part.slots.merged else (1, 1)
@@ -125,6 +161,8 @@ class X86:
 
 def _lanes(part: PartSpec) -> int:
     """Output channels of a vector of the inner step."""
+    if part.count:
+        return part.count.lanes
     if part.family == "popcount":
         return LANES
     return part.instr.lanes if part.family == "dot" else min(16, part.weight_shape[2])
@@ -146,11 +184,15 @@ class _Layer:
         s, tile = self.s, self.tile
         y, x, group, vector, lane = s.get_loops(s.get_sblock("value"))
         x, pixel = s.split(x, [None, tile.row])
-        s.reorder(y, x, group, pixel, vector, lane)
+        if tile.lines > 1:
+            y, line = s.split(y, [None, tile.lines])
+            s.reorder(y, group, line, x, pixel, vector, lane)
+        else:
+            s.reorder(y, x, group, pixel, vector, lane)
         s.set_scope("value", 0, "local")
         # first of all: later, decomposed reductions have two writers, which `parallel` does not accept
-        x = self.parallel(y, x, group)
-        self.x, self.group, self.pixel = x, group, pixel
+        shared = self.parallel(y, x, group)
+        self.shared, self.inner, self.pixel = (y, x, pixel) if tile.lines > 1 else (shared, group, pixel)
         if self.spec.padded == IMAGE_CHANNELS and not self.stages.parts:
             self.image(pixel, vector, lane)
         else:
@@ -168,7 +210,7 @@ class _Layer:
             self.contract(name, [next(parts) for _ in term.parts])
         for name in self.stages.windows:
             s.set_scope(name, 0, "local")
-            s.compute_at(name, x, preserve_unit_loops=True)
+            s.compute_at(name, self.shared, preserve_unit_loops=True)
             loops = s.get_loops(s.get_sblock(name))
             s.reorder(*loops[-2:], *loops[-4:-2])
             s.decompose_reduction(name, loops[-2])
@@ -186,7 +228,7 @@ class _Layer:
         lanes = max(divisors(self.tile.row, 16))
         if lanes > 1:
             s.vectorize(s.split(pixel, [None, lanes])[1])
-        self.pixel = self.group
+        self.pixel = self.inner
 
     def cycles(self) -> float:
         """Roughly what the layer takes on one core: inner steps of whole vectors, and a few cycles a stored vector."""
@@ -198,6 +240,8 @@ class _Layer:
             else:
                 inner = part.weight_shape[1] * part.weight_shape[2] * part.weight_shape[3]
             pairs = len(part.slots.of) * len(part.slots.of[0]) if part.slots else 1
+            if part.count:
+                inner, pairs = part.weight_shape[2] * part.weight_shape[3] * part.weight_shape[4], part.weight_shape[1]
             steps += inner * pairs * self.spec.padded / _lanes(part)
         return 1.5 * height * width * steps
 
@@ -215,19 +259,22 @@ class _Layer:
         self.s.vectorize(lane)
 
     def after_root(self, name: str, lanes: int):
-        """Per pixel, under the root's loops; the innermost axis is channels."""
+        """Per pixel, under the root's loops; the innermost axes are a group's vectors and lanes, or channels."""
         s = self.s
+        block = s.get_sblock(name)
+        flat = len(s.get(block).iter_vars) == 3
         s.reverse_compute_at(name, self.pixel, preserve_unit_loops=True)
-        self.vectorize_channels(s.fuse(*s.get_loops(s.get_sblock(name))[-2:]), lanes)
+        loops = s.get_loops(block)
+        self.vectorize_channels(loops[-1] if flat else s.fuse(*loops[-2:]), lanes)
 
     def store(self, name: str, form: str):
         s = self.s
-        if self.pixel is self.group and form == "codes":
-            s.reverse_compute_at(name, self.group, preserve_unit_loops=True)
+        if self.pixel is self.inner and form == "codes":
+            s.reverse_compute_at(name, self.inner, preserve_unit_loops=True)
             s.unroll(s.get_loops(s.get_sblock(name))[-1])
             return
         if form == "sums":
-            s.reverse_compute_at(name, self.x, preserve_unit_loops=True)
+            s.reverse_compute_at(name, self.shared, preserve_unit_loops=True)
             loops = s.get_loops(s.get_sblock(name))
             s.unroll(loops[-3])                  # planes, or groups of channels
             s.decompose_reduction(name, loops[-3])
@@ -247,14 +294,14 @@ class _Layer:
             s.unroll(word)
             s.vectorize(lane)
         elif form == "plain":
-            s.reverse_compute_at(name, self.group, preserve_unit_loops=True)
+            s.reverse_compute_at(name, self.inner, preserve_unit_loops=True)
         else:
             self.after_root(name, self.epilogue_lanes())
 
     def pool(self, name: str):
         s = self.s
         s.set_scope(name, 0, "local")
-        s.compute_at(name, self.group, preserve_unit_loops=True)
+        s.compute_at(name, self.inner, preserve_unit_loops=True)
         y, x, o, kh, kw = s.get_loops(s.get_sblock(name))[-5:]
         s.reorder(y, x, kh, kw, o)
         self.vectorize_channels(o, self.epilogue_lanes())
@@ -264,7 +311,7 @@ class _Layer:
     def contract(self, name: str, parts: list[tuple[str, PartSpec]]):
         s, tile = self.s, self.tile
         s.set_scope(name, 0, "local")
-        s.compute_at(name, self.group, preserve_unit_loops=True)
+        s.compute_at(name, self.inner, preserve_unit_loops=True)
         y, x, o = s.get_loops(s.get_sblock(name))[-3:]
         x, pixel = s.split(x, [None, tile.pixels])
         block, channel = s.split(o, [None, tile.block])
@@ -277,30 +324,47 @@ class _Layer:
             {"popcount": self.popcount, "dot": self.dot, "depthwise": self.depthwise}[part.family](reduction, part)
 
     def popcount(self, name: str, part: PartSpec):
+        if part.count:
+            return narrow_loops.popcount(self, name, part, UNROLLED_PAIRS)
         s = self.s
         y, x, ob, slot, lane, kh, kw, word = s.get_loops(s.get_sblock(name))[-8:]
-        if part.slots.merged:
-            s.reorder(kh, kw, word, y, x, ob, slot, lane)
-            s.unroll(slot)
+        taps = self.taps(kh, kw, word)
+        if part.slots.merged and not self.tile.apart:
+            s.reorder(*taps, y, x, ob, slot, lane)
         else:
-            s.reorder(slot, kh, kw, word, y, x, ob, lane)
+            s.reorder(slot, *taps, y, x, ob, lane)
+        if part.slots.merged:
+            s.unroll(slot)                    # a pair's term is chosen by its slot: a constant, then
         for loop in (y, x, ob):
             s.unroll(loop)
         s.vectorize(lane)                     # before the reduction is decomposed: its init is vectorised with it
-        s.decompose_reduction(name, kh)
+        s.decompose_reduction(name, taps[0])
+        self.unroll(taps)
+
+    def taps(self, kh, kw, word) -> list:
+        """The reduction's loops in the tile's order."""
+        return [word, kh, kw] if self.tile.words_first else [kh, kw, word]
+
+    def unroll(self, taps: list):
+        for loop in taps[len(taps) - min(self.tile.unroll, len(taps)):]:
+            self.s.unroll(loop)
 
     def dot(self, name: str, part: PartSpec):
         s = self.s
         wide = name.replace("D", "wide")
         if wide in self.stages.widened:
-            s.compute_at(wide, self.x, preserve_unit_loops=True)
+            s.compute_at(wide, self.shared, preserve_unit_loops=True)
             self.vectorize_channels(s.get_loops(s.get_sblock(wide))[-1], 16)
+        if part.instr.widen:
+            return narrow_loops.dot(self, name, part)
         y, x, ob, lane, kh, kw, step, channel = s.get_loops(s.get_sblock(name))[-8:]
-        s.reorder(kh, kw, step, y, x, ob, lane, channel)
+        taps = self.taps(kh, kw, step)
+        s.reorder(*taps, y, x, ob, lane, channel)
         for loop in (y, x, ob):
             s.unroll(loop)
-        s.vectorize(s.get_loops(s.decompose_reduction(name, kh))[-1])
+        s.vectorize(s.get_loops(s.decompose_reduction(name, taps[0]))[-1])
         s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-2], part.instr.intrin)
+        self.unroll(taps)
 
     def depthwise(self, name: str, part: PartSpec):
         s = self.s
@@ -310,24 +374,31 @@ class _Layer:
             s.unroll(loop)
         self.vectorize_channels(o, _lanes(part))
         s.decompose_reduction(name, kh)
+        self.unroll([kh, kw])
 
     # -- threads ---------------------------------------------------------------------------------
     def parallel(self, y, x, group):
         """Shares the work between threads, where there is enough; returns the loop over rows of pixels.
 
         Parallel are output lines, or rows of pixels where lines are few. Where those are few too, groups of channels
-        are, unless pixel sums are stored, which need all groups.
+        are, unless pixel sums are stored, which need all groups. Where a group serves several lines, the sums stand
+        outside of the loop over groups, and the longer of the two loops is parallel.
         """
         s = self.s
         if self.cycles() < WORTH_A_THREAD:
             return x
+        axis = self.tile.parallel or self.default_parallel()
+        if axis == "rows":
+            x = s.fuse(y, x)
+        s.parallel({"lines": y, "rows": x, "groups": group}[axis])
+        return x
+
+    def default_parallel(self) -> str:
         _, height, width = self.spec.shape
+        chunks = height // self.tile.lines
+        if self.tile.lines > 1:
+            return "lines" if chunks >= self.spec.blocking[0] else "groups"
         sums = any(form == "sums" for _, form in self.stages.stored)
         if height >= 8:
-            s.parallel(y)
-        elif sums or height * (width // self.tile.row) >= 8:
-            x = s.fuse(y, x)
-            s.parallel(x)
-        else:
-            s.parallel(group)
-        return x
+            return "lines"
+        return "rows" if sums or height * (width // self.tile.row) >= 8 else "groups"
