@@ -19,7 +19,7 @@ from mpcompile.formats import Buffer
 from mpcompile.graph import FloatOp, Graph, Node
 from mpcompile.grid import Grid
 from mpcompile.layer import Layer
-from mpcompile.planes import unpack_words
+from mpcompile.planes import all_bits
 from mpcompile.reference.run import model_inputs, run_node
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _elements(data: np.ndarray, buffer: Buffer) -> np.ndarray:
     """One number an element: [HP, WP, channels] (planes: their patterns), [HP, WP] for sums, as it is for plain."""
     if buffer.format != "planes":
         return data
-    bits = unpack_words(data, data.shape[3] * 64).astype(np.int64)      # [HP, WP, P, channels]
+    bits = all_bits(data, buffer.shape[0]).astype(np.int64)             # [HP, WP, P, channels]
     return (bits << np.arange(buffer.grid.planes)[:, None]).sum(2)
 
 

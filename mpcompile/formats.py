@@ -2,7 +2,7 @@
 
 | format   | dtype, buffer shape          | holds                                                                   |
 |----------|------------------------------|-------------------------------------------------------------------------|
-| `planes` | uint8 [HP, WP, P, W, 8]      | the grid's P bit planes, 64-channel words (layout: planes.py)           |
+| `planes` | uint8 [HP, WP, P, W, 8]      | the grid's P bit planes, 64-bit words (layout: planes.py)               |
 | `codes`  | uint8 [HP, WP, CP]           | levels k = (q − lo)/step                                                |
 | `float`  | float32 [H, W, CP]           | values, channels last                                                   |
 | `plain`  | float32 [C, H, W] (any rank) | the source model's own layout: inputs, outputs, operators that TVM runs |
@@ -26,8 +26,8 @@ FORMATS = ("planes", "codes", "float", "plain", "sums")
 
 
 def channel_pad(channels: int) -> int:
-    """CP: 4 for so few channels (an image), a multiple of 16 up to 64, above a multiple of 64: whole vector groups."""
-    to = 4 if channels <= 4 else 16 if channels <= 64 else 64
+    """CP: 4 for so few channels (an image), else a multiple of 16: whole vectors."""
+    to = 4 if channels <= 4 else 16
     return -(-channels // to) * to
 
 

@@ -1,19 +1,21 @@
 """Integers to binary planes and back, and the bit layout of packed words. numpy only.
 
-A word is 64 channels. **The order of channels inside a word is free** as long as weights use the same one, and ours
-makes packing vertical: byte l, bit k of a word holds channel 8k + l.
+A word has 64 bits. The channels of a tensor are shared out evenly among as few words as hold them: 96 channels are 2
+words of 48, so that a producer, which computes whole words, computes no channel that is not there.
+
+**The order of channels inside a word is free** as long as weights use the same one, and ours makes packing vertical:
+byte l, bit k of a word holds channel 8k + l.
 
     word w, as 8 bytes in memory (little-endian u64: byte l at bits 8l .. 8l+7)
 
               bit 0   bit 1   bit 2  …  bit 7
-    byte 0    c 0     c 8     c 16      c 56          c = channel − 64·w
+    byte 0    c 0     c 8     c 16      c 56          c = channel − per_word·w
     byte 1    c 1     c 9     c 17      c 57
     …
     byte 7    c 7     c 15    c 23      c 63
 
-A producer that holds channels 8k .. 8k+7 of a pixel in vector k therefore packs 64 channels as
-Σ_k bit(vector k) << k, eight lanes at a time, without any step across lanes; the eight resulting bytes are the word.
-Channels past the last are 0 bits.
+A producer that holds channels 8k .. 8k+7 of a pixel in vector k therefore packs a word as Σ_k bit(vector k) << k, eight
+lanes at a time, without any step across lanes; the eight resulting bytes are the word. Bits that no channel has are 0.
 """
 
 from __future__ import annotations
@@ -28,6 +30,11 @@ WORD = 64
 def words(channels: int) -> int:
     """64-bit words that `channels` bits take."""
     return -(-channels // WORD)
+
+
+def per_word(channels: int) -> int:
+    """Channels of a word: an equal share for each, rounded up to 16, which fills vectors."""
+    return -(-channels // (16 * words(channels))) * 16
 
 
 def to_planes(q: np.ndarray, grid: Grid) -> np.ndarray:
@@ -45,14 +52,23 @@ def from_planes(bits: np.ndarray, grid: Grid) -> np.ndarray:
 def pack_words(bits: np.ndarray) -> np.ndarray:
     """{0,1} along the LAST axis (channels) to words: uint8 [..., W, 8], in the layout drawn above."""
     *outer, channels = bits.shape
-    full = np.zeros((*outer, words(channels) * WORD), np.uint8)
+    count, share = words(channels), per_word(channels)
+    full = np.zeros((*outer, count * share), np.uint8)
     full[..., :channels] = bits
-    by_byte = full.reshape(*outer, -1, 8, 8).swapaxes(-1, -2)          # [..., w, k, l] -> [..., w, l, k]
+    by_byte = full.reshape(*outer, count, share // 8, 8).swapaxes(-1, -2)    # [..., w, k, l] -> [..., w, l, k]
     return np.packbits(by_byte, axis=-1, bitorder="little")[..., 0]
 
 
 def unpack_words(packed: np.ndarray, channels: int) -> np.ndarray:
     """uint8 [..., W, 8] back to {0,1} uint8 [..., channels]."""
+    return all_bits(packed, channels)[..., :channels]
+
+
+def all_bits(packed: np.ndarray, channels: int) -> np.ndarray:
+    """uint8 [..., W, 8] to {0,1} uint8 [..., 64·W]: the channels in order, then the bits that no channel has."""
     *outer, w, _ = packed.shape
+    share = per_word(channels)
     by_byte = np.unpackbits(packed[..., None], axis=-1, bitorder="little")   # [..., w, l, k]
-    return by_byte.swapaxes(-1, -2).reshape(*outer, w * WORD)[..., :channels]
+    by_word = by_byte.swapaxes(-1, -2).reshape(*outer, w, WORD)
+    held, rest = (part.reshape(*outer, -1) for part in (by_word[..., :share], by_word[..., share:]))
+    return np.concatenate([held, rest], -1)

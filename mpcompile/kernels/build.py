@@ -244,9 +244,13 @@ class _Builder:
                 elif b.format == "sums":
                     add = storage.sum_planes if b.beside == "planes" else storage.sum_codes
                     tensor = add(last[b.beside], b, name)
-                elif b.format in ("codes", "float"):
+                elif b.format in ("codes", "float") and channel_pad(channels) == self.spec.padded:
                     tensor = last[b.format] = te.compute(domain, lambda y, x, g, k, lane: _or_zero(
                         value[y, x, g, k, lane], channel(g, k, lane), channels, b.dtype), name=name)
+                elif b.format in ("codes", "float"):                  # fewer channels than are computed
+                    tensor = last[b.format] = te.compute(
+                        (height, width, channel_pad(channels)),
+                        lambda y, x, o: _or_zero(_at(value, y, x, o), o, channels, b.dtype), name=name)
                 else:
                     tensor = te.compute(b.shape, lambda *at: _plain(value, at), name=name)
                 self.stages.stored.append((name, b.format))
@@ -295,9 +299,12 @@ def _or_zero(value, o, channels: int, dtype: str):
 
 def _plain(value, at):
     """The value at a plain index (c, y, x), (c, x) or (c,)."""
-    _, _, groups, vectors, lanes = (int(n) for n in value.shape)
-    y, x = _yx(at)
-    c = at[0]
+    return _at(value, *_yx(at), at[0])
+
+
+def _at(value, y, x, c):
+    """[y, x, group, vector, lane] at channel c."""
+    _, _, _, vectors, lanes = (int(n) for n in value.shape)
     return value[y, x, c // (vectors * lanes), c // lanes % vectors, c % lanes]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ from mpcompile.grid import Grid
 from mpcompile.kernels import depthwise, dot, popcount
 from mpcompile.kernels.weights import dot_weights
 from mpcompile.kernels.select import IMAGE_CHANNELS
-from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, OutputSpec, PartSpec, PoolSpec, ViewSpec
+from mpcompile.kernels.spec import (ContractSpec, LayerSpec, Op, OutputSpec, PartSpec, PoolSpec, ViewSpec,
+                                    block_channels)
 from mpcompile.kernels.storage import anonymous, first_pattern
 from mpcompile.reference.thresholds import thresholds
 
@@ -44,7 +46,7 @@ class _Describer:
         self.available, self.families = inputs, families
         self.channels = layer.shape[0]
         self.results = [(r, list(outputs[r.name])) for r in layer.results]
-        self.padded = channel_pad(self.channels)
+        self.padded = math.prod(block_channels(self.channels, [b for _, bs in self.results for b in bs]))
         for buffer in (b for _, bs in self.results for b in bs):
             if buffer.format == "planes" and self.channels <= IMAGE_CHANNELS:
                 raise ModelError(f"layer {layer.name}: {buffer.tensor} has {self.channels} channels, too few for "

@@ -6,11 +6,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mpcompile import planes
 from mpcompile.formats import Buffer, channel_pad
 from mpcompile.kernels.dot import DotInstr
 from mpcompile.kernels.popcount import Slots
+
+MOST_SIXTEENS = 13
+"""Up to so many vectors of 16 channels are computed together; a register tile holds no more."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,28 @@ class OutputSpec:
     buffers: tuple[Buffer, ...]
 
 
+def block_channels(channels: int, outputs: Iterable[Buffer]) -> tuple[int, int, int]:
+    """How a layer that writes `outputs` computes its channels: (groups, vectors, lanes).
+
+    A group is what is computed and packed together: a word where planes are written, else about 64 channels that divide
+    formats.channel_pad(channels).
+    """
+    if any(b.format == "planes" for b in outputs):
+        return planes.words(channels), planes.per_word(channels) // 8, 8
+    padded = channel_pad(channels)
+    if padded < 16:
+        return 1, 1, padded
+    sixteens = padded // 16
+    fitting = [n for n in range(1, MOST_SIXTEENS + 1) if sixteens % n == 0]
+    at_once = min(fitting, key=lambda n: (n < 3, abs(n - 4)))
+    return sixteens // at_once, 2 * at_once, 8
+
+
 @dataclass(frozen=True)
 class LayerSpec:
     """shape = (O, HO, WO); float and int tables have so many rows of `padded` columns.
 
-    `padded` = formats.channel_pad(O) channels are computed, as `groups` × `vectors` × `lanes`: a group is what is
-    packed together.
+    `padded` channels are computed, as `groups` × `vectors` × `lanes` (`block_channels`).
     """
 
     shape: tuple[int, int, int]
@@ -102,10 +123,10 @@ class LayerSpec:
 
     @property
     def padded(self) -> int:
-        return channel_pad(self.shape[0])
+        groups, vectors, lanes = self.blocking
+        return groups * vectors * lanes
 
     @property
     def blocking(self) -> tuple[int, int, int]:
         """(groups, vectors, lanes): channel o = (group·vectors + vector)·lanes + lane."""
-        group, lanes = min(self.padded, 64), min(self.padded, 8)
-        return self.padded // group, group // lanes, lanes
+        return block_channels(self.shape[0], [b for o in self.outputs for b in o.buffers])

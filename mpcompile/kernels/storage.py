@@ -49,10 +49,11 @@ def read(data, buffer: Buffer, o, y, x):
         level = data[y + top, x + left, o].astype("int32")
         q = level * grid.step if grid.step != 1 else level
         return q + grid.lo if grid.lo else q
-    lane, bit = o % 8, ((o // 8) % 8).astype("int32")
+    share = planes.per_word(buffer.shape[0])
+    lane, bit = o % 8, (o % share // 8).astype("int32")
     total = tirx.const(grid.offset, "int32")
     for i, weight in enumerate(grid.plane_weights):
-        byte = data[y + top, x + left, i, o // planes.WORD, lane].astype("int32")
+        byte = data[y + top, x + left, i, o // share, lane].astype("int32")
         total = total + ((byte >> bit) & 1) * weight
     return total
 
@@ -64,13 +65,14 @@ def pack(level, buffer: Buffer, name: str):
     """
     channels, height, width = buffer.shape
     p0 = first_pattern(buffer.grid)
-    k = te.reduce_axis((0, int(level.shape[3])), "k")
+    share = planes.per_word(channels)
+    k = te.reduce_axis((0, share // 8), "k")
 
     def bits(y, x, j, w, lane):
         pattern = level[y, x, w, k, lane] + p0 if p0 else level[y, x, w, k, lane]
         bit = (pattern >> j) & 1
-        if channels % planes.WORD:
-            bit = tirx.Select(w * planes.WORD + 8 * k + lane < channels, bit, tirx.const(0, "int32"))
+        if channels != share * planes.words(channels):
+            bit = tirx.Select(w * share + 8 * k + lane < channels, bit, tirx.const(0, "int32"))
         return te.sum(bit << k, axis=k)
 
     shape = (height, width, buffer.grid.planes, planes.words(channels), 8)
@@ -94,8 +96,11 @@ def sum_planes(packed, buffer: Buffer, name: str):
 
 def sum_codes(codes, buffer: Buffer, name: str):
     """int32 [H, W]: Σ_c level."""
-    height, width, groups, vectors, lanes = (int(n) for n in codes.shape)
+    height, width, *channels = (int(n) for n in codes.shape)
+    flat = len(channels) == 1
+    groups, vectors, lanes = (channels[0] // 16, 1, 16) if flat else channels
     g, k = te.reduce_axis((0, groups), "g"), te.reduce_axis((0, vectors), "k")
     lane = te.reduce_axis((0, lanes), "lane")
+    at = (lambda y, x: (y, x, g * 16 + lane)) if flat else (lambda y, x: (y, x, g, k, lane))
     return te.compute((height, width),
-                      lambda y, x: te.sum(codes[y, x, g, k, lane].astype("int32"), axis=[g, k, lane]), name=name)
+                      lambda y, x: te.sum(codes[at(y, x)].astype("int32"), axis=[g, k, lane]), name=name)
