@@ -9,6 +9,16 @@ from __future__ import annotations
 from mpcompile.tvm_names import llvm_intrin, tirx
 
 
+NEAREST = 12582912.0
+"""1.5·2^23. float32 of this size are whole numbers, so adding it rounds a small number to the nearest, ties to even."""
+
+NEAREST_BITS = 0x4B400000
+"""NEAREST as int32: the bits of NEAREST + n are NEAREST_BITS + n."""
+
+NEAREST_MOST = 1 << 22
+"""Up to this magnitude."""
+
+
 def f32(value: float):
     return tirx.const(value, "float32")
 
@@ -26,6 +36,8 @@ def round_to(x, rounding: str, lo: int, hi: int):
     if rounding == "sign":
         return (x >= f32(0.0)).astype("int32")
     t = tirx.max(tirx.min(x, f32(float(hi))), f32(float(lo)))
+    if rounding == "half_even" and max(-lo, hi) <= NEAREST_MOST:
+        return tirx.reinterpret("int32", t + f32(NEAREST)) - (NEAREST_BITS + lo)
     half = f32(0.5)
     down, up = tirx.floor(t), tirx.ceil(t)
     whole = {
