@@ -100,6 +100,10 @@ class X86:
     def dot_instruction(self, max_level: int, weights: tuple[int, int], channels: int):
         return dot_instruction(self.vector_bits, self.vnni, max_level, weights, channels)
 
+    def lanes(self, part: PartSpec) -> int:
+        """Output channels of a vector of its inner step."""
+        return _lanes(part)
+
     # -- tiles -----------------------------------------------------------------------------------
     def default_tile(self, spec: LayerSpec) -> Tile:
         """The tile that keeps most work in registers between two loads, for the layer's heaviest part."""
