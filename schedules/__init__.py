@@ -14,4 +14,9 @@ def architecture_of(target):
         from mpcompile.schedules.x86 import X86
 
         return X86.of(target)
-    raise TargetError(f"target {target.name}: there are no schedules for {target.arch} yet; supported: x86_64")
+    if target.arch in ("aarch64", "armv7l"):
+        from mpcompile.schedules.arm_cpu import Arm
+
+        return Arm.of(target)
+    raise TargetError(f"target {target.name}: there are no schedules for {target.arch} yet; supported: x86_64, aarch64, "
+                      f"armv7l")

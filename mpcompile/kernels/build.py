@@ -1,7 +1,9 @@
 """`LayerSpec` → one PrimFunc: terms, epilogue and outputs as TE stages, named so that a schedule finds them.
 
-    P0_1, D0_1   reduction of part 1 of term 0 (popcount: [y, x, block, slot, 8]; dot: [y, x, block, lanes])
-    wide0_1      the data of part 1 in 16 bits, where its step takes no bytes
+    P0_1, D0_1   reduction of part 1 of term 0 (popcount: [y, x, block, slot, 8], or by bytes
+                 [y, x, block, plane, plane, lanes]; dot: [y, x, block, lanes])
+    P0_1_bytes   the same in 8 bits, where counts are widened
+    wide0_1      the data of part 1 in another dtype, where its step takes no unsigned bytes
     window0_1    window sums, where the weight grid has an offset
     acc0         int32 [y, x, o] of a contraction, all corrections added
     pool0        int32 or float32 [y, x, o] of a pooling term
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 
 from mpcompile.errors import ModelError
 from mpcompile.formats import channel_pad
-from mpcompile.kernels import depthwise, dot, popcount, storage
+from mpcompile.kernels import depthwise, dot, popcount, popcount_bytes, storage
 from mpcompile.kernels.epilogue import f32, fma, round_to
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, PartSpec, PoolSpec, ViewSpec
 from mpcompile.tvm_names import prim_func, te, tirx
@@ -63,7 +65,7 @@ class _Builder:
         self.constants.append(te.placeholder((rows, self.spec.padded), dtype, name))
         return self.constants[-1]
 
-    def argument(self, buffer, words=False):
+    def argument(self, buffer, words=""):
         """One placeholder an input buffer: terms that read the same form of a tensor share it."""
         key = (buffer.tensor, buffer.format, buffer.beside, words)
         if key not in self.data:
@@ -85,17 +87,22 @@ class _Builder:
     def part(self, tag: str, part: PartSpec):
         """f(y, x, o) → int32 Σ w·a but for the constant, which the int table holds."""
         _, height, width = self.spec.shape
-        data = self.argument(part.data, words=part.family == "popcount")
+        words = "" if part.family != "popcount" else "uint8" if part.count else "uint64"
+        data = self.argument(part.data, words)
         weight = self.constant(part.weight_shape, part.weight_dtype, f"weight{tag}")
         place = (height, width, part.strides, part.dilations, part.origin)
-        if part.family == "popcount":
+        if part.count:
+            name = f"P{tag}"
+            reduced = popcount_bytes.compute(name, data, weight, part.count, *place)
+            product = lambda y, x, o: popcount_bytes.value(reduced, part.pairs, y, x, o)
+        elif part.family == "popcount":
             name = f"P{tag}"
             reduced = popcount.compute(name, data, weight, part.slots, *place)
             product = lambda y, x, o: popcount.value(reduced, part.slots, y, x, o)
         elif part.family == "dot":
             name = f"D{tag}"
             if part.instr.data_dtype != "uint8":
-                data = dot.widen(f"wide{tag}", data, part.instr.data_dtype)
+                data = dot.widen(f"wide{tag}", data, part.instr)
                 self.stages.widened.append(f"wide{tag}")
             reduced = dot.compute(name, data, weight, *place, part.groups)
             lanes = part.instr.lanes

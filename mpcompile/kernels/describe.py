@@ -11,7 +11,7 @@ from mpcompile import layer as ir
 from mpcompile.errors import ModelError
 from mpcompile.formats import Buffer, channel_pad
 from mpcompile.grid import Grid
-from mpcompile.kernels import depthwise, dot, popcount
+from mpcompile.kernels import depthwise, dot, popcount, popcount_bytes
 from mpcompile.kernels.weights import dot_weights
 from mpcompile.kernels.select import IMAGE_CHANNELS
 from mpcompile.kernels.spec import (ContractSpec, LayerSpec, Op, OutputSpec, PartSpec, PoolSpec, ViewSpec,
@@ -113,28 +113,39 @@ class _Describer:
                       dilations=tuple(part.dilations), pads=tuple(part.pads), groups=groups)
         if popcounted:
             first_pattern(grid_a)
-            weight = popcount.pack_weights(q, part.grid, round_up(self.padded, popcount.LANES))
-            spec = dict(slots=popcount.Slots.make(part.grid.plane_weights, grid_a.plane_weights),
-                        offset=part.grid.offset)
+            count = self.architecture.count_instruction(self.padded)
+            if count:
+                weight = popcount_bytes.pack_weights(q, part.grid, round_up(self.padded, count.lanes), count.lanes)
+                form = dict(count=count, pairs=tuple(tuple(c * d for d in grid_a.plane_weights)
+                                                     for c in part.grid.plane_weights))
+            else:
+                weight = popcount.pack_weights(q, part.grid, round_up(self.padded, popcount.LANES))
+                form = dict(slots=popcount.Slots.make(part.grid.plane_weights, grid_a.plane_weights))
+            spec = dict(offset=part.grid.offset, **form)
             base, halo_value = grid_a.offset, grid_a.offset
         else:
             # groups need a sum of their own channels, which nobody stores: their weights stay whole, in int16
             w8, m, o = dot_weights(q, part.grid) if part.groups == 1 else (q, 1, 0)
             spec = dict(multiplier=m * grid_a.step, offset=o * grid_a.step)
-            base, halo_value = grid_a.lo, grid_a.lo
+            base, halo_value, shifted = grid_a.lo, grid_a.lo, 0
             if family == "depthwise":
                 weight = depthwise.pack_weights(w8, channel_pad(self.channels))
             else:
                 span = (int(w8.min()), int(w8.max()))
                 instr = spec["instr"] = self.architecture.dot_instruction(grid_a.levels - 1, span, self.padded)
-                weight = dot.pack_weights(w8, instr, round_up(self.padded, instr.lanes),
-                                          round_up(q.shape[1], instr.group))
+                depth = round_up(q.shape[1], instr.group * (instr.steps if groups == 1 else 1))
+                depth = min(depth, round_up(q.shape[1], 4)) if q.shape[1] <= IMAGE_CHANNELS else depth
+                weight = dot.pack_weights(w8, instr, round_up(self.padded, instr.lanes), depth)
+                shifted = spec["multiplier"] * instr.shift
         self.constants.append(weight)
         sums = None
         if spec["offset"]:
             sums = self.stored(part.input, "sums", beside=data.format)
-        if base:
-            row = self.int_row(base * q.sum((1, 2, 3)))
+        constant = base * q.sum((1, 2, 3))
+        if not popcounted and shifted:
+            constant = constant + shifted * w8.sum((1, 2, 3), dtype=np.int64)
+        if constant.any():
+            row = self.int_row(constant)
             spec["constant"] = None if not self.ints[row].any() else row
         if any(part.pads) and not grid_a.has_zero:
             spec["border"] = self.border(part, q, groups, halo_value)

@@ -13,6 +13,7 @@ from mpcompile import planes
 from mpcompile.formats import Buffer, channel_pad
 from mpcompile.kernels.dot import DotInstr
 from mpcompile.kernels.popcount import Slots
+from mpcompile.kernels.popcount_bytes import ByteCount
 
 MOST_SIXTEENS = 13
 """Up to so many vectors of 16 channels are computed together; a register tile holds no more."""
@@ -35,6 +36,9 @@ class PartSpec:
     weight_shape: tuple[int, ...]
     weight_dtype: str
     slots: Slots | None = None
+    count: ByteCount | None = None
+    """Of a popcount by bytes (popcount_bytes.py); its plane pairs are then apart, with `pairs` = c_i·d_j."""
+    pairs: tuple[tuple[int, ...], ...] = ()
     instr: DotInstr | None = None
     multiplier: int = 1
     offset: int = 0

@@ -27,10 +27,15 @@ def first_pattern(grid: Grid) -> int:
     return p0
 
 
-def placeholder(buffer: Buffer, name: str, words: bool = False):
-    """The kernel's argument for a buffer; `words`: planes as uint64 [HP, WP, P, W], the same bytes."""
+def placeholder(buffer: Buffer, name: str, words: str = ""):
+    """The kernel's argument for a buffer.
+
+    `words`: how planes are read, as "uint64" [HP, WP, P, W] or "uint8" [HP, WP, P, 8·W], the same bytes.
+    """
     shape = buffer.buffer_shape
-    return te.placeholder(shape[:-1], "uint64", name) if words else te.placeholder(shape, buffer.dtype, name)
+    if words == "uint64":
+        return te.placeholder(shape[:-1], words, name)
+    return te.placeholder((*shape[:-2], 8 * shape[-2]) if words else shape, buffer.dtype, name)
 
 
 def read(data, buffer: Buffer, o, y, x):

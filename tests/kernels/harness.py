@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tvm
 
-from mpcompile import formats
+from mpcompile import cpu, formats
 from mpcompile.formats import Buffer
 from mpcompile.graph import Graph, TensorType
 from mpcompile.kernels.layer import lower
@@ -26,23 +26,31 @@ def check(layer: Layer, types: dict[str, TensorType], values: dict, families, ta
     graph = Graph([layer], types, list(values), [r.name for r in layer.results])
     expected = run(graph, values)
     lowered = lower(layer, inputs, outputs, families, target, tile)
-    module = tvm.IRModule({"main": lowered.func})
-    function = tvm.compile(module, target=tvm.target.Target(target.tvm_dict(2)))["main"]
     stored = [formats.encode(values[b.tensor], b) for b in lowered.inputs]
     parameters = [buffer_of(lowered.func, i) for i in range(len(lowered.func.params))]
     arrays = [a.view(str(p.dtype)).reshape([int(n) for n in p.shape]) for a, p in zip(stored, parameters)]
     results = [np.full(b.buffer_shape, 0x5A, b.dtype) for b in lowered.outputs]         # nothing may be left unwritten
-    tensors = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in (*arrays, *lowered.constants, *results)]
-    function(*tensors)
-    for buffer, tensor in zip(lowered.outputs, tensors[-len(results):]):
+    ran = _run(lowered.func, target, [*arrays, *lowered.constants, *results])
+    for buffer, got in zip(lowered.outputs, ran[-len(results):]):
         want = formats.encode(expected[buffer.tensor], buffer)
-        got = tensor.numpy()
         if got.tobytes() != want.tobytes():
             at = np.argwhere(got.view("uint8") != want.view("uint8"))[0]
             raise AssertionError(f"{buffer.key} differs first at {at.tolist()} of {got.shape}: "
                                  f"{(got != want).mean():.1%} of all elements; interior "
                                  f"{_interior(got, want, buffer)}")
     return lowered
+
+
+def _run(func, target, arrays: list) -> list:
+    """The arrays after a call with them: here, or, for another architecture, under an emulator."""
+    if target.arch != cpu.arch():
+        from tests.arm import emulator
+
+        return emulator.run(func, target, arrays)
+    function = tvm.compile(tvm.IRModule({"main": func}), target=tvm.target.Target(target.tvm_dict(2)))["main"]
+    tensors = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in arrays]
+    function(*tensors)
+    return [t.numpy() for t in tensors]
 
 
 def _interior(got, want, buffer: Buffer) -> str:

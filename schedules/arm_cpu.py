@@ -1,0 +1,169 @@
+"""ARM with NEON, 64-bit and 32-bit: the schedule of a fused layer, with a hand-set default tile for every shape.
+
+The loops around a tile are those of x86.py; here are the inner loops:
+
+    popcount   for plane pair: for chunk of the reduction: for kh, kw, 32 channels: AND, CNT, ADD in 8-bit lanes
+                                                           then UADDLP, UADALP into 32 bits
+               or, with the dot-product extension, AND, CNT, UDOT
+    dot        for kh, kw, channels: SDOT, or SMULL, SMLAL, SADALP
+    depthwise  for kh, kw: multiply-add of 32-bit lanes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpcompile.kernels.popcount_bytes import UNROLLED_PAIRS
+from mpcompile.kernels.select import IMAGE_CHANNELS
+from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
+from mpcompile.schedules import arm_intrinsics
+from mpcompile.schedules.arm_intrinsics import BLOCK, LANES
+from mpcompile.schedules.x86 import Tile, _Layer, divisors
+from mpcompile.tvm_names import Schedule
+
+REGISTERS = {"aarch64": 32, "armv7l": 16}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What of an ARM target decides a kernel.
+
+    core: LLVM's name, which decides the default tile.
+    """
+
+    isa: str
+    dotprod: bool
+    core: str
+
+    native_fma = True
+    """Every core here has VFPv4 or newer."""
+
+    @staticmethod
+    def of(target) -> "Arm":
+        """From a mpcompile.targets.Target."""
+        return Arm(target.arch, "asimddp" in target.features, target.mcpu)
+
+    def count_instruction(self, channels: int):
+        return arm_intrinsics.count(self.isa, self.dotprod, min(channels, BLOCK))
+
+    def dot_instruction(self, max_level: int, weights: tuple[int, int], channels: int):
+        return arm_intrinsics.dot_instruction(self.isa, self.dotprod, max_level, weights, channels)
+
+    # -- tiles -----------------------------------------------------------------------------------
+    def default_tile(self, spec: LayerSpec) -> Tile:
+        """The tile with the fewest loads and broadcasts a step that fits the registers, for the heaviest part."""
+        _, _, width = spec.shape
+        channels = spec.padded // spec.blocking[0]
+        parts = [p for t in spec.terms if isinstance(t, ContractSpec) for p in t.parts]
+        if not parts:
+            row = divisors(width, 32 if spec.padded == IMAGE_CHANNELS else 16)[-1]
+            return Tile(row, row, channels)
+        lanes = max(_lanes(p) for p in parts)
+        best = None
+        for pixels in divisors(width, 8):
+            for blocks in divisors(channels // lanes, 8):
+                costs = [self._cost(p, pixels, blocks * lanes) for p in parts]
+                if None in costs:
+                    continue
+                key = (max(costs), pixels)
+                if best is None or key < best[0]:
+                    best = (key, pixels, blocks * lanes)
+        pixels, block = best[1:] if best else (1, lanes)
+        row = max(d for d in divisors(width, max(16, pixels)) if d % pixels == 0)
+        return Tile(row, pixels, block)
+
+    def _cost(self, part: PartSpec, pixels: int, block: int) -> float | None:
+        """Loads and broadcasts per arithmetic step of a register tile; None where it does not fit the registers.
+
+        A broadcast counts twice: LD1R takes a vector pipe besides.
+        """
+        vectors = block // LANES
+        accumulators = pixels * vectors
+        if accumulators + min(vectors, 4) + min(pixels, 2) + 1 > REGISTERS[self.isa] or \
+                accumulators > REGISTERS[self.isa] * 3 // 4:
+            return None
+        return (vectors + 2 * pixels) / accumulators
+
+    # -- the schedule ----------------------------------------------------------------------------
+    def schedule(self, func, stages, spec: LayerSpec, tile: Tile):
+        """The scheduled PrimFunc."""
+        import tvm
+
+        return _ArmLayer(Schedule(tvm.IRModule({"main": func})), stages, spec, tile).apply()
+
+
+def _lanes(part: PartSpec) -> int:
+    """Output channels whose weights lie together."""
+    if part.count:
+        return part.count.lanes
+    return part.instr.lanes if part.instr else min(8, part.weight_shape[2])
+
+
+class _ArmLayer(_Layer):
+    def cycles(self) -> float:
+        """Roughly what the layer takes on one core: vectors of the inner step, and a few cycles a stored vector."""
+        channels, height, width = self.spec.shape
+        steps = 2.0 * channels
+        for _, part in self.stages.parts:
+            taps = part.kernel[0] * part.kernel[1]
+            if part.count:
+                steps += 3 * taps * part.weight_shape[4] * len(part.pairs) * len(part.pairs[0]) * self.spec.padded / LANES
+            elif part.instr:
+                steps += taps * part.weight_shape[3] * self.spec.padded / LANES
+            else:
+                steps += taps * self.spec.padded / LANES
+        return height * width * steps
+
+    def epilogue_lanes(self) -> int:
+        """Lanes of int32 and float32 vectors in the epilogue."""
+        return next(n for n in (8, 4, 2, 1) if self.channels % n == 0)
+
+    def popcount(self, name: str, part: PartSpec):
+        s, counted = self.s, part.count
+        *loops, byte = s.get_loops(s.get_sblock(name))[-10:]
+        y, x, ob, i, j, lane, *taps = loops
+        block, lane = s.split(lane, [None, LANES])
+        unrolled = len(part.pairs) * len(part.pairs[0]) <= UNROLLED_PAIRS
+        s.reorder(i, j, *taps, y, x, ob, block, lane, byte)
+        for loop in (*((i, j) if unrolled else ()), y, x, ob, block):
+            s.unroll(loop)
+        if counted.widen:
+            added = f"{name}_bytes"
+            s.set_scope(added, 0, "local")
+            s.compute_at(added, taps[-1], preserve_unit_loops=True)
+            self.counts(added, counted.step)
+        self.tensorized(name, taps[0], counted.widen or counted.step)
+
+    def counts(self, name: str, intrin: str):
+        """The reduction in 8-bit lanes."""
+        s = self.s
+        y, x, ob, *outer, lane, byte, kh, kw, step = s.get_loops(s.get_sblock(name))[-13:]
+        block, lane = s.split(lane, [None, LANES])
+        s.reorder(*outer, kh, kw, step, y, x, ob, block, lane, byte)
+        for loop in (y, x, ob, block):
+            s.unroll(loop)
+        init = s.decompose_reduction(name, kh)
+        s.vectorize(s.fuse(*s.get_loops(init)[-2:]))
+        s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-2], intrin)
+
+    def tensorized(self, name: str, reduction, intrin: str):
+        """Zeros before the loop `reduction`, and the two innermost loops as an intrinsic of four lanes."""
+        s = self.s
+        init = s.decompose_reduction(name, reduction)
+        s.vectorize(s.get_loops(init)[-1])
+        s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-2], intrin)
+
+    def dot(self, name: str, part: PartSpec):
+        s, instr = self.s, part.instr
+        wide = name.replace("D", "wide")
+        if wide in self.stages.widened:
+            s.compute_at(wide, self.shared, preserve_unit_loops=True)
+            self.vectorize_channels(s.get_loops(s.get_sblock(wide))[-1], 16)
+        y, x, ob, lane, kh, kw, step, channel = s.get_loops(s.get_sblock(name))[-8:]
+        steps = instr.steps if part.weight_shape[3] % instr.steps == 0 else 1
+        step, inner = s.split(step, [None, steps])
+        s.reorder(kh, kw, step, y, x, ob, inner, lane, channel)
+        for loop in (y, x, ob):
+            s.unroll(loop)
+        s.vectorize(s.get_loops(s.decompose_reduction(name, kh))[-1])
+        s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-3], f"{instr.intrin}_x{steps}")

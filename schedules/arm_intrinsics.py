@@ -1,0 +1,261 @@
+"""NEON steps as tensor intrinsics. All operate on 128-bit vectors; no step moves data across the lanes of a vector
+that belong to different output channels.
+
+    count_u8      acc[4, 4 bytes] u8 += popcount(a[4] & w[4, 4])            AND, CNT, ADD
+    widen_u8      acc[4] int32 += Σ_bytes u8[4, 4]                          UADDLP, UADALP
+    count_udot    acc[4] int32 += Σ_bytes popcount(a[4] & w[4, 4])          AND, CNT, UDOT
+    sdot          acc[16] int32 += Σ_4 a·w, of signed bytes                 SDOT by element
+    smlal, smull  acc[16] int32 += Σ_2 a·w, two steps or one a 16-bit sum   SMULL, SMLAL, SADALP
+    wide          acc[4] int32 += a·w, of 16-bit values                     SMLAL by element
+
+A name has the instruction set as its prefix, since 32-bit ARM's intrinsics have other names.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from mpcompile.kernels.dot import DotInstr
+from mpcompile.kernels.popcount_bytes import BYTES, ByteCount
+from mpcompile.tvm_names import T, TensorIntrin, llvm_intrin, tirx
+
+LANES = 4
+"""32-bit lanes of a vector."""
+
+BLOCK = 16
+"""Output channels whose weights lie together: the four vectors of a cache line."""
+
+
+def _pairs_u8(isa: str, x):
+    """uint16x8: sums of neighbouring bytes."""
+    name = {"aarch64": "llvm.aarch64.neon.uaddlp", "armv7l": "llvm.arm.neon.vpaddlu"}[isa]
+    return llvm_intrin("uint16x8", name, 2, x)
+
+
+def _pairs_u16(isa: str, x):
+    """int32x4: sums of neighbouring 16-bit numbers. With an addition it becomes UADALP."""
+    name = {"aarch64": "llvm.aarch64.neon.uaddlp", "armv7l": "llvm.arm.neon.vpaddlu"}[isa]
+    return llvm_intrin("int32x4", name, 2, x)
+
+
+def _pairs_s16(isa: str, x):
+    """int32x4: sums of neighbouring signed 16-bit numbers. With an addition it becomes SADALP."""
+    name = {"aarch64": "llvm.aarch64.neon.saddlp", "armv7l": "llvm.arm.neon.vpaddls"}[isa]
+    return llvm_intrin("int32x4", name, 2, x)
+
+
+def _products(isa: str, a, w):
+    """int16x8 of two int8x8. The sum of two of them becomes SMULL and SMLAL."""
+    name = {"aarch64": "llvm.aarch64.neon.smull", "armv7l": "llvm.arm.neon.vmulls"}[isa]
+    return llvm_intrin("int16x8", name, 1, a, w)
+
+
+# -- popcount ------------------------------------------------------------------------------------
+
+def _counts(a, w):
+    both = tirx.reinterpret("uint8x16", tirx.Broadcast(tirx.reinterpret("int32", a), LANES)) & w
+    return llvm_intrin("uint8x16", "llvm.ctpop", 1, both)
+
+
+@cache
+def count(isa: str, dotprod: bool, lanes: int) -> ByteCount:
+    """The counting step of a CPU, registered with TVM: UDOT where the CPU has it, else counts in 8 bits."""
+    if dotprod:
+        name = f"mpcompile.{isa}.count_udot"
+        TensorIntrin.register(name, *_count_udot(), override=True)
+        return ByteCount(name, "", lanes)
+    step, widen = f"mpcompile.{isa}.count_u8", f"mpcompile.{isa}.widen_u8"
+    TensorIntrin.register(step, *_count_u8(), override=True)
+    TensorIntrin.register(widen, *_widen_u8(isa), override=True)
+    return ByteCount(step, widen, lanes)
+
+
+def _count_u8():
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, w: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (BYTES,), "uint8", offset_factor=1)
+        W = T.match_buffer(w, (LANES, BYTES), "uint8", offset_factor=1)
+        C = T.match_buffer(c, (LANES, BYTES), "uint8", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:LANES, 0:BYTES], A[0:BYTES], W[0:LANES, 0:BYTES])
+            T.writes(C[0:LANES, 0:BYTES])
+            for i in range(LANES):
+                for k in range(BYTES):
+                    with T.sblock("update"):
+                        vi, vk = T.axis.remap("SS", [i, k])
+                        C[vi, vk] = C[vi, vk] + T.popcount(A[vk] & W[vi, vk])
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, w: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (BYTES,), "uint8", offset_factor=1)
+        W = T.match_buffer(w, (LANES, BYTES), "uint8", offset_factor=1)
+        C = T.match_buffer(c, (LANES, BYTES), "uint8", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:LANES, 0:BYTES], A[0:BYTES], W[0:LANES, 0:BYTES])
+            T.writes(C[0:LANES, 0:BYTES])
+            C.vstore([0, 0], C.vload([0, 0], dtype="uint8x16") + _counts(
+                A[T.ramp(0, 1, BYTES)], W.vload([0, 0], dtype="uint8x16")))
+
+    return description, implementation
+
+
+def _widen_u8(isa: str):
+    @T.prim_func(s_tir=True)
+    def description(b: T.handle, c: T.handle) -> None:
+        B = T.match_buffer(b, (LANES, BYTES), "uint8", offset_factor=1, scope="local")
+        C = T.match_buffer(c, (LANES,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:LANES], B[0:LANES, 0:BYTES])
+            T.writes(C[0:LANES])
+            for i in range(LANES):
+                for k in range(BYTES):
+                    with T.sblock("update"):
+                        vi, vk = T.axis.remap("SR", [i, k])
+                        C[vi] = C[vi] + T.cast(B[vi, vk], "int32")
+
+    @T.prim_func(s_tir=True)
+    def implementation(b: T.handle, c: T.handle) -> None:
+        B = T.match_buffer(b, (LANES, BYTES), "uint8", offset_factor=1, scope="local")
+        C = T.match_buffer(c, (LANES,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:LANES], B[0:LANES, 0:BYTES])
+            T.writes(C[0:LANES])
+            C[T.ramp(0, 1, LANES)] = C[T.ramp(0, 1, LANES)] + _pairs_u16(
+                isa, _pairs_u8(isa, B.vload([0, 0], dtype="uint8x16")))
+
+    return description, implementation
+
+
+def _count_udot():
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, w: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (BYTES,), "uint8", offset_factor=1)
+        W = T.match_buffer(w, (LANES, BYTES), "uint8", offset_factor=1)
+        C = T.match_buffer(c, (LANES,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:LANES], A[0:BYTES], W[0:LANES, 0:BYTES])
+            T.writes(C[0:LANES])
+            for i in range(LANES):
+                for k in range(BYTES):
+                    with T.sblock("update"):
+                        vi, vk = T.axis.remap("SR", [i, k])
+                        C[vi] = C[vi] + T.cast(T.popcount(A[vk] & W[vi, vk]), "int32")
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, w: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (BYTES,), "uint8", offset_factor=1)
+        W = T.match_buffer(w, (LANES, BYTES), "uint8", offset_factor=1)
+        C = T.match_buffer(c, (LANES,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:LANES], A[0:BYTES], W[0:LANES, 0:BYTES])
+            T.writes(C[0:LANES])
+            C[T.ramp(0, 1, LANES)] = llvm_intrin(
+                "int32x4", "llvm.aarch64.neon.udot", 3, C[T.ramp(0, 1, LANES)],
+                _counts(A[T.ramp(0, 1, BYTES)], W.vload([0, 0], dtype="uint8x16")),
+                tirx.Broadcast(tirx.const(1, "uint8"), 16))
+
+    return description, implementation
+
+
+# -- dot -----------------------------------------------------------------------------------------
+
+def dot_instruction(isa: str, dotprod: bool, max_level: int, weights: tuple[int, int], channels: int) -> DotInstr:
+    """The best exact step for levels 0..max_level, weights (least, greatest) and so many output channels.
+
+    SDOT and SMULL take signed bytes: levels above 127 are shifted by 128. SMLAL's sum of two products overflows 16 bits
+    only where both factors of both are −128.
+    """
+    lanes = BLOCK if channels % BLOCK == 0 else LANES
+    shift = 128 if max_level > 127 else 0
+    if weights[0] < -128 or weights[1] > 127:
+        return _register("wide", isa, LANES, 1, "int16", "int16", 0, 1)
+    data = "int8" if shift else "uint8"
+    if dotprod:
+        return _register("sdot", isa, lanes, 4, data, "int8", shift, 4)
+    kind = "smull" if shift and weights[0] == -128 else "smlal"
+    return _register(kind, isa, max(lanes, 8), 2, data, "int8", shift, 2)
+
+
+@cache
+def _register(kind: str, isa: str, lanes: int, group: int, data: str, weight: str, shift: int, steps: int) -> DotInstr:
+    """Register `<name>_x1` and `<name>_x<steps>`; the step's record."""
+    name = f"mpcompile.{isa}.{kind}_{lanes}_{data}"
+    for n in {1, steps}:
+        TensorIntrin.register(f"{name}_x{n}", *_dot(kind, isa, lanes, group, data, weight, n), override=True)
+    return DotInstr(name, lanes, group, data, weight, shift, steps)
+
+
+def _dot(kind: str, isa: str, lanes: int, group: int, data: str, weight: str, steps: int):
+    depth = steps * group
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, w: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (depth,), data, offset_factor=1)
+        W = T.match_buffer(w, (steps, lanes, group), weight, offset_factor=1)
+        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:depth], W[0:steps, 0:lanes, 0:group])
+            T.writes(C[0:lanes])
+            for s in range(steps):
+                for i in range(lanes):
+                    for k in range(group):
+                        with T.sblock("update"):
+                            vi, vs, vk = T.axis.remap("SRR", [i, s, k])
+                            C[vi] = C[vi] + T.cast(A[vs * group + vk], "int32") * T.cast(W[vs, vi, vk], "int32")
+
+    product = {"sdot": _sdot, "smlal": _smlal, "smull": _smull, "wide": _wide}[kind]
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, w: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (depth,), data, offset_factor=1)
+        W = T.match_buffer(w, (steps, lanes, group), weight, offset_factor=1)
+        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:depth], W[0:steps, 0:lanes, 0:group])
+            T.writes(C[0:lanes])
+            for v in T.unroll(lanes // LANES):
+                C[T.ramp(v * LANES, 1, LANES)] = product(
+                    isa, C[T.ramp(v * LANES, 1, LANES)], A[T.ramp(0, 1, depth)] if depth > 1 else A[0],
+                    [W.vload([s, v * LANES, 0], dtype=f"{weight}x{LANES * group}") for s in range(steps)])
+
+    return description, implementation
+
+
+def _sdot(isa: str, c, a, w: list):
+    """Four lanes of four products a step. The activations stay in one register, whose fourths SDOT takes by element."""
+    for i, weights in enumerate(w):
+        spread = tirx.reinterpret("int8x16", _element("int32", a, i, len(w)))
+        c = llvm_intrin("int32x4", "llvm.aarch64.neon.sdot", 3, c, weights, spread)
+    return c
+
+
+def _element(dtype: str, a, i: int, count: int):
+    """Element i of `a`, seen as `count` elements of a dtype, in four lanes."""
+    element = tirx.reinterpret(dtype, a) if count == 1 else \
+        tirx.Shuffle([tirx.reinterpret(f"{dtype}x{count}", a)], [tirx.const(i, "int32")])
+    return tirx.Broadcast(element, LANES)
+
+
+def _pair(a, i: int, steps: int):
+    """Bytes 2i and 2i + 1 in all lanes of an int8x8."""
+    return tirx.reinterpret("int8x8", _element("int16", a, i, steps))
+
+
+def _smlal(isa: str, c, a, w: list):
+    """Four lanes of two products a step; two steps meet in a 16-bit sum."""
+    total = None
+    for i, weights in enumerate(w):
+        products = _products(isa, weights, _pair(a, i, len(w)))
+        total = products if total is None else total + products
+    return c + _pairs_s16(isa, total)
+
+
+def _smull(isa: str, c, a, w: list):
+    """The same, every product widened before it is added."""
+    for i, weights in enumerate(w):
+        c = c + _pairs_s16(isa, _products(isa, weights, _pair(a, i, len(w))))
+    return c
+
+
+def _wide(isa: str, c, a, w: list):
+    return c + w[0].astype("int32x4") * tirx.Broadcast(a.astype("int32"), LANES)
