@@ -32,9 +32,18 @@ _KEYS = {
 }
 
 
+BOARDS = "boards"
+"""The key that makes a TOML one of a fleet (fleet.py)."""
+
+
 def list_targets() -> list[str]:
     """Names of the boards that ship, "native" first."""
-    return ["native", *sorted(p.stem for p in FOLDER.glob("*.toml"))]
+    return ["native", *(p.stem for p in shipped() if BOARDS not in read_toml(p))]
+
+
+def shipped() -> list[Path]:
+    """The TOML of each board and fleet that ships, by name."""
+    return sorted(FOLDER.glob("*.toml"))
 
 
 def load_target(name_or_path: str | os.PathLike) -> Target:
@@ -43,21 +52,36 @@ def load_target(name_or_path: str | os.PathLike) -> Target:
         from mpcompile.targets.native import native_target
 
         return native_target()
+    path = path_of(name_or_path)
+    table = read_toml(path)
+    if BOARDS in table:
+        names = ", ".join(map(str, table[BOARDS])) if isinstance(table[BOARDS], list) else "nothing"
+        raise TargetError(f"target {name_or_path} stands for several boards, here it must be one: use {names}")
+    return _target(path, table)
+
+
+def path_of(name_or_path: str | os.PathLike) -> Path:
+    """The TOML of a shipped name, or that path. Raises TargetError where nothing of that name ships."""
     path = Path(name_or_path)
-    if path.suffix != ".toml":
-        if path.name != str(name_or_path) or path.name not in list_targets():
-            raise TargetError(
-                f"there is no target {name_or_path}: use {', '.join(list_targets())}, or the path of a .toml file"
-            )
-        path = FOLDER / f"{path.name}.toml"
+    if path.suffix == ".toml":
+        return path
+    names = [p.stem for p in shipped()]
+    if path.name != str(name_or_path) or path.name not in names:
+        raise TargetError(
+            f"there is no target {name_or_path}: use {', '.join(['native', *names])}, or the path of a .toml file"
+        )
+    return FOLDER / f"{path.name}.toml"
+
+
+def read_toml(path: Path) -> dict:
+    """Raises TargetError naming the file."""
     try:
         with open(path, "rb") as file:
-            table = tomllib.load(file)
+            return tomllib.load(file)
     except OSError as error:
         raise TargetError(f"cannot read target {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TargetError(f"target {path} is no TOML: {error}") from error
-    return _target(path, table)
 
 
 def _target(path: Path, table: dict) -> Target:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mpcompile import cpu
 from mpcompile.errors import TargetError
-from mpcompile.targets.load import FOLDER, load_target
+from mpcompile.targets.load import list_targets, load_target
 from mpcompile.targets.target import Target
 
 
@@ -17,8 +17,7 @@ def native_target() -> Target:
     Raises TargetError where no shipped board fits, naming what the least demanding one needs.
     """
     here = cpu.features()
-    boards = [load_target(path) for path in sorted(FOLDER.glob("*.toml"))]
-    boards = [b for b in boards if b.arch == cpu.arch()]
+    boards = [b for b in map(load_target, list_targets()[1:]) if b.arch == cpu.arch()]
     if not boards:
         raise TargetError(f"no target ships for {cpu.arch()} yet: write a TOML and pass its path")
     able = [b for b in boards if here.issuperset(b.features)]

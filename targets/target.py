@@ -64,6 +64,8 @@ class Target:
             found["mattr"] = list(self.mattr)
         if self.mtriple:
             found["mtriple"] = self.mtriple
+        if self.arch == "armv7l":
+            found["mfloat-abi"] = "hard"
         return found
 
     def to_json(self) -> dict:
@@ -75,3 +77,21 @@ class Target:
             "cpus": [list(c) for c in self.cpus],
             "tvm": self.tvm_dict(),
         }
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Boards of one architecture that one bundle serves, best first: a CPU runs the first whose features it has."""
+
+    name: str
+    description: str
+    boards: tuple[Target, ...]
+
+    @staticmethod
+    def of(board: Target) -> "Fleet":
+        """One board alone."""
+        return Fleet(board.name, board.description, (board,))
+
+    def to_json(self) -> dict:
+        """Name, description, names of the boards."""
+        return {"name": self.name, "description": self.description, "boards": [b.name for b in self.boards]}

@@ -18,6 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="also time this model in ONNX Runtime, in turn with the bundle (may be given several times)",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="default: all physical cores")
+    parser.add_argument("--variant", metavar="NAME", help="of the bundle (default: the best for this CPU)")
     parser.add_argument(
         "--rounds", type=int, default=21, metavar="N", help="good samples of each (default: %(default)s)"
     )
@@ -31,8 +32,9 @@ def work(args: argparse.Namespace) -> dict:
 
     if args.rounds < 1:
         raise UsageError(f"--rounds must be at least 1, not {args.rounds}")
-    with open_bundle(args.bundle, threads=args.threads) as bundle, console.progress("measuring") as update:
-        threads = bundle.threads
+    with (open_bundle(args.bundle, threads=args.threads, variant=args.variant) as bundle,
+          console.progress("measuring") as update):
+        threads, variant = bundle.threads, bundle.variant.name
         subjects = {Path(args.bundle).name: bundle.timer()}
         for other in args.vs_onnx:
             if not Path(other).is_file():
@@ -53,9 +55,10 @@ def work(args: argparse.Namespace) -> dict:
             for name, t in found.timings.items()
         ],
     )
-    console.say(f"{threads} thread{'s' * (threads != 1)}; {found.note()}")
+    console.say(f"{threads} thread{'s' * (threads != 1)}, as {variant}; {found.note()}")
     return {
         "threads": threads,
+        "variant": variant,
         **found.to_json(),
         "ratios": {name: t.seconds / ours.seconds for name, t in found.timings.items() if t is not ours},
     }

@@ -11,7 +11,7 @@ from mpcompile import console
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.onnx", help="QONNX, or ONNX with QuantizeLinear and DequantizeLinear")
     parser.add_argument(
-        "--target", default="native", metavar="T", help="a board's name, or its .toml (default: %(default)s)"
+        "--target", default="native", metavar="T", help="a board, or a fleet of boards, by name, or its .toml (default: %(default)s)"
     )
     parser.add_argument(
         "-o", "--output", metavar="M.mpc", help="the bundle (default: beside the model, with the suffix .mpc)"
@@ -31,9 +31,12 @@ def work(args: argparse.Namespace) -> dict:
         output = mp.compile(args.model, target=args.target, output=args.output, dump_ir=args.dump_ir, progress=step)
     seconds = time.perf_counter() - start
     manifest = read_manifest(output)
-    layer_table(manifest["layers"])
+    for variant in manifest["variants"]:
+        if len(manifest["variants"]) > 1:
+            console.say(f"{variant['target']['name']}: {variant['target']['description']}")
+        layer_table(variant["layers"])
     console.say(
-        f"{output}: {len(manifest['layers'])} layers for {manifest['target']['name']}, "
+        f"{output}: {len(manifest['variants'][0]['layers'])} layers for {manifest['target']['name']}, "
         f"{console.size(output.stat().st_size)}, compiled in {console.seconds(seconds)}"
     )
     return {
@@ -41,5 +44,5 @@ def work(args: argparse.Namespace) -> dict:
         "seconds": seconds,
         "bytes": output.stat().st_size,
         "target": manifest["target"],
-        "layers": manifest["layers"],
+        "variants": [{key: v[key] for key in ("target", "layers")} for v in manifest["variants"]],
     }

@@ -22,26 +22,54 @@ def _bundle(path: str) -> dict:
     from mpcompile.commands._layers import layer_table
     from mpcompile.runtime.archive import read_manifest
 
+    from mpcompile.runtime.variants import variants_of
+
     manifest = read_manifest(path)
-    plan, members, target = manifest["plan"], manifest["members"], manifest["target"]
+    variants = variants_of(path, manifest)
+    members, target = manifest["members"], manifest["target"]
     console.say(
         f"{path}: {manifest['model']['source']} for {target['name']} ({target['description']}), by "
         f"mpcompile {manifest['mpcompile']} and TVM {manifest['tvm']}"
     )
+    plan = variants[0].plan.to_json()
     _ports(plan["inputs"], plan["outputs"])
-    layer_table(manifest["layers"])
-    console.say(
-        f"library {console.size(members['lib.so']['bytes'])}, weights {console.size(members['weights.bin']['bytes'])}, "
-        f"workspace {console.size(plan['workspace_bytes'])} (alive at once {console.size(plan['live_bytes'])}), "
-        f"{len(plan['calls'])} calls"
+    rows = []
+    for v in variants:
+        if len(variants) > 1:
+            console.say(f"\n{v.name}: {v.target['description']}")
+        layer_table(v.layers)
+        library, weights = members[v.library]["bytes"], [members[name]["bytes"] for name in v.weights]
+        console.say(
+            f"library {console.size(library)}, weights {console.size(sum(weights))}, "
+            f"workspace {console.size(v.plan.workspace_bytes)} (alive at once {console.size(v.plan.live_bytes)}), "
+            f"{len(v.plan.calls)} calls"
+        )
+        rows.append({"target": v.target, "layers": v.layers, "calls": len(v.plan.calls), "library_bytes": library,
+                     "weights_bytes": sum(weights), "workspace_bytes": v.plan.workspace_bytes,
+                     "live_bytes": v.plan.live_bytes, "runs_here": v.fits})
+    if len(variants) > 1:
+        _variants(path, variants, members)
+    return manifest | {"inputs": plan["inputs"], "outputs": plan["outputs"], "variants": rows}
+
+
+def _variants(path: str, variants: list, members: dict) -> None:
+    """Which this CPU would run, and what the file holds for each."""
+    from mpcompile.errors import TargetError
+    from mpcompile.runtime.variants import pick
+
+    try:
+        best = pick(path, variants).name
+    except TargetError:
+        best = ""
+    readers = [name for v in variants for name in v.weights]
+    console.say("")
+    console.table(
+        ("variant", ">library", ">weights", ">of them shared", "on this CPU"),
+        [(v.name, console.size(members[v.library]["bytes"]), console.size(sum(members[n]["bytes"] for n in v.weights)),
+          console.size(sum(members[n]["bytes"] for n in v.weights if readers.count(n) > 1)),
+          "is what runs" if v.name == best else "would run" if v.fits else f"lacks {', '.join(v.missing[:4])}"
+          if v.missing else v.arch) for v in variants],
     )
-    return {key: value for key, value in manifest.items() if key != "plan"} | {
-        "inputs": plan["inputs"],
-        "outputs": plan["outputs"],
-        "calls": len(plan["calls"]),
-        "workspace_bytes": plan["workspace_bytes"],
-        "live_bytes": plan["live_bytes"],
-    }
 
 
 def _model(path: str, target: str) -> dict:

@@ -10,15 +10,18 @@ BITS = range(1, 9)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", nargs="?", metavar="T", help="show the families of this board for every bit pair")
+    parser.add_argument("target", nargs="?", metavar="T", help="a board: its families for every bit pair; a fleet: its boards")
 
 
 def work(args: argparse.Namespace) -> dict:
     from mpcompile.errors import TargetError
-    from mpcompile.targets import list_targets, load_target
+    from mpcompile.targets import list_fleets, list_targets, load_fleet, load_target
 
     if args.target:
-        target = load_target(args.target)
+        fleet = load_fleet(args.target)
+        if len(fleet.boards) > 1:
+            return _fleet(fleet)
+        target = fleet.boards[0]
         families = {f"w{w}a{a}": target.expected_family(w, a) for w in BITS for a in BITS}
         console.say(f"{target.name}: {target.description}; expected fastest for a large convolution:")
         console.table(
@@ -54,4 +57,16 @@ def work(args: argparse.Namespace) -> dict:
         ("target", "board", "LLVM", ">cores", ">vector bits", ">bit-MAC/cycle", ">int8 MAC/cycle", "expected fastest"),
         rows,
     )
-    return {"targets": found}
+    fleets = [load_fleet(name) for name in list_fleets()]
+    console.table(
+        ("fleet", "of", "a bundle holds code for, best first"),
+        [(fleet.name, fleet.description, ", ".join(b.name for b in fleet.boards)) for fleet in fleets],
+    )
+    return {"targets": found, "fleets": [fleet.to_json() for fleet in fleets]}
+
+
+def _fleet(fleet) -> dict:
+    console.say(f"{fleet.name}: {fleet.description}; a bundle for it holds, best first:")
+    console.table(("board", "for", "LLVM"), [(b.name, b.description, b.mcpu) for b in fleet.boards])
+    console.say("Opening it picks the first whose features the CPU has.")
+    return fleet.to_json() | {"boards": [b.to_json() for b in fleet.boards]}

@@ -1,10 +1,12 @@
-"""mpcompile verify MODEL.onnx M.mpc [--inputs X.npz]"""
+"""mpcompile verify MODEL.onnx M.mpc [--inputs X.npz] [--variant NAME|all]"""
 
 from __future__ import annotations
 
 import argparse
 
 from mpcompile import console
+
+ALL = "all"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,16 +16,40 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--inputs", metavar="X.npz", help="arrays by input name (default: random ones, the same each time)"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="default: all physical cores")
+    parser.add_argument(
+        "--variant", metavar="NAME", help=f"of the bundle, or {ALL} that this CPU can run (default: the best for it)"
+    )
 
 
 def work(args: argparse.Namespace) -> tuple[dict, int]:
     from mpcompile.arrays import read_arrays
     from mpcompile.compiler.verify import verify
     from mpcompile.frontend import load
+    from mpcompile.runtime import open_bundle
 
     graph = load(args.model)
     inputs = read_arrays(args.inputs, graph.inputs) if args.inputs else None
-    report = verify(graph, args.bundle, inputs, threads=args.threads)
-    console.table(*report.table())
-    console.say(("equal: " if report.equal else "DIFFERENT: ") + report.summary)
-    return report.to_json(), 0 if report.equal else 1
+    reports = {}
+    for name in _runnable(args.bundle) if args.variant == ALL else [args.variant]:
+        with open_bundle(args.bundle, args.threads, variant=name) as bundle:
+            report = reports[bundle.variant.name] = verify(graph, bundle, inputs)
+        console.table(*report.table())
+        said = f"{bundle.variant.name}, " if args.variant else ""
+        console.say(said + ("equal: " if report.equal else "DIFFERENT: ") + report.summary)
+    code = 0 if all(report.equal for report in reports.values()) else 1
+    if args.variant == ALL:
+        return {"variants": {name: report.to_json() for name, report in reports.items()}}, code
+    return report.to_json() | {"variant": bundle.variant.name}, code
+
+
+def _runnable(path: str) -> list[str]:
+    """The variants that this CPU can run; says which are left out. Raises TargetError where it can run none."""
+    from mpcompile.runtime.archive import read_manifest
+    from mpcompile.runtime.variants import pick, variants_of
+
+    variants = variants_of(path, read_manifest(path))
+    pick(path, variants)
+    for variant in variants:
+        if not variant.fits:
+            console.say(f"{variant.name} is not checked: this CPU lacks {', '.join(variant.missing)}")
+    return [variant.name for variant in variants if variant.fits]

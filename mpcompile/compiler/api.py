@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from mpcompile.compiler import pipeline
@@ -13,33 +14,44 @@ from mpcompile.files import check_writable
 from mpcompile.frontend import load
 from mpcompile.graph import Graph
 from mpcompile.kernels.select import Measured
-from mpcompile.runtime.archive import write_bundle
-from mpcompile.targets import Target, load_target
+from mpcompile.runtime.variants import Compiled, write_bundle
+from mpcompile.targets import Fleet, Target, load_fleet
 
 
-def compile_model(model: str | os.PathLike | Graph, target: str | os.PathLike | Target = "native",
+def compile_model(model: str | os.PathLike | Graph, target: str | os.PathLike | Target | Fleet = "native",
                   output: str | os.PathLike | None = None, *, dump_ir: str | os.PathLike | None = None,
                   families: Mapping[str, str] | None = None, measured: Measured | None = None,
                   tiles: Mapping[str, object] | None = None, progress: Callable[[str], None] | None = None) -> Path:
     """Compiles `model` for `target` and writes the bundle; its path.
 
-    model: an ONNX file (QONNX or QDQ), or a normalised Graph. target: "native", a board's name, a TOML's path, or a
-    Target. output: where the bundle goes; without it, beside the model, with the suffix .mpc. dump_ir: a folder for
-    the text of every phase. families: layer → kernel family ("*": all that can have it); measured: cycles that replace
-    the cost model's; tiles: layer → tile. Nothing is left behind where it fails. Raises UsageError, ModelError,
-    TargetError, MissingDependency, each with one line.
+    model: an ONNX file (QONNX or QDQ), or a normalised Graph. target: "native", a board's or a fleet's name, a TOML's
+    path, a Target or a Fleet: the bundle holds a variant for each board of a fleet. output: where the bundle goes;
+    without it, beside the model, with the suffix .mpc. dump_ir: a folder for the text of every phase, a folder in it
+    for each board of a fleet. families: layer → kernel family ("*": all that can have it); measured: cycles that
+    replace the cost model's; tiles: layer → tile; both for one board only. Nothing is left behind where it fails.
+    Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
     """
     path = _output(model, output)
-    board = target if isinstance(target, Target) else load_target(target)
+    fleet = target if isinstance(target, Fleet) else \
+        Fleet.of(target) if isinstance(target, Target) else load_fleet(target)
+    if len(fleet.boards) > 1 and (measured or tiles):
+        raise UsageError(f"target {fleet.name} stands for several boards: tiles and measured cycles are of one")
     say = progress or (lambda line: None)
     graph = model if isinstance(model, Graph) else _load(model, say)
     dump = Path(dump_ir) if dump_ir is not None else None
     options = pipeline.Options(families or {}, measured, tiles or {}, dump, say)
-    compiled = pipeline.run(graph, board, options)
-    manifest = {"target": board.to_json(), "model": _about(graph), "plan": compiled.plan.to_json(),
-                "layers": layer_rows(compiled)}
+    variants = [_variant(graph, board, fleet, options) for board in fleet.boards]
     say(f"writing {path}")
-    return write_bundle(path, manifest, compiled.library, compiled.weights)
+    return write_bundle(path, {"target": fleet.to_json(), "model": _about(graph)}, variants)
+
+
+def _variant(graph: Graph, board: Target, fleet: Fleet, options: pipeline.Options) -> Compiled:
+    if len(fleet.boards) > 1:
+        say = options.progress
+        options = replace(options, dump=options.dump and options.dump / board.name,
+                          progress=lambda line: say(f"{board.name}: {line}"))
+    made = pipeline.run(graph, board, options)
+    return Compiled(board.to_json(), made.plan, layer_rows(made), made.library, made.weights)
 
 
 def _output(model: str | os.PathLike | Graph, output: str | os.PathLike | None) -> Path:

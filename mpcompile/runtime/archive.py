@@ -1,14 +1,9 @@
-"""The bundle file M.mpc: one ZIP archive with manifest.json, lib.so and weights.bin. No TVM here, no pickle ever.
+"""The bundle file M.mpc as an archive: one ZIP with manifest.json and members. No TVM here, no pickle ever.
 
-| member        | holds                                                                                               |
-|---------------|-----------------------------------------------------------------------------------------------------|
-| manifest.json | format version, versions of mpcompile and TVM, target, model, plan, layers; size and hash of others |
-| lib.so        | the compiled kernels, a shared library that TVM's runtime loads                                     |
-| weights.bin   | every constant, at the byte offsets that the plan names                                             |
-
-The archive's comment holds the sha256 of manifest.json, so a chain of hashes covers every byte that is used. That is
-integrity (a cut download, a bad disk), not trust: a bundle contains machine code, so open only bundles whose maker you
-trust.
+manifest.json has the format version, the versions of mpcompile and TVM, what the compiler wrote (variants.py says
+what), and size and sha256 of every other member. The archive's comment holds the sha256 of manifest.json, so a chain of
+hashes covers every byte that is used. That is integrity (a cut download, a bad disk), not trust: a bundle contains
+machine code, so open only bundles whose maker you trust.
 """
 
 from __future__ import annotations
@@ -19,7 +14,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +25,8 @@ from mpcompile.errors import ModelError, UsageError
 from mpcompile.files import atomic_path
 
 FORMAT = "mpcompile-bundle"
-FORMAT_VERSION = 1
-MEMBERS = ("manifest.json", "lib.so", "weights.bin")
+FORMAT_VERSION = 2
+MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 256 << 20
 ALIGNMENT = 64
 _MADE_ON = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same content gives the same bytes
@@ -39,11 +34,10 @@ _MADE_ON = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same content gives the sam
 
 @dataclass(frozen=True)
 class Contents:
-    """A bundle file that was read and whose every hash held. `weights`: uint8, 64-byte aligned."""
+    """A bundle file that was read and whose every hash held: the manifest, and each member's bytes by name."""
 
     manifest: dict
-    library: bytes
-    weights: np.ndarray
+    members: Mapping[str, bytes]
 
 
 def aligned_empty(nbytes: int) -> np.ndarray:
@@ -53,22 +47,20 @@ def aligned_empty(nbytes: int) -> np.ndarray:
     return raw[start : start + nbytes]
 
 
-def write_bundle(path: str | os.PathLike, manifest: dict, library: bytes | str | os.PathLike, weights: bytes) -> Path:
+def write_archive(path: str | os.PathLike, manifest: dict, members: Mapping[str, bytes]) -> Path:
     """Writes M.mpc whole or not at all (a temporary file in the same folder, then renamed), also when interrupted.
 
-    `manifest` has target, model, plan and layers; format, versions and the table of members are added here.
-    `library` is the shared library's bytes or its path. Raises UsageError where the file cannot be written.
+    Format, versions and the table of members are added to the manifest. Raises UsageError where the file cannot be
+    written.
     """
     from mpcompile import __version__
 
     path = Path(path)
-    library = library if isinstance(library, bytes) else Path(library).read_bytes()
-    members = {"lib.so": library, "weights.bin": bytes(weights)}
     table = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in members.items()}
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "mpcompile": __version__, "tvm": tvm_version()}
     text = json.dumps({**head, **manifest, "members": table}, indent=1).encode()
     with atomic_path(path) as out, zipfile.ZipFile(out, "w") as archive:
-        for name, data in {"manifest.json": text, **members}.items():
+        for name, data in {MANIFEST: text, **members}.items():
             info = zipfile.ZipInfo(name, _MADE_ON)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
@@ -77,21 +69,17 @@ def write_bundle(path: str | os.PathLike, manifest: dict, library: bytes | str |
     return path
 
 
-def read_bundle(path: str | os.PathLike) -> Contents:
+def read_archive(path: str | os.PathLike) -> Contents:
     """Reads and checks the whole file: ZIP structure, format version, every size and hash. Runs nothing from it.
 
     Raises UsageError where there is no such file, ModelError (one line) where it is damaged, cut, or something else.
     """
     with _open(path) as (archive, manifest):
-        library = _member(archive, manifest, "lib.so", path)
-        stored = _member(archive, manifest, "weights.bin", path)
-    weights = aligned_empty(len(stored))
-    weights[:] = np.frombuffer(stored, np.uint8)
-    return Contents(manifest, library, weights)
+        return Contents(manifest, {name: _member(archive, manifest, name, path) for name in manifest["members"]})
 
 
 def read_manifest(path: str | os.PathLike) -> dict:
-    """The manifest alone, its own hash checked; for `inspect`. Raises as read_bundle does."""
+    """The manifest alone, its own hash checked; for `inspect`. Raises as read_archive does."""
     with _open(path) as (_, manifest):
         return manifest
 
@@ -150,22 +138,21 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict:
         raise ModelError(
             f"{path} has bundle format {words[1]}; this version reads {FORMAT_VERSION}: compile the model again"
         )
-    names = sorted(archive.namelist())
-    if names != sorted(MEMBERS):
-        raise ModelError(f"{path} is damaged: its members are {', '.join(names)}, not {', '.join(sorted(MEMBERS))}")
-    text = _read(archive, "manifest.json", path, MAX_MANIFEST_BYTES)
+    text = _read(archive, MANIFEST, path, MAX_MANIFEST_BYTES)
     if _comment(text) != archive.comment:
-        raise ModelError(f"{path} is damaged: the sha256 of manifest.json does not hold")
+        raise ModelError(f"{path} is damaged: the sha256 of {MANIFEST} does not hold")
     try:
         manifest = json.loads(text)
         if (manifest["format"], manifest["format_version"]) != (FORMAT, FORMAT_VERSION):
             raise ValueError("format")
-        for name in MEMBERS[1:]:
-            entry = manifest["members"][name]
+        for name, entry in manifest["members"].items():
             if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
                 raise ValueError(name)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"{path}: manifest.json is not one of this bundle format ({_reason(error)})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: {MANIFEST} is not one of this bundle format ({_reason(error)})") from error
+    names, listed = sorted(archive.namelist()), sorted([MANIFEST, *manifest["members"]])
+    if names != listed:
+        raise ModelError(f"{path} is damaged: its members are {', '.join(names)}, not {', '.join(listed)}")
     return manifest
 
 

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpcompile import cpu
 from mpcompile.errors import ModelError, TargetError, UsageError
 from mpcompile.plan import Plan, Port
-from mpcompile.runtime.archive import read_bundle, tvm_version, write_bundle
+from mpcompile.runtime.archive import read_archive, tvm_version
+from mpcompile.runtime.shared_weights import joined
 from mpcompile.runtime.threads import resolve
+from mpcompile.runtime.variants import Variant, pick, variants_of
 
 if TYPE_CHECKING:
     from mpcompile.latency.measure import Timer, Timing
-
-__all__ = ["Bundle", "open_bundle", "write_bundle"]
 
 ROUNDS = 11
 
@@ -26,10 +25,11 @@ ROUNDS = 11
 class Bundle:
     """A compiled network, ready to run. Made by open_bundle; close it, or use it in a `with`."""
 
-    def __init__(self, path: Path, manifest: dict, plan: Plan, executor):
+    def __init__(self, path: Path, manifest: dict, variant: Variant, executor):
         self.path = path
         self.manifest = manifest
-        self.plan = plan
+        self.variant = variant
+        self.plan: Plan = variant.plan
         self._executor = executor
 
     # -- what it is ------------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ class Bundle:
     @property
     def layers(self) -> list[dict]:
         """What the compiler wrote about each layer: name, source nodes, families, tiles, grids, MACs."""
-        return self.manifest["layers"]
+        return self.variant.layers
 
     @property
     def threads(self) -> int:
@@ -136,47 +136,28 @@ class Bundle:
         return self._executor
 
 
-def open_bundle(path: str | os.PathLike, threads: int | None = None) -> Bundle:
-    """Checks every hash, then this machine against what the bundle was built for, and only then loads its code.
+def open_bundle(path: str | os.PathLike, threads: int | None = None, *, variant: str | None = None) -> Bundle:
+    """Checks every hash, picks the best variant for this machine's CPU, and only then loads code: that variant's.
 
-    `threads`: None for the physical cores that this process may use. Raises UsageError (no such file, bad `threads`),
-    ModelError (damaged, or another format), TargetError (another CPU, another TVM).
+    `threads`: None for the physical cores that this process may use. `variant`: the name of one, instead of the best
+    that fits. Raises UsageError (no such file or variant, bad `threads`), ModelError (damaged, or another format),
+    TargetError (no variant for this CPU, another TVM).
     """
     threads = resolve(threads)
-    contents = read_bundle(path)
-    manifest = contents.manifest
-    try:
-        target, layers = manifest["target"], manifest["layers"]
-        needed = [str(f) for f in target["features"]]
-        built_for, built_with = str(target["arch"]), str(manifest["tvm"])
-        if not isinstance(layers, list) or not all(isinstance(row, dict) for row in layers):
-            raise ValueError("layers is not a list of tables")
-        plan = Plan.from_json(manifest["plan"])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ModelError(f"{path}: manifest.json has no valid entry ({type(error).__name__}: {error})") from error
-    _check_machine(path, built_for, needed)
-    _check_tvm(path, built_with)
+    contents = read_archive(path)
+    chosen = pick(path, variants_of(path, contents.manifest), variant)
+    _check_tvm(path, str(contents.manifest.get("tvm")))
 
     from mpcompile.runtime.library import load_library
 
-    functions = load_library(contents.library)
+    functions = load_library(contents.members[chosen.library])
     from mpcompile.runtime.executor import Executor
 
     try:
-        executor = Executor(functions, plan, contents.weights, threads)
+        executor = Executor(functions, chosen.plan, joined(chosen.weights, contents.members), threads)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    return Bundle(Path(path), manifest, plan, executor)
-
-
-def _check_machine(path: str | os.PathLike, built_for: str, needed: list[str]) -> None:
-    if built_for != cpu.arch():
-        raise TargetError(f"{path} was built for {built_for}, this machine is {cpu.arch()}")
-    missing = [f for f in needed if f not in cpu.features()]
-    if missing:
-        raise TargetError(
-            f"{path} needs {', '.join(missing)}, which this CPU ({cpu.name()}) lacks: compile the model for it"
-        )
+    return Bundle(Path(path), contents.manifest, chosen, executor)
 
 
 def _check_tvm(path: str | os.PathLike, built_with: str) -> None:

@@ -47,7 +47,7 @@ def test_compile_leaves_the_bundle_beside_the_model(compiled):
     assert sorted(os.listdir(compiled)) == ["compile.json", "model.mpc", "model.onnx", "x.npz"]
     told = json.loads((compiled / "compile.json").read_text())
     assert told["target"]["name"] == "x86-64-v2" and told["bytes"] == (compiled / "model.mpc").stat().st_size
-    families = {part["family"] for layer in told["layers"] for part in layer.get("parts", ())}
+    families = {part["family"] for layer in told["variants"][0]["layers"] for part in layer.get("parts", ())}
     assert families and families <= {"popcount", "dot", "depthwise"}
 
 
@@ -87,17 +87,20 @@ def test_verify_finds_a_difference(here, capsys):
     """A bundle whose weights are other ones ends with 1 and names the first buffer that differs."""
     from mpcompile.runtime import archive
 
-    contents = archive.read_bundle("model.mpc")
+    contents = archive.read_archive("model.mpc")
+    variant, = contents.manifest["variants"]
     kernel = next(
         arg
-        for call in contents.manifest["plan"]["calls"]
+        for call in variant["plan"]["calls"]
         for arg in call["args"]
         if arg[0] == "weights" and arg[2] == "int8"
     )
-    weights = contents.weights.copy()
-    weights[kernel[1] : kernel[1] + 100] ^= 255
-    manifest = {k: v for k, v in contents.manifest.items() if k in ("target", "model", "plan", "layers")}
-    archive.write_bundle("model.mpc", manifest, contents.library, weights.tobytes())
+    name, = variant["weights"]
+    weights = bytearray(contents.members[name])
+    for i in range(kernel[1], kernel[1] + 100):
+        weights[i] ^= 255
+    manifest = {k: v for k, v in contents.manifest.items() if k in ("target", "model", "variants")}
+    archive.write_archive("model.mpc", manifest, {**contents.members, name: bytes(weights)})
     assert main(["verify", "model.onnx", "model.mpc", "--threads", "1", "--json", "v.json"]) == 1
     out, err = said(capsys)
     assert (
@@ -125,7 +128,8 @@ def test_inspect_bundle_and_model(here, capsys):
         assert main(["inspect", file, "--target", "zen5", "--json", "i.json"]) == 0
         told = json.loads(Path("i.json").read_text())
         assert told["inputs"] == [{"name": "x", "shape": [3, 16, 16], "dtype": "float32"}]
-        assert sum(layer.get("macs", 0) for layer in told["layers"]) > 1e6
+        layers = told["layers"] if file == "model.onnx" else told["variants"][0]["layers"]
+        assert sum(layer.get("macs", 0) for layer in layers) > 1e6
         assert "24→33 3×3" in (shown := said(capsys)[0]) and "1 ±1" in shown
 
 

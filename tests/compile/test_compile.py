@@ -27,7 +27,7 @@ def bundle(tmp_path_factory) -> Path:
 
 
 def test_the_manifest_tells_every_layer(bundle):
-    rows = read_manifest(bundle)["layers"]
+    rows = read_manifest(bundle)["variants"][0]["layers"]
     parts = [part for row in rows for part in row.get("parts", [])]
     assert sum(len(row.get("source", [])) for row in rows) >= len(rows)
     assert all(part["family"] in ("popcount", "dot", "depthwise") and part["macs"] > 0 for part in parts)
@@ -87,7 +87,7 @@ def test_forced_families(tmp_path):
     """Every contraction but that of the image itself, whose one channel would leave 63 of a word's 64 bits empty."""
     for family in ("popcount", "dot"):
         path = compile_model(MODEL, output=tmp_path / f"{family}.mpc", families={"*": family})
-        parts = [p for row in read_manifest(path)["layers"] for p in row.get("parts", [])]
+        parts = [p for row in read_manifest(path)["variants"][0]["layers"] for p in row.get("parts", [])]
         assert {p["family"] for p in parts if p["kernel"][1] > 4} == {family}
 
 

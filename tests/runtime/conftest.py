@@ -2,8 +2,7 @@
 
 import pytest
 
-from mpcompile.runtime import write_bundle
-from tests.runtime.small_bundle import small_library, small_manifest, small_weights
+from tests.runtime.small_bundle import small_library, small_variant, write_small
 
 
 @pytest.fixture(scope="session")
@@ -13,4 +12,4 @@ def library(tmp_path_factory) -> bytes:
 
 @pytest.fixture
 def bundle_path(tmp_path, library):
-    return write_bundle(tmp_path / "small.mpc", small_manifest(), library, small_weights())
+    return write_small(tmp_path / "small.mpc", small_variant(library))

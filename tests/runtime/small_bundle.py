@@ -5,6 +5,7 @@ import numpy as np
 from mpcompile import cpu
 from mpcompile.formats import Buffer
 from mpcompile.plan import Arg, Call, Placed, Plan, Port
+from mpcompile.runtime import Compiled, write_bundle
 
 SHAPE = (4, 8, 8)
 
@@ -56,20 +57,22 @@ def small_plan() -> Plan:
 BIAS = np.array([0.5, -1.0, 2.0, 3.25], np.float32)
 
 
-def small_manifest(**changes) -> dict:
-    return {
-        "target": {
-            "name": "x86-64-v2",
-            "arch": cpu.arch(),
-            "tvm": {"kind": "llvm", "mcpu": "x86-64-v2"},
-            "features": ["sse4_2"],
-        },
-        "model": {"name": "small", "source": "small.onnx"},
-        "plan": small_plan().to_json(),
-        "layers": [{"name": "first", "op": "Layer"}, {"name": "second", "op": "Layer"}],
-        **changes,
-    }
-
-
 def small_weights() -> bytes:
     return bytes(64) + BIAS.tobytes()
+
+
+def small_target(name="x86-64-v2", **changes) -> dict:
+    return {"name": name, "description": "small", "arch": cpu.arch(), "features": ["sse4_2"],
+            "tvm": {"kind": "llvm", "mcpu": "x86-64-v2"}, **changes}
+
+
+def small_variant(library: bytes, **changes) -> Compiled:
+    layers = [{"name": "first", "op": "Layer"}, {"name": "second", "op": "Layer"}]
+    fields = {"target": small_target(), "plan": small_plan(), "layers": layers, "library": library,
+              "weights": small_weights()}
+    return Compiled(**fields | changes)
+
+
+def write_small(path, *variants: Compiled):
+    head = {"target": {"name": "small", "description": "small"}, "model": {"source": "small.onnx"}}
+    return write_bundle(path, head, variants)

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from mpcompile import cpu
 from mpcompile.errors import ModelError, MpError, TargetError, UsageError
 from mpcompile.plan import Arg, Call
-from mpcompile.runtime import archive, open_bundle, write_bundle
-from tests.runtime.small_bundle import BIAS, SHAPE, small_manifest, small_plan, small_weights
+from mpcompile.runtime import archive, open_bundle
+from mpcompile.runtime.shared_weights import joined
+from tests.runtime.small_bundle import BIAS, SHAPE, small_plan, small_target, small_variant, small_weights, write_small
 
 
 def one_line(error):
@@ -23,17 +25,17 @@ def one_line(error):
 
 
 def test_same_content_gives_the_same_bytes(tmp_path, library):
-    files = [write_bundle(tmp_path / f"{i}.mpc", small_manifest(), library, small_weights()) for i in range(2)]
+    files = [write_small(tmp_path / f"{i}.mpc", small_variant(library)) for i in range(2)]
     assert files[0].read_bytes() == files[1].read_bytes()
     manifest = archive.read_manifest(files[0])
-    assert manifest["members"]["weights.bin"]["bytes"] == len(small_weights())
+    assert manifest["members"]["x86-64-v2.weights"]["bytes"] == len(small_weights())
     assert manifest["tvm"] == archive.tvm_version() != ""
     assert {*os.listdir(tmp_path)} == {"0.mpc", "1.mpc"}
 
 
 def test_weights_are_aligned(bundle_path):
-    contents = archive.read_bundle(bundle_path)
-    assert contents.weights.ctypes.data % 64 == 0 and contents.weights.tobytes() == small_weights()
+    weights = joined(["x86-64-v2.weights"], archive.read_archive(bundle_path).members)
+    assert weights.ctypes.data % 64 == 0 and weights.tobytes() == small_weights()
 
 
 def test_every_cut_is_noticed(bundle_path, tmp_path):
@@ -60,7 +62,7 @@ def test_every_cut_is_noticed(bundle_path, tmp_path):
 
 def test_a_flipped_byte_never_changes_what_is_read(bundle_path, tmp_path):
     """Whatever byte is hit: refused in one line, or a byte that nothing uses (a date) and the same contents."""
-    whole, good = bundle_path.read_bytes(), archive.read_bundle(bundle_path)
+    whole, good = bundle_path.read_bytes(), archive.read_archive(bundle_path)
     random.seed(5)
     tail = range(len(whole) - 400, len(whole))  # the directory, the end record, the comment
     places = sorted({*tail, *range(0, 64), *(random.randrange(len(whole)) for _ in range(300))})
@@ -71,13 +73,12 @@ def test_a_flipped_byte_never_changes_what_is_read(bundle_path, tmp_path):
         path = tmp_path / "bad.mpc"
         path.write_bytes(bad)
         try:
-            found = archive.read_bundle(path)
+            found = archive.read_archive(path)
         except MpError as error:
             assert "\n" not in str(error) and "bad.mpc" in str(error)
             refused += 1
         else:
-            assert found.manifest == good.manifest and found.library == good.library
-            assert found.weights.tobytes() == good.weights.tobytes()
+            assert found.manifest == good.manifest and found.members == good.members
     assert refused > len(places) / 2
 
 
@@ -96,11 +97,11 @@ def test_foreign_files(tmp_path):
         open_bundle(tmp_path)
 
 
-def rewritten(path, **members):
+def rewritten(path, members):
     """The bundle with members replaced and the manifest's own hash made right again: what a forger would write."""
     with zipfile.ZipFile(path) as z:
         data = {name: z.read(name) for name in z.namelist()}
-    data.update({name.replace("_", "."): value for name, value in members.items()})
+    data.update(members)
     with zipfile.ZipFile(path, "w") as z:
         for name, value in data.items():
             z.writestr(name, value)
@@ -109,62 +110,83 @@ def rewritten(path, **members):
 
 
 def test_a_replaced_member_fails_its_hash_before_it_is_loaded(bundle_path):
-    with pytest.raises(ModelError, match="the sha256 of lib.so does not hold"):
-        open_bundle(rewritten(bundle_path, lib_so=b"x" * len(archive.read_bundle(bundle_path).library)))
+    name = "x86-64-v2.so"
+    with pytest.raises(ModelError, match=f"the sha256 of {name} does not hold"):
+        open_bundle(rewritten(bundle_path, {name: b"x" * len(archive.read_archive(bundle_path).members[name])}))
 
 
 def test_a_larger_member_is_not_read_to_its_end(bundle_path):
-    with pytest.raises(ModelError, match="weights.bin is larger than its manifest says"):
-        open_bundle(rewritten(bundle_path, weights_bin=bytes(1 << 20)))
+    with pytest.raises(ModelError, match="x86-64-v2.weights is larger than its manifest says"):
+        open_bundle(rewritten(bundle_path, {"x86-64-v2.weights": bytes(1 << 20)}))
+
+
+@pytest.mark.parametrize("name", ["x86-64-v2.so", "x86-64-v2.weights", "more.txt"])
+def test_members_are_those_of_the_manifest(bundle_path, name):
+    manifest = archive.read_manifest(bundle_path)
+    manifest["members"].pop(name, None)
+    members = {"manifest.json": json.dumps(manifest).encode(), name: b""}
+    with pytest.raises(ModelError, match="is damaged: its members are"):
+        open_bundle(rewritten(bundle_path, members))
 
 
 @pytest.mark.parametrize(
-    "text", [b"[]", b"{}", b"nonsense", b'{"format": "mpcompile-bundle", "format_version": 1}', b"[" * 100_000]
+    "text", [b"[]", b"{}", b"nonsense", b'{"format": "mpcompile-bundle", "format_version": 2}', b"[" * 100_000]
 )
 def test_a_manifest_of_another_form(bundle_path, text):
     with pytest.raises(ModelError, match="manifest.json"):
-        open_bundle(rewritten(bundle_path, manifest_json=text))
+        open_bundle(rewritten(bundle_path, {"manifest.json": text}))
 
 
-@pytest.mark.parametrize("key", ["target", "plan", "layers"])
-@pytest.mark.parametrize("value", [None, 3, [], {}, "x", [1]])
-def test_a_manifest_with_wrong_entries(tmp_path, library, key, value):
-    if (key, value) == ("layers", []):
-        return  # no layers to tell about is a valid list
-    path = write_bundle(tmp_path / "odd.mpc", small_manifest(**{key: value}), library, small_weights())
-    with pytest.raises(ModelError, match="odd.mpc") as error:
-        open_bundle(path)
+WRONG = (None, 3, [], {}, "x", [1])
+
+
+@pytest.mark.parametrize("key, value", [(key, value) for key in ("target", "plan", "layers", "library", "weights")
+                                        for value in WRONG if (key, value) != ("layers", [])])
+def test_a_manifest_with_wrong_entries(bundle_path, key, value):
+    """(No layers to tell about is a valid list.)"""
+    manifest = archive.read_manifest(bundle_path)
+    manifest["variants"][0][key] = value
+    with pytest.raises(ModelError, match="small.mpc") as error:
+        open_bundle(rewritten(bundle_path, {"manifest.json": json.dumps(manifest).encode()}))
+    one_line(error)
+
+
+@pytest.mark.parametrize("value", WRONG)
+def test_a_manifest_with_wrong_variants(bundle_path, value):
+    manifest = archive.read_manifest(bundle_path) | {"variants": value}
+    with pytest.raises(ModelError, match="small.mpc") as error:
+        open_bundle(rewritten(bundle_path, {"manifest.json": json.dumps(manifest).encode()}))
     one_line(error)
 
 
 def test_another_format_version(bundle_path, monkeypatch, tmp_path, library):
     monkeypatch.setattr(archive, "FORMAT_VERSION", 99)
-    newer = write_bundle(tmp_path / "new.mpc", small_manifest(), library, small_weights())
+    newer = write_small(tmp_path / "new.mpc", small_variant(library))
     monkeypatch.undo()
-    with pytest.raises(ModelError, match="bundle format 99; this version reads 1"):
+    with pytest.raises(ModelError, match="bundle format 99; this version reads 2"):
         open_bundle(newer)
 
 
 def test_another_cpu(tmp_path, library):
-    target = {**small_manifest()["target"], "features": ["sse4_2", "avx512_never", "amx_never"]}
-    path = write_bundle(tmp_path / "cpu.mpc", small_manifest(target=target), library, small_weights())
+    target = small_target(features=["sse4_2", "avx512_never", "amx_never"])
+    path = write_small(tmp_path / "cpu.mpc", small_variant(library, target=target))
     with pytest.raises(TargetError, match="needs avx512_never, amx_never, which this CPU") as error:
         open_bundle(path)
     assert cpu.name() in one_line(error)
-    path = write_bundle(path, small_manifest(target={**target, "arch": "riscv64"}), library, small_weights())
+    path = write_small(path, small_variant(library, target=small_target(arch="riscv64")))
     with pytest.raises(TargetError, match="built for riscv64, this machine is"):
         open_bundle(path)
 
 
 def test_another_tvm(bundle_path):
     manifest = archive.read_manifest(bundle_path)
-    path = rewritten(bundle_path, manifest_json=json.dumps({**manifest, "tvm": "0.26.0"}).encode())
+    path = rewritten(bundle_path, {"manifest.json": json.dumps({**manifest, "tvm": "0.26.0"}).encode()})
     with pytest.raises(TargetError, match="built with TVM 0.26.0"):
         open_bundle(path)
 
 
 def test_a_library_that_is_none(tmp_path):
-    path = write_bundle(tmp_path / "none.mpc", small_manifest(), b"\x7fELF nonsense", small_weights())
+    path = write_small(tmp_path / "none.mpc", small_variant(b"\x7fELF nonsense"))
     with pytest.raises(TargetError, match="does not load the bundle's library") as error:
         open_bundle(path)
     one_line(error)
@@ -185,40 +207,40 @@ def test_a_library_that_is_none(tmp_path):
 )
 def test_a_plan_that_leaves_its_blocks(tmp_path, library, arg, told):
     """TVM's kernels check no bounds and crash on a misaligned address, so the plan is checked before anything runs."""
-    plan = small_plan().to_json()
-    plan["calls"].append(Call("square", "bad", (arg, arg)).to_json())
-    path = write_bundle(tmp_path / "bad.mpc", small_manifest(plan=plan), library, small_weights())
+    plan = small_plan()
+    plan = replace(plan, calls=(*plan.calls, Call("square", "bad", (arg, arg))))
+    path = write_small(tmp_path / "bad.mpc", small_variant(library, plan=plan))
     with pytest.raises(ModelError, match=told):
         open_bundle(path)
 
 
 def test_a_plan_that_calls_what_is_not_there(tmp_path, library):
-    plan = small_plan().to_json()
-    plan["calls"][0]["function"] = "absent"
-    path = write_bundle(tmp_path / "bad.mpc", small_manifest(plan=plan), library, small_weights())
+    plan = small_plan()
+    plan = replace(plan, calls=(replace(plan.calls[0], function="absent"),))
+    path = write_small(tmp_path / "bad.mpc", small_variant(library, plan=plan))
     with pytest.raises(ModelError, match="no function absent"):
         open_bundle(path)
 
 
 def test_nothing_is_left_when_writing_fails(tmp_path, library, monkeypatch):
-    old = write_bundle(tmp_path / "m.mpc", small_manifest(), library, small_weights()).read_bytes()
+    old = write_small(tmp_path / "m.mpc", small_variant(library)).read_bytes()
 
     def interrupted(self, *_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_bundle(tmp_path / "m.mpc", small_manifest(), b"new", b"")
+        write_small(tmp_path / "m.mpc", small_variant(b"new"))
     with pytest.raises(KeyboardInterrupt):
-        write_bundle(tmp_path / "new.mpc", small_manifest(), b"new", b"")
+        write_small(tmp_path / "new.mpc", small_variant(b"new"))
     assert os.listdir(tmp_path) == ["m.mpc"] and (tmp_path / "m.mpc").read_bytes() == old
 
 
 def test_where_it_cannot_be_written(tmp_path):
     with pytest.raises(UsageError, match="there is no folder"):
-        write_bundle(tmp_path / "none" / "m.mpc", small_manifest(), b"", b"")
+        write_small(tmp_path / "none" / "m.mpc", small_variant(b""))
     with pytest.raises(UsageError, match="it is a folder"):
-        write_bundle(tmp_path, small_manifest(), b"", b"")
+        write_small(tmp_path, small_variant(b""))
 
 
 RUNTIME_ONLY = """

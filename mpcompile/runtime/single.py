@@ -1,0 +1,39 @@
+"""One kernel by itself, over memory of its own: what the latency table times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mpcompile.plan import Plan
+from mpcompile.runtime.archive import aligned_empty
+from mpcompile.runtime.executor import Executor
+from mpcompile.runtime.library import load_library
+
+
+class SingleKernel:
+    """A plan of one call, ready to be timed. Its inputs hold random bytes: no kernel's time depends on what they
+    are, as long as floats are numbers."""
+
+    def __init__(self, library: bytes, plan: Plan, weights: np.ndarray, threads: int):
+        block = aligned_empty(weights.size)
+        block[:] = weights
+        self._executor = Executor(load_library(library), plan, block, threads)
+        rng = np.random.default_rng(0)
+        self._written = [(view, _random(rng, view)) for view in (self._executor.view(p.arg) for p in plan.buffers)]
+
+    def renew(self) -> None:
+        """Writes its inputs and outputs, as the layers before it would have: into the caches."""
+        for view, data in self._written:
+            np.copyto(view, data)
+
+    def timer(self) -> Callable[[int], float]:
+        """n → the seconds of calling it n times."""
+        return self._executor.timer([0])
+
+
+def _random(rng: np.random.Generator, view: np.ndarray) -> np.ndarray:
+    if view.dtype.kind == "f":
+        return rng.standard_normal(view.shape, np.float32)
+    return rng.integers(0, 100, view.shape).astype(view.dtype)

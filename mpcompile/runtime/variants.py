@@ -1,0 +1,122 @@
+"""The variants of a bundle: the same network for several CPUs in one file, of which opening picks one. No TVM here.
+
+manifest.json has, beside what archive.py adds:
+
+    target    name and description of what it was compiled for: a board, or a fleet of boards
+    model     source file, batch, inputs, outputs
+    variants  best first, one a board: target (all of its description), plan, layers, `library` (a member's name),
+              `weights` (names of members that are its weights, one after another)
+
+A bundle for one board is one with one variant.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpcompile import cpu
+from mpcompile.errors import ModelError, TargetError, UsageError
+from mpcompile.plan import Plan
+from mpcompile.runtime.archive import write_archive
+from mpcompile.runtime.shared_weights import share
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What the compiler makes for one board: its description (JSON), plan, what is said of layers, lib.so, constants
+    at the offsets that the plan names."""
+
+    target: dict
+    plan: Plan
+    layers: list[dict]
+    library: bytes
+    weights: bytes
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of a bundle that was read. `library` and `weights` name members; `features` as /proc/cpuinfo spells them."""
+
+    name: str
+    arch: str
+    features: tuple[str, ...]
+    target: dict
+    plan: Plan
+    layers: list[dict]
+    library: str
+    weights: tuple[str, ...]
+
+    @property
+    def missing(self) -> list[str]:
+        """Features that this machine's CPU lacks; all of them on another architecture."""
+        here = cpu.features() if self.arch == cpu.arch() else frozenset()
+        return [f for f in self.features if f not in here]
+
+    @property
+    def fits(self) -> bool:
+        """Whether this machine can run it."""
+        return self.arch == cpu.arch() and not self.missing
+
+
+def write_bundle(path: str | os.PathLike, head: dict, variants: Sequence[Compiled]) -> Path:
+    """Writes M.mpc, whole or not at all. head: `target` and `model`. variants: best first, each of another name.
+
+    Raises UsageError where the file cannot be written.
+    """
+    names = [v.target["name"] for v in variants]
+    members = {f"{name}.so": v.library for name, v in zip(names, variants)}
+    blocks, placed = share(names, [v.plan for v in variants], [v.weights for v in variants])
+    rows = [{"target": v.target, "plan": plan.to_json(), "layers": v.layers, "library": f"{name}.so", "weights": weights}
+            for name, v, (plan, weights) in zip(names, variants, placed)]
+    return write_archive(path, {**head, "variants": rows}, {**members, **blocks})
+
+
+def variants_of(path: str | os.PathLike, manifest: dict) -> list[Variant]:
+    """The variants of a bundle's manifest, best first. Raises ModelError where an entry is not valid."""
+    try:
+        found = [_variant(entry, manifest["members"]) for entry in manifest["variants"]]
+        if not found or len({v.name for v in found}) != len(found):
+            raise ValueError("variants have no names of their own")
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ModelError(f"{path}: manifest.json has no valid entry ({type(error).__name__}: {error})") from error
+    return found
+
+
+def _variant(entry: dict, members: dict) -> Variant:
+    target, layers = entry["target"], entry["layers"]
+    if not isinstance(layers, list) or not all(isinstance(row, dict) for row in layers):
+        raise ValueError("layers is not a list of tables")
+    if not isinstance(target["features"], list) or not isinstance(entry["weights"], list):
+        raise ValueError("features or weights is not a list")
+    for member in (entry["library"], *entry["weights"]):
+        if member not in members:
+            raise ValueError(f"there is no member {member}")
+    return Variant(str(target["name"]), str(target["arch"]), tuple(map(str, target["features"])), target,
+                   Plan.from_json(entry["plan"]), layers, entry["library"], tuple(entry["weights"]))
+
+
+def pick(path: str | os.PathLike, variants: Sequence[Variant], wanted: str | None = None) -> Variant:
+    """The best variant that this machine can run, or the one that is `wanted`.
+
+    Raises UsageError where there is none of that name, TargetError where the machine cannot run it, or any.
+    """
+    if wanted is not None:
+        named = [v for v in variants if v.name == wanted]
+        if not named:
+            raise UsageError(f"{path} has no variant {wanted}: it has {', '.join(v.name for v in variants)}")
+        variants = named
+    for variant in variants:
+        if variant.fits:
+            return variant
+    here = [v for v in variants if v.arch == cpu.arch()]
+    if not here:
+        raise TargetError(f"{path} was built for {', '.join(dict.fromkeys(v.arch for v in variants))}, this machine is "
+                          f"{cpu.arch()}")
+    least = min(here, key=lambda v: len(v.missing))
+    which = f"its variant {least.name}, which asks for least, needs" if len(variants) > 1 else \
+        f"its variant {least.name} needs" if wanted else "it needs"
+    raise TargetError(f"{path} does not run here: {which} {', '.join(least.missing)}, which this CPU ({cpu.name()}) "
+                      "lacks: compile the model for it")
