@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from functools import cache
 
+from mpcompile.kernels.accumulators import int16_steps
 from mpcompile.kernels.dot import DotInstr
+from mpcompile.schedules.x86_narrow import MADD, MADDUBS, maddubs16
 from mpcompile.tvm_names import T, TensorIntrin, llvm_intrin, tirx
 
 # name → (lanes, group, data dtype, weight dtype); the suffix is the vector's width in bits
@@ -19,21 +21,12 @@ SHAPES = {
     **{f"madd_{bits}": (bits // 32, 2, "int16", "int16") for bits in (512, 256, 128)},
 }
 
-_MADDUBS = {
-    512: "llvm.x86.avx512.pmaddubs.w.512",
-    256: "llvm.x86.avx2.pmadd.ub.sw",
-    128: "llvm.x86.ssse3.pmadd.ub.sw.128",
-}
-_MADD = {
-    512: "llvm.x86.avx512.pmaddw.d.512",
-    256: "llvm.x86.avx2.pmadd.wd",
-    128: "llvm.x86.sse2.pmadd.wd",
-}
 
-
-def cannot_saturate(max_level: int, weights: tuple[int, int]) -> bool:
-    """Whether VPMADDUBSW's sum of two products fits int16 for every input."""
-    return -32768 <= 2 * max_level * min(weights[0], 0) and 2 * max_level * max(weights[1], 0) <= 32767
+def vector_for(bits: int, channels: int) -> int:
+    """The widest vector of 32-bit lanes, of at most `bits`, that so many output channels fill."""
+    while channels % (bits // 32):
+        bits //= 2
+    return bits
 
 
 def dot_instruction(vector_bits: int, vnni: bool, max_level: int, weights: tuple[int, int], channels: int) -> DotInstr:
@@ -41,14 +34,16 @@ def dot_instruction(vector_bits: int, vnni: bool, max_level: int, weights: tuple
 
     All are exact.
     """
-    while channels % (vector_bits // 32):
-        vector_bits //= 2
+    vector_bits = vector_for(vector_bits, channels)
     if weights[0] < -128 or weights[1] > 127:
         kind = "madd"
     elif vnni and vector_bits == 512:
         kind = "vnni"
     else:
-        kind = "maddubs" if cannot_saturate(max_level, weights) else "madd"
+        most = int16_steps(max_level, weights)
+        if most > 1:
+            return maddubs16(vector_bits, 1 << most.bit_length() - 1)          # few different ones: kernels are shared
+        kind = "maddubs" if most else "madd"
     return register(f"{kind}_{vector_bits}")
 
 
@@ -115,15 +110,15 @@ def _vnni(lanes: int, bits: int):
 
 def _maddubs(lanes: int, bits: int):
     def step(c, a, b):
-        pairs = llvm_intrin(f"int16x{2 * lanes}", _MADDUBS[bits], 2, _broadcast(a, lanes, "uint8", 4), b)
+        pairs = llvm_intrin(f"int16x{2 * lanes}", MADDUBS[bits], 2, _broadcast(a, lanes, "uint8", 4), b)
         ones = tirx.Broadcast(tirx.const(1, "int16"), 2 * lanes)
-        return c + llvm_intrin(f"int32x{lanes}", _MADD[bits], 2, pairs, ones)
+        return c + llvm_intrin(f"int32x{lanes}", MADD[bits], 2, pairs, ones)
 
     return step
 
 
 def _madd(lanes: int, bits: int):
     def step(c, a, b):
-        return c + llvm_intrin(f"int32x{lanes}", _MADD[bits], 2, _broadcast(a, lanes, "int16", 2), b)
+        return c + llvm_intrin(f"int32x{lanes}", MADD[bits], 2, _broadcast(a, lanes, "int16", 2), b)
 
     return step

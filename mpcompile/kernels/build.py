@@ -104,7 +104,7 @@ class _Builder:
             if part.instr.data_dtype != "uint8":
                 data = dot.widen(f"wide{tag}", data, part.instr)
                 self.stages.widened.append(f"wide{tag}")
-            reduced = dot.compute(name, data, weight, *place, part.groups)
+            reduced = dot.compute(name, data, weight, *place, part.groups, part.instr)
             lanes = part.instr.lanes
             product = lambda y, x, o: reduced[y, x, o // lanes, o % lanes]
         else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpcompile.kernels.accumulators import chunk
 from mpcompile.tvm_names import te, tirx
 
 
@@ -23,6 +24,8 @@ class DotInstr:
     `data_dtype`: uint8, or, for a step that cannot take unsigned bytes, int16 or int8 (levels less `shift`): the rows
     that a tile reads are then converted once. `steps`: so many steps may be one (the schedule tensorizes
     `intrin`_x`steps` where they divide the input channels).
+    `widen`: where not "", `intrin` adds to acc[lanes, 2] int16, each the sum of 2 neighbouring products, and `widen` adds
+    those to acc[lanes] int32; at most `most` steps fit 16 bits.
     """
 
     intrin: str
@@ -32,6 +35,8 @@ class DotInstr:
     weight_dtype: str
     shift: int = 0
     steps: int = 1
+    widen: str = ""
+    most: int = 0
 
 
 def pack_weights(w8: np.ndarray, instr: DotInstr, outputs: int, channels: int) -> np.ndarray:
@@ -53,19 +58,39 @@ def widen(name: str, data, instr: DotInstr):
     return te.compute(data.shape, lambda *at: data[at].astype(instr.data_dtype), name=name)
 
 
-def compute(name: str, data, weight, height: int, width: int, strides, dilations, origin, groups: int = 1):
-    """The reduction D[y, x, ob, lane] int32 of data [HP, WP, CP] and weight [OB, KH, KW, C/group, lanes, group]."""
+def compute(name: str, data, weight, height: int, width: int, strides, dilations, origin, groups: int = 1,
+            instr: DotInstr | None = None):
+    """The reduction D[y, x, ob, lane] int32 of data [HP, WP, CP] and weight [OB, KH, KW, C/group, lanes, group].
+
+    Where `instr` widens, a stage `<name>_narrow` [y, x, ob, kho, kwo, co, lane, 2] int16 comes before it.
+    """
     blocks, kernel_h, kernel_w, steps, lanes, group = (int(n) for n in weight.shape)
-    kh, kw = te.reduce_axis((0, kernel_h), "kh"), te.reduce_axis((0, kernel_w), "kw")
-    c, g = te.reduce_axis((0, steps), "c"), te.reduce_axis((0, group), "g")
     per_group = blocks // groups
 
-    def product(y, x, ob, lane):
+    def product(y, x, ob, lane, kh, kw, c, g, dtype):
         channel = c * group + g
         if groups > 1:
             channel = (ob // per_group) * (steps * group) + channel
         act = data[y * strides[0] + kh * dilations[0] + origin[0],
                    x * strides[1] + kw * dilations[1] + origin[1], channel]
-        return te.sum(act.astype("int32") * weight[ob, kh, kw, c, lane, g].astype("int32"), axis=[kh, kw, c, g])
+        return act.astype(dtype) * weight[ob, kh, kw, c, lane, g].astype(dtype)
 
-    return te.compute((height, width, blocks, lanes), product, name=name)
+    if not (instr and instr.widen):
+        kh, kw, c, g = axes((kernel_h, kernel_w, steps, group), ("kh", "kw", "c", "g"))
+        return te.compute((height, width, blocks, lanes), lambda y, x, ob, lane: te.sum(
+            product(y, x, ob, lane, kh, kw, c, g, "int32"), axis=[kh, kw, c, g]), name=name)
+    inner = chunk(kernel_h, kernel_w, steps, instr.most)
+    outer = (kernel_h // inner[0], kernel_w // inner[1], steps // inner[2])
+    khi, kwi, ci, pair = axes((*inner, 2), ("khi", "kwi", "ci", "pair"))
+    narrow = te.compute(
+        (height, width, blocks, *outer, lanes, 2), lambda y, x, ob, kho, kwo, co, lane, half: te.sum(
+            product(y, x, ob, lane, kho * inner[0] + khi, kwo * inner[1] + kwi, co * inner[2] + ci, half * 2 + pair,
+                    "int16"), axis=[khi, kwi, ci, pair]), name=f"{name}_narrow")
+    kho, kwo, co, half = axes((*outer, 2), ("kho", "kwo", "co", "half"))
+    return te.compute((height, width, blocks, lanes), lambda y, x, ob, lane: te.sum(
+        narrow[y, x, ob, kho, kwo, co, lane, half].astype("int32"), axis=[kho, kwo, co, half]), name=name)
+
+
+def axes(extents, names):
+    """Reduction axes."""
+    return [te.reduce_axis((0, n), name) for n, name in zip(extents, names)]
