@@ -36,9 +36,9 @@ class Knob(nn.Module):
     In force is one of: `probs`, a mixture of all candidates; `bits`, one of them; neither, no quantization at all.
     """
 
-    def __init__(self, name: str, quantizer: Quantizer, candidates: tuple[int, ...]):
+    def __init__(self, name: str, quantizer: Quantizer):
         super().__init__()
-        self.name, self.quantizer, self.candidates = name, quantizer, tuple(sorted(candidates))
+        self.name, self.quantizer, self.candidates = name, quantizer, quantizer.bits
         self.bits: int | None = self.candidates[-1]
         self.probs: Tensor | None = None
 
@@ -52,7 +52,7 @@ class Knob(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.probs is not None:
-            return self.quantizer.mix(x, self.probs, self.candidates)
+            return self.quantizer.mix(x, self.probs)
         return self.quantizer.real(x) if self.bits is None else self.quantizer.fake(x, self.bits)
 
 
@@ -80,7 +80,7 @@ class Dense(nn.Module):
         self.name, self.knob = name, knob
         self.weight = nn.Parameter(torch.empty(o, i))
         nn.init.kaiming_normal_(self.weight, nonlinearity="linear")
-        self.gain = nn.Parameter(torch.tensor(3.0 * i**-0.5))
+        self.gain = nn.Parameter(torch.tensor(i**-0.5))
         self.bias = nn.Parameter(torch.zeros(o))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -139,8 +140,8 @@ def search(
     total = warm + steps_of(recipe.epochs, train.each)
     theta, strengths = list(network.parameters()), list(method.parameters())
     steps = _Optimizers(
-        torch.optim.Adam(theta, lr=recipe.rate, weight_decay=recipe.decay),
-        torch.optim.Adam(strengths, lr=recipe.strength_rate, betas=(0.5, 0.999)),
+        _adam(theta, lr=recipe.rate, weight_decay=recipe.decay),
+        _adam(strengths, lr=recipe.strength_rate, betas=(0.5, 0.999)),
     )
     parts = {"network": network, "method": method}
     figures: dict = {}
@@ -186,7 +187,7 @@ def retrain(
     batches = Batches(images, recipe, seed, what)
     total = steps_of(recipe.epochs, batches.each)
     theta = list(network.parameters())
-    steps = _Optimizers(torch.optim.Adam(theta, lr=recipe.rate, weight_decay=recipe.decay))
+    steps = _Optimizers(_adam(theta, lr=recipe.rate, weight_decay=recipe.decay))
     figures: dict = {}
     first = 0
     if state := keeper.resume() if keeper else None:
@@ -231,7 +232,9 @@ def _step(
     for p in frozen:
         p.requires_grad_(False)
     try:
-        loss = nn.functional.cross_entropy(network(batch[0]), batch[1])
+        with torch.autocast("cpu", torch.bfloat16, enabled=_short()):
+            logits = network(batch[0])
+        loss = nn.functional.cross_entropy(logits.float(), batch[1])
         optimizer.zero_grad(set_to_none=True)
         (loss if more is None else loss + more).backward()
     finally:
@@ -239,6 +242,18 @@ def _step(
             p.requires_grad_(True)
     optimizer.step()
     return loss.item()
+
+
+@cache
+def _short() -> bool:
+    """Whether this CPU multiplies bfloat16 itself. Then training does, 1.5 times as fast; whatever is measured or
+    exported is float32."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def _adam(parameters: list[nn.Parameter], **options) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters, fused=True, **options)
 
 
 @dataclass

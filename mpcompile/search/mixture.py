@@ -1,6 +1,11 @@
-"""Σ_i p_i·Q_{b_i}(x) for all candidate bitwidths in one pass, forward and backward.
+"""Σ_i p_i·Q_i(x) for all candidate bitwidths in one pass, forward and backward.
 
-    Q_b(x) = round(n·x)/n,  n = 2^b − 1,  x in 0..1, halves to even
+    Q_i(x) = s_i·(u_i − z_i),  u_i = clamp(round(x/s_i + z_i), 0, n_i),  n_i = 2^b_i − 1, halves to even
+
+| levels   | range of x | s_i        | z_i   | gradient to x       | to c_i     |
+|----------|------------|------------|-------|---------------------|------------|
+| unsigned | 0 .. c_i   | c_i/n_i    | 0     | where 0 < x ≤ c_i   | where x > c_i (PACT) |
+| odd      | −c_i .. c_i | 2·c_i/n_i | n_i/2 | everywhere          | none       |
 
 Autograd's own composition would keep every candidate's tensor for the backward pass. Here only x is kept, and the
 candidates are computed again, a piece at a time so that a piece stays in the cache. The gradient passes straight
@@ -15,19 +20,112 @@ import torch
 from torch import Tensor
 
 PIECE = 1 << 15
-"""Elements of a piece: a few float32 buffers of this size fit into a core's L2 cache."""
+"""Elements of a piece for each thread: a few float32 buffers of this size fit into a core's L2 cache."""
 
 
 def levels(bits: int) -> int:
-    """n: how many steps a b-bit quantizer makes between 0 and 1."""
+    """n: how many steps a b-bit quantizer makes from end to end of its range."""
     return (1 << bits) - 1
+
+
+def step_and_zero(clip: float, bits: int, odd: bool) -> tuple[float, float]:
+    """(1/s, z) of one quantizer."""
+    n = levels(bits)
+    return (n / (2 * clip), n / 2) if odd else (n / clip, 0.0)
+
+
+def codes(x: Tensor, step: float, zero: float, bits: int, out: Tensor | None = None) -> Tensor:
+    """The levels u as numbers of x's dtype, in the one arithmetic that training and export share."""
+    out = torch.mul(x, step, out=out)
+    if zero:
+        out.add_(zero)
+    return out.round_().clamp_(0.0, levels(bits))
+
+
+class Mixture(torch.autograd.Function):
+    """x (any shape, float32 or bfloat16), clips [B] > 0, probs [B], bits (B of them), odd → the mixture, x's shape and
+    dtype.
+
+    Gradients to x, to the clips of unsigned levels, and to probs: <g, Q_i(x)>.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, clips: Tensor, probs: Tensor, bits: Sequence[int], odd: bool) -> Tensor:
+        ctx.save_for_backward(x, clips, probs)
+        ctx.bits, ctx.odd = tuple(bits), odd
+        parts = _parts(clips, probs, ctx.bits, odd)
+        moved = -sum(p / step * zero for p, step, zero, _ in parts)
+        result = torch.empty_like(x)
+        for piece, out in _pieces(_flat(x), _flat(result)):
+            (p, step, zero, b), *others = parts
+            codes(piece, step, zero, b, out).mul_(p / step)
+            if others:
+                code = torch.empty_like(piece)
+                for p, step, zero, b in others:
+                    out.add_(codes(piece, step, zero, b, code), alpha=p / step)
+            if moved:
+                out.add_(moved)
+        return result
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        x, clips, probs = ctx.saved_tensors
+        want_x, want_clips, want_probs = ctx.needs_input_grad[:3]
+        parts, total = _parts(clips, probs, ctx.bits, ctx.odd), probs.sum().item()
+        g = _like(x, g)
+        to_x = g * total if want_x and ctx.odd else torch.empty_like(x) if want_x else None
+        above, found = [0.0] * len(parts), [0.0] * len(parts)
+        pass_clips = not ctx.odd and (want_x or want_clips)
+        outs = [_flat(to_x)] if pass_clips and want_x else []
+        for piece, grad, *out in _pieces(_flat(x), _flat(g), *outs):
+            if pass_clips:
+                _clipped(piece, grad, parts, clips.tolist(), total, above if want_clips else None, *out)
+            if want_probs:
+                _inner(_wide(piece), _wide(grad), parts, found)
+        to_clips = clips.new_tensor([a * p for a, (p, *_) in zip(above, parts)]) if want_clips else None
+        return to_x, to_clips, probs.new_tensor(found) if want_probs else None, None, None
+
+
+def _parts(clips: Tensor, probs: Tensor, bits: Sequence[int], odd: bool) -> list[tuple[float, float, float, int]]:
+    """(p, 1/s, z, bits) of each candidate."""
+    return [(p, *step_and_zero(c, b, odd), b) for c, p, b in zip(clips.tolist(), probs.tolist(), bits, strict=True)]
+
+
+def _clipped(x: Tensor, g: Tensor, parts, clips: Sequence[float], total: float, above, out: Tensor | None = None):
+    """out = g·Σ p_i·[0 < x ≤ c_i];  above_i += Σ g·[x > c_i]."""
+    if out is not None:
+        torch.ops.aten.threshold_backward.grad_input(g, x, 0, grad_input=out)
+        if total != 1.0:
+            out.mul_(total)
+    over = torch.empty_like(g)
+    for i, (clip, (p, *_)) in enumerate(zip(clips, parts)):
+        torch.ops.aten.threshold_backward.grad_input(g, x, clip, grad_input=over)
+        if out is not None:
+            out.sub_(over, alpha=p)
+        if above is not None:
+            above[i] += _wide(over).sum().item()
+
+
+def _inner(x: Tensor, g: Tensor, parts, found: list[float]) -> None:
+    """found_i += <g, Q_i(x)>."""
+    code, whole = torch.empty_like(x), None
+    for i, (_, step, zero, b) in enumerate(parts):
+        codes(x, step, zero, b, code)
+        if zero and whole is None:
+            whole = g.sum().item()
+        found[i] += (torch.dot(code, g).item() - (zero * whole if zero else 0.0)) / step
+
+
+def _wide(x: Tensor) -> Tensor:
+    """x to be summed: bfloat16 as float32."""
+    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The tensors, flattened in one common order of memory, piece by piece."""
-    flat = [t.reshape(-1) for t in tensors]
-    for at in range(0, flat[0].numel(), PIECE):
-        yield tuple(t[at : at + PIECE] for t in flat)
+    size = PIECE * torch.get_num_threads()
+    for at in range(0, tensors[0].numel(), size):
+        yield tuple(t[at : at + size] for t in tensors)
 
 
 def _like(x: Tensor, g: Tensor) -> Tensor:
@@ -42,99 +140,3 @@ def _last(x: Tensor) -> bool:
 def _flat(x: Tensor) -> Tensor:
     """x as a vector over its memory, without a copy where it is contiguous in either format."""
     return x.permute(0, 2, 3, 1).reshape(-1) if _last(x) else x.reshape(-1)
-
-
-class UnitMixture(torch.autograd.Function):
-    """x in 0..1 (any shape), probs [B], bits (B of them) → Σ_i p_i·Q_{b_i}(x), x's shape.
-
-    Gradients: to x straight through, g·Σp; to probs <g, Q_{b_i}(x)>.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, probs: Tensor, bits: Sequence[int]) -> Tensor:
-        ctx.save_for_backward(x, probs)
-        ctx.bits = tuple(bits)
-        result = torch.empty_like(x)
-        shares = [p / levels(b) for p, b in zip(probs.tolist(), ctx.bits)]
-        for piece, out in _pieces(_flat(x), _flat(result)):
-            _mix(piece, shares, [levels(b) for b in ctx.bits], out)
-        return result
-
-    @staticmethod
-    def backward(ctx, g: Tensor):
-        x, probs = ctx.saved_tensors
-        to_x = g * probs.sum() if ctx.needs_input_grad[0] else None
-        to_probs = None
-        if ctx.needs_input_grad[1]:
-            steps = [levels(b) for b in ctx.bits]
-            found = [0.0] * len(steps)
-            for piece, grad in _pieces(_flat(x), _flat(_like(x, g))):
-                _inner(piece, grad, steps, found)
-            to_probs = torch.tensor([f / n for f, n in zip(found, steps)], dtype=probs.dtype)
-        return to_x, to_probs, None
-
-
-class ClippedMixture(torch.autograd.Function):
-    """PACT's: x (any shape), alpha (scalar > 0), probs [B], bits → α·Σ_i p_i·Q_{b_i}(clip(x, 0, α)/α).
-
-    Gradients: to x inside 0..α, straight through; to alpha the sum of g where x ≥ α; to probs <g, each candidate>.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, alpha: Tensor, probs: Tensor, bits: Sequence[int]) -> Tensor:
-        ctx.save_for_backward(x, alpha, probs)
-        ctx.bits = tuple(bits)
-        result, top = torch.empty_like(x), alpha.item()
-        shares = [p * top / levels(b) for p, b in zip(probs.tolist(), ctx.bits)]
-        steps = [levels(b) / top for b in ctx.bits]
-        clipped = x.new_empty(min(PIECE, x.numel()))
-        for piece, out in _pieces(_flat(x), _flat(result)):
-            inside = clipped[: piece.numel()]
-            torch.clamp(piece, 0.0, top, out=inside)
-            _mix(inside, shares, steps, out)
-        return result
-
-    @staticmethod
-    def backward(ctx, g: Tensor):
-        x, alpha, probs = ctx.saved_tensors
-        top, total = alpha.item(), probs.sum().item()
-        g = _like(x, g)
-        want_x, want_alpha, want_probs = ctx.needs_input_grad[:3]
-        to_x = torch.empty_like(x) if want_x else None
-        above, found = 0.0, [0.0] * len(ctx.bits)
-        steps = [levels(b) / top for b in ctx.bits]
-        buffers = x.new_empty(2, min(PIECE, x.numel()))
-        for piece, grad, *out in _pieces(_flat(x), _flat(g), *([_flat(to_x)] if want_x else [])):
-            inside, passed = buffers[0, : piece.numel()], out[0] if out else buffers[1, : piece.numel()]
-            torch.clamp(piece, 0.0, top, out=inside)
-            if want_x or want_alpha:
-                torch.mul(grad, inside == piece, out=passed)  # g where 0 ≤ x ≤ α
-            if want_alpha:
-                above += torch.dot(grad, (piece >= top).to(grad.dtype)).item()
-            if want_probs:
-                _inner(inside, grad, steps, found)
-            if want_x and total != 1.0:
-                passed.mul_(total)
-        to_alpha = alpha.new_tensor(above * total) if want_alpha else None
-        shares = [f * top / levels(b) for f, b in zip(found, ctx.bits)]
-        to_probs = torch.tensor(shares, dtype=probs.dtype) if want_probs else None
-        return to_x, to_alpha, to_probs, None
-
-
-def _mix(x: Tensor, shares: Sequence[float], steps: Sequence[float], out: Tensor) -> None:
-    """out = Σ_i shares_i·round(steps_i·x)."""
-    (share, step), *others = zip(shares, steps)
-    torch.mul(x, step, out=out).round_().mul_(share)
-    if others:
-        code = torch.empty_like(x)
-        for share, step in others:
-            torch.mul(x, step, out=code)
-            out.add_(code.round_(), alpha=share)
-
-
-def _inner(x: Tensor, g: Tensor, steps: Sequence[float], found: list[float]) -> None:
-    """found_i += <g, round(steps_i·x)>."""
-    code = torch.empty_like(x)
-    for i, step in enumerate(steps):
-        torch.mul(x, step, out=code)
-        found[i] += torch.dot(code.round_(), g).item()

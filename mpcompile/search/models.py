@@ -19,11 +19,14 @@ class _Build:
     def __init__(self, weights: Sequence[int], activations: Sequence[int], weight: str, activation: str):
         self.w, self.a, self.weight, self.activation = tuple(weights), tuple(activations), weight, activation
 
+    def weights(self, name: str, bits: Sequence[int] | None = None) -> Knob:
+        return Knob(f"{name}.weight", WEIGHTS[self.weight](sorted(bits or self.w)))
+
     def tensor(self, name: str, bits: Sequence[int] | None = None) -> Knob:
-        return Knob(name, ACTIVATIONS[self.activation](), tuple(bits or self.a))
+        return Knob(name, ACTIVATIONS[self.activation](sorted(bits or self.a)))
 
     def conv(self, name: str, i: int, o: int, kernel: int, stride: int, bits: Sequence[int] | None = None) -> Conv:
-        return Conv(name, i, o, kernel, stride, Knob(f"{name}.weight", WEIGHTS[self.weight](), tuple(bits or self.w)))
+        return Conv(name, i, o, kernel, stride, self.weights(name, bits))
 
 
 class Block(nn.Module):
@@ -65,13 +68,13 @@ class ResNet(Network):
         stem_stride: int = 1,
         weights: Sequence[int] = (1, 2, 3, 4, 8),
         activations: Sequence[int] = (1, 2, 3, 4, 8),
-        weight: str = "dorefa",
+        weight: str = "edmips",
         activation: str = "pact",
     ):
         super().__init__()
         build = _Build(weights, activations, weight, activation)
         self.input_shape, self.classes = (channels, side, side), classes
-        self.image = Knob("image.codes", Pact(1.0, learned=False), (ENDS,))
+        self.image = Knob("image.codes", Pact((ENDS,), alpha=1.0))
         self.stem = build.conv("stem", channels, widths[0], 3, stem_stride, (ENDS,))
         self.blocks = nn.ModuleList()
         i = widths[0]
@@ -81,7 +84,7 @@ class ResNet(Network):
                 self.blocks.append(Block(f"stage{s + 1}.block{b + 1}", i, width, stride, build))
                 i = width
         self.last = build.tensor("head.input", (ENDS,))
-        self.head = Dense("head", i, classes, Knob("head.weight", WEIGHTS[weight](), (ENDS,)))
+        self.head = Dense("head", i, classes, build.weights("head", (ENDS,)))
 
     def flow(self, x, run: Run):
         x = run.relu("stem.out", run.conv(self.stem, run.quantize(self.image, x)))

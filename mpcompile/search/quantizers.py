@@ -1,7 +1,8 @@
 """Quantizers, one class each: how a real tensor goes to the codes of a grid, at any of several bitwidths, and back.
 
-A quantizer owns what it learns (a clip) and nothing else: the weights that it quantizes belong to the layer and are
-shared by all bitwidths. To add one, derive from `Quantizer` and enter it in WEIGHTS or ACTIVATIONS.
+A quantizer owns what it learns (clips) and nothing else: the weights that it quantizes belong to the layer and are
+shared by all bitwidths. Every bitwidth stands for the same real values as nearly as it can: were one candidate larger
+than the others, it would rule the mixture. To add one, derive from `Quantizer` and enter it in WEIGHTS or ACTIVATIONS.
 """
 
 from __future__ import annotations
@@ -14,110 +15,136 @@ from torch import Tensor, nn
 
 from mpcompile import grid as grids
 from mpcompile.grid import Grid
-from mpcompile.search.mixture import ClippedMixture, UnitMixture, levels
+from mpcompile.search.mixture import Mixture, codes, levels, step_and_zero
 
 SMALLEST = 1e-4
 """A clip below this is taken as this."""
 
+NORMAL_STEP = {1: 1.596, 2: 0.996, 3: 0.586, 4: 0.336, 5: 0.1881, 6: 0.1041, 7: 0.0569, 8: 0.0308}
+"""Bits → the step of odd levels with which a normal distribution of deviation 1 has the least mean square error."""
+
+HALF_NORMAL_CLIP = {1: 1.224, 2: 1.952, 3: 2.474, 4: 2.899, 5: 3.270, 6: 3.608, 7: 3.921, 8: 4.215}
+"""Bits → the largest level, of levels from 0 on, with the least mean square error for the positive half of it."""
+
 
 class Quantizer(nn.Module, ABC):
-    """Real value = scale(b)·q, q on grid(b)."""
+    """Real value = scale(b)·q, q on grid(b), for b among `bits`."""
+
+    odd: bool
+    """Levels to both sides of 0, without 0; else from 0 on."""
+
+    def __init__(self, bits: Sequence[int]):
+        super().__init__()
+        self.bits = tuple(bits)
 
     @abstractmethod
-    def fake(self, x: Tensor, bits: int) -> Tensor:
-        """x quantized to `bits` bits and back, x's shape and dtype; gradients pass straight through the rounding."""
+    def clips(self) -> Tensor:
+        """[len(bits)]: the largest value that each bitwidth has."""
 
     @abstractmethod
-    def mix(self, x: Tensor, probs: Tensor, bits: Sequence[int]) -> Tensor:
-        """Σ_i probs[i]·fake(x, bits[i]) in one pass."""
+    def values(self, x: Tensor) -> Tensor:
+        """What is quantized, x's shape."""
 
     @abstractmethod
     def real(self, x: Tensor) -> Tensor:
         """x as the network without quantization has it."""
 
-    @abstractmethod
+    def mix(self, x: Tensor, probs: Tensor) -> Tensor:
+        """Σ_i probs[i]·fake(x, bits[i]) in one pass."""
+        return Mixture.apply(self.values(x), self.clips(), probs, self.bits, self.odd)
+
+    def fake(self, x: Tensor, bits: int) -> Tensor:
+        """x quantized to `bits` bits and back, x's shape and dtype; gradients pass straight through the rounding."""
+        i = self.bits.index(bits)
+        clips = self.clips()
+        return Mixture.apply(self.values(x), clips[i : i + 1], clips.new_ones(1), (bits,), self.odd)
+
     def codes(self, x: Tensor, bits: int) -> Tensor:
         """The levels 0 .. grid(bits).levels − 1 that `fake` stands for, int64."""
+        clip = self.clips()[self.bits.index(bits)].item()
+        return codes(self.values(x), *step_and_zero(clip, bits, self.odd), bits).long()
 
-    @abstractmethod
     def grid(self, bits: int) -> Grid:
         """The integers q."""
+        return grids.odd(bits) if self.odd else grids.unsigned(bits)
 
-    @abstractmethod
     def scale(self, bits: int) -> float:
         """Real value of q = 1."""
+        return self.clips()[self.bits.index(bits)].item() / levels(bits)
+
+
+class EdMIPS(Quantizer):
+    """Weights: odd levels, a fixed number of deviations apart (CVPR 2020, arXiv 2004.05795), of weights divided by their
+    deviation, so that they have deviation 1 at any size. Gradients pass everywhere."""
+
+    odd = True
+
+    def __init__(self, bits: Sequence[int]):
+        super().__init__(bits)
+        tops = [NORMAL_STEP[b] * levels(b) / 2 for b in self.bits]
+        self.register_buffer("tops", torch.tensor(tops), persistent=False)
+
+    def clips(self) -> Tensor:
+        return self.tops
+
+    def values(self, x: Tensor) -> Tensor:
+        return x / x.square().mean().sqrt().clamp_min(1e-12)
+
+    def real(self, x: Tensor) -> Tensor:
+        return self.values(x)
 
 
 class DoReFa(Quantizer):
     """Weights: x̃ = tanh(w)/(2·max|tanh w|) + 1/2,  w_b = 2·Q_b(x̃) − 1, on the odd grid, scale 1/(2^b − 1) (arXiv
-    1606.06160)."""
+    1606.06160). One bit gives ±1 where most weights are far smaller."""
 
-    def unit(self, w: Tensor) -> Tensor:
-        """x̃ in 0..1. The gradient goes through tanh, and through the largest |tanh w|."""
-        t = torch.tanh(w)
-        return t / (2 * t.abs().amax().clamp_min(1e-12)) + 0.5
+    odd = True
 
-    def fake(self, x: Tensor, bits: int) -> Tensor:
-        return self.mix(x, x.new_ones(1), (bits,))
+    def clips(self) -> Tensor:
+        return torch.ones(len(self.bits))
 
-    def mix(self, x: Tensor, probs: Tensor, bits: Sequence[int]) -> Tensor:
-        return 2 * UnitMixture.apply(self.unit(x), probs, tuple(bits)) - probs.sum()
+    def values(self, x: Tensor) -> Tensor:
+        """2x̃ − 1. The gradient goes through tanh, and through the largest |tanh w|."""
+        t = torch.tanh(x)
+        return t / t.abs().amax().clamp_min(1e-12)
 
     def real(self, x: Tensor) -> Tensor:
-        return 2 * self.unit(x) - 1
-
-    def codes(self, x: Tensor, bits: int) -> Tensor:
-        return torch.round(self.unit(x) * levels(bits)).long()
-
-    def grid(self, bits: int) -> Grid:
-        return grids.odd(bits)
-
-    def scale(self, bits: int) -> float:
-        return 1 / levels(bits)
+        return self.values(x)
 
 
 class Pact(Quantizer):
-    """Activations: α·Q_b(clip(x, 0, α)/α), unsigned, scale α/(2^b − 1), α learned (arXiv 1805.06085). It is the ReLU,
-    too."""
+    """Activations: α·Q_b(clip(x, 0, α)/α), unsigned, scale α/(2^b − 1), α learned (arXiv 1805.06085), one for each
+    bitwidth: what is best for 8 bits is more than twice what is best for one. It is the ReLU, too."""
 
-    def __init__(self, alpha: float = 3.0, learned: bool = True):
-        super().__init__()
-        self.learned = learned
-        if learned:
-            self.alpha = nn.Parameter(torch.tensor(alpha))
+    odd = False
+
+    def __init__(self, bits: Sequence[int], alpha: float | None = None):
+        """`alpha`: a fixed one, the same for all."""
+        super().__init__(bits)
+        self.learned = alpha is None
+        start = torch.tensor([HALF_NORMAL_CLIP[b] if alpha is None else alpha for b in self.bits])
+        if self.learned:
+            self.alpha = nn.Parameter(start)
         else:
-            self.register_buffer("alpha", torch.tensor(alpha))
+            self.register_buffer("alpha", start)
 
-    @property
-    def clip(self) -> Tensor:
+    def clips(self) -> Tensor:
         return self.alpha.clamp_min(SMALLEST)
 
-    def fake(self, x: Tensor, bits: int) -> Tensor:
-        return self.mix(x, x.new_ones(1), (bits,))
-
-    def mix(self, x: Tensor, probs: Tensor, bits: Sequence[int]) -> Tensor:
-        return ClippedMixture.apply(x, self.clip, probs, tuple(bits))
+    def values(self, x: Tensor) -> Tensor:
+        return x
 
     def real(self, x: Tensor) -> Tensor:
         return torch.relu(x)
 
-    def codes(self, x: Tensor, bits: int) -> Tensor:
-        top = self.clip.item()
-        return torch.round(x.clamp(0.0, top) * (levels(bits) / top)).long()
-
-    def grid(self, bits: int) -> Grid:
-        return grids.unsigned(bits)
-
-    def scale(self, bits: int) -> float:
-        return self.clip.item() / levels(bits)
-
     def start_from(self, x: Tensor) -> None:
-        """α from values as they are met: 2.5 times the root of the mean square of what is above 0."""
+        """Clips from values as they are met: what would be best were they half of a normal distribution."""
         if self.learned:
             with torch.no_grad():
-                above = x[x > 0]
-                self.alpha.fill_(2.5 * float(above.square().mean().sqrt()) if above.numel() else 1.0)
+                above = x[x > 0].float()
+                size = float(above.square().mean().sqrt()) if above.numel() else 1.0
+                self.alpha.copy_(torch.tensor([HALF_NORMAL_CLIP[b] * size for b in self.bits]))
 
 
-WEIGHTS: dict[str, type[Quantizer]] = {"dorefa": DoReFa}
+WEIGHTS: dict[str, type[Quantizer]] = {"edmips": EdMIPS, "dorefa": DoReFa}
 ACTIVATIONS: dict[str, type[Quantizer]] = {"pact": Pact}
