@@ -130,12 +130,15 @@ class X86:
     def _loads_per_step(self, part: PartSpec, pixels: int, block: int) -> float | None:
         """Memory operands per arithmetic step of a register tile; None where it does not fit the registers."""
         narrow = part.count or part.instr and part.instr.widen
-        if narrow:                              # what they are widened to is memory's; a table, constants and copies are in use
+        if narrow:                                                # the wide sums are in L1 meanwhile
             width, vectors = 1, block // _lanes(part)
-            accumulators, weights, steps = pixels * vectors, vectors, pixels * vectors
-            loads = vectors + pixels
+            steps = accumulators = pixels * vectors
+            # of a count, weights are two registers and three steps, and a table, a mask and a copy take three more
+            weights, loads = (2 * vectors + 3, 3 * vectors + pixels) if part.count else (vectors, vectors + pixels)
+            if accumulators + weights + 2 > self.registers:
+                return None
         elif part.family == "popcount":
-            width = -(-LANES * 64 // self.vector_bits)            # registers of one 8-lane vector
+            width = -(-LANES * 32 // self.vector_bits)            # registers of one vector
             slots = len(part.slots.weights) if part.slots.merged else 1
             planes_w, planes_a = (len(part.slots.of), len(part.slots.of[0])) if part.slots.merged else (1, 1)
             vectors = block // LANES

@@ -162,18 +162,21 @@ def _count8(lanes: int, bits: int):
 
 
 def _counted(c, a, w, lanes: int, bits: int):
-    """c + popcount of each byte of a & w. The weights' nibbles are split, which a tile's pixels share: a & w as such
-    would be split for each pixel."""
+    """c + popcount of each byte of a & w.
+
+    The weights' nibbles are split, which a tile's pixels share; a & w as such would be split for each pixel. Activations
+    are shifted in 64-bit and weights in 16-bit lanes, so that LLVM does not make one shift of a & w out of the two.
+    """
     dtype = f"uint8x{4 * lanes}"
-    words = lambda x: tirx.reinterpret(f"uint32x{lanes}", x)
-    bytes_of = lambda x: tirx.reinterpret(dtype, x)
-    splat = lambda value, of: tirx.Broadcast(tirx.const(value, of), lanes)
-    low = splat(0x0F0F0F0F, "uint32")
-    table = splat(0, "uint32")
-    counts = [splat(sum(bin(4 * i + b).count("1") << 8 * b for b in range(4)), "uint32") for i in range(4)]
-    table = tirx.Shuffle(counts, [lane % 4 * lanes for lane in range(lanes)])
-    four = splat(4, "uint32")
-    a = words(_spread(a, lanes))
-    w = words(w)
-    look = lambda x: llvm_intrin(dtype, PSHUFB[bits], 2, bytes_of(table), bytes_of(x))
-    return c + look(a & (w & low)) + look((a >> four) & ((w >> four) & low))
+    quads, pairs = f"uint64x{lanes // 2}", f"uint16x{2 * lanes}"
+    nibbles = lambda x: x & tirx.Broadcast(tirx.const(0x0F0F, "uint16"), 2 * lanes)
+    counts = [sum(bin(4 * i + b).count("1") << 8 * b for b in range(4)) for i in range(4)]
+    table = tirx.reinterpret(dtype, tirx.Shuffle(
+        [tirx.Broadcast(tirx.const(n, "uint32"), lanes) for n in counts], [lane % 4 * lanes for lane in range(lanes)]))
+    look = lambda x: llvm_intrin(dtype, PSHUFB[bits], 2, table, x)
+    a = _spread(a, lanes)
+    high = tirx.reinterpret(dtype, tirx.reinterpret(quads, a) >> tirx.Broadcast(tirx.const(4, "uint64"), lanes // 2))
+    w = tirx.reinterpret(pairs, w)
+    w_low = tirx.reinterpret(dtype, nibbles(w))
+    w_high = tirx.reinterpret(dtype, nibbles(w >> tirx.Broadcast(tirx.const(4, "uint16"), 2 * lanes)))
+    return c + look(a & w_low) + look(high & w_high)
