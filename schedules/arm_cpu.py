@@ -89,7 +89,9 @@ class Arm:
         """The scheduled PrimFunc."""
         import tvm
 
-        return _ArmLayer(Schedule(tvm.IRModule({"main": func})), stages, spec, tile).apply()
+        layer = _ArmLayer(Schedule(tvm.IRModule({"main": func})), stages, spec, tile)
+        layer.scalar_floats = self.isa == "armv7l"
+        return layer.apply()
 
 
 def _lanes(part: PartSpec) -> int:
@@ -100,6 +102,9 @@ def _lanes(part: PartSpec) -> int:
 
 
 class _ArmLayer(_Layer):
+    scalar_floats = False
+    """On ARMv7 vectors of float32 take subnormals for 0, which would not be exact: there, floats are not vectorised."""
+
     def cycles(self) -> float:
         """Roughly what the layer takes on one core: vectors of the inner step, and a few cycles a stored vector."""
         channels, height, width = self.spec.shape
@@ -116,6 +121,8 @@ class _ArmLayer(_Layer):
 
     def epilogue_lanes(self) -> int:
         """Lanes of int32 and float32 vectors in the epilogue."""
+        if self.scalar_floats and any(self.spec.ops[o.value].kind != "Thresholds" for o in self.spec.outputs):
+            return 1
         return next(n for n in (8, 4, 2, 1) if self.channels % n == 0)
 
     def popcount(self, name: str, part: PartSpec):
