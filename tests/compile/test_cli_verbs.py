@@ -160,7 +160,7 @@ def test_a_cut_bundle(here, capsys, verb):
 
 
 def test_a_bundle_for_another_cpu(here, capsys, monkeypatch):
-    monkeypatch.setattr("mpcompile.runtime.bundle.cpu.features", lambda: frozenset({"sse2"}))
+    monkeypatch.setattr("mpcompile.cpu.features", lambda: frozenset({"sse2"}))
     assert main(["run", "model.mpc", "--input", "x.npz", "--output", "y.npz"]) == 4
     err = said(capsys)[1]
     assert len(err) == 1 and "needs" in err[0] and "sse4_2" in err[0] and not Path("y.npz").exists()

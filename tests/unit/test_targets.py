@@ -6,7 +6,7 @@ import pytest
 
 from mpcompile import cpu
 from mpcompile.errors import TargetError
-from mpcompile.targets import Target, list_targets, load_target, native_target
+from mpcompile.targets import Target, list_fleets, list_targets, load_fleet, load_target, native_target
 from mpcompile.targets import native as native_module
 
 GOOD = """
@@ -204,3 +204,41 @@ def test_odd_widths_and_files(board, tmp_path):
     for name in ("raspberry", "../zen4", ""):
         with pytest.raises(TargetError, match="there is no target"):
             load_target(name)
+
+
+def test_every_shipped_fleet_loads():
+    assert "x86-64" in list_fleets() and not set(list_fleets()) & set(list_targets())
+    for name in list_fleets():
+        fleet = load_fleet(name)
+        assert fleet.name == name and len(fleet.boards) > 1 and fleet.description
+        assert fleet.boards == tuple(load_target(b.name) for b in fleet.boards)
+
+
+def test_ones_own_fleet(board, tmp_path):
+    mine = board(GOOD)
+    path = tmp_path / "fleet.toml"
+    path.write_text('description = "ours"\nboards = ["zen4", "board.toml"]\n')
+    fleet = load_fleet(path)
+    assert [b.name for b in fleet.boards] == ["zen4", "board"] and fleet.boards[1] == load_target(mine)
+    with pytest.raises(TargetError, match="fleet.toml stands for several boards, here it must be one: use zen4, board"):
+        load_target(path)
+    with pytest.raises(TargetError, match="there is no target none: use native, "):
+        load_fleet("none")
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ('boards = ["zen4"]', "description: is missing"),
+        ('description = 3\nboards = ["zen4"]', "description: must be a string"),
+        ('description = "x"\nboards = []', "boards: must be a list of names"),
+        ('description = "x"\nboards = ["native"]', "boards: must be a list of names"),
+        ('description = "x"\nboards = ["zen4"]\ncores = 2', "cores: unknown key; a fleet has description, boards"),
+        ('description = "x"\nboards = ["zen4", "zen4"]', "boards: zen4 is named twice"),
+        ('description = "x"\nboards = ["x86-64-v3", "zen4"]', "boards: no CPU would ever run zen4"),
+    ],
+)
+def test_bad_fleets_are_named(board, text, told):
+    with pytest.raises(TargetError, match=told) as error:
+        load_fleet(board(text))
+    assert "board.toml" in str(error.value) and "\n" not in str(error.value)
