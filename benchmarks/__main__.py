@@ -117,8 +117,8 @@ def _tvm019(bench: Bench, args: argparse.Namespace) -> tuple[Tvm019 | None, str]
 
 def _machine(target: str) -> dict:
     """What the numbers were measured on."""
-    found = measure(roofline.timers())
-    ceilings = roofline.Ceilings.of(found)
+    found = measure(roofline.timers(target))
+    ceilings = roofline.Ceilings.of(found, target)
     return {"cpu": cpu.name(), "cores": cpu.cores(), "kernel": platform.release(), "python": platform.python_version(),
             "mpcompile": __version__, "target": load_target(target).description, "ceilings": ceilings.to_json(),
             "ceilings_text": str(ceilings), "when": time.strftime("%Y-%m-%d")}

@@ -49,11 +49,11 @@ def popcount_rows(bench: Bench, rounds: int, tvm: Tvm019 | None, tvm_missing: st
         for shape in RESNET18_LAYERS:
             small, large = halves(shape)
             subjects = {"whole": layer_timer(bench, shape, bits), "small": layer_timer(bench, small, bits),
-                        "large": layer_timer(bench, large, bits), **roofline.timers()}
+                        "large": layer_timer(bench, large, bits), **roofline.timers(bench.target)}
             theirs = tvm.timers(shape, bits) if tvm else {}
             bench.say(f"measuring {bits} {shape}")
             found = measure({**subjects, **{f"tvm {n}": t for n, t in theirs.items()}}, rounds=rounds)
-            ceiling = roofline.Ceilings.of(found)
+            ceiling = roofline.Ceilings.of(found, bench.target)
             what = f"{bits} {shape}"
             per_second = (large.macs - small.macs) * bits.w * bits.a / (found["large"].seconds - found["small"].seconds)
             whole = shape.macs * bits.w * bits.a / found["whole"].seconds
@@ -102,12 +102,12 @@ def dot_rows(bench: Bench, rounds: int) -> list[Row]:
         before = ConvShape(shape.c, shape.h, shape.c)
         sessions = {name: onnxruntime.session(conv_chain_qdq(chain).SerializeToString(), 1)
                     for name, chain in (("ort before", [before]), ("ort both", [before, shape]))}
-        subjects = {"ours": layer_timer(bench, shape, bits), **roofline.timers(),
+        subjects = {"ours": layer_timer(bench, shape, bits), **roofline.timers(bench.target),
                     **{name: onnxruntime.timer(session) for name, session in sessions.items()}}
         bench.say(f"measuring {bits} {shape}")
         found = measure(subjects, rounds=rounds)
         theirs = found["ort both"].seconds - found["ort before"].seconds
-        ours, ceiling = found["ours"].seconds, roofline.Ceilings.of(found)
+        ours, ceiling = found["ours"].seconds, roofline.Ceilings.of(found, bench.target)
         group, what = "dot layer vs ONNX Runtime int8", f"{bits} {shape}"
         if theirs < shape.macs / ceiling.dot:
             busy = "the machine was too busy: ONNX Runtime would have beaten the ceiling"
@@ -115,6 +115,6 @@ def dot_rows(bench: Bench, rounds: int) -> list[Row]:
             continue
         rows.append(Row(group, what, theirs / ours, "×", DOT_TARGET,
                         f"{ours * 1e6:.0f} µs against {theirs * 1e6:.0f}; {shape.macs / ours / 1e9:.0f} GMAC/s, "
-                        f"{shape.macs / ours / ceiling.dot:.2f} of the {roofline.loops()['dot'].instruction} ceiling",
+                        f"{shape.macs / ours / ceiling.dot:.2f} of the {roofline.loops(bench.target)['dot'].instruction} ceiling",
                         {"ceiling": ceiling.to_json(), "measurement": found.to_json()}))
     return rows
