@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-AT_MOST = ("s", "× bytes", "× time")
+AT_MOST = ("s", "× bytes", "× time", "% error")
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpcompile import __version__, cpu
 from mpcompile.graph import Graph
 from mpcompile.grid import Grid
 from mpcompile.latency.cache import Cache
-from mpcompile.latency.cut import HEAD, Cut, Families
+from mpcompile.latency.cut import Cut, Families, format_of
 from mpcompile.latency.in_place import in_place, stirrer
-from mpcompile.latency.measure import Measurement, Timing, measure
+from mpcompile.latency.measure import Measurement, Timing, local, measure
+from mpcompile.latency.places import Places
 from mpcompile.latency.profile import build_table
 from mpcompile.latency.table import LatencyTable, parse_bits
 from mpcompile.layer import ContractPart, ContractTerm, Layer
@@ -27,7 +29,13 @@ from mpcompile.runtime import Bundle, open_bundle
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.targets import Target, load_target
 
+if TYPE_CHECKING:
+    from mpcompile.compiler.alone import Alone
+    from mpcompile.kernels.select import Measured
+
 WHOLE = "whole network"
+CELL_MIN_TIME = 0.0001
+"""Seconds of one sample of a layer, for the latency table."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ def profile(model: str | os.PathLike | Graph, target: str | os.PathLike | Target
     with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
         kept = Cache(cache if cache is not None else Path(folder) / "cells.jsonl")
         table = build_table(graph, w_bits, a_bits, bench, kept, progress=progress)
-    table.beside = bench.whole(graph).seconds - table.predict()
+    table.beside = bench.beside(graph, table)
     return table
 
 
@@ -128,20 +136,20 @@ class LocalWorkbench:
 
         return candidates(part, grid, self.target, output)
 
-    def time(self, variants: Sequence[Cut]) -> list[Timing]:
-        with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-            bundles, timers = [], {}
-            try:
-                for i, variant in enumerate(variants):
-                    bundles.append(self._open(variant.graph, Path(folder) / f"{i}.mpc", _forced(variant)))
-                    layers = bundles[-1].layer_timers()
-                    before = [timer for name, timer in layers.items() if name.endswith(HEAD)]
-                    timers[str(i)] = in_place(layers[variant.layer], before, self._stir)
-                found = measure(timers, rounds=self.rounds, min_time=self.min_time)
-            finally:
-                for bundle in bundles:
-                    bundle.close()
-        return [found[str(i)] for i in range(len(variants))]
+    def lower(self, variant: Cut) -> Alone:
+        from mpcompile.compiler.alone import lower_alone
+
+        return lower_alone(variant.graph, variant.layer, self.target, _forced(variant))
+
+    def time(self, kernels: Sequence[Alone]) -> tuple[list[Timing], float]:
+        from mpcompile.compiler.alone import build_side_by_side
+        from mpcompile.runtime.single import SingleKernel
+
+        libraries = build_side_by_side(kernels, self.target, len(cpu.allowed()))
+        opened = [SingleKernel(lib, *kernel.plan(), self.threads) for lib, kernel in zip(libraries, kernels)]
+        timers = {str(i): in_place(k.timer(), [local(k.renew)], self._stir) for i, k in enumerate(opened)}
+        found = measure(timers, rounds=self.rounds, min_time=CELL_MIN_TIME)
+        return [found[str(i)] for i in range(len(kernels))], found.reference_best
 
     # -- whole networks ------------------------------------------------------------------------------
     def profile(self, graph: Graph, progress: Callable[[int, int], None] | None = None) -> NetworkProfile:
@@ -160,23 +168,29 @@ class LocalWorkbench:
         layers = {name: t for name, t in found.timings.items() if name != WHOLE}
         return NetworkProfile(source, dict(self.identity), bundle.layers, layers, found[WHOLE], found.note())
 
-    def whole(self, graph: Graph) -> Timing:
-        """The network from end to end."""
-        with self.opened(graph) as bundle:
-            return measure({WHOLE: bundle.timer()}, rounds=self.rounds, min_time=self.min_time)[WHOLE]
+    def beside(self, graph: Graph, table: LatencyTable) -> float:
+        """Seconds of the network from end to end, less what the table says of its layers, at the speed of the table's
+        reference."""
+        with self.opened(graph, table) as bundle:
+            found = measure({WHOLE: bundle.timer()}, rounds=self.rounds, min_time=self.min_time)
+        scale = float(table.measured_on["reference"]) / found.reference_best
+        return found[WHOLE].seconds * scale - sum(table.predict_layers({}).values())
 
     @contextmanager
-    def opened(self, graph: Graph) -> Iterator[Bundle]:
-        """The network compiled and open; gone when the block ends."""
+    def opened(self, graph: Graph, table: LatencyTable | None = None) -> Iterator[Bundle]:
+        """The network compiled and open; gone when the block ends. With a table, in the families that it found best."""
         with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-            with self._open(graph, Path(folder) / "model.mpc") as bundle:
+            path = self.compile(graph, Path(folder) / "model.mpc", table)
+            with open_bundle(path, threads=self.threads) as bundle:
                 yield bundle
 
-    def _open(self, graph: Graph, path: Path, measured=None) -> Bundle:
+    def compile(self, model: Graph | os.PathLike, path: Path, table: LatencyTable | None = None) -> Path:
+        """The bundle of a model; with the latency table of its network, in the families that the table found best."""
         from mpcompile.compiler.api import compile_model
+        from mpcompile.frontend import load
 
-        compile_model(graph, self.target, path, measured=measured)
-        return open_bundle(path, threads=self.threads)
+        graph = model if isinstance(model, Graph) else load(Path(model))
+        return compile_model(graph, self.target, path, measured=measured_by(table, graph, self.fuse) if table else None)
 
 
 def _weight_bytes(layer: Layer, families: Mapping[tuple[int, int], str]) -> int:
@@ -187,15 +201,36 @@ def _weight_bytes(layer: Layer, families: Mapping[tuple[int, int], str]) -> int:
                for place, p in parts.items())
 
 
-def _forced(variant: Cut):
-    """The variant's families as a measurement that makes any other too dear to choose."""
+def measured_by(table: LatencyTable, graph: Graph, fuse: Callable[[Graph], Graph]) -> Measured:
+    """The table's choice of families for its network at the bits that `graph` has, as a measurement for compile_model.
+
+    Raises UsageError where the table lacks a layer or its bits.
+    """
+    places = Places(graph, fuse)
+    wanted = {}
+    for name, knob in places.knobs.items():
+        layer = places.layers[places.home[name]]
+        for i, j in places.parts[name]:
+            wanted[_part_key(layer.terms[i].parts[j])] = table.format(name, knob.w, knob.a)
+    return _only(lambda part, family: wanted.get(_part_key(part)) in (None, format_of(family)))
+
+
+def _part_key(part: ContractPart) -> tuple:
+    """Tells a part from the others of its graph, in whatever copy of the graph."""
+    return part.input, part.strides, part.pads, part.dilations, part.q.shape, part.q.tobytes()
+
+
+def _forced(variant: Cut) -> Measured:
+    """The variant's families as a measurement."""
     wanted = {id(layer.terms[i].parts[j]): family for layer in variant.graph.nodes
               for (i, j), family in variant.families.get(layer.name, {}).items()}
+    return _only(lambda part, family: wanted.get(id(part)) in (None, family))
 
+
+def _only(allowed: Callable[[ContractPart, str], bool]) -> Measured:
+    """A measurement that leaves a part the families that are allowed, and makes any other too dear to choose."""
     def cycles(part: ContractPart, grid: Grid, output: tuple[int, int], family: str) -> float | None:
-        if id(part) not in wanted:
-            return None
-        return 1.0 if wanted[id(part)] == family else 1e15
+        return None if allowed(part, family) else 1e15
     return cycles
 
 

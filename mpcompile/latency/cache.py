@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from mpcompile.errors import UsageError
 
 
 class Cache:
-    """key → record. Each `put` is on disk when it returns; a line that was cut short is as if it had never been."""
+    """key → record, and kernel → record where a record names its kernel: what was measured, whatever asked for it.
+
+    What `put` takes is on disk when it returns; a line that was cut short is as if it had never been.
+    """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         self._records: dict[str, dict] = {}
+        self._kernels: dict[str, dict] = {}
         try:
             text = self.path.read_bytes()
         except FileNotFoundError:
@@ -23,8 +28,7 @@ class Cache:
             raise UsageError(f"cannot read the cache {self.path}: {error.strerror}") from error
         for line in text.splitlines():
             try:
-                record = json.loads(line)
-                self._records[record["key"]] = record
+                self._keep(json.loads(line))
             except (ValueError, KeyError, TypeError):
                 continue
         self._cut = bool(text) and not text.endswith(b"\n")
@@ -35,15 +39,26 @@ class Cache:
     def get(self, key: str) -> dict | None:
         return self._records.get(key)
 
-    def put(self, key: str, record: dict) -> None:
-        """Appends one line with a single write. Raises UsageError where the file cannot be written."""
-        record = {"key": key, **record}
-        line = json.dumps(record).encode() + b"\n"
+    def of_kernel(self, kernel: str) -> dict | None:
+        """The record of any key whose record has "kernel": `kernel`."""
+        return self._kernels.get(kernel)
+
+    def put(self, records: Iterable[dict]) -> None:
+        """Appends a line for each, all with a single write; each has its "key". Raises UsageError where the file cannot
+        be written."""
+        records = list(records)
+        lines = b"".join(json.dumps(record).encode() + b"\n" for record in records)
         try:
             with open(self.path, "ab", buffering=0) as file:
-                file.write(b"\n" * self._cut + line)
+                file.write(b"\n" * self._cut + lines)
                 os.fsync(file.fileno())
         except OSError as error:
             raise UsageError(f"cannot write the cache {self.path}: {error.strerror}") from error
         self._cut = False
-        self._records[key] = record
+        for record in records:
+            self._keep(record)
+
+    def _keep(self, record: dict) -> None:
+        self._records[record["key"]] = record
+        if "kernel" in record:
+            self._kernels[record["kernel"]] = record

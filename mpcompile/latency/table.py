@@ -27,7 +27,7 @@ import numpy as np
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.files import atomic_path
 
-FORMAT = 1
+FORMAT = 2
 Assignment = Mapping[str, tuple[int, int]]
 """Convolution or dense layer, by its name in the model → (weight bits, input bits)."""
 
@@ -75,7 +75,10 @@ class LatencyTable:
         cheapest format, or in `form` ("planes", "codes"). Raises UsageError where that was not measured."""
         cell = self._cell(layer, w, a)
         if form is not None and form not in cell:
-            raise UsageError(f"the latency table has no W{w}A{a} of {layer} read as {form}: it has {', '.join(cell)}")
+            raise UsageError(
+                f"the latency table has no W{w}A{a} of {layer} read as {form}, which was too slow at fewer bits to be "
+                f"measured at these: it has {', '.join(cell)}"
+            )
         return cell[form] if form else min(cell.values())
 
     def format(self, layer: str, w: int, a: int) -> str:
@@ -83,17 +86,23 @@ class LatencyTable:
         cell = self._cell(layer, w, a)
         return min(cell, key=cell.get)
 
+    def formats(self, assignment: Assignment | None = None) -> dict[str, str]:
+        """Quantizer → the formats that it is written in: what its readers want at these bits, joined by +."""
+        return self._formats(*self._bits(assignment or {}))
+
     def pack(self, quantizer: str, a: int, formats: str | None = None) -> float:
         """Seconds more (or less) than in the model that writing `quantizer` at a bits in `formats` costs; 0 where none
-        writes it."""
-        own_a, own_formats = self.quantizers[quantizer]
-        total = 0.0
+        writes it. Raises UsageError where that was not measured."""
+        total, wanted = 0.0, formats or self.quantizers[quantizer][1]
         for row in self.layers.values():
             if quantizer in row.packs:
-                cell = row.packs[quantizer].get(a)
-                if cell is None:
-                    raise UsageError(f"the latency table has no A{a} of quantizer {quantizer}")
-                total += cell.get(formats or own_formats, max(cell.values())) - row.base
+                cell = self._bits_of(row.packs[quantizer], quantizer, a)
+                if wanted not in cell and "" not in cell:
+                    raise UsageError(
+                        f"the latency table has no A{a} of quantizer {quantizer} written as {wanted}, which nothing "
+                        f"that reads it wants at these bits: it has {', '.join(cell)}"
+                    )
+                total += cell[wanted if wanted in cell else ""] - row.base
         return total
 
     def matrix(self, layer: str) -> np.ndarray:
@@ -108,6 +117,13 @@ class LatencyTable:
 
     def predict_layers(self, assignment: Assignment) -> dict[str, float]:
         """The same for each fused layer."""
+        weights, bits = self._bits(assignment)
+        formats = self._formats(weights, bits)
+        return {name: self._layer(row, weights, bits, formats) for name, row in self.layers.items()}
+
+    # -- how -----------------------------------------------------------------------------------------
+    def _bits(self, assignment: Assignment) -> tuple[dict[str, int], dict[str, int]]:
+        """(weight bits by contraction, bits by quantizer)"""
         weights = {k: c.w for k, c in self.contractions.items()}
         bits = {q: own for q, (own, _) in self.quantizers.items()}
         asked: dict[str, str] = {}
@@ -119,10 +135,8 @@ class LatencyTable:
                     )
                 bits[q], asked[q] = a, name
             weights[name] = w
-        formats = self._formats(weights, bits)
-        return {name: self._layer(row, weights, bits, formats) for name, row in self.layers.items()}
+        return weights, bits
 
-    # -- how -----------------------------------------------------------------------------------------
     def _contraction(self, name: str) -> Contraction:
         if name not in self.contractions:
             raise UsageError(f"the latency table has no layer {name}: it has {', '.join(self.contractions)}")
@@ -154,7 +168,7 @@ class LatencyTable:
             at_own_weights = self.latency(name, own_w, a)
             seconds += self.latency(name, weights[name], a) - at_own_weights
             quantizers = set(self.contractions[name].quantizers)
-            if not quantizers <= counted and any(bits[q] != self.quantizers[q][0] for q in quantizers):
+            if not quantizers <= counted:
                 seconds += at_own_weights - row.base
             counted |= quantizers
         for q, cells in row.views.items():

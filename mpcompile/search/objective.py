@@ -161,11 +161,11 @@ class Latency(Cost):
         counted: set[str] = set()
         for name in row.reads:
             contraction, tensor = self.table.contractions[name], self.reads[name]
-            own_a, first = self.table.quantizers[tensor][0], tensor not in counted
+            first = tensor not in counted
 
             def seconds(w: int, a: int) -> float:
                 at_own = self.table.latency(name, contraction.w, a)
-                moved = at_own - row.base if first and a != own_a else 0.0
+                moved = at_own - row.base if first else 0.0
                 return self.table.latency(name, w, a) - at_own + moved
 
             self.pairs.append((name, tensor, self._matrix(name, seconds)))
@@ -282,10 +282,12 @@ class Target(Price):
 def land(
     assignment: Assignment, log_probs: Mapping[str, Mapping[str, Tensor]], cost: Cost, target: float
 ) -> Assignment:
-    """The readout, taken below `target` where it is above.
+    """The readout, taken below `target` where it is above, and as near to it as it goes.
 
-    Again and again the one change of bits is made that loses the least log probability for what it saves; then what
-    fits after all is changed back to what is likelier. Raises UsageError where even the fewest bits cost more.
+    Again and again the one change of bits is made that loses the least log probability for what it saves. What fits
+    after all is changed back to what is likelier; then what is left is spent: more bits where they lose the least log
+    probability for what they cost, and those that cost nothing before all others. Raises UsageError where even the
+    fewest bits cost more.
     """
     if cost.narrowest() > target:
         raise UsageError(
@@ -293,31 +295,38 @@ def land(
         )
     now, spent = assignment, cost.of(assignment)
     while spent > target:
-        found = [
-            (gain / (after - spent), changed, after)
-            for gain, changed, after in _changes(now, log_probs, cost)
-            if after < spent
-        ]
+        found = [c for c in _changes(now, log_probs, cost) if c.after < spent]
         if not found:  # a local minimum above the target: all the way down
             now = Assignment({k: c[0] for k, c in cost.w.items()}, {k: c[0] for k, c in cost.a.items()})
             spent = cost.of(now)
         else:
-            _, now, spent = min(found, key=lambda f: f[0])
-    while found := [f for f in _changes(now, log_probs, cost, gains=True) if f[2] <= target]:
-        _, now, _ = max(found, key=lambda f: f[0])
+            best = min(found, key=lambda c: c.gain / (c.after - spent))
+            now, spent = best.then, best.after
+    while found := [c for c in _changes(now, log_probs, cost) if c.gain > 0 and c.after <= target]:
+        best = max(found, key=lambda c: c.gain)
+        now, spent = best.then, best.after
+    while found := [c for c in _changes(now, log_probs, cost) if c.raised and c.after <= target]:
+        best = max(found, key=lambda c: (c.after <= spent, c.gain / max(c.after - spent, 1e-9 * target)))
+        now, spent = best.then, best.after
     return now
 
 
-def _changes(
-    now: Assignment, log_probs: Mapping[str, Mapping[str, Tensor]], cost: Cost, gains: bool = False
-) -> Iterator[tuple[float, Assignment, float]]:
-    """Every change of one knob's bits (`gains`: to likelier ones only): (log probability gained, the assignment then,
-    its cost)."""
+@dataclass(frozen=True)
+class _Change:
+    """Of one knob's bits: the log probability that it gains, whether it is to more bits, what is then, its cost."""
+
+    gain: float
+    raised: bool
+    then: Assignment
+    after: float
+
+
+def _changes(now: Assignment, log_probs: Mapping[str, Mapping[str, Tensor]], cost: Cost) -> Iterator[_Change]:
     for kind, candidates in (("weights", cost.w), ("tensors", cost.a)):
         bits = getattr(now, kind)
         for name, chances in log_probs[kind].items():
             at = chances[candidates[name].index(bits[name])].item()
             for other, chance in zip(candidates[name], chances.tolist()):
-                if other != bits[name] and (chance > at or not gains):
+                if other != bits[name]:
                     changed = replace(now, **{kind: {**bits, name: other}})
-                    yield chance - at, changed, cost.of(changed)
+                    yield _Change(chance - at, other > bits[name], changed, cost.of(changed))

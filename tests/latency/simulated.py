@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
-from mpcompile.latency.cut import format_of
+from mpcompile.latency.cut import Cut, format_of
+from mpcompile.latency.key import key_of
 from mpcompile.latency.measure import Timing
 from mpcompile.layer import ContractTerm, Layer
 
 POPCOUNT, DOT = 1.0, 5.3
+
+
+@dataclass(frozen=True)
+class SimulatedKernel:
+    variant: Cut
+    identity: str
 
 
 class Simulated:
@@ -35,16 +43,19 @@ class Simulated:
         costs = {"popcount": POPCOUNT * part.grid.planes * grid.planes * depth, "dot": DOT * depth}
         return sorted(costs.items(), key=lambda item: item[1])
 
-    def time(self, variants):
+    def lower(self, variant):
+        return SimulatedKernel(variant, key_of(variant, {}))
+
+    def time(self, kernels):
         found = []
-        for variant in variants:
+        for variant in (kernel.variant for kernel in kernels):
             self.timed += 1
             time.sleep(self.pause)
             layer = next(n for n in variant.graph.nodes if n.name == variant.layer)
             formats = {t: reads for t, reads in variant.reads.items()}
             seconds = self.layer(variant.graph, layer, variant.families[layer.name], formats)
             found.append(Timing(variant.layer, seconds, seconds, seconds, 1))
-        return found
+        return found, 1.0
 
     def layer(self, fused, layer, families, formats) -> float:
         """Seconds of a layer with these families, its outputs written in these formats."""

@@ -8,7 +8,8 @@ import pytest
 from mpcompile.frontend import load
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.cut import cut
-from mpcompile.latency.profile import build_table, key_of
+from mpcompile.latency.key import key_of
+from mpcompile.latency.profile import build_table
 from mpcompile.layer import Layer
 from mpcompile.reference.run import run
 from tests.latency.simulated import Simulated

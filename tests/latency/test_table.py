@@ -67,7 +67,31 @@ def test_every_cell_is_there_and_the_cheapest_format_wins(table):
     assert table.latency("c0", 2, 2) == min(lut[2, 2].values())
     assert table.latency("c0", 2, 2, "codes") > table.latency("c0", 2, 2, "planes")
     assert table.matrix("c0").shape == (3, 4) and (np.diff(table.matrix("c0")[0]) >= 0).all()
-    assert table.pack("q1", 2) == 0 and table.pack("q1", 8, "planes") > table.pack("q1", 2, "planes")
+    assert table.pack("q1", 2) == 0 and table.pack("q1", 3, "planes") > table.pack("q1", 2, "planes")
+
+
+def test_what_cannot_win_is_not_measured_and_says_so(model, table):
+    """POPCOUNT and DOT cross at 5.3 pairs of planes."""
+    lut = table.layers[table.contractions["c0"].layer].reads["c0"]
+    assert {pair for pair, cell in lut.items() if "planes" in cell} >= {(w, a) for w in W for a in A if w * a <= 5}
+    assert not [pair for pair, cell in lut.items() if "planes" in cell and pair[0] * pair[1] > 8]
+    with pytest.raises(UsageError, match="W4A8 of c0 read as planes.* it has codes"):
+        table.latency("c0", 4, 8, "planes")
+    assert set(table.layers[table.contractions["c0"].layer].packs["q1"][8]) == {"codes"}
+    with pytest.raises(UsageError, match="A8 of quantizer q1 written as planes.* it has codes"):
+        table.pack("q1", 8, "planes")
+
+
+def test_progress_counts_down_to_what_is_measured(model, tmp_path):
+    told = []
+    bench = Simulated()
+    cache = Cache(tmp_path / "cells")
+    build_table(model, W, A, bench, cache, progress=lambda done, total: told.append((done, total)))
+    assert told[0][0] == 0 and told[-1][0] == told[-1][1] == len(cache)
+    assert [d for d, _ in told] == sorted(d for d, _ in told) and told[0][1] > told[-1][1]
+    again = []
+    build_table(model, W, A, bench, cache, progress=lambda done, total: again.append((done, total)))
+    assert again[-1] == told[-1]
 
 
 def test_layers_that_read_one_quantizer_must_agree(table):
@@ -115,7 +139,7 @@ def test_on_disk_and_back(table, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"latency_table": 99}',
-                                  '{"latency_table": 1, "layers": {"a": 3}}', "\x00"])
+                                  '{"latency_table": 2, "layers": {"a": 3}}', "\x00"])
 def test_a_file_that_is_no_table(tmp_path, text):
     (tmp_path / "lut.json").write_text(text)
     with pytest.raises(ModelError, match="lut.json"):

@@ -1,0 +1,57 @@
+"""What a cut layer is, as a hash, known before anything is lowered: equal keys are one measurement on one device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import numpy as np
+
+from mpcompile.grid import Grid
+from mpcompile.latency.cut import Cut
+from mpcompile.layer import ContractTerm, ViewTerm
+
+
+def key_of(variant: Cut, identity: Mapping[str, str]) -> str:
+    """What a variant's time depends on, as a hash: shapes, grids, formats and steps, no names and no values of
+    weights."""
+    graph = variant.graph
+    number = {t: i for i, t in enumerate(dict.fromkeys(t for n in graph.nodes for t in (*n.inputs, *n.outputs)))}
+    nodes = [[n.name == variant.layer, n.shape, [_term(t, number) for t in n.terms], [_step(s) for s in n.epilogue],
+              [[number[r.name], r.value, r.quantizer.grid.to_json() if r.quantizer else None] for r in n.results],
+              [[*place, family] for place, family in sorted(variant.families.get(n.name, {}).items())]]
+             for n in graph.nodes]
+    types = [[graph.types[t].shape, graph.types[t].grid.to_json() if graph.types[t].grid else None] for t in number]
+    what = [
+        nodes,
+        types,
+        [number[t] for t in graph.inputs],
+        [number[t] for t in graph.outputs],
+        sorted(identity.items()),
+    ]
+    return hashlib.sha256(json.dumps(what, default=_plain).encode()).hexdigest()[:32]
+
+
+def _term(term, number: Mapping[str, int]) -> list:
+    if isinstance(term, ContractTerm):
+        return [
+            [number[p.input], p.q.shape, p.grid.to_json(), p.strides, p.pads, p.dilations, p.groups] for p in term.parts
+        ]
+    rest = [] if isinstance(term, ViewTerm) else [term.kind, term.kernel, term.strides, term.pads]
+    return [type(term).__name__, number[term.input], *rest]
+
+
+def _step(step) -> list:
+    """An epilogue instruction; of constants only how many there are."""
+    return [
+        type(step).__name__,
+        *(
+            ["const", v.size] if isinstance(v, np.ndarray) else v.to_json() if isinstance(v, Grid) else v
+            for v in vars(step).values()
+        ),
+    ]
+
+
+def _plain(value):
+    return value.item() if hasattr(value, "item") else list(value)

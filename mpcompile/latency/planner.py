@@ -1,0 +1,173 @@
+"""Which variants of which layers a latency table needs, in waves: what the first tell spares some of the later ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mpcompile.graph import Graph
+from mpcompile.latency.cut import Cut, cut, format_of
+from mpcompile.latency.places import Places, layer_of
+from mpcompile.latency.requantize import Knob
+from mpcompile.latency.table import Contraction, LatencyTable, LayerTimes
+from mpcompile.layer import ContractTerm, Layer, PoolTerm, ViewTerm
+
+if TYPE_CHECKING:
+    from mpcompile.latency.profile import Workbench
+
+WORTH = 4.0
+"""A family that the cost model expects to take so many times the best one's cycles is not measured."""
+SLOWER = 1.2
+"""Planes that are expected, after what was measured, to take so many times what codes take are not measured."""
+FAMILIES = {"planes": ("popcount",), "codes": ("dot",), "codes+planes": ("dot", "popcount")}
+"""Formats that a quantizer is written in → the families whose readers want that."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One number of the table: where it goes (`row` is base, reads, packs or views), and the variant that gives it.
+    `expected`: for reads, the cost model's cycles over those of the best family."""
+
+    layer: str
+    row: str
+    variant: Cut
+    name: str = ""
+    index: tuple[int, ...] = ()
+    form: str = ""
+    expected: float = 1.0
+
+
+Seconds = Mapping[Cell, float]
+
+
+class Planner:
+    """Every cell that the table might need, and `waves` of those that it does."""
+
+    def __init__(self, graph: Graph, w_bits: Sequence[int], a_bits: Sequence[int], bench: Workbench):
+        self.bench, self.w_bits, self.a_bits = bench, list(w_bits), list(a_bits)
+        self.places = Places(graph, bench.fuse)
+        self.families = bench.choose(self.places.fused)
+        self.dropped: set[Cell] = set()
+        """Cells that no wave will bring."""
+        self.readers = {q: [k for k in self.places.knobs.values() if q in k.quantizers] for q in self.places.quantizers}
+        self.cells = [Cell(name, "base", cut(self.places.fused, name, self.families)) for name in self.places.layers]
+        for knob in self.places.knobs.values():
+            self.cells += self._reads(knob)
+        for quantizer in self.places.quantizers:
+            self.cells += self._packs_and_views(quantizer)
+
+    def waves(self, seconds: Seconds) -> Iterator[list[Cell]]:
+        """Cells to be measured together; `seconds` must know the last wave's when the next is asked for.
+
+        Formats come last: a quantizer is measured only in those that some choice of bits asks for.
+        """
+        doubtful = {c for c in self.cells if c.row == "reads" and c.form == "planes" and c.expected > 1}
+        packs = [c for c in self.cells if c.row == "packs"]
+        yield [c for c in self.cells if c not in doubtful and c.row != "packs"]
+        for product in sorted({c.index[0] * c.index[1] for c in doubtful}):
+            self.dropped |= {c for c in doubtful if self._hopeless(c, seconds)}
+            yield [c for c in self.cells if c in doubtful - self.dropped and c.index[0] * c.index[1] == product]
+        table = self.table(seconds)
+        self.dropped |= {c for c in packs if c.form and c.form not in self._asked(table, c.name, c.index[0])}
+        yield [c for c in packs if c not in self.dropped]
+
+    def _hopeless(self, cell: Cell, seconds: Seconds) -> bool:
+        """Whether the convolution's planes, so far as they were measured, say that these will be too slow: they take a
+        constant and a share for each pair of planes."""
+        if cell in seconds:
+            return False
+        same = [c for c in seconds if c.row == "reads" and c.name == cell.name]
+        codes = [seconds[c] for c in same if c.form == "codes" and c.index == cell.index]
+        pairs = {c.index[0] * c.index[1]: seconds[c] for c in same if c.form == "planes"}
+        if not codes or len(pairs) < 2:
+            return False
+        few, most = min(pairs), max(pairs)
+        share = (pairs[most] - pairs[few]) / (most - few)
+        return pairs[few] + share * (cell.index[0] * cell.index[1] - few) > SLOWER * codes[0]
+
+    def _asked(self, table: LatencyTable, quantizer: str, a: int) -> set[str]:
+        """The formats that `quantizer` at a bits is written in, over all weight bits of its readers."""
+        found = {""}
+        for knob in self.readers[quantizer]:
+            cells = table.layers[self.places.home[knob.name]].reads[knob.name]
+            wanted = {table.format(knob.name, w, b) for w, b in cells if b == a}
+            wanted = wanted or {form for cell in cells.values() for form in cell}
+            found = {"+".join(sorted({*filter(None, f.split("+")), form})) for f in found for form in wanted}
+        return found
+
+    # -- LUT[k][w, a][format] ----------------------------------------------------------------------
+    def _reads(self, knob: Knob) -> Iterator[Cell]:
+        places, home = self.places.parts[knob.name], self.places.home[knob.name]
+        steady = bool(set(knob.quantizers) & self.places.steady)
+        for a in [knob.a] if steady else sorted({*self.a_bits, knob.a}):
+            for w in sorted({*self.w_bits, knob.w}):
+                fused = self.places.variant({knob.name: w}, dict.fromkeys(knob.quantizers, a))
+                for family, expected in self._worth(fused, layer_of(fused, home), knob).items():
+                    chosen = dict(self.families[home]) | dict.fromkeys(places, family)
+                    variant = cut(fused, home, {**self.families, home: chosen})
+                    yield Cell(home, "reads", variant, knob.name, (w, a), format_of(family), expected)
+
+    def _worth(self, fused: Graph, layer: Layer, knob: Knob) -> dict[str, float]:
+        """Family → expected cycles over the best one's, of those worth measuring for the knob's parts: expected near
+        the best, or what the compiler chose."""
+        costs: dict[str, float] = {}
+        able: list[set[str]] = []
+        for i, j in self.places.parts[knob.name]:
+            part = layer.terms[i].parts[j]
+            found = dict(self.bench.candidates(part, fused.types[part.input].grid, layer.shape[1:]))
+            able.append(set(found))
+            for family, cycles in found.items():
+                costs[family] = costs.get(family, 0.0) + cycles
+        ratios = {f: c / min(costs.values()) for f, c in costs.items() if all(f in some for some in able)}
+        own: set[str | None] = set()
+        if fused is self.places.fused:
+            own = {self.families[layer.name].get(p) for p in self.places.parts[knob.name]}
+        return {f: 1.0 if f in own else r for f, r in ratios.items() if r <= WORTH or f in own}
+
+    # -- PACK[q][a][formats], and layers that only read ---------------------------------------------
+    def _packs_and_views(self, quantizer: str) -> Iterator[Cell]:
+        tensors = self.places.tensors(quantizer)
+        contracted = {
+            p.input
+            for layer in self.places.layers.values()
+            for t in layer.terms
+            if isinstance(t, ContractTerm)
+            for p in t.parts
+        }
+        readers = self.readers[quantizer]
+        bits = {*self.a_bits, self.places.quantizers[quantizer], *(knob.a for knob in readers)}
+        forms = [f for f in FAMILIES if "+" not in f or len(readers) > 1]
+        for a in [] if quantizer in self.places.steady else sorted(bits):
+            fused = self.places.variant({}, {quantizer: a})
+            for name, layer in self.places.layers.items():
+                writes = [t for t in layer.outputs if t in tensors]
+                for form in forms if set(writes) & contracted else [""] if writes else []:
+                    written = {t: FAMILIES[form] for t in writes if t in contracted}
+                    yield Cell(name, "packs", cut(fused, name, self.families, written), quantizer, (a,), form)
+                views = any(t.input in tensors for t in layer.terms if isinstance(t, (PoolTerm, ViewTerm)))
+                if views and not writes:
+                    yield Cell(name, "views", cut(fused, name, self.families), quantizer, (a,))
+
+    # -- the table ---------------------------------------------------------------------------------
+    def table(self, seconds: Seconds) -> LatencyTable:
+        """Of what `seconds` knows."""
+        rows = {c.layer: LayerTimes(seconds[c]) for c in self.cells if c.row == "base"}
+        for cell in self.cells:
+            if cell.row == "base" or cell not in seconds:
+                continue
+            row, value = rows[cell.layer], seconds[cell]
+            if cell.row == "reads":
+                row.reads.setdefault(cell.name, {}).setdefault(cell.index, {})[cell.form] = value
+            elif cell.row == "packs":
+                row.packs.setdefault(cell.name, {}).setdefault(cell.index[0], {})[cell.form] = value
+            else:
+                row.views.setdefault(cell.name, {})[cell.index[0]] = value
+        p = self.places
+        contractions = {k: Contraction(p.home[k], knob.w, knob.a, knob.quantizers) for k, knob in p.knobs.items()}
+        bits = {"w": self.w_bits, "a": self.a_bits}
+        quantizers = {q: (a, "") for q, a in p.quantizers.items()}
+        table = LatencyTable(p.graph.source, dict(self.bench.identity), bits, contractions, quantizers, rows)
+        forms = table.formats()
+        table.quantizers = {q: (a, forms[q]) for q, a in p.quantizers.items()}
+        return table
