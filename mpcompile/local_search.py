@@ -56,16 +56,15 @@ def local_device(config: Config) -> Device:
             progress=progress,
         )
 
-    def whole(model: Path, bundle: Path) -> float:
-        from mpcompile.compiler.api import compile_model
+    def whole(model: Path, bundle: Path, table: LatencyTable) -> float:
         from mpcompile.latency.measure import measure as timed
+        from mpcompile.local_checks import WHOLE_MIN_TIME
         from mpcompile.runtime import open_bundle
+        from mpcompile.workbench import WHOLE
 
-        compile_model(model, board, bundle)
-        with open_bundle(bundle, threads=measure.threads or None) as opened:
-            return timed({"whole network": opened.timer()}, rounds=measure.rounds, min_time=0.01)[
-                "whole network"
-            ].seconds
+        bench.compile(model, bundle, table)
+        with open_bundle(bundle, threads=bench.threads) as opened:
+            return timed({WHOLE: opened.timer()}, rounds=measure.rounds, min_time=WHOLE_MIN_TIME)[WHOLE].seconds
 
     return Device(
         bench.identity,

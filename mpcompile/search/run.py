@@ -306,7 +306,7 @@ class Sweep:
         def measure() -> dict:
             self.show(f"measure {name}", 0, 1, {})
             with self.clock.phase(f"measure {name}"):
-                seconds = self.device.measure(model, bundle)
+                seconds = self.device.measure(model, bundle, self.table)
             self.folder.log("measured", point=name, ms=1e3 * seconds)
             return {"seconds": seconds}
 

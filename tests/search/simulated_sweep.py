@@ -48,7 +48,7 @@ def device(log: Path | None = None) -> Device:
         note("table")
         return build_table(load(model), w_bits, a_bits, bench, Cache(cache), progress=progress)
 
-    def measure(model, bundle):
+    def measure(model, bundle, table):
         note(f"measure {model.parent.name}")
         seconds = 1.07 * bench.network(load(model))
         bundle.write_text(json.dumps(seconds))
