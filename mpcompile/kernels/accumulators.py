@@ -37,27 +37,24 @@ def chunk(kernel_h: int, kernel_w: int, steps: int, most: int) -> tuple[int, int
     return 1, 1, max(d for d in range(1, min(most, steps) + 1) if steps % d == 0)
 
 
-def dot_bound(w8: np.ndarray, max_level: int, multiplier: int, offset: int, constant: np.ndarray) -> int:
-    """The greatest magnitude of any partial sum of multiplier·Σ w8·l + offset·Σ l + constant, over levels 0..max_level.
+def dot_reach(w8: np.ndarray, max_level: int, multiplier: int, offset: int) -> int:
+    """How far from 0 any partial sum of multiplier·Σ w8·l + offset·Σ l may come, over all levels l = 0..max_level.
 
-    w8: [O, C, KH, KW]; constant: [O].
+    w8: [O, C, KH, KW]. The greatest of all output channels.
     """
-    w8 = np.abs(w8.astype(np.int64))
-    taps = int(np.prod(w8.shape[1:]))
-    products = w8.sum((1, 2, 3)) * max_level * abs(multiplier)
-    return int((products + abs(offset) * taps * max_level + np.abs(constant)).max())
+    products = np.abs(w8.astype(np.int64)).sum((1, 2, 3)).max()
+    return max_level * int(abs(multiplier) * products + abs(offset) * w8[0].size)
 
 
-def popcount_bound(taps: int, weight_planes: tuple[int, ...], activation_planes: tuple[int, ...], offset: int,
-                   constant: np.ndarray) -> int:
-    """The same of Σ_ij c_i·d_j·popcount + offset·Σ ã + constant, for `taps` = C·KH·KW bits that may all be set."""
+def popcount_reach(taps: int, weight_planes: tuple[int, ...], activation_planes: tuple[int, ...], offset: int) -> int:
+    """The same of Σ_ij c_i·d_j·popcount + offset·Σ ã, for `taps` = C·KH·KW bits that may all be set in all planes."""
     weights, activations = sum(map(abs, weight_planes)), sum(map(abs, activation_planes))
-    return int(taps * activations * (weights + abs(offset)) + np.abs(constant).max())
+    return int(taps * activations * (weights + abs(offset)))
 
 
-def check_int32(name: str, bounds: list[int], taps: int) -> None:
-    """Raises ModelError naming layer `name` where the sum of its contractions' bounds does not fit int32."""
-    if sum(bounds) > INT32:
-        raise ModelError(
-            f"layer {name}: sums of {taps} products may reach ±{sum(bounds)}, which int32 does not hold; fewer bits, or "
-            f"about {taps * INT32 // sum(bounds)} products, would be accepted")
+def check_int32(name: str, reaches: list[int], taps: int) -> None:
+    """Raises ModelError naming layer `name` where the sum of its contractions' parts may not fit int32."""
+    reach = sum(reaches)
+    if reach > INT32:
+        raise ModelError(f"layer {name}: sums of {taps} products may reach ±{reach}, which int32 does not hold: fewer "
+                         f"bits, or at most {taps * INT32 // reach} products, would be accepted")

@@ -11,6 +11,7 @@ from mpcompile import layer as ir
 from mpcompile.errors import ModelError
 from mpcompile.formats import Buffer, channel_pad
 from mpcompile.grid import Grid
+from mpcompile.kernels.accumulators import check_int32, dot_reach, popcount_reach
 from mpcompile.kernels import depthwise, dot, popcount, popcount_bytes
 from mpcompile.kernels.weights import dot_weights
 from mpcompile.kernels.select import IMAGE_CHANNELS
@@ -55,12 +56,13 @@ class _Describer:
         self.constants: list[np.ndarray] = []
         self.floats: list[np.ndarray] = []
         self.ints: list[np.ndarray] = []
+        self.reach: list[int] = []           # of the contraction's parts: how far from 0 their sums may come
 
     # -- arguments and tables --------------------------------------------------------------------
     def stored(self, tensor: str, *formats: str, beside: str = "", words: bool = False) -> Buffer:
         """The first of `formats` in which `tensor` is stored.
 
-        Planes read as 64-bit words are an argument of their own.
+        Planes read as words are an argument of their own.
         """
         for f in formats:
             for b in self.available[tensor]:
@@ -93,7 +95,10 @@ class _Describer:
         if isinstance(term, ir.PoolTerm):
             return PoolSpec(self.any_form(term.input), term.kind, tuple(term.kernel), tuple(term.strides),
                             tuple(term.pads))
-        return ContractSpec(tuple(self.part(p, self.families[index, i]) for i, p in enumerate(term.parts)))
+        self.reach = []
+        parts = tuple(self.part(p, self.families[index, i]) for i, p in enumerate(term.parts))
+        check_int32(self.layer.name, self.reach, sum(p.q[0].size for p in term.parts))
+        return ContractSpec(parts)
 
     def any_form(self, tensor: str) -> Buffer:
         return self.nameless(self.stored(tensor, "codes", "planes", "float", "plain"))
@@ -123,11 +128,13 @@ class _Describer:
                 form = dict(slots=popcount.Slots.make(part.grid.plane_weights, grid_a.plane_weights))
             spec = dict(offset=part.grid.offset, **form)
             base, halo_value = grid_a.offset, grid_a.offset
+            reach = popcount_reach(q[0].size, part.grid.plane_weights, grid_a.plane_weights, part.grid.offset)
         else:
             # groups need a sum of their own channels, which nobody stores: their weights stay whole, in int16
             w8, m, o = dot_weights(q, part.grid) if part.groups == 1 else (q, 1, 0)
             spec = dict(multiplier=m * grid_a.step, offset=o * grid_a.step)
             base, halo_value, shifted = grid_a.lo, grid_a.lo, 0
+            reach = dot_reach(w8, grid_a.levels - 1, spec["multiplier"], spec["offset"])
             if family == "depthwise":
                 weight = depthwise.pack_weights(w8, channel_pad(self.channels))
             else:
@@ -147,7 +154,9 @@ class _Describer:
         if constant.any():
             row = self.int_row(constant)
             spec["constant"] = None if not self.ints[row].any() else row
-        if any(part.pads) and not grid_a.has_zero:
+        bordered = any(part.pads) and not grid_a.has_zero
+        self.reach.append(reach + abs(base) * int(np.abs(q).sum((1, 2, 3)).max()) * (2 if bordered else 1))
+        if bordered:
             spec["border"] = self.border(part, q, groups, halo_value)
         return PartSpec(**common, **spec, weight_shape=weight.shape, weight_dtype=str(weight.dtype),
                         sums=self.nameless(sums) if sums else None)
