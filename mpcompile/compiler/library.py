@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tvm
 
+from mpcompile import cpu
 from mpcompile.compiler.linker import link_shared
 from mpcompile.tvm_names import Target, build, tirx
+
+TOGETHER = 6
+"""So many functions make an object file. Object files are compiled side by side; how many there are does not depend on
+the machine, so that the same model gives the same bytes everywhere."""
 
 
 def build_library(functions: Mapping[str, tirx.PrimFunc], target: dict) -> bytes:
     """lib.so, in which each function has its name. `target` is TVM's dict. Raises TargetError where linking fails."""
-    named = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}
-    built = build(tvm.IRModule(named), Target(target))
+    named = [(name, function.with_attr("global_symbol", name)) for name, function in functions.items()]
+    parts = [dict(named[at:at + TOGETHER]) for at in range(0, len(named), TOGETHER)] or [{}]
     with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-        path = Path(folder) / "lib.so"
-        built.export_library(str(path), fcompile=_link, workspace_dir=folder)
-        return path.read_bytes()
+        objects = [str(Path(folder) / f"{i}.o") for i in range(len(parts))]
+        with ThreadPoolExecutor(len(cpu.allowed())) as pool:
+            list(pool.map(lambda part, path: _compile(part, target, path), parts, objects))
+        library = Path(folder) / "lib.so"
+        link_shared(library, objects)
+        return library.read_bytes()
 
 
-def _link(output: str, objects: list[str], **_options) -> None:
-    link_shared(output, objects)
+def _compile(functions: Mapping[str, tirx.PrimFunc], target: dict, path: str) -> None:
+    """One object file. LLVM runs without Python's lock, so threads are enough."""
+    build(tvm.IRModule(functions), Target(target)).mod.write_to_file(path, "o")
