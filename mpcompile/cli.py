@@ -30,6 +30,7 @@ VERBS = {
     "verify": "a bundle against the exact reference, buffer by buffer",
     "profile": "a model's time layer by layer; with --bits the whole latency table",
     "search": "bits for every layer, by gradient, against latency measured here; a front of networks",
+    "report": "a search's folder as one HTML file, and its numbers as JSON",
     "inspect": "what a bundle or a model holds, layer by layer",
 }
 """Each verb lives in commands/, in the module of its name : arguments(parser), work(args)."""
