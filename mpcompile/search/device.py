@@ -18,8 +18,8 @@ class Device:
     """`identity` names everything that times depend on besides the network: target, CPU, threads, versions.
 
     table(onnx file, weight bits, activation bits, cache file, progress): the latency table of this network, each number
-    measured once and kept in the cache file. measure(onnx file, bundle file, table): compiles the file to a bundle there,
-    with the kernels that the network's table found fastest, and times it whole; median seconds an image.
+    measured once and kept in the cache file. measure(onnx file, bundle file, table): compiles the file to a bundle
+    there, with the kernels that the network's table found fastest, and times it whole; median seconds an image.
 
     The others take any file that the device runs, a bundle or an .onnx file (by ONNX Runtime); images are float32
     [N, C, H, W]. answers(file, images): int64 [N], the classes. race(name → file, progress): all of them timed in turn,
