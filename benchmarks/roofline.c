@@ -5,7 +5,7 @@
  *   few_loop       bytes of few bits       MAC per step and accumulator: FEW_MACS
  *   clock_loop     a chain of dependent multiplications, 3 cycles each on every x86-64 core since 2008: the core's clock
  *
- * The empty asm statements keep the compiler from hoisting work out of a loop whose operands never change; they emit nothing.
+ * The empty asm statements keep the compiler from hoisting work out of a loop whose operands never change.
  */
 #include <immintrin.h>
 #include <stdint.h>
