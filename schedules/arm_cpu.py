@@ -2,8 +2,7 @@
 
 The loops around a tile are those of x86.py; here are the inner loops:
 
-    popcount   for plane pair: for chunk of the reduction: for kh, kw, 32 channels: AND, CNT, ADD in 8-bit lanes
-                                                           then UADDLP, UADALP into 32 bits
+    popcount   for plane pair: for kh, kw, 32 channels: AND, CNT, UADALP into 16 bits; then UADALP into 32 bits
                or, with the dot-product extension, AND, CNT, UDOT
     dot        for kh, kw, channels: SDOT, or SMULL, SMLAL, SADALP
     depthwise  for kh, kw: multiply-add of 32-bit lanes
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from mpcompile.kernels.popcount_bytes import UNROLLED_PAIRS
 from mpcompile.kernels.select import IMAGE_CHANNELS
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
-from mpcompile.schedules import arm_intrinsics
+from mpcompile.schedules import arm_intrinsics, narrow_loops
 from mpcompile.schedules.arm_intrinsics import BLOCK, LANES
 from mpcompile.schedules.x86 import Tile, _Layer, divisors
 from mpcompile.tvm_names import Schedule
@@ -126,39 +125,16 @@ class _ArmLayer(_Layer):
         return next(n for n in (8, 4, 2, 1) if self.channels % n == 0)
 
     def popcount(self, name: str, part: PartSpec):
-        s, counted = self.s, part.count
-        *loops, byte = s.get_loops(s.get_sblock(name))[-10:]
-        y, x, ob, i, j, lane, *taps = loops
-        block, lane = s.split(lane, [None, LANES])
-        unrolled = len(part.pairs) * len(part.pairs[0]) <= UNROLLED_PAIRS
-        s.reorder(i, j, *taps, y, x, ob, block, lane, byte)
-        for loop in (*((i, j) if unrolled else ()), y, x, ob, block):
-            s.unroll(loop)
-        if counted.widen:
-            added = f"{name}_bytes"
-            s.set_scope(added, 0, "local")
-            s.compute_at(added, taps[-1], preserve_unit_loops=True)
-            self.counts(added, counted.step)
-        self.tensorized(name, taps[0], counted.widen or counted.step)
-
-    def counts(self, name: str, intrin: str):
-        """The reduction in 8-bit lanes."""
+        if part.count.widen:
+            narrow_loops.popcount(self, name, part, UNROLLED_PAIRS)
+            return
         s = self.s
-        y, x, ob, *outer, lane, byte, kh, kw, step = s.get_loops(s.get_sblock(name))[-13:]
-        block, lane = s.split(lane, [None, LANES])
-        s.reorder(*outer, kh, kw, step, y, x, ob, block, lane, byte)
-        for loop in (y, x, ob, block):
+        y, x, ob, i, j, lane, kh, kw, step, byte = s.get_loops(s.get_sblock(name))[-10:]
+        s.reorder(i, j, kh, kw, step, y, x, ob, lane, byte)
+        for loop in (*((i, j) if len(part.pairs) * len(part.pairs[0]) <= UNROLLED_PAIRS else ()), y, x, ob):
             s.unroll(loop)
-        init = s.decompose_reduction(name, kh)
-        s.vectorize(s.fuse(*s.get_loops(init)[-2:]))
-        s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-2], intrin)
-
-    def tensorized(self, name: str, reduction, intrin: str):
-        """Zeros before the loop `reduction`, and the two innermost loops as an intrinsic of four lanes."""
-        s = self.s
-        init = s.decompose_reduction(name, reduction)
-        s.vectorize(s.get_loops(init)[-1])
-        s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-2], intrin)
+        s.vectorize(s.get_loops(s.decompose_reduction(name, kh))[-1])
+        s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-2], part.count.step)
 
     def dot(self, name: str, part: PartSpec):
         s, instr = self.s, part.instr

@@ -1,9 +1,9 @@
 """NEON steps as tensor intrinsics. All operate on 128-bit vectors; no step moves data across the lanes of a vector
 that belong to different output channels.
 
-    count_u8      acc[4, 4 bytes] u8 += popcount(a[4] & w[4, 4])            AND, CNT, ADD
-    widen_u8      acc[4] int32 += Σ_bytes u8[4, 4]                          UADDLP, UADALP
-    count_udot    acc[4] int32 += Σ_bytes popcount(a[4] & w[4, 4])          AND, CNT, UDOT
+    count_u16     acc[16, 2] u16 += popcount(a[4] & w[16, 4]), two bytes'   AND, CNT, UADALP
+    widen_u16     acc[16] int32 += acc[16, 2] u16                           UADALP
+    count_udot    acc[16] int32 += Σ_bytes popcount(a[4] & w[16, 4])        AND, CNT, UDOT
     sdot          acc[16] int32 += Σ_4 a·w, of signed bytes                 SDOT by element
     smlal, smull  acc[16] int32 += Σ_2 a·w, two steps or one a 16-bit sum   SMULL, SMLAL, SADALP
     wide          acc[4] int32 += a·w, of 16-bit values                     SMLAL by element
@@ -59,83 +59,58 @@ def _counts(a, w):
 
 @cache
 def count(isa: str, dotprod: bool, lanes: int) -> ByteCount:
-    """The counting step of a CPU, registered with TVM: UDOT where the CPU has it, else counts in 8 bits."""
+    """The counting step of a CPU, registered with TVM: UDOT where the CPU has it, else pairs of counts in 16 bits."""
     if dotprod:
-        name = f"mpcompile.{isa}.count_udot"
-        TensorIntrin.register(name, *_count_udot(), override=True)
+        name = f"mpcompile.{isa}.count_udot_{lanes}"
+        TensorIntrin.register(name, *_count_dot(lanes), override=True)
         return ByteCount(name, "", lanes)
-    step, widen = f"mpcompile.{isa}.count_u8", f"mpcompile.{isa}.widen_u8"
-    TensorIntrin.register(step, *_count_u8(), override=True)
-    TensorIntrin.register(widen, *_widen_u8(isa), override=True)
-    return ByteCount(step, widen, lanes)
+    step, widen = f"mpcompile.{isa}.count_u16_{lanes}", f"mpcompile.{isa}.widen_u16_{lanes}"
+    TensorIntrin.register(step, *_count_pairs(isa, lanes), override=True)
+    TensorIntrin.register(widen, *_widen(isa, lanes), override=True)
+    return ByteCount(step, widen, lanes, 2)
 
 
-def _count_u8():
+def _count_pairs(isa: str, lanes: int):
     @T.prim_func(s_tir=True)
     def description(a: T.handle, w: T.handle, c: T.handle) -> None:
         A = T.match_buffer(a, (BYTES,), "uint8", offset_factor=1)
-        W = T.match_buffer(w, (LANES, BYTES), "uint8", offset_factor=1)
-        C = T.match_buffer(c, (LANES, BYTES), "uint8", offset_factor=1, scope="local")
+        W = T.match_buffer(w, (lanes, BYTES), "uint8", offset_factor=1)
+        C = T.match_buffer(c, (lanes, 2), "uint16", offset_factor=1, scope="local")
         with T.sblock("root"):
-            T.reads(C[0:LANES, 0:BYTES], A[0:BYTES], W[0:LANES, 0:BYTES])
-            T.writes(C[0:LANES, 0:BYTES])
-            for i in range(LANES):
-                for k in range(BYTES):
-                    with T.sblock("update"):
-                        vi, vk = T.axis.remap("SS", [i, k])
-                        C[vi, vk] = C[vi, vk] + T.popcount(A[vk] & W[vi, vk])
+            T.reads(C[0:lanes, 0:2], A[0:BYTES], W[0:lanes, 0:BYTES])
+            T.writes(C[0:lanes, 0:2])
+            for i in range(lanes):
+                for h in range(2):
+                    for k in range(2):
+                        with T.sblock("update"):
+                            vi, vh, vk = T.axis.remap("SSR", [i, h, k])
+                            C[vi, vh] = C[vi, vh] + T.cast(T.popcount(A[vh * 2 + vk] & W[vi, vh * 2 + vk]), "uint16")
 
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, w: T.handle, c: T.handle) -> None:
         A = T.match_buffer(a, (BYTES,), "uint8", offset_factor=1)
-        W = T.match_buffer(w, (LANES, BYTES), "uint8", offset_factor=1)
-        C = T.match_buffer(c, (LANES, BYTES), "uint8", offset_factor=1, scope="local")
+        W = T.match_buffer(w, (lanes, BYTES), "uint8", offset_factor=1)
+        C = T.match_buffer(c, (lanes, 2), "uint16", offset_factor=1, scope="local")
         with T.sblock("root"):
-            T.reads(C[0:LANES, 0:BYTES], A[0:BYTES], W[0:LANES, 0:BYTES])
-            T.writes(C[0:LANES, 0:BYTES])
-            C.vstore([0, 0], C.vload([0, 0], dtype="uint8x16") + _counts(
-                A[T.ramp(0, 1, BYTES)], W.vload([0, 0], dtype="uint8x16")))
+            T.reads(C[0:lanes, 0:2], A[0:BYTES], W[0:lanes, 0:BYTES])
+            T.writes(C[0:lanes, 0:2])
+            for v in T.unroll(lanes // LANES):
+                C.vstore([v * LANES, 0], C.vload([v * LANES, 0], dtype="uint16x8") + _pairs_u8(
+                    isa, _counts(A[T.ramp(0, 1, BYTES)], W.vload([v * LANES, 0], dtype="uint8x16"))))
 
     return description, implementation
 
 
-def _widen_u8(isa: str):
-    @T.prim_func(s_tir=True)
-    def description(b: T.handle, c: T.handle) -> None:
-        B = T.match_buffer(b, (LANES, BYTES), "uint8", offset_factor=1, scope="local")
-        C = T.match_buffer(c, (LANES,), "int32", offset_factor=1, scope="local")
-        with T.sblock("root"):
-            T.reads(C[0:LANES], B[0:LANES, 0:BYTES])
-            T.writes(C[0:LANES])
-            for i in range(LANES):
-                for k in range(BYTES):
-                    with T.sblock("update"):
-                        vi, vk = T.axis.remap("SR", [i, k])
-                        C[vi] = C[vi] + T.cast(B[vi, vk], "int32")
-
-    @T.prim_func(s_tir=True)
-    def implementation(b: T.handle, c: T.handle) -> None:
-        B = T.match_buffer(b, (LANES, BYTES), "uint8", offset_factor=1, scope="local")
-        C = T.match_buffer(c, (LANES,), "int32", offset_factor=1, scope="local")
-        with T.sblock("root"):
-            T.reads(C[0:LANES], B[0:LANES, 0:BYTES])
-            T.writes(C[0:LANES])
-            C[T.ramp(0, 1, LANES)] = C[T.ramp(0, 1, LANES)] + _pairs_u16(
-                isa, _pairs_u8(isa, B.vload([0, 0], dtype="uint8x16")))
-
-    return description, implementation
-
-
-def _count_udot():
+def _count_dot(lanes: int):
     @T.prim_func(s_tir=True)
     def description(a: T.handle, w: T.handle, c: T.handle) -> None:
         A = T.match_buffer(a, (BYTES,), "uint8", offset_factor=1)
-        W = T.match_buffer(w, (LANES, BYTES), "uint8", offset_factor=1)
-        C = T.match_buffer(c, (LANES,), "int32", offset_factor=1, scope="local")
+        W = T.match_buffer(w, (lanes, BYTES), "uint8", offset_factor=1)
+        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
         with T.sblock("root"):
-            T.reads(C[0:LANES], A[0:BYTES], W[0:LANES, 0:BYTES])
-            T.writes(C[0:LANES])
-            for i in range(LANES):
+            T.reads(C[0:lanes], A[0:BYTES], W[0:lanes, 0:BYTES])
+            T.writes(C[0:lanes])
+            for i in range(lanes):
                 for k in range(BYTES):
                     with T.sblock("update"):
                         vi, vk = T.axis.remap("SR", [i, k])
@@ -144,15 +119,44 @@ def _count_udot():
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, w: T.handle, c: T.handle) -> None:
         A = T.match_buffer(a, (BYTES,), "uint8", offset_factor=1)
-        W = T.match_buffer(w, (LANES, BYTES), "uint8", offset_factor=1)
-        C = T.match_buffer(c, (LANES,), "int32", offset_factor=1, scope="local")
+        W = T.match_buffer(w, (lanes, BYTES), "uint8", offset_factor=1)
+        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
         with T.sblock("root"):
-            T.reads(C[0:LANES], A[0:BYTES], W[0:LANES, 0:BYTES])
-            T.writes(C[0:LANES])
-            C[T.ramp(0, 1, LANES)] = llvm_intrin(
-                "int32x4", "llvm.aarch64.neon.udot", 3, C[T.ramp(0, 1, LANES)],
-                _counts(A[T.ramp(0, 1, BYTES)], W.vload([0, 0], dtype="uint8x16")),
-                tirx.Broadcast(tirx.const(1, "uint8"), 16))
+            T.reads(C[0:lanes], A[0:BYTES], W[0:lanes, 0:BYTES])
+            T.writes(C[0:lanes])
+            for v in T.unroll(lanes // LANES):
+                C[T.ramp(v * LANES, 1, LANES)] = llvm_intrin(
+                    "int32x4", "llvm.aarch64.neon.udot", 3, C[T.ramp(v * LANES, 1, LANES)],
+                    _counts(A[T.ramp(0, 1, BYTES)], W.vload([v * LANES, 0], dtype="uint8x16")),
+                    tirx.Broadcast(tirx.const(1, "uint8"), 16))
+
+    return description, implementation
+
+
+def _widen(isa: str, lanes: int):
+    @T.prim_func(s_tir=True)
+    def description(b: T.handle, c: T.handle) -> None:
+        B = T.match_buffer(b, (lanes, 2), "uint16", offset_factor=1, scope="local")
+        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:lanes], B[0:lanes, 0:2])
+            T.writes(C[0:lanes])
+            for i in range(lanes):
+                for h in range(2):
+                    with T.sblock("update"):
+                        vi, vh = T.axis.remap("SR", [i, h])
+                        C[vi] = C[vi] + T.cast(B[vi, vh], "int32")
+
+    @T.prim_func(s_tir=True)
+    def implementation(b: T.handle, c: T.handle) -> None:
+        B = T.match_buffer(b, (lanes, 2), "uint16", offset_factor=1, scope="local")
+        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:lanes], B[0:lanes, 0:2])
+            T.writes(C[0:lanes])
+            for v in T.unroll(lanes // LANES):
+                C[T.ramp(v * LANES, 1, LANES)] = C[T.ramp(v * LANES, 1, LANES)] + _pairs_u16(
+                    isa, B.vload([v * LANES, 0], dtype="uint16x8"))
 
     return description, implementation
 

@@ -3,8 +3,8 @@
     Σ_k w̃_k·ã_k = Σ_(i,j) c_i·d_j · P_ij        P_ij = Σ_k popcount(W_i & A_j)
 
 A vector is 4 output channels × 4 bytes: 32 channels of a pixel's plane are broadcast to all of them. Counts are added in
-8-bit lanes, as many as cannot overflow, and then pairwise into 32 bits; or by a dot product with ones, where the CPU has
-one (UDOT). Neither needs a step across lanes: the 4 bytes of a lane end in that lane.
+8-bit lanes, or in pairs in 16-bit lanes (UADALP), as many as cannot overflow, and then pairwise into 32 bits; or by a dot
+product with ones, where the CPU has one (UDOT). None needs a step across lanes: the 4 bytes of a lane end in that lane.
 Plane pairs are reduced one after the other, so the whole register file holds accumulators of one pair.
 """
 
@@ -21,8 +21,8 @@ from mpcompile.tvm_names import te, tirx
 BYTES = 4
 """Bytes of a lane: one step takes 32 channels."""
 
-MOST_STEPS = 31
-"""Counts of up to 8 that an 8-bit lane adds up: 31·8 = 248."""
+MOST_STEPS = {4: 31, 2: 4095}
+"""Steps that a lane adds up: 8-bit lanes counts of up to 8 (31·8 = 248), 16-bit lanes two of them (4095·16 = 65520)."""
 
 UNROLLED_PAIRS = 16
 """Up to so many plane pairs are unrolled. Above, where popcount never wins, loops run over them."""
@@ -32,14 +32,16 @@ UNROLLED_PAIRS = 16
 class ByteCount:
     """How an architecture counts.
 
-    step: tensor intrinsic acc[4 lanes, 4 bytes] u8 += popcount(a[4 bytes] & w[4 lanes, 4 bytes]), and
-    widen: acc[4 lanes] int32 += Σ_bytes u8[4 lanes, 4 bytes]; or, where widen is "", step adds to acc[4 lanes] int32.
     lanes: output channels that lie together in the packed weights.
+    step: tensor intrinsic acc[lanes, parts] += popcount(a[4 bytes] & w[lanes, 4 bytes]), and
+    widen: acc[lanes] int32 += Σ_parts acc[lanes, parts]; or, where widen is "", step adds to acc[lanes] int32.
+    parts: 4, in uint8: each byte's counts by themselves; or 2, in uint16: two bytes' together.
     """
 
     step: str
     widen: str
     lanes: int
+    parts: int = BYTES
 
 
 def pack_weights(q: np.ndarray, grid: Grid, outputs: int, lanes: int) -> np.ndarray:
@@ -55,20 +57,18 @@ def pack_weights(q: np.ndarray, grid: Grid, outputs: int, lanes: int) -> np.ndar
     return np.ascontiguousarray(blocks.transpose(0, 2, 3, 4, 5, 1, 6))
 
 
-def chunk(kernel_h: int, kernel_w: int, steps: int) -> tuple[int, int, int]:
-    """How much of the reduction (kh, kw, step) is added in 8 bits before it is widened: the most that cannot overflow,
-    of whole rows, whole taps, or a divisor of a tap's steps."""
-    if kernel_h * kernel_w * steps <= MOST_STEPS:
-        return kernel_h, kernel_w, steps
-    if kernel_w * steps <= MOST_STEPS:
-        return 1, kernel_w, steps
-    return 1, 1, max(d for d in range(1, MOST_STEPS + 1) if steps % d == 0)
+def chunk(kernel_h: int, kernel_w: int, steps: int, most: int) -> tuple[int, int, int]:
+    """How much of the reduction (kh, kw, step) is added up before it is widened: the most that cannot overflow, of all
+    rows or one, all columns or one, and a divisor of a tap's steps."""
+    sizes = [(h, w, s) for h in {1, kernel_h} for w in {1, kernel_w} for s in range(1, steps + 1)
+             if steps % s == 0 and h * w * s <= most]
+    return max(sizes, key=lambda n: (n[0] * n[1] * n[2], n))
 
 
 def compute(name: str, data, weight, count: ByteCount, height: int, width: int, strides, dilations, origin):
     """The reduction P[y, x, ob, i, j, lane] int32 of data u8 [HP, WP, PA, 8·words] and a weight of `pack_weights`.
 
-    Where counts are widened, a stage `<name>_bytes` [y, x, ob, i, j, kho, kwo, so, lane, byte] comes before it.
+    Where counts are widened, a stage `<name>_bytes` [y, x, ob, i, j, kho, kwo, so, lane, part] comes before it.
     """
     blocks, planes_w, kernel_h, kernel_w, steps, lanes, _ = (int(n) for n in weight.shape)
     shape = (height, width, blocks, planes_w, int(data.shape[2]), lanes)
@@ -78,22 +78,29 @@ def compute(name: str, data, weight, count: ByteCount, height: int, width: int, 
                    x * strides[1] + kw * dilations[1] + origin[1], j, step * BYTES + byte]
         return tirx.popcount(act & weight[ob, i, kh, kw, step, lane, byte])
 
-    byte = te.reduce_axis((0, BYTES), "byte")
     if not count.widen:
+        byte = te.reduce_axis((0, BYTES), "byte")
         kh, kw = te.reduce_axis((0, kernel_h), "kh"), te.reduce_axis((0, kernel_w), "kw")
         step = te.reduce_axis((0, steps), "step")
         return te.compute(shape, lambda y, x, ob, i, j, lane: te.sum(
             counted(y, x, ob, i, j, lane, byte, kh, kw, step).astype("int32"), axis=[kh, kw, step, byte]), name=name)
 
-    inner = chunk(kernel_h, kernel_w, steps)
+    inner = chunk(kernel_h, kernel_w, steps, MOST_STEPS[count.parts])
     outer = (kernel_h // inner[0], kernel_w // inner[1], steps // inner[2])
     khi, kwi, si = (te.reduce_axis((0, n), axis) for n, axis in zip(inner, ("khi", "kwi", "si")))
-    added = te.compute((*shape[:5], *outer, lanes, BYTES), lambda y, x, ob, i, j, kho, kwo, so, lane, b: te.sum(
-        counted(y, x, ob, i, j, lane, b, kho * inner[0] + khi, kwo * inner[1] + kwi, so * inner[2] + si),
-        axis=[khi, kwi, si]), name=f"{name}_bytes")
+    share, dtype = BYTES // count.parts, {4: "uint8", 2: "uint16"}[count.parts]
+    b = [te.reduce_axis((0, share), "b")] if share > 1 else []
+
+    def narrow(y, x, ob, i, j, kho, kwo, so, lane, part):
+        byte = part * share + b[0] if b else part
+        counts = counted(y, x, ob, i, j, lane, byte, kho * inner[0] + khi, kwo * inner[1] + kwi, so * inner[2] + si)
+        return te.sum(counts if dtype == "uint8" else counts.astype(dtype), axis=[khi, kwi, si, *b])
+
+    added = te.compute((*shape[:5], *outer, lanes, count.parts), narrow, name=f"{name}_bytes")
+    part = te.reduce_axis((0, count.parts), "part")
     kho, kwo, so = (te.reduce_axis((0, n), axis) for n, axis in zip(outer, ("kho", "kwo", "so")))
     return te.compute(shape, lambda y, x, ob, i, j, lane: te.sum(
-        added[y, x, ob, i, j, kho, kwo, so, lane, byte].astype("int32"), axis=[kho, kwo, so, byte]), name=name)
+        added[y, x, ob, i, j, kho, kwo, so, lane, part].astype("int32"), axis=[kho, kwo, so, part]), name=name)
 
 
 def value(reduction, weights: tuple[tuple[int, ...], ...], y, x, o):
