@@ -2,7 +2,7 @@
 
 | format   | dtype, buffer shape          | holds                                                                   |
 |----------|------------------------------|-------------------------------------------------------------------------|
-| `planes` | uint8 [HP, WP, P, W, 8]      | the grid's P bit planes, 64-bit words (layout: planes.py)               |
+| `planes` | uint8 [HP, WP, P, W, B]      | the grid's P bit planes, words of B bytes (layout: planes.py)           |
 | `codes`  | uint8 [HP, WP, CP]           | levels k = (q − lo)/step                                                |
 | `float`  | float32 [H, W, CP]           | values, channels last                                                   |
 | `plain`  | float32 [C, H, W] (any rank) | the source model's own layout: inputs, outputs, operators that TVM runs |
@@ -61,7 +61,7 @@ class Buffer:
         top, left, bottom, right = self.halo
         hp, wp = top + h + bottom, left + w + right
         if self.format == "planes":
-            return (hp, wp, self.grid.planes, planes.words(c), 8)
+            return (hp, wp, self.grid.planes, planes.words(c), planes.word_bytes(c))
         return (hp, wp, channel_pad(c)) if self.format == "codes" else (hp, wp)
 
     @property

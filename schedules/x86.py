@@ -2,7 +2,7 @@
 
     for y, row of pixels (parallel)                    rows of one output line: `row` pixels
       window sums of the row; its input widened, where the dot-product step takes 16 bits
-      for group of output channels                     `channels`, one 64-channel word where the output is packed
+      for group of output channels                     `channels`, those of one word where the output is packed
         for tile of `pixels` × `block` channels        accumulators in registers
           for kh, kw, word: AND, POPCNT, ADD           (or a dot-product step)
           shift, add, correct → int32 tile in L1
@@ -94,7 +94,7 @@ class X86:
         return 32 if self.vector_bits == 512 else 16
 
     def count_instruction(self, channels: int) -> ByteCount | None:
-        """None where a CPU counts 64-bit words; else how it counts bytes."""
+        """None where a CPU counts 32-bit words; else how it counts bytes."""
         return None if self.vpopcnt else count8(vector_for(self.vector_bits, channels))
 
     def dot_instruction(self, max_level: int, weights: tuple[int, int], channels: int):

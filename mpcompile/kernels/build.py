@@ -87,7 +87,7 @@ class _Builder:
     def part(self, tag: str, part: PartSpec):
         """f(y, x, o) → int32 Σ w·a but for the constant, which the int table holds."""
         _, height, width = self.spec.shape
-        words = "" if part.family != "popcount" else "uint8" if part.count else "uint64"
+        words = "" if part.family != "popcount" else "uint8" if part.count else "uint32"
         data = self.argument(part.data, words)
         weight = self.constant(part.weight_shape, part.weight_dtype, f"weight{tag}")
         place = (height, width, part.strides, part.dilations, part.origin)

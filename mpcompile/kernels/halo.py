@@ -8,7 +8,7 @@ is used again by others, so a halo that was right once is not right for ever.
 from __future__ import annotations
 
 from mpcompile.formats import Buffer, halo_level, halo_pattern
-from mpcompile.planes import per_word
+from mpcompile.planes import per_word, word_bytes
 from mpcompile.tvm_names import buffer_of, prepend_to_root, replace_buffer, tirx
 
 
@@ -63,9 +63,9 @@ def _value(buffer: Buffer, index):
         return tirx.Select(c < channels, tirx.const(halo_level(grid), "uint8"), tirx.const(0, "uint8"))
     plane, word, lane = index
     byte = tirx.const(0, "int32")
-    share = per_word(channels)
-    for k in range(share // 8):                                          # the channels that the byte has
-        byte = byte | tirx.Select(word * share + 8 * k + lane < channels,
+    share, lanes = per_word(channels), word_bytes(channels)
+    for k in range(share // lanes):                                      # the channels that the byte has
+        byte = byte | tirx.Select(word * share + lanes * k + lane < channels,
                                   tirx.const(1 << k, "int32"), tirx.const(0, "int32"))
     one = tirx.const(0, "int32")
     for i in range(grid.planes):

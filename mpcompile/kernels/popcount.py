@@ -3,8 +3,8 @@
     Σ_k w̃_k·ã_k = Σ_s c_s · P_s        P_s = Σ_{(i,j) in slot s} ± Σ_k popcount(W_i & A_j)
 
 Plane pairs (i, j) of equal |c_i·d_j| share an accumulator, a slot: w + a − 1 of them for two unsigned grids, not w·a.
-The shift c_s comes after the reduction, never inside it. Lanes are output channels; one activation word is broadcast to
-all of them.
+The shift c_s comes after the reduction, never inside it. Lanes are output channels; 32 bits of an activation plane are
+broadcast to all of them. (Lanes of 64 bits do no more work a vector, and half of it is lost on 32 channels or fewer.)
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from mpcompile import planes
 from mpcompile.grid import Grid
 from mpcompile.tvm_names import te, tirx
 
-LANES = 8
-"""Output channels of a vector: one u64 word each."""
+LANES = 16
+"""Output channels of a vector: 32 bits each."""
 
 MERGE_LIMIT = 16
 """Up to so many plane pairs are merged into slots and unrolled.
@@ -55,23 +55,24 @@ class Slots:
 
 
 def pack_weights(q: np.ndarray, grid: Grid, outputs: int) -> np.ndarray:
-    """Weights int64 [O, C, KH, KW] to uint64 [outputs/8, KH, KW, W, planes, 8]; channels past the last have 0 bits.
+    """Weights int64 [O, C, KH, KW] to uint32 [outputs/LANES, KH, KW, W, planes, LANES], in words of 32 bits.
 
-    The innermost axis is 8 output channels, so that one vector load gives one plane's word of each.
+    The innermost axis is output channels, so that one vector load gives one plane's word of each. Channels past the last
+    have 0 bits.
     """
-    o, c, kh, kw = q.shape
+    o = q.shape[0]
     bits = planes.to_planes(q, grid).transpose(1, 3, 4, 0, 2)                 # [O, KH, KW, P, C]
-    packed = planes.pack_words(bits).view(np.uint64)[..., 0]                  # [O, KH, KW, P, W]
-    full = np.zeros((outputs, *packed.shape[1:]), np.uint64)
+    packed = planes.pack_words(bits).reshape(*bits.shape[:-1], -1).view(np.uint32)
+    full = np.zeros((outputs, *packed.shape[1:]), np.uint32)                  # [O, KH, KW, P, W]
     full[:o] = packed
-    blocks = full.reshape(outputs // LANES, LANES, kh, kw, grid.planes, planes.words(c))
+    blocks = full.reshape(outputs // LANES, LANES, *full.shape[1:])
     return np.ascontiguousarray(blocks.transpose(0, 2, 3, 5, 4, 1))
 
 
 def compute(name: str, data, weight, slots: Slots, height: int, width: int, strides, dilations, origin):
-    """The reduction P[y, x, ob, s, lane] int64 of data uint64 [HP, WP, PA, W] and weight [OB, KH, KW, W, PW, 8].
+    """The reduction P[y, x, ob, s, lane] of data uint32 [HP, WP, PA, W] and weight [OB, KH, KW, W, PW, LANES].
 
-    `origin`: (y, x) in data of the first tap of output (0, 0).
+    P is int32. `origin`: (y, x) in data of the first tap of output (0, 0).
     """
     blocks, kernel_h, kernel_w, word, planes_w, _ = (int(n) for n in weight.shape)
     planes_a = int(data.shape[2])
@@ -81,10 +82,10 @@ def compute(name: str, data, weight, slots: Slots, height: int, width: int, stri
     def count(y, x, ob, i, j, lane):
         act = data[y * strides[0] + kh * dilations[0] + origin[0],
                    x * strides[1] + kw * dilations[1] + origin[1], j, c]
-        return tirx.popcount(act & weight[ob, kh, kw, c, i, lane]).astype("int64")
+        return tirx.popcount(act & weight[ob, kh, kw, c, i, lane]).astype("int32")
 
     def merged(y, x, ob, s, lane):
-        zero = tirx.const(0, "int64")
+        zero = tirx.const(0, "int32")
         total = None
         for i in range(planes_w):
             for j in range(planes_a):
@@ -102,17 +103,17 @@ def compute(name: str, data, weight, slots: Slots, height: int, width: int, stri
 
 
 def value(reduction, slots: Slots, y, x, o):
-    """int32 Σ_k w̃·ã of output channel o: Σ_s c_s·P_s, narrowed at the end."""
+    """int32 Σ_k w̃·ã of output channel o: Σ_s c_s·P_s. That it fits, and each sum on the way, checks accumulators.py."""
     total = None
     for s, weight in enumerate(slots.weights):
         term = reduction[y, x, o // LANES, s, o % LANES]
         magnitude = abs(weight)
         if magnitude & (magnitude - 1) == 0:
             shift = magnitude.bit_length() - 1
-            term = term << tirx.const(shift, "int64") if shift else term
+            term = term << tirx.const(shift, "int32") if shift else term
         else:
-            term = term * tirx.const(magnitude, "int64")
+            term = term * tirx.const(magnitude, "int32")
         if weight < 0:
             term = -term
         total = term if total is None else total + term
-    return total.astype("int32")
+    return total

@@ -51,7 +51,7 @@ def pack_weights(q: np.ndarray, grid: Grid, outputs: int, lanes: int) -> np.ndar
     """
     o, c, kh, kw = q.shape
     bits = planes.to_planes(q, grid).transpose(1, 0, 3, 4, 2)                 # [O, P, KH, KW, C]
-    full = np.zeros((outputs, grid.planes, kh, kw, planes.words(c) * 8), np.uint8)
+    full = np.zeros((outputs, grid.planes, kh, kw, planes.words(c) * planes.word_bytes(c)), np.uint8)
     full[:o] = planes.pack_words(bits).reshape(o, grid.planes, kh, kw, -1)
     blocks = full.reshape(outputs // lanes, lanes, grid.planes, kh, kw, -1, BYTES)
     return np.ascontiguousarray(blocks.transpose(0, 2, 3, 4, 5, 1, 6))

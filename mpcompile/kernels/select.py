@@ -12,7 +12,7 @@ import numpy as np
 from mpcompile.grid import Grid
 from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
 from mpcompile.layer import ContractPart
-from mpcompile.planes import WORD
+from mpcompile.planes import word_bytes, words
 
 __all__ = ["FAMILIES", "Measured", "candidates", "dot_weights", "is_depthwise", "needs_sums", "reads_sums"]
 
@@ -54,7 +54,7 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
                measured: Measured | None = None) -> list[tuple[str, float]]:
     """(family, cycles) of every family that can compute `part`, cheapest first. `output` = (HO, WO).
 
-    popcount  activations whose patterns count up, of more channels than an image has (a 64-bit word of so few would be
+    popcount  activations whose patterns count up, of more channels than an image has (a word of so few would be
               wasted); where groups > 1 the weights are spread over a dense kernel, so their
               grid must hold 0
     dot       activations of at most 256 levels, weights m·int8 + o, or, where groups > 1, as they are in int16; groups
@@ -72,7 +72,7 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
     else:
         if _counts_up(in_grid) and channels > IMAGE_CHANNELS and (part.groups == 1 or part.grid.has_zero):
             pairs = part.grid.planes * in_grid.planes
-            work = _up(outputs, 8) * kh * kw * _up(channels, WORD) * pairs
+            work = _up(outputs, 8) * kh * kw * 8 * word_bytes(channels) * words(channels) * pairs
             beside = _up(outputs, 8) * (_POPCOUNT_OUTPUT + _POPCOUNT_PAIR * pairs)
             costs["popcount"] = pixels * (work + beside) / target.popcount_bitmacs_per_cycle
         if as_codes:

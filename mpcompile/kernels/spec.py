@@ -101,7 +101,8 @@ def block_channels(channels: int, outputs: Iterable[Buffer]) -> tuple[int, int, 
     formats.channel_pad(channels).
     """
     if any(b.format == "planes" for b in outputs):
-        return planes.words(channels), planes.per_word(channels) // 8, 8
+        lanes = planes.word_bytes(channels)
+        return planes.words(channels), planes.per_word(channels) // lanes, lanes
     padded = channel_pad(channels)
     if padded < 16:
         return 1, 1, padded

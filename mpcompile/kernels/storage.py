@@ -30,12 +30,13 @@ def first_pattern(grid: Grid) -> int:
 def placeholder(buffer: Buffer, name: str, words: str = ""):
     """The kernel's argument for a buffer.
 
-    `words`: how planes are read, as "uint64" [HP, WP, P, W] or "uint8" [HP, WP, P, 8·W], the same bytes.
+    `words`: how planes are read, as "uint32" [HP, WP, P, B·W/4] or "uint8" [HP, WP, P, B·W], the same bytes.
     """
     shape = buffer.buffer_shape
-    if words == "uint64":
-        return te.placeholder(shape[:-1], words, name)
-    return te.placeholder((*shape[:-2], 8 * shape[-2]) if words else shape, buffer.dtype, name)
+    if words:
+        count = shape[-2] * shape[-1] // (4 if words == "uint32" else 1)
+        return te.placeholder((*shape[:-2], count), words, name)
+    return te.placeholder(shape, buffer.dtype, name)
 
 
 def read(data, buffer: Buffer, o, y, x):
@@ -54,8 +55,8 @@ def read(data, buffer: Buffer, o, y, x):
         level = data[y + top, x + left, o].astype("int32")
         q = level * grid.step if grid.step != 1 else level
         return q + grid.lo if grid.lo else q
-    share = planes.per_word(buffer.shape[0])
-    lane, bit = o % 8, (o % share // 8).astype("int32")
+    share, lanes = planes.per_word(buffer.shape[0]), planes.word_bytes(buffer.shape[0])
+    lane, bit = o % lanes, (o % share // lanes).astype("int32")
     total = tirx.const(grid.offset, "int32")
     for i, weight in enumerate(grid.plane_weights):
         byte = data[y + top, x + left, i, o // share, lane].astype("int32")
@@ -64,31 +65,32 @@ def read(data, buffer: Buffer, o, y, x):
 
 
 def pack(level, buffer: Buffer, name: str):
-    """uint8 [H, W, P, words, 8] of level[y, x, word, k, lane] int32: bit k of byte l is channel 8k + l.
+    """uint8 [H, W, P, words, bytes] of level[y, x, word, k, lane] int32: bit k of byte l is channel bytes·k + l.
 
     The stage `<name>_bits` before it adds the bits up in int32; k is its reduction axis.
     """
     channels, height, width = buffer.shape
     p0 = first_pattern(buffer.grid)
-    share = planes.per_word(channels)
-    k = te.reduce_axis((0, share // 8), "k")
+    share, lanes = planes.per_word(channels), planes.word_bytes(channels)
+    k = te.reduce_axis((0, share // lanes), "k")
 
     def bits(y, x, j, w, lane):
         pattern = level[y, x, w, k, lane] + p0 if p0 else level[y, x, w, k, lane]
         bit = (pattern >> j) & 1
         if channels != share * planes.words(channels):
-            bit = tirx.Select(w * share + 8 * k + lane < channels, bit, tirx.const(0, "int32"))
+            bit = tirx.Select(w * share + lanes * k + lane < channels, bit, tirx.const(0, "int32"))
         return te.sum(bit << k, axis=k)
 
-    shape = (height, width, buffer.grid.planes, planes.words(channels), 8)
+    shape = (height, width, buffer.grid.planes, planes.words(channels), lanes)
     gathered = te.compute(shape, bits, name=f"{name}_bits")
     return te.compute(shape, lambda *at: gathered[at].astype("uint8"), name=name)
 
 
 def sum_planes(packed, buffer: Buffer, name: str):
     """int32 [H, W]: Σ_c Σ_i c_i·B_i, from the packed bytes."""
-    height, width, plane_count, words, _ = (int(n) for n in packed.shape)
-    j, w, lane = te.reduce_axis((0, plane_count), "j"), te.reduce_axis((0, words), "w"), te.reduce_axis((0, 8), "lane")
+    height, width, plane_count, words, lanes = (int(n) for n in packed.shape)
+    j, w = te.reduce_axis((0, plane_count), "j"), te.reduce_axis((0, words), "w")
+    lane = te.reduce_axis((0, lanes), "lane")
 
     def total(y, x):
         weight = tirx.const(0, "int32")

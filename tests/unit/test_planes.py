@@ -5,21 +5,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcompile.planes import all_bits, pack_words, per_word, unpack_words, words
+from mpcompile.planes import all_bits, pack_words, per_word, unpack_words, word_bytes, words
 
 
 @given(st.integers(1, 200), st.integers(0, 2**32 - 1))
-def test_byte_l_bit_k_is_channel_8k_plus_l(channels, seed):
+def test_byte_l_bit_k_is_channel_bytes_times_k_plus_l(channels, seed):
     bits = np.random.default_rng(seed).integers(0, 2, (2, 3, channels), dtype=np.uint8)
     packed = pack_words(bits)
-    assert packed.shape == (2, 3, words(channels), 8) and packed.dtype == np.uint8
+    size = word_bytes(channels)
+    assert packed.shape == (2, 3, words(channels), size) and packed.dtype == np.uint8
     for c in range(channels):
         w, inside = divmod(c, per_word(channels))
-        k, byte = divmod(inside, 8)
+        k, byte = divmod(inside, size)
         np.testing.assert_array_equal((packed[..., w, byte] >> k) & 1, bits[..., c])
     np.testing.assert_array_equal(unpack_words(packed, channels), bits)
     everything = all_bits(packed, channels)
-    assert everything.shape[-1] == 64 * words(channels) and not everything[..., channels:].any()
+    assert everything.shape[-1] == 8 * size * words(channels) and not everything[..., channels:].any()
     np.testing.assert_array_equal(everything[..., :channels], bits)
     assert sum(bin(b).count("1") for b in packed.ravel()) == bits.sum(), "channels past the last must be 0 bits"
 
@@ -37,9 +38,10 @@ def test_vertical_packing():
     np.testing.assert_array_equal(pack_words(bits)[0], np.bitwise_or.reduce([v << k for k, v in enumerate(vectors)]))
 
 
-@pytest.mark.parametrize("channels, want", [(1, 1), (63, 1), (64, 1), (65, 2), (512, 8)])
+@pytest.mark.parametrize("channels, want", [(1, 1), (32, 1), (63, 1), (64, 1), (65, 2), (512, 8)])
 def test_words(channels, want):
     assert words(channels) == want
+    assert word_bytes(channels) == (4 if channels <= 32 else 8)
 
 
 @pytest.mark.parametrize("channels, want", [(3, 16), (40, 48), (64, 64), (65, 48), (96, 48), (144, 48), (160, 64),

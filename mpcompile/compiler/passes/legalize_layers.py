@@ -24,7 +24,7 @@ class LegalizeLayers:
     """Before: `main` calls mpcompile.layer. After: call_tir, with the kernel's constants (packed weights, tables) as
     arguments.
 
-    Where a kernel sees a buffer's bytes as another dtype or shape (planes as 64-bit words), a `memory.view` says so,
+    Where a kernel sees a buffer's bytes as another dtype or shape (planes as 32-bit words), a `memory.view` says so,
     so that the module is well formed. `tiles` overrides the tile of a layer, by its name. `apply` returns the module
     and each layer's Lowered.
     """
