@@ -14,6 +14,7 @@ from benchmarks.networks import Builder
 from mpcompile.errors import UsageError
 from mpcompile.frontend import load
 from mpcompile.latency.cut import cut
+from mpcompile.latency.requantize import requantize
 from mpcompile.latency.table import LatencyTable
 from mpcompile.layer import Layer
 from mpcompile.targets import load_target
@@ -60,6 +61,32 @@ def test_a_table_of_real_layers(model, tmp_path, monkeypatch):
     monkeypatch.setattr(LocalWorkbench, "time", never)
     again = mp.profile(model, bits="w1a18", cache=cells, threads=1, rounds=5)
     assert again.layers == found.layers
+
+
+def lowered(bench, graph, layer, family, weights, activations):
+    fused = bench.fuse(requantize(graph, weights, activations))
+    name = next(n.name for n in fused.nodes if isinstance(n, Layer) and layer in n.source)
+    return bench.lower(cut(fused, name, bench.choose(fused) | {name: {(0, 0): family}}))
+
+
+@pytest.mark.parametrize("family, same", [("dot", True), ("popcount", False)])
+def test_bits_that_a_kernel_does_not_see_make_no_other(model, family, same):
+    """Codes are bytes at any bits; every plane is work."""
+    bench, graph = LocalWorkbench(load_target("native"), 1), load(model)
+    few, more, weights = (lowered(bench, graph, "c1", family, w, a).identity
+                          for w, a in (({"c1": 2}, {"q1": 2}), ({"c1": 2}, {"q1": 3}), ({"c1": 3}, {"q1": 2})))
+    assert (few == more) is (few == weights) is same
+
+
+def test_a_network_is_compiled_with_what_its_table_found_fastest(model, tmp_path):
+    found = mp.profile(model, bits="w1a1", cache=tmp_path / "cells", threads=1, rounds=1)
+    for form, family in (("codes", "dot"), ("planes", "popcount")):
+        cell = found.layers[found.contractions["c1"].layer].reads["c1"][1, 1]
+        cell |= {"codes": 1.0, "planes": 1.0, form: 0.5}
+        path = LocalWorkbench(load_target("native"), 1).compile(model, tmp_path / "m.mpc", found)
+        with mp.open_bundle(path) as bundle:
+            rows = [row for row in bundle.layers if "c1" in row.get("source", ())]
+        assert [part["family"] for row in rows for part in row["parts"]] == [family]
 
 
 def test_a_cut_layer_stores_what_the_network_stores(model, tmp_path):
