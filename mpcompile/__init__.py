@@ -18,6 +18,7 @@ _WHERE = {
     "open_bundle": ("mpcompile.runtime", "open_bundle"),
     "verify": ("mpcompile.compiler.verify", "verify"),
     "profile": ("mpcompile.workbench", "profile"),
+    "tune": ("mpcompile.tuning.tune", "tune"),
     "run_search": ("mpcompile.local_search", "run_search"),
     "load_target": ("mpcompile.targets", "load_target"),
     "list_targets": ("mpcompile.targets", "list_targets"),

@@ -29,6 +29,7 @@ VERBS = {
     "bench": "a bundle's time from end to end, beside ONNX Runtime's in the same run",
     "verify": "a bundle against the exact reference, buffer by buffer",
     "profile": "a model's time layer by layer; with --bits the whole latency table",
+    "tune": "each layer's schedule, searched by measuring here; records for compile --records",
     "search": "bits for every layer, by gradient, against latency measured here; a front of networks",
     "report": "a search's folder as one HTML file, and its numbers as JSON",
     "inspect": "what a bundle or a model holds, layer by layer",

@@ -55,21 +55,27 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
 
 @contextmanager
 def progress(label: str) -> Iterator:
-    """Yields update(done, total); a bar on stderr while the block runs, and only where stderr is a terminal."""
+    """Yields update(done, total, what=""): a bar, the time taken and the time left, on stderr while the block runs, and
+    only where stderr is a terminal."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda done, total, what="": None
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
+        MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
         console=_console(sys.stderr),
         transient=True,
     ) as bars:
         task = bars.add_task(label, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+        yield lambda done, total, what="": bars.update(
+            task, completed=done, total=total, description=f"{label} {what}".rstrip()
+        )
 
 
 @contextmanager
@@ -90,6 +96,14 @@ def seconds(value: float) -> str:
         if value * factor >= 1 or unit == "µs":
             break
     return f"{value * factor:.3g} {unit}" if value * factor < 1000 else f"{value * factor:.0f} {unit}"
+
+
+def tile(decided: dict) -> str:
+    """A schedule's tile in a few letters: "14 4x16", then what differs from the default's zeros."""
+    rest = {k: v for k, v in decided.items() if k not in ("row", "pixels", "block") and v not in (0, False, "")}
+    rest = {k: v for k, v in rest.items() if (k, v) != ("lines", 1)}
+    words = [k.replace("_", " ") if v is True else f"{k} {v}" for k, v in rest.items()]
+    return ", ".join([f"{decided['row']} {decided['pixels']}x{decided['block']}", *words])
 
 
 def count(value: float) -> str:

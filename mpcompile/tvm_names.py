@@ -43,8 +43,8 @@ else:
         return tvm.nd.empty(shape, dtype, device or tvm.cpu())
 
 __all__ = ["IS_TIRX", "Schedule", "T", "Target", "TensorIntrin", "buffer_of", "build", "empty", "llvm_intrin",
-           "parameters", "prepend_to_root", "prim_func", "register_global_func", "replace_buffer", "sblock",
-           "sblock_alloc_buffer", "te", "tensor", "tirx"]
+           "meta_schedule", "parameters", "prepend_to_root", "prim_func", "register_global_func", "replace_buffer",
+           "sblock", "sblock_alloc_buffer", "te", "tensor", "tirx"]
 
 
 def build(mod, target: Target):
@@ -54,6 +54,18 @@ def build(mod, target: Target):
     # 0.19 with LLVM 22 cannot build a let of a vector, which its common-subexpression pass makes
     with tvm.transform.PassContext(opt_level=3, config={"tir.disable_cse_tir": True}):
         return tvm.build(mod, target=target)
+
+
+def meta_schedule():
+    """(the module meta_schedule, the decorator of classes that derive from its Py… classes). Loaded when asked for."""
+    if IS_TIRX:
+        from tvm.ir.utils import derived_object
+        from tvm.s_tir import meta_schedule as found
+
+        return found, derived_object
+    from tvm import meta_schedule as found
+
+    return found, found.derived_object
 
 
 def llvm_intrin(dtype: str, name: str, signature: int, *args):

@@ -16,6 +16,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="M.mpc", help="the bundle (default: beside the model, with the suffix .mpc)"
     )
+    parser.add_argument(
+        "--records",
+        metavar="DIR",
+        help="schedules that `mpcompile tune` wrote there win over those that ship; none: every schedule as set by hand",
+    )
     parser.add_argument("--dump-ir", metavar="DIR", help="write the module after each phase there")
 
 
@@ -28,7 +33,14 @@ def work(args: argparse.Namespace) -> dict:
     require_compiler()
     start = time.perf_counter()
     with console.steps() as step:
-        output = mp.compile(args.model, target=args.target, output=args.output, dump_ir=args.dump_ir, progress=step)
+        output = mp.compile(
+            args.model,
+            target=args.target,
+            output=args.output,
+            dump_ir=args.dump_ir,
+            records=args.records,
+            progress=step,
+        )
     seconds = time.perf_counter() - start
     manifest = read_manifest(output)
     for variant in manifest["variants"]:

@@ -16,19 +16,23 @@ from mpcompile.graph import Graph
 from mpcompile.kernels.select import Measured
 from mpcompile.runtime.variants import Compiled, write_bundle
 from mpcompile.targets import Fleet, Target, load_fleet
+from mpcompile.tuning.choose import TunedTiles
+from mpcompile.tuning.records import records_for
 
 
 def compile_model(model: str | os.PathLike | Graph, target: str | os.PathLike | Target | Fleet = "native",
                   output: str | os.PathLike | None = None, *, dump_ir: str | os.PathLike | None = None,
                   families: Mapping[str, str] | None = None, measured: Measured | None = None,
-                  tiles: Mapping[str, object] | None = None, progress: Callable[[str], None] | None = None) -> Path:
+                  tiles: Mapping[str, object] | None = None, records: str | os.PathLike | None = None,
+                  progress: Callable[[str], None] | None = None) -> Path:
     """Compiles `model` for `target` and writes the bundle; its path.
 
     model: an ONNX file (QONNX or QDQ), or a normalised Graph. target: "native", a board's or a fleet's name, a TOML's
     path, a Target or a Fleet: the bundle holds a variant for each board of a fleet. output: where the bundle goes;
     without it, beside the model, with the suffix .mpc. dump_ir: a folder for the text of every phase, a folder in it
     for each board of a fleet. families: layer → kernel family ("*": all that can have it); measured: cycles that
-    replace the cost model's; tiles: layer → tile; both for one board only. Nothing is left behind where it fails.
+    replace the cost model's; tiles: layer → tile; both for one board only. records: a folder that `tune` wrote, whose
+    tiles win over those that ship; "none": neither, every schedule as set by hand. Nothing is left behind where it fails.
     Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
     """
     path = _output(model, output)
@@ -39,8 +43,9 @@ def compile_model(model: str | os.PathLike | Graph, target: str | os.PathLike | 
     say = progress or (lambda line: None)
     graph = model if isinstance(model, Graph) else _load(model, say)
     dump = Path(dump_ir) if dump_ir is not None else None
-    options = pipeline.Options(families or {}, measured, tiles or {}, dump, say)
-    variants = [_variant(graph, board, fleet, options) for board in fleet.boards]
+    options = [pipeline.Options(families or {}, measured, tiles or {}, TunedTiles(records_for(board, records)), dump, say)
+               for board in fleet.boards]
+    variants = [_variant(graph, board, fleet, o) for board, o in zip(fleet.boards, options)]
     say(f"writing {path}")
     return write_bundle(path, {"target": fleet.to_json(), "model": _about(graph)}, variants)
 

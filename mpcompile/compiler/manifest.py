@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def layer_rows(compiled: "Compiled") -> list[dict]:
     """One row a node of the graph, in order.
 
-    A layer: name, op "Layer", source (names of the fused nodes), shape [O, HO, WO], macs, tile, `parts` (one a
-    contraction: input, family, kernel [O, C/groups, KH, KW], strides, groups, macs, weight_grid, activation_grid) and
-    `outputs`. Any other node: name, op, shape, outputs. An output: tensor, formats, grid (null for float32).
+    A layer: name, op "Layer", source (names of the fused nodes), shape [O, HO, WO], macs, tile, tile_source (from:
+    default, record, transferred or given; gain and cpu of a record), `parts` (one a contraction: input, family, kernel
+    [O, C/groups, KH, KW], strides, groups, macs, weight_grid, activation_grid) and `outputs`. Any other node: name, op, shape, outputs. An output: tensor, formats, grid (null for float32).
     """
     return [_row(node, compiled) for node in compiled.graph.nodes]
 
@@ -40,8 +40,8 @@ def _row(node: Node, compiled: "Compiled") -> dict:
              for i, term in enumerate(node.terms) if isinstance(term, ContractTerm)
              for n, part in enumerate(term.parts)]
     return {"name": node.name, "op": "Layer", "source": list(node.source), "shape": [int(n) for n in node.shape],
-            "macs": sum(p["macs"] for p in parts), "tile": compiled.lowered[node.name].tile, "parts": parts,
-            "outputs": outputs}
+            "macs": sum(p["macs"] for p in parts), "tile": compiled.lowered[node.name].tile,
+            "tile_source": compiled.lowered[node.name].tile_source, "parts": parts, "outputs": outputs}
 
 
 def _part(part: ContractPart, node: Layer, family: str, graph: Graph) -> dict:

@@ -30,7 +30,7 @@ from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.compiler.print_graph import graph_text
 from mpcompile.errors import UsageError
 from mpcompile.graph import Graph
-from mpcompile.kernels.layer import Lowered
+from mpcompile.kernels.layer import Lowered, Tiles
 from mpcompile.kernels.select import Measured
 from mpcompile.plan import Plan
 from mpcompile.targets import Target
@@ -40,12 +40,13 @@ from mpcompile.tvm_names import Target as TvmTarget
 @dataclass(frozen=True)
 class Options:
     """`families`: layer → family ("*": every layer that can have it), instead of the cheapest by the cost model, which
-    `measured` replaces where it knows. `tiles`: layer → the schedule's tile, instead of its default. `progress` hears
-    what is being done, one short line at a time."""
+    `measured` replaces where it knows. `tiles`: layer → the schedule's tile; `tuned` chooses those of the others, which
+    have their default without it. `progress` hears what is being done, one short line at a time."""
 
     families: Mapping[str, str] = field(default_factory=dict)
     measured: Measured | None = None
     tiles: Mapping[str, object] = field(default_factory=dict)
+    tuned: Tiles | None = None
     dump: Path | None = None
     progress: Callable[[str], None] = lambda line: None
 
@@ -81,7 +82,8 @@ def run(source: Graph, target: Target, options: Options = Options()) -> Compiled
     emitted = LegalizeFloat(TvmTarget(tvm_target)).apply(emitted)
     dump("float", emitted.mod.script)
 
-    emitted, lowered = LegalizeLayers(graph, assignment.families, target, options.tiles, say).apply(emitted)
+    legalize = LegalizeLayers(graph, assignment.families, target, options.tiles, say, options.tuned)
+    emitted, lowered = legalize.apply(emitted)
     dump("kernels", emitted.mod.script)
 
     planned = PlanMemory(graph).apply(emitted)

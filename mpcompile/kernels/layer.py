@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,9 +21,11 @@ from mpcompile.layer import Layer
 class Lowered:
     """One kernel and what to call it with: `inputs`, `constants`, `outputs`, in this order.
 
-    func: scheduled PrimFunc. Its planes inputs that a popcount reads are uint64 [HP, WP, P, W], the same bytes as the
-    buffer's.
-    key: layers with equal keys share the function. tile: what the schedule decided, for the manifest.
+    func: scheduled PrimFunc. Its planes inputs that a popcount reads are uint32 or uint8 [HP, WP, P, …], the same bytes
+    as the buffer's.
+    key: layers with equal keys share the function. tile: what the schedule decided, and tile_source: where that is
+    from ("given", "default", "record", "transferred", with details), for the manifest. spec, architecture: what it was
+    decided for.
     """
 
     func: object
@@ -31,29 +34,40 @@ class Lowered:
     constants: list[np.ndarray]
     outputs: list[Buffer]
     tile: dict
+    tile_source: dict
+    spec: LayerSpec
+    architecture: object
+
+
+Tiles = Callable[[LayerSpec, object], tuple[object, dict]]
+"""(spec, architecture) → (tile, its source): what chooses tiles where none is given."""
 
 
 def lower(layer: Layer, inputs: dict[str, list[Buffer]], outputs: dict[str, list[Buffer]],
-          families: dict[tuple[int, int], str], target, tile=None) -> Lowered:
+          families: dict[tuple[int, int], str], target, tile=None, tiles: Tiles | None = None) -> Lowered:
     """Kernel of `layer` for `target` (mpcompile.targets.Target).
 
-    inputs, outputs: the stored forms of each tensor; families: of each (term, part). Without a `tile` the schedule's
-    default is taken. Raises ModelError naming the layer where a form is missing, TargetError for an unknown
-    architecture.
+    inputs, outputs: the stored forms of each tensor; families: of each (term, part). Without a `tile`, `tiles`
+    chooses, and without that the schedule's default is taken. Raises ModelError naming the layer where a form is
+    missing, TargetError for an unknown architecture.
     """
     from mpcompile.schedules import architecture_of
 
     architecture = architecture_of(target)
     described = describe(layer, inputs, outputs, families, architecture)
     spec = described.spec
-    tile = tile or architecture.default_tile(spec)
-    func = _scheduled(spec, architecture, tile)
+    source = {"from": "given"}
+    if tile is None:
+        tile, source = tiles(spec, architecture) if tiles else (architecture.default_tile(spec), {"from": "default"})
+    func = scheduled(spec, architecture, tile)
     key = hashlib.sha256(repr((spec, architecture, tile)).encode()).hexdigest()[:16]
-    return Lowered(func, key, described.inputs, described.constants, described.outputs, tile.to_json())
+    return Lowered(func, key, described.inputs, described.constants, described.outputs, tile.to_json(), source, spec,
+                   architecture)
 
 
 @lru_cache(maxsize=512)
-def _scheduled(spec: LayerSpec, architecture, tile):
+def scheduled(spec: LayerSpec, architecture, tile):
+    """The PrimFunc of a layer under a tile of the architecture's schedules, whole output buffers and halos included."""
     func, stages = build(spec)
     outputs = [b for o in spec.outputs for b in o.buffers]
     func = architecture.schedule(func, stages, spec, tile)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mpcompile.errors import UsageError
@@ -35,6 +35,10 @@ class Cache:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def __iter__(self) -> Iterator[dict]:
+        """The records, in the order in which their keys were first put."""
+        return iter(self._records.values())
 
     def get(self, key: str) -> dict | None:
         return self._records.get(key)

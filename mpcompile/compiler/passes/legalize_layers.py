@@ -14,7 +14,7 @@ from mpcompile.compiler.relax_ops import LAYER, VIEWS, parameters, tensor_type
 from mpcompile.errors import ModelError
 from mpcompile.formats import Buffer
 from mpcompile.graph import Graph
-from mpcompile.kernels.layer import Lowered, lower
+from mpcompile.kernels.layer import Lowered, Tiles, lower
 from mpcompile.layer import Layer
 from mpcompile.targets import Target
 
@@ -25,8 +25,8 @@ class LegalizeLayers:
     arguments.
 
     Where a kernel sees a buffer's bytes as another dtype or shape (planes as 32-bit words), a `memory.view` says so,
-    so that the module is well formed. `tiles` overrides the tile of a layer, by its name. `apply` returns the module
-    and each layer's Lowered.
+    so that the module is well formed. `tiles` overrides the tile of a layer, by its name; `tuned` chooses the others'.
+    `apply` returns the module and each layer's Lowered.
     """
 
     graph: Graph
@@ -34,6 +34,7 @@ class LegalizeLayers:
     target: Target
     tiles: Mapping[str, dict] = field(default_factory=dict)
     progress: Callable[[str], None] | None = None
+    tuned: Tiles | None = None
 
     def apply(self, emitted: Emitted) -> tuple[Emitted, dict[str, Lowered]]:
         work = _Legalizer(self, emitted)
@@ -59,7 +60,7 @@ class _Legalizer:
             options.progress(f"lowering {node.name}")
         outputs = {t: self.stored[t] for t in node.outputs}
         found = lower(node, self._inputs(node), outputs, options.families.get(node.name, {}), options.target,
-                      options.tiles.get(node.name))
+                      options.tiles.get(node.name), options.tuned)
         wanted = [b for buffers in outputs.values() for b in buffers]
         if found.outputs != wanted:
             raise ModelError(f"layer {node.name}: its kernel writes {', '.join(b.key for b in found.outputs)}, "

@@ -1,0 +1,174 @@
+"""Tuned schedules on disk: one JSON file a family of targets, read by key, written whole. No TVM here.
+
+    {"format": 1, "family": "x86-64-v3", "records": [
+     {"key": {…}, "tile": {…}, "seconds": 8.1e-05, "default_seconds": 8.4e-05, "default_tile": {…},
+      "cpu": "…", "threads": 1, "trials": 64, "tvm": "…", "kernels": "…"}, …]}
+
+`key` is key.layer_key's. Where the default schedule won, `tile` is the default's. Bytes never depend on a record, only
+speed does; so a record of another CPU, or of older kernels, is used, and says what it was measured on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+from mpcompile.errors import UsageError
+from mpcompile.files import atomic_path
+from mpcompile.tuning.key import FARTHEST, distance, text_of
+
+FORMAT = 1
+NONE = "none"
+"""As a folder of records: use none, not even those that ship."""
+
+
+@dataclass(frozen=True)
+class Record:
+    key: dict
+    tile: dict
+    seconds: float
+    default_seconds: float
+    default_tile: dict
+    cpu: str
+    threads: int
+    trials: int
+    tvm: str
+    kernels: str
+
+    @property
+    def tuned(self) -> bool:
+        """Whether something beat the default."""
+        return self.tile != self.default_tile
+
+    @property
+    def gain(self) -> float:
+        """How many times faster than the default, measured in turn with it."""
+        return self.default_seconds / self.seconds
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record for a layer; `transferred`: it is of another shape."""
+
+    record: Record
+    transferred: bool
+
+
+class Records:
+    """Records of one family of targets, by key; of several for a key the last one given wins."""
+
+    def __init__(self, records: Iterable[Record] = ()):
+        self.by_key: dict[str, Record] = {text_of(r.key): r for r in records}
+
+    def __len__(self) -> int:
+        return len(self.by_key)
+
+    def find(self, key: dict, fits: Callable[[dict], bool]) -> Found | None:
+        """The record of that key, else the nearest shape's, of those whose tile fits; None where none is near.
+
+        `fits(tile)` tells whether a tile can be this layer's.
+        """
+        exact = self.by_key.get(text_of(key))
+        if exact is not None and fits(exact.tile):
+            return Found(exact, False)
+        near = [(d, text, r) for text, r in self.by_key.items() if (d := distance(r.key, key)) is not None]
+        for far, _, record in sorted(near, key=lambda found: found[:2]):
+            if far > FARTHEST:
+                break
+            if not record.tuned:
+                return None                              # the nearest shape had no better schedule than the default
+            if fits(record.tile):
+                return Found(record, True)
+        return None
+
+
+def family_of(target) -> str:
+    """The family whose records a target (mpcompile.targets.Target) uses: what decides its kernels."""
+    if target.arch != "x86_64":
+        return f"{target.arch}-dotprod" if "asimddp" in target.features else target.arch
+    if target.has_vnni and "avx512_vpopcntdq" in target.features:
+        return "x86-64-v4-vnni-vpopcntdq"
+    return {512: "x86-64-v4", 256: "x86-64-v3"}.get(target.vector_bits, "x86-64-v2")
+
+
+def shipped_records() -> Path:
+    """The folder of the records that ship."""
+    return Path(str(resources.files("mpcompile.schedules"))) / "records"
+
+
+def records_for(target, folder: str | os.PathLike | None = None) -> Records:
+    """What ships for the target's family, and over it what `folder` holds; with "none", nothing.
+
+    Raises UsageError naming the file, and the key in it, that is wrong.
+    """
+    if folder is not None and os.fspath(folder) == NONE:
+        return Records()
+    family = family_of(target)
+    folders = [shipped_records()]
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise UsageError(f"there is no folder of records {folder}: name one that `mpcompile tune` wrote, or {NONE}")
+        folders.append(Path(folder))
+    paths = [f / f"{family}.json" for f in folders]
+    return Records(r for path in paths if path.exists() for r in read_records(path, family))
+
+
+def read_records(path: str | os.PathLike, family: str) -> list[Record]:
+    """Raises UsageError naming the file and the key that is wrong."""
+    def wrong(what: str) -> UsageError:
+        return UsageError(f"{path}: {what}")
+
+    try:
+        data = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise wrong(f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise wrong(f"is no JSON: {error}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise wrong(f"format must be {FORMAT}: these are no records, or of another version")
+    if data.get("family") != family:
+        raise wrong(f"family is {data.get('family')!r}, the file's name says {family}")
+    if not isinstance(data.get("records"), list):
+        raise wrong("records must be a list")
+    return [_record(r, lambda what, i=i: wrong(f"records[{i}]{what}")) for i, r in enumerate(data["records"])]
+
+
+def write_records(path: str | os.PathLike, family: str, records: Iterable[Record]) -> None:
+    """The whole file, sorted by key, a record a line."""
+    lines = [json.dumps(asdict(r)) for r in sorted(records, key=lambda r: text_of(r.key))]
+    with atomic_path(path) as temporary:
+        temporary.write_text(f'{{"format": {FORMAT}, "family": {json.dumps(family)}, "records": [\n'
+                             + ",\n".join(lines) + "\n]}\n")
+
+
+_KINDS = {"key": dict, "tile": dict, "seconds": float, "default_seconds": float, "default_tile": dict, "cpu": str,
+          "threads": int, "trials": int, "tvm": str, "kernels": str}
+_KEY = {"out": list, "parts": list, "reads": list, "epilogue": int, "writes": list}
+_PART = {"family": str, "step": str, "in": list, "kernel": list, "strides": list, "groups": int}
+
+
+def _record(data: object, wrong: Callable[[str], UsageError]) -> Record:
+    _check(data, _KINDS, "", wrong)
+    _check(data["key"], _KEY, ".key", wrong)
+    for i, part in enumerate(data["key"]["parts"]):
+        _check(part, _PART, f".key.parts[{i}]", wrong)
+    for name in ("seconds", "default_seconds"):
+        if not data[name] > 0:
+            raise wrong(f".{name} must be positive, not {data[name]!r}")
+    return Record(**data)
+
+
+def _check(data: object, kinds: dict[str, type], where: str, wrong: Callable[[str], UsageError]) -> None:
+    if not isinstance(data, dict):
+        raise wrong(f"{where} must be an object, not {data!r}")
+    for name in kinds.keys() - data.keys():
+        raise wrong(f"{where} lacks {name}")
+    for name in data.keys() - kinds.keys():
+        raise wrong(f"{where} has {name}, which is unknown")
+    for name, kind in kinds.items():
+        if type(data[name]) is not kind and not (kind is float and type(data[name]) is int):
+            raise wrong(f"{where}.{name} must be {kind.__name__}, not {data[name]!r}")

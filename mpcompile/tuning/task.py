@@ -1,0 +1,92 @@
+"""The distinct layers of a network, each a task: what is tuned, and how its candidates are built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from mpcompile.compiler.alone import FUNCTION
+from mpcompile.compiler.library import build_library
+from mpcompile.compiler.passes.base import apply_all
+from mpcompile.compiler.passes.choose_formats import ChooseFormats
+from mpcompile.compiler.passes.to_layers import TO_LAYERS
+from mpcompile.graph import Graph
+from mpcompile.kernels.layer import Lowered, lower, scheduled
+from mpcompile.layer import Layer
+from mpcompile.schedules.space import Space
+from mpcompile.schedules.x86 import Tile
+from mpcompile.targets import Target
+from mpcompile.tuning.key import layer_key, text_of, title
+
+
+@dataclass(eq=False)
+class Task:
+    """A layer's shape, bits and forms. `default`: its kernel under the default schedule; `layers`: all that are alike."""
+
+    key: dict
+    default: Lowered
+    space: Space
+    layers: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return text_of(self.key)
+
+    @property
+    def title(self) -> str:
+        return title(self.key)
+
+    @property
+    def default_tile(self) -> Tile:
+        return Tile.from_json(self.default.tile)
+
+    def lowered(self, tile: Tile) -> Lowered:
+        """The layer's kernel under another schedule."""
+        func = scheduled(self.default.spec, self.default.architecture, tile)
+        return replace(self.default, func=func, tile=tile.to_json(), tile_source={"from": "given"})
+
+
+def tasks_of(graph: Graph, target: Target, threads: int) -> list[Task]:
+    """The distinct fused layers of a model's graph, in its order, in the forms that compiling it would choose."""
+    fused = apply_all(graph, TO_LAYERS)
+    chosen = ChooseFormats(target).apply(fused)
+    tasks: dict[str, Task] = {}
+    for node in fused.nodes:
+        if not isinstance(node, Layer):
+            continue
+        inputs, outputs = ({t: chosen.buffers[t] for t in names} for names in (dict.fromkeys(node.inputs), node.outputs))
+        lowered = lower(node, inputs, outputs, chosen.families.get(node.name, {}), target)
+        key = layer_key(lowered.spec)
+        if text_of(key) not in tasks:
+            tasks[text_of(key)] = Task(key, lowered, Space.of(lowered.architecture, lowered.spec, threads))
+        tasks[text_of(key)].layers.append(node.name)
+    return list(tasks.values())
+
+
+class Builder(Protocol):
+    """What makes libraries of kernels."""
+
+    def build(self, kernels: Sequence[Lowered]) -> list[bytes | Exception]:
+        """lib.so of each, in which it is compiler.alone.FUNCTION; an exception in place of one that does not build."""
+
+
+class LocalBuilder:
+    """Builds side by side in a pool of threads that is kept: TVM lets go of Python's lock, so no process is started."""
+
+    def __init__(self, target: Target, workers: int):
+        self.target = target.tvm_dict()
+        self.pool = ThreadPoolExecutor(workers)
+
+    def build(self, kernels: Sequence[Lowered]) -> list[bytes | Exception]:
+        return list(self.pool.map(self._build, kernels))
+
+    def _build(self, kernel: Lowered) -> bytes | Exception:
+        try:
+            return build_library({FUNCTION: kernel.func}, self.target)
+        except RuntimeError as error:                        # TVM's, of one candidate: the others go on
+            return error
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
