@@ -18,25 +18,37 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="gets table, checkpoints, a folder for each point, the front; an interrupted run goes on there",
     )
+    parser.add_argument("--no-report", action="store_true", help="write no report.html and report.json into RUN_DIR")
 
 
-def work(args: argparse.Namespace) -> dict:
+def work(args: argparse.Namespace) -> tuple[dict, int]:
     from mpcompile.doctor import require_compiler
     from mpcompile.local_search import run_search
+    from mpcompile.report import findings, page
+    from mpcompile.report.read import read
     from mpcompile.search import config
 
     config.read(args.config)  # what is wrong with it is said before anything is loaded
     require_compiler()
+    if not args.no_report:
+        page.require()
     with console.steps() as step:
         result = run_search(args.config, args.output, show=_Shown(step))
-    _table(result)
+    report = findings.report(read(result.folder))
+    _table(report)
     found = result.calibration
     console.say(
         f"the latency table's sum is calibrated by {found.slope:.3f} and {1e6 * found.offset:+.0f} µs over "
         f"{sum(p.measured is not None for p in result.points)} measured networks"
     )
+    for sentence in (report["headline"], *report["summary"]):
+        console.say(sentence)
+    if not args.no_report:
+        page.write_report(result.folder, result.folder / "report.html")
+        console.say(f"{result.folder / 'report.html'} shows all of it, report.json beside it holds the numbers")
     console.say(f"{args.output}: {len(result.front)} of {len(result.points)} networks on the front")
-    return result.to_json()
+    checks = [point["verify"] for point in report["derived"].values() if point["verify"]]
+    return {**result.to_json(), "headline": report["headline"]}, 0 if all(v["equal"] for v in checks) else 1
 
 
 class _Shown:
@@ -56,17 +68,22 @@ class _Shown:
             console.say(f"{what}: {spent:.0f} s{', ' * bool(found)}{found}")
 
 
-def _table(result) -> None:
-    on_front = {p.name for p in result.front}
-    rows = [
-        (
-            p.name,
-            f"{p.accuracy:.2%}",
-            console.seconds(p.measured) if p.measured is not None else "",
-            console.seconds(p.predicted) if p.predicted is not None else "",
-            f"{p.normalised_bits:.2f}" if p.normalised_bits is not None else "",
-            "yes" if p.name in on_front else "",
+def _table(report: dict) -> None:
+    """All networks, fastest first, with what the report says of them."""
+    rows = []
+    for p in sorted(report["points"], key=lambda p: report["derived"][p["name"]]["seconds"]):
+        d = report["derived"][p["name"]]
+        rows.append(
+            (
+                p["name"],
+                f"{p['accuracy']:.2%}",
+                console.seconds(d["seconds"]),
+                console.seconds(p["predicted"]) if p["predicted"] is not None else "",
+                f"{d['faster_than_int8']:.2f}×" if d["faster_than_int8"] else "",
+                f"{p['weight_bytes'] / 1024:.1f}",
+                f"{p['normalised_bits']:.2f}" if p["normalised_bits"] is not None else "",
+                "yes" if d["on_front"] else "",
+            )
         )
-        for p in sorted(result.points, key=lambda p: (p.measured is None, p.measured))
-    ]
-    console.table(("network", ">accuracy", ">measured", ">predicted", ">mean bits", "on the front"), rows)
+    columns = ("network", ">accuracy", ">latency", ">predicted", ">vs int8", ">weights, KiB", ">mean bits", "on front")
+    console.table(columns, rows)

@@ -148,7 +148,7 @@ def _square(found: list[tuple[float, float, str, str]], x_title: str, y_title: s
                 "kind": kind,
                 "x": x(m),
                 "y": y(p),
-                "title": f"{name}: predicted {words.number(p)}, measured {words.number(m)} ({words.percent(p / m - 1)})",
+                "title": f"{name}: predicted {words.number(p)}, measured {words.number(m)}, {words.percent(p / m - 1)}",
             }
             for m, p, kind, name in found
         ],

@@ -18,8 +18,8 @@ VERSION = 1
 
 
 def report(run: Run) -> dict:
-    """Everything that the page shows, as JSON: `points`, `front` and `calibration` as in front.json; `derived`, `layers`
-    by point's name."""
+    """Everything that the page shows, as JSON: `points`, `front` and `calibration` as in front.json; `derived` and
+    `layers` by point's name."""
     found = {
         "report": VERSION,
         "headline": headline(run),
@@ -54,7 +54,8 @@ def interval(share: float, count: int) -> tuple[float, float]:
 
 
 def derived(point: dict, run: Run) -> dict:
-    """Of one point: label, seconds, its quartiles, ratios, interval of the accuracy, errors of prediction, exactness."""
+    """Of one point: label, seconds, their quartiles, ratios, interval of the accuracy, errors of prediction, whether it
+    is exact."""
     own = seconds(point, run)
     timing = run.race["timings"][point["name"]] if run.raced else {}
     checked = run.checked.get(point["name"], {})
@@ -94,8 +95,8 @@ def beats(one: dict, other: dict, run: Run) -> bool:
 
 
 def against_uniform(run: Run) -> list[dict]:
-    """Each uniform network against the most accurate searched one that takes no longer, and against the fastest searched
-    one that is no less accurate."""
+    """Each uniform network against the most accurate searched one that takes no longer, and against the fastest
+    searched one that is no less accurate."""
     found = []
     for u in _timed(run, "uniform"):
         quick = [s for s in _timed(run, "searched") if seconds(s, run) <= seconds(u, run)]
@@ -194,13 +195,14 @@ def summary(run: Run) -> list[str]:
             f"image{'s' * (samples != 1)} each."
         )
     if not run.raced and any(seconds(p, run) for p in run.points):
-        found.append("The latencies were taken at different moments: the race, which makes them comparable, is missing.")
+        found.append("Latencies were taken at different moments: the race, which makes them comparable, is missing.")
     return found
 
 
 # -- predictions -------------------------------------------------------------------------------------------------------
 def layers(point: dict, run: Run) -> list[dict]:
-    """A row a fused layer: name, parts (each contraction's name, w, a, macs, family), predicted and measured seconds."""
+    """A row a fused layer: name, parts (each contraction's name, w, a, macs, searched, family), predicted and measured
+    seconds."""
     profile = run.checked.get(point["name"], {}).get("profile") or {"layers": []}
     rows = {row["name"]: row for row in profile["layers"]}
     names = [*rows, *(n for n in point["layers"] if n not in rows)]

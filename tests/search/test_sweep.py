@@ -89,8 +89,8 @@ def test_what_a_run_records(whole):
     assert {layer["fused"] for layer in layers.values()} <= set(searched.layers)
     assert {layer["reads"] for layer in layers.values()} <= set(searched.assignment.tensors)
     phases = json.loads((out / "phases.json").read_text())
-    assert {"latency table", "train float", "quantize int8", "search target-60pc", "train target-60pc",
-            "measure target-60pc", "check target-60pc", "race"} <= set(phases["seconds"])
+    target = {f"{what} target-60pc" for what in ("search", "train", "measure", "check")}
+    assert {"latency table", "train float", "quantize int8", "race", *target} <= set(phases["seconds"])
     assert all(s >= 0 for s in phases["seconds"].values()) and phases["began"] <= phases["last"]
 
 
@@ -147,7 +147,9 @@ def test_a_budget_that_cannot_be_met_is_said_before_anything_is_trained(tmp_path
 
 def test_bitops_as_the_objective(tmp_path):
     config = replace(
-        CONFIG, objective=Objective("bitops", ["40 %"]), baselines=replace(CONFIG.baselines, uniform=[], float=False, int8=False)
+        CONFIG,
+        objective=Objective("bitops", ["40 %"]),
+        baselines=replace(CONFIG.baselines, uniform=[], float=False, int8=False),
     )
     point = sweep(tmp_path, config=config).run().points[0]
     assert point.unit == "BitOps" and point.bitops <= point.target and point.measured > 0
