@@ -236,11 +236,11 @@ def _only(allowed: Callable[[ContractPart, str], bool]) -> Measured:
 
 @cache
 def _code() -> str:
-    """A hash of the sources that decide what code a layer becomes: a change of a kernel is another version."""
+    """A hash of the sources and records that decide what code a layer becomes: a changed kernel is another version."""
     from mpcompile import compiler, kernels, schedules
 
     digest = hashlib.sha256()
     for room in (compiler, kernels, schedules):
-        for path in sorted(Path(room.__file__).parent.rglob("*.py")):
+        for path in sorted(p for p in Path(room.__file__).parent.rglob("*") if p.suffix in (".py", ".json")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
