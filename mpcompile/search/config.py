@@ -28,11 +28,16 @@
 
     [objective]
     kind = "latency"             # or "bitops"
-    targets = ["60 %", "2.5 ms"] # budgets, each a point of the front: absolute (ms, us, s, MBitOps, GBitOps), or so far
-                                 # on the way from the fewest bits' cost (0 %) to the most bits' (100 %)
+    targets = ["w2a2", "60 %", "2.5 ms"] # budgets, each a point of the front: what a uniform network costs, or so far
+                                 # on the way from the fewest bits' cost (0 %) to the most bits' (100 %), or absolute
+                                 # (ms, us, s, MBitOps, GBitOps)
     weights = []                 # instead of targets: what the widest bits' cost adds to the loss
 
-    [retrain]
+    [pretrain]                   # in float; every other network is trained from this one
+    epochs = 10
+    rate = 2e-3
+
+    [retrain]                    # at its bits, searched or uniform
     epochs = 10
     rate = 1e-3
 
@@ -61,6 +66,7 @@ from pathlib import Path
 
 from mpcompile.errors import ModelError, UsageError
 
+PAIR = re.compile(r"w([1-8])a([1-8])")
 UNITS = {
     "%": ("share", 0.01),
     "ms": ("latency", 1e-3),
@@ -73,12 +79,13 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Budget:
-    """A target: a share of the way from the least to the greatest cost, or seconds (kind "latency"), or BitOps; or
-    (kind "weight") the weight of the cost in the loss."""
+    """A target: a share of the way from the least to the greatest cost, or seconds (kind "latency"), or BitOps, or
+    (kind "uniform") what a network of `bits` everywhere costs; or (kind "weight") the weight of the cost in the loss."""
 
     name: str
     kind: str
     amount: float
+    bits: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Retrain:
+class Training:
     epochs: float = 10.0
     rate: float = 1e-3
 
@@ -148,7 +155,8 @@ class Config:
     network: NetworkShape = NetworkShape()
     search: Search = Search()
     objective: Objective = Objective()
-    retrain: Retrain = Retrain()
+    pretrain: Training = Training(rate=2e-3)
+    retrain: Training = Training()
     baselines: Baselines = Baselines()
     measure: Measure = Measure()
 
@@ -165,13 +173,15 @@ class Config:
 
 
 def budget(text: str, objective: str) -> Budget:
-    """ "60 %", "2.5 ms", "1.2 GBitOps". Raises ModelError at anything else."""
+    """ "w2a2", "60 %", "2.5 ms", "1.2 GBitOps". Raises ModelError at anything else."""
+    if PAIR.fullmatch(text.lower()):
+        return Budget(f"target-{text.lower()}", "uniform", 0.0, pair(text))
     found = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(%|[A-Za-z]+)\s*", text)
     try:
         number = float(found[1])
         kind, factor = UNITS[found[2]]
     except (TypeError, ValueError, KeyError):
-        raise ModelError(f'target {text!r} is not like "60 %", "2.5 ms" or "1.2 GBitOps"') from None
+        raise ModelError(f'target {text!r} is not like "w2a2", "60 %", "2.5 ms" or "1.2 GBitOps"') from None
     if kind not in ("share", objective):
         raise ModelError(f"target {text!r} is no number of an objective of {objective}")
     if not 0 < number < float("inf"):
@@ -181,7 +191,7 @@ def budget(text: str, objective: str) -> Budget:
 
 def pair(text: str) -> tuple[int, int]:
     """ "w2a4" → (2, 4). Raises ModelError at anything else."""
-    found = re.fullmatch(r"w([1-8])a([1-8])", text.lower())
+    found = PAIR.fullmatch(text.lower())
     if not found:
         raise ModelError(f"{text!r} is not like w2a4")
     return int(found[1]), int(found[2])
@@ -286,6 +296,8 @@ def _check(config: Config, path: Path) -> None:
         ("search.strength_rate", s.strength_rate),
         ("search.hot", s.hot),
         ("search.cold", s.cold),
+        ("pretrain.epochs", config.pretrain.epochs),
+        ("pretrain.rate", config.pretrain.rate),
         ("retrain.epochs", config.retrain.epochs),
         ("retrain.rate", config.retrain.rate),
         ("search.batch", s.batch - 1),
@@ -317,10 +329,12 @@ def _check(config: Config, path: Path) -> None:
             raise ModelError(f"{path}: {key}: {error}") from None
         names = [str(f) for f in found]
         need(len(set(names)) == len(names), key, "without repetition", names)
-    for w, a in (pair(t) for t in config.baselines.uniform):
+    uniform = [("baselines.uniform", pair(t)) for t in config.baselines.uniform]
+    uniform += [("objective.targets", b.bits) for b in config.budgets() if b.kind == "uniform"]
+    for key, (w, a) in uniform:
         need(
             w in s.weights and a in s.activations,
-            "baselines.uniform",
+            key,
             "of bits in search.weights and search.activations",
             f"w{w}a{a}",
         )

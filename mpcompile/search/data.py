@@ -2,7 +2,7 @@
 
 | path                                                 | what it is                                                  |
 |------------------------------------------------------|-------------------------------------------------------------|
-| (none)                                               | scikit-learn's digits: 1 797 real 8×8 images                |
+| (none)                                               | scikit-learn's digits in clutter, see digits.py             |
 | a folder with `train-images-idx3-ubyte[.gz]` …       | MNIST, Fashion-MNIST: IDX files                             |
 | a folder with `data_batch_1.bin` … `test_batch.bin`  | CIFAR-10, the "binary version"                              |
 | a folder with `data_batch_1` … `test_batch`          | CIFAR-10's "python version" is refused: it is pickle        |
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from mpcompile.errors import MissingDependency, UsageError
+from mpcompile.search.digits import digits
 
 Arrays = tuple[np.ndarray, np.ndarray]
 """Images uint8 [N, H, W] or [N, H, W, C], labels [N]."""
@@ -89,7 +90,7 @@ def load(
     installed.
     """
     if path is None:
-        return _made("digits", _digits(), side, train, test, "scikit-learn's digits")
+        return _made("digits in clutter", digits(train, test), side, train, test, "scikit-learn's digits")
     path = Path(path)
     if path.is_dir():
         parts = _folder(path)
@@ -118,20 +119,6 @@ def nn_pad(pixels: Tensor, most: int) -> Tensor:
 
 
 # -- sources: (train, test) ------------------------------------------------------------------------------------------
-def _digits() -> tuple[Arrays, Arrays]:
-    """1 437 images to train on, 360 to test with, shuffled once."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise MissingDependency(
-            "the digits come with scikit-learn, which is not installed: pip install scikit-learn"
-        ) from None
-    found = load_digits()
-    order = np.random.default_rng(0).permutation(len(found.images))
-    pixels, labels = np.rint(found.images[order] * (255 / 16)).astype(np.uint8), found.target[order]
-    return (pixels[360:], labels[360:]), (pixels[:360], labels[:360])
-
-
 def _folder(path: Path) -> tuple[Arrays, Arrays]:
     if (path / "data_batch_1.bin").exists():
         return _cifar(path, [f"data_batch_{n}.bin" for n in range(1, 6)]), _cifar(path, ["test_batch.bin"])

@@ -8,6 +8,7 @@ go: a run that was killed goes on where it was, and a finished one is not done a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from mpcompile.search import checkpoint, data
 from mpcompile.search.calibrate import Calibration, calibrate
 from mpcompile.search.checks import BUNDLE, MODEL, POINTS, Checks
 from mpcompile.search.clock import Clock
-from mpcompile.search.config import Budget, Config, pair
+from mpcompile.search.config import Budget, Config, Training, pair
 from mpcompile.search.device import Device
 from mpcompile.search.ebs import EBS
 from mpcompile.search.export import export
@@ -36,6 +37,7 @@ from mpcompile.search.record import about_run
 from mpcompile.search.sizes import searched_macs, weight_bytes
 
 RUN, TABLE, FRONT, METRICS = "run.json", "LUT.json", "front.json", "metrics.json"
+WEIGHTS = "weights.npz"
 
 METHODS: dict[str, type[Method]] = {"ebs": EBS}
 
@@ -88,7 +90,7 @@ class Sweep:
 
         self.show: Show = ticking
         self.checks = Checks(config, self.folder, self.data, device, self.clock, self.show)
-        self.base = key_of(_code(), torch.__version__, self.data.fingerprint, config.key("network", "search"))
+        self.base = key_of(_code(), torch.__version__, self.data.fingerprint, config.key("network", "search", "pretrain"))
         self.points: list[Point] = []
 
     def run(self) -> Result:
@@ -100,6 +102,7 @@ class Sweep:
         budgets = self._loosest_first()
         if c.baselines.float or c.baselines.int8:
             self._add(self._baseline("float", None))
+        self._pretrained()
         if c.baselines.int8:
             self._add(self.checks.int8(self.network()))
         for text in c.baselines.uniform:
@@ -117,8 +120,8 @@ class Sweep:
         self.folder.write(RUN, about_run(self.name, self.config, self.data, self.network(), self.device, table))
 
     # -- the network -------------------------------------------------------------------------------
-    def network(self) -> Network:
-        """Untrained, always the same, its clips started from the first batch."""
+    def network(self, start: Path | None = None) -> Network:
+        """Untrained and always the same, or with the weights of a file; its clips started from the first batch."""
         n, s = self.config.network, self.config.search
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
@@ -132,11 +135,13 @@ class Sweep:
                 weights=s.weights,
                 activations=s.activations,
             )
+        if start:
+            made.load_state_dict(checkpoint.load(start)["network"])
         made.start_clips(self.data.train.pixels[: s.batch].float() / 255)
         return made
 
-    def _recipe(self, epochs: float, rate: float) -> Recipe:
-        return Recipe(epochs=epochs, batch=self.config.search.batch, rate=rate)
+    def _recipe(self, given: Training) -> Recipe:
+        return Recipe(epochs=given.epochs, batch=self.config.search.batch, rate=given.rate)
 
     # -- the table ---------------------------------------------------------------------------------
     def _table(self) -> LatencyTable:
@@ -182,19 +187,25 @@ class Sweep:
         return calibrate([p.raw for p in known], [p.measured for p in known])
 
     # -- points ------------------------------------------------------------------------------------
+    def _pretrained(self) -> tuple[dict, Path]:
+        """The float network, which all others are trained from: its figures, and the file of its weights."""
+        recipe, folder = self._recipe(self.config.pretrain), self.folder.inner(POINTS, "float")
+        return self._trained("float", self.network, None, recipe, self.base), folder.path / WEIGHTS
+
     def _baseline(self, name: str, bits: tuple[int, int] | None) -> Point:
-        """Trained in one go, for as many steps on weights as the first searched point has in search and retraining."""
-        s, network = self.config.search, self.network()
-        epochs = self.config.retrain.epochs + (s.warmup + s.epochs) * (1 - SearchRecipe().held_out)
-        assignment = network.uniform(*bits) if bits else None
-        trained = key_of(self.base, self.config.key("retrain"), name)
-        return self._finish(
-            name, "uniform" if bits else "float", network, assignment, self._recipe(epochs, s.rate), trained
-        )
+        if bits is None:
+            return self._finish(name, "float", self.network, None, self._recipe(self.config.pretrain), self.base)
+        return self._quantized(name, "uniform", self.network().uniform(*bits))
+
+    def _quantized(self, name: str, kind: str, assignment: Assignment, *more) -> Point:
+        """Trained from the float network by one recipe, whoever chose the bits: so only they differ."""
+        _, start = self._pretrained()
+        recipe = self._recipe(self.config.retrain)
+        return self._finish(name, kind, lambda: self.network(start), assignment, recipe, self.base, *more)
 
     def _searched(self, budget: Budget, before: Path | None) -> tuple[Point, Path]:
         """The point of a budget, and the file of its search's end, from which the next one starts."""
-        c, network = self.config, self.network()
+        c, network = self.config, self.network(self._pretrained()[1])
         cost = self._cost(network)
         folder = self.folder.inner(POINTS, budget.name)
         warm = checkpoint.load(before) if before else None
@@ -216,22 +227,11 @@ class Sweep:
             checkpoint.save(end, state)
             self.folder.log("searched", point=budget.name, **figures)
         keeper.done()
-        network.load_state_dict(state["network"])
         method.load_state_dict(state["method"])
         assignment = method.readout(network)
         if isinstance(price, Target):
             assignment = land(assignment, method.log_probs(), cost, price.target)
-        return self._finish(
-            budget.name,
-            "searched",
-            network,
-            assignment,
-            self._recipe(c.retrain.epochs, c.retrain.rate),
-            key_of(key, c.key("retrain")),
-            cost,
-            price,
-            state["figures"],
-        ), end
+        return self._quantized(budget.name, "searched", assignment, cost, price, state["figures"]), end
 
     def _search(
         self,
@@ -263,26 +263,16 @@ class Sweep:
             show=lambda _, done, total, f: self.show(f"search {budget.name}", done, total, f),
         )
 
-    def _finish(
-        self,
-        name: str,
-        kind: str,
-        network: Network,
-        assignment: Assignment | None,
-        recipe: Recipe,
-        key: str,
-        cost: Cost | None = None,
-        price: Price | None = None,
-        figures: dict | None = None,
-    ) -> Point:
-        """Retrains, exports, compiles and measures; each once."""
+    def _trained(
+        self, name: str, made: Callable[[], Network], assignment: Assignment | None, recipe: Recipe, key: str
+    ) -> dict:
+        """Trains what `made` gives at these bits and exports it, once: figures and accuracy."""
         folder = self.folder.inner(POINTS, name)
-        model, bundle = folder.path / MODEL, folder.path / BUNDLE
-        key = key_of(key, assignment.to_json() if assignment else None, vars(recipe))
-
+        key = self._key(assignment, recipe, key)
         keeper = Keeper(folder.path / "retrain.part.npz", key, self.keep_seconds)
 
         def train() -> dict:
+            network = made()
             with self.clock.phase(f"train {name}"):
                 found = retrain(
                     network,
@@ -295,13 +285,36 @@ class Sweep:
                 )
                 network.eval()
                 found["accuracy"] = accuracy(network, self.data.test)
-            export(network, model)
-            checkpoint.save(folder.path / "weights.npz", {"key": key, "network": dict(network.state_dict())})
+            export(network, folder.path / MODEL)
+            checkpoint.save(folder.path / WEIGHTS, {"key": key, "network": dict(network.state_dict())})
             self.folder.log("trained", point=name, **found)
             return found
 
-        trained = folder.once("trained.json", key, train, files=(MODEL, "weights.npz"))
+        trained = folder.once("trained.json", key, train, files=(MODEL, WEIGHTS))
         keeper.done()
+        return trained
+
+    @staticmethod
+    def _key(assignment: Assignment | None, recipe: Recipe, key: str) -> str:
+        return key_of(key, assignment.to_json() if assignment else None, vars(recipe))
+
+    def _finish(
+        self,
+        name: str,
+        kind: str,
+        made: Callable[[], Network],
+        assignment: Assignment | None,
+        recipe: Recipe,
+        key: str,
+        cost: Cost | None = None,
+        price: Price | None = None,
+        figures: dict | None = None,
+    ) -> Point:
+        """Trains, exports, compiles and measures; each once."""
+        folder, network = self.folder.inner(POINTS, name), self.network()
+        model, bundle = folder.path / MODEL, folder.path / BUNDLE
+        trained = self._trained(name, made, assignment, recipe, key)
+        key = self._key(assignment, recipe, key)
 
         def measure() -> dict:
             self.show(f"measure {name}", 0, 1, {})
@@ -373,9 +386,10 @@ class Sweep:
             )
         return Target(target)
 
-    @staticmethod
-    def _target(budget: Budget, cost: Cost) -> float:
+    def _target(self, budget: Budget, cost: Cost) -> float:
         """In the cost's unit."""
+        if budget.kind == "uniform":
+            return cost.of(self.network().uniform(*budget.bits))
         least, most = cost.narrowest(), cost.widest()
         return least + budget.amount * (most - least) if budget.kind == "share" else budget.amount
 

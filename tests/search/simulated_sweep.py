@@ -15,7 +15,7 @@ import numpy as np
 from mpcompile.frontend import load
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
-from mpcompile.search.config import Baselines, Config, Data, NetworkShape, Objective, Retrain, Search
+from mpcompile.search.config import Baselines, Config, Data, NetworkShape, Objective, Search, Training
 from mpcompile.search.data import DataSet
 from mpcompile.search.device import Device
 from mpcompile.search.run import Sweep
@@ -30,7 +30,8 @@ CONFIG = Config(
         weights=[1, 2, 8], activations=[1, 2, 8], epochs=3, warmup=1, batch=16, strength_rate=0.1, gumbel=True
     ),
     objective=Objective(targets=["30 %", "60 %"]),
-    retrain=Retrain(epochs=2),
+    pretrain=Training(epochs=3, rate=2e-3),
+    retrain=Training(epochs=2),
     baselines=Baselines(["w1a1", "w8a8"], True, True),
 )
 

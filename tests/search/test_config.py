@@ -22,7 +22,7 @@ def test_defaults(tmp_path):
 def test_the_docstring_s_example_is_one(tmp_path):
     text = "\n".join(line for line in config.__doc__.splitlines() if line.startswith("    "))
     found = read(tmp_path, text.replace("    ", "", 1))
-    assert found.data.path == str(tmp_path / "fashion") and found.measure.threads == 1 and len(found.budgets()) == 2
+    assert found.data.path == str(tmp_path / "fashion") and found.measure.threads == 1 and len(found.budgets()) == 3
 
 
 def test_budgets(tmp_path):
@@ -34,6 +34,8 @@ def test_budgets(tmp_path):
     ]
     found = read(tmp_path, 'objective = {kind = "bitops", targets = ["1.5 GBitOps"]}')
     assert found.budgets()[0].amount == 1.5e9
+    found = read(tmp_path, 'objective = {kind = "bitops", targets = ["w2a4"]}')
+    assert found.budgets() == [config.Budget("target-w2a4", "uniform", 0.0, (2, 4))]
     assert [b.kind for b in read(tmp_path, "objective = {weights = [0.1, 1]}").budgets()] == ["weight"] * 2
 
 
@@ -44,6 +46,7 @@ def test_budgets(tmp_path):
         ("", "objective"),
         ('objective = {targets = ["60 %"], weights = [1.0]}', "objective"),
         ('objective = {targets = ["60 parsecs"]}', "objective.targets"),
+        ('objective = {targets = ["w2a7"]}', "objective.targets"),
         ('objective = {targets = ["-1 ms"]}', "objective.targets"),
         ('objective = {targets = ["1..2 ms"]}', "objective.targets"),
         ('objective = {targets = ["0 ms"]}', "objective.targets"),

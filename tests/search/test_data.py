@@ -9,6 +9,7 @@ import torch
 
 from mpcompile.errors import UsageError
 from mpcompile.search import data
+from mpcompile.search.digits import digits
 
 RNG = np.random.default_rng(0)
 
@@ -38,6 +39,14 @@ def test_digits():
         == data.load(side=32, train=100, test=50).fingerprint
         != data.load(side=32, train=99, test=50).fingerprint
     )
+
+
+def test_scenes_depend_on_their_number_alone_and_none_is_there_twice():
+    (some, labels), (test, _) = digits(30, 20)
+    (more, more_labels), _ = digits(1437 + 30, 1)
+    assert np.array_equal(more[:30], some) and np.array_equal(more_labels[:30], labels)
+    assert np.array_equal(more_labels[1437:], labels) and not np.array_equal(more[1437:], some)  # the same digits again
+    assert len({image.tobytes() for image in (*more, *test)}) == len(more) + len(test)
 
 
 @pytest.mark.parametrize("compress", [False, True])

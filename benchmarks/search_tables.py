@@ -1,0 +1,166 @@
+"""The tables of benchmarks.search_figures: from one row a network to means over seeds, and to Markdown. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean, stdev
+
+Rows = Sequence[Mapping]
+"""Each network: seed, name, kind (uniform, latency, bitops), accuracy, seconds, assignment, …"""
+
+
+def summary(rows: Rows) -> dict:
+    """ "uniform": each uniform network against the one searched for its latency; "objectives": each BitOps point against
+    the latency objective's front at its accuracy; "points": mean and spread of every network."""
+    return {"points": _points(rows), "uniform": _against_uniform(rows), "objectives": _objectives(rows)}
+
+
+def spread(values: Iterable[float]) -> dict:
+    """Mean, standard deviation (0 of one) and number."""
+    found = list(values)
+    return {"mean": mean(found), "deviation": stdev(found) if len(found) > 1 else 0.0, "seeds": len(found)}
+
+
+def _of(rows: Rows, kind: str) -> dict[str, dict[int, Mapping]]:
+    """Name → seed → row."""
+    found: dict[str, dict[int, Mapping]] = {}
+    for row in rows:
+        if row["kind"] == kind:
+            found.setdefault(row["name"], {})[row["seed"]] = row
+    return found
+
+
+def _points(rows: Rows) -> list[dict]:
+    return [
+        {
+            "name": name,
+            "kind": kind,
+            "accuracy": spread(r["accuracy"] for r in by_seed.values()),
+            "seconds": spread(r["seconds"] for r in by_seed.values()),
+            "predicted": spread(r["seconds"] / r["predicted"] for r in by_seed.values()),
+        }
+        for kind in ("uniform", "latency", "bitops")
+        for name, by_seed in _of(rows, kind).items()
+    ]
+
+
+def _against_uniform(rows: Rows) -> list[dict]:
+    """Of each uniform network that a search had the latency of as its target, over the seeds that have both."""
+    searched, found = _of(rows, "latency"), []
+    for name, uniform in _of(rows, "uniform").items():
+        other = searched.get(f"latency-{name}", {})
+        both = sorted(uniform.keys() & other.keys())
+        if both:
+            found.append(
+                {
+                    "name": name,
+                    "uniform": spread(uniform[s]["accuracy"] for s in both),
+                    "searched": spread(other[s]["accuracy"] for s in both),
+                    "gain": spread(other[s]["accuracy"] - uniform[s]["accuracy"] for s in both),
+                    "time": spread(other[s]["seconds"] / uniform[s]["seconds"] for s in both),
+                    "seconds": spread(uniform[s]["seconds"] for s in both),
+                    "wins": sum(other[s]["accuracy"] > uniform[s]["accuracy"] for s in both),
+                }
+            )
+    return found
+
+
+def front(rows: Iterable[Mapping]) -> list[tuple[float, float]]:
+    """(accuracy, seconds) of those that no other equals or beats in both, fastest first."""
+    kept: list[tuple[float, float]] = []
+    for row in sorted(rows, key=lambda r: (r["seconds"], -r["accuracy"])):
+        if not kept or row["accuracy"] > kept[-1][0]:
+            kept.append((row["accuracy"], row["seconds"]))
+    return kept
+
+
+def time_at(points: Sequence[tuple[float, float]], accuracy: float) -> float | None:
+    """Seconds at which a front reaches an accuracy: on the straight line between the two points around it; of its
+    fastest point where that is accurate enough; None above its most accurate."""
+    if points and accuracy <= points[0][0]:
+        return points[0][1]
+    for (a0, t0), (a1, t1) in zip(points, points[1:]):
+        if accuracy <= a1:
+            return t0 + (t1 - t0) * (accuracy - a0) / (a1 - a0)
+    return None
+
+
+def _objectives(rows: Rows) -> list[dict]:
+    """For each BitOps budget: its networks' time over that of the latency objective's front at the same accuracy, both
+    fronts with the uniform network of fewest bits, which every search can give."""
+    uniform = _of(rows, "uniform")
+    floor = min(uniform, key=lambda n: min(r["seconds"] for r in uniform[n].values()), default=None)
+    found = []
+    for name, by_seed in _of(rows, "bitops").items():
+        ratios, times = [], []
+        for seed, row in by_seed.items():
+            latency = [r for r in rows if r["seed"] == seed and r["kind"] == "latency"]
+            if floor and seed in uniform[floor]:
+                latency.append(uniform[floor][seed])
+            reached = time_at(front(latency), row["accuracy"])
+            times.append(row["seconds"])
+            if reached is not None:
+                ratios.append(row["seconds"] / reached)
+        found.append(
+            {
+                "name": name,
+                "accuracy": spread(r["accuracy"] for r in by_seed.values()),
+                "seconds": spread(times),
+                "ratio": spread(ratios) if ratios else None,
+                "faster": sum(r > 1 for r in ratios),
+                "not_reached": len(by_seed) - len(ratios),
+            }
+        )
+    return found
+
+
+# -- Markdown ------------------------------------------------------------------------------------------------------------
+def markdown(found: Mapping) -> str:
+    s = found["sizes"]
+    lines = [
+        f"{found['data']}: the first {s['train']} images of it to train on, {s['test']} to test with, "
+        f"{s['side']}×{s['side']}; widths {', '.join(map(str, s['widths']))}, blocks "
+        f"{', '.join(map(str, s['blocks']))}. {s['float_epochs']:g} epochs in float, then {s['epochs']:g} at the bits, "
+        f"the same for all. {found['measured_on']['cpu']}, {found['measured_on']['threads']} thread; ± is the standard "
+        "deviation over seeds.",
+        "",
+        "Searched at the latency of each uniform network:",
+        "",
+        "| uniform | its time | uniform | searched | gain, in points | seeds won | searched time ÷ uniform's |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["uniform"]:
+        lines.append(
+            f"| {row['name'].upper()} | {_micro(row['seconds'])} | {_share(row['uniform'])} | "
+            f"{_share(row['searched'])} | {100 * row['gain']['mean']:+.2f} ± {100 * row['gain']['deviation']:.2f} | "
+            f"{row['wins']} of {row['gain']['seeds']} | {row['time']['mean']:.2f} |"
+        )
+    lines += [
+        "",
+        "The latency objective against BitOps, at the accuracy that the BitOps search reaches (on the latency "
+        "objective's front, between its points by straight lines, W1A1 its fastest):",
+        "",
+        "| BitOps a multiply-accumulate | accuracy | time | its time ÷ the latency objective's | seeds faster |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["objectives"]:
+        ratio, left = row["ratio"], f"; {row['not_reached']} not reached" if row["not_reached"] else ""
+        said = f"{ratio['mean']:.2f} ± {ratio['deviation']:.2f}" if ratio else "—"
+        lines.append(
+            f"| {row['name'].removeprefix('bitops-')} | {_share(row['accuracy'])} | {_micro(row['seconds'])} | {said} | "
+            f"{row['faster']} of {row['accuracy']['seeds']}{left} |"
+        )
+    lines += ["", "All networks:", "", "| network | accuracy | time | measured ÷ predicted |", "|---|---|---|---|"]
+    for row in found["points"]:
+        lines.append(
+            f"| {row['name']} | {_share(row['accuracy'])} | {_micro(row['seconds'])} | {row['predicted']['mean']:.2f} |"
+        )
+    return "\n".join([*lines, "", found["race"], ""])
+
+
+def _share(value: Mapping) -> str:
+    return f"{value['mean']:.2%} ± {100 * value['deviation']:.2f}"
+
+
+def _micro(value: Mapping) -> str:
+    return f"{1e6 * value['mean']:.0f} µs"
