@@ -13,10 +13,9 @@ NEAREST = 12582912.0
 """1.5·2^23. float32 of this size are whole numbers, so adding it rounds a small number to the nearest, ties to even."""
 
 NEAREST_BITS = 0x4B400000
-"""NEAREST as int32: the bits of NEAREST + n are NEAREST_BITS + n."""
+"""NEAREST as int32: the bits of NEAREST + n are NEAREST_BITS + n; for n from 0 to NEAREST_MOST, NEAREST_BITS ^ n."""
 
-NEAREST_MOST = 1 << 22
-"""Up to this magnitude."""
+NEAREST_MOST = (1 << 22) - 1
 
 
 def f32(value: float):
@@ -36,8 +35,10 @@ def round_to(x, rounding: str, lo: int, hi: int):
     if rounding == "sign":
         return (x >= f32(0.0)).astype("int32")
     t = tirx.max(tirx.min(x, f32(float(hi))), f32(float(lo)))
-    if rounding == "half_even" and max(-lo, hi) <= NEAREST_MOST:
-        return tirx.reinterpret("int32", t + f32(NEAREST)) - (NEAREST_BITS + lo)
+    even = lo - lo % 2                          # moving by an even number leaves ties as they are
+    if rounding == "half_even" and max(hi - even, -even) <= NEAREST_MOST:
+        level = tirx.reinterpret("int32", t + f32(NEAREST - even)) ^ NEAREST_BITS
+        return level - 1 if lo % 2 else level
     half = f32(0.5)
     down, up = tirx.floor(t), tirx.ceil(t)
     whole = {

@@ -147,6 +147,22 @@ def test_rounding(target, rounding):
 
 
 @pytest.mark.parametrize("target", LEVELS)
+@pytest.mark.parametrize("grid", [grids.twos_complement(4, narrow=True), grids.twos_complement(8, narrow=True),
+                                  grids.twos_complement(5, 3), grids.unsigned(8, 7)], ids=str)
+def test_ties_go_to_even_whatever_the_lowest_level(target, grid):
+    """Odd and even, negative and positive ends of the range; codes, planes, and twice the value added to itself."""
+    shape, double = (16, 8, 65), grids.odd(4)
+    layer = Layer("round", ["x"], ["y", "z"], shape, [ViewTerm("x")],
+                  [Load(0), Round(0, "half_even", grid.lo, grid.hi), Value(1, grid), Fma(2, np.float32([2.0]), 2),
+                   Round(3, "half_even", -8, 7)],
+                  [Output("y", 1, Quantizer(grid, 1.0)), Output("z", 4, Quantizer(double, 1.0))])
+    x = (np.random.default_rng(7).integers(-600, 600, shape) / 2).astype(np.float32)
+    check(layer, {"x": TensorType(shape), "y": quantized(shape, grid), "z": quantized(shape, double)}, {"x": x}, {},
+          target, {"x": stored("x", shape)},
+          {"y": stored("y", shape, grid, ("codes", "planes")), "z": stored("z", shape, double, ("codes",))})
+
+
+@pytest.mark.parametrize("target", LEVELS)
 def test_fma_rounds_once(target):
     """Values chosen so that a multiplication rounded by itself, or in float64, gives other bits."""
     rng = np.random.default_rng(6)
