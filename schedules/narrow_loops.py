@@ -27,6 +27,15 @@ def popcount(layer, name: str, part: PartSpec, unrolled_pairs: int):
                 [lane, byte])
 
 
+def lookup(layer, name: str, part: PartSpec):
+    """L[y, x, ob, i, d, half, lane] over (kho, kwo, co) of L_bytes over (khi, kwi, ci); a weight plane after the other."""
+    y, x, ob, i, d, half, lane, kho, kwo, co = _loops(layer.s, name, 10)
+    layer.s.unroll(i)
+    layer.s.unroll(d)
+    _two_widths(layer, name, f"{name}_bytes", part.lookup.step, part.lookup.widen, [i, d], [kho, kwo, co], [y, x, ob],
+                [half, lane])
+
+
 def _loops(s, name: str, count: int) -> list:
     return s.get_loops(s.get_sblock(name))[-count:]
 

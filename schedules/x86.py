@@ -17,16 +17,20 @@ What carries over from `P` to the epilogue is a tile of int32 in L1; no int32 te
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from mpcompile.kernels.build import Stages
+from mpcompile.kernels.lookup_form import LANES as LOOKUP_LANES
+from mpcompile.kernels.lookup_form import Lookup, digit_bits
 from mpcompile.kernels.popcount import LANES
 from mpcompile.kernels.popcount_bytes import UNROLLED_PAIRS, ByteCount
 from mpcompile.kernels.select import IMAGE_CHANNELS
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
 from mpcompile.schedules import narrow_loops
 from mpcompile.schedules.x86_intrinsics import dot_instruction, vector_for
+from mpcompile.schedules.x86_lookup import lookup
 from mpcompile.schedules.x86_narrow import count8
 from mpcompile.tvm_names import Schedule
 
@@ -97,6 +101,11 @@ class X86:
         """None where a CPU counts 32-bit words; else how it counts bytes."""
         return None if self.vpopcnt else count8(vector_for(self.vector_bits, channels))
 
+    def lookup(self, level_bits: int, products: int) -> Lookup:
+        """The steps for levels of so many bits and sums of so many products, on AVX2."""
+        bits = digit_bits(level_bits, products)
+        return lookup(-(-level_bits // bits), bits)
+
     def dot_instruction(self, max_level: int, weights: tuple[int, int], channels: int):
         return dot_instruction(self.vector_bits, self.vnni, max_level, weights, channels)
 
@@ -125,11 +134,12 @@ class X86:
                     best = (key, pixels, blocks * lanes)
         pixels, block = best[1:] if best else (1, lanes)
         row = max(d for d in divisors(width, max(16, pixels)) if d % pixels == 0)
+        row = pixels if _short_epilogue(spec) and not parts[0].offset else row
         return Tile(row, pixels, block)
 
     def _loads_per_step(self, part: PartSpec, pixels: int, block: int) -> float | None:
         """Memory operands per arithmetic step of a register tile; None where it does not fit the registers."""
-        narrow = part.count or part.instr and part.instr.widen
+        narrow = part.count or part.lookup or part.instr and part.instr.widen
         if narrow:                                                # the wide sums are in L1 meanwhile
             width, vectors = 1, block // _lanes(part)
             steps = accumulators = pixels * vectors
@@ -166,10 +176,20 @@ class X86:
         return _Layer(Schedule(tvm.IRModule({"main": func})), stages, spec, tile).apply()
 
 
+def _short_epilogue(spec: LayerSpec) -> bool:
+    """Whether the epilogue of a register tile may be unrolled: one contraction, no planes to pack from what it gives."""
+    parts = [p for t in spec.terms if isinstance(t, ContractSpec) for p in t.parts]
+    return len(parts) == 1 and parts[0].family in ("dot", "depthwise") and not (
+        parts[0].instr and parts[0].instr.widen) and all(
+        b.format in ("codes", "float") for o in spec.outputs for b in o.buffers)
+
+
 def _lanes(part: PartSpec) -> int:
     """Output channels of a vector of the inner step."""
     if part.count:
         return part.count.lanes
+    if part.lookup:
+        return LOOKUP_LANES
     if part.family == "popcount":
         return LANES
     return part.instr.lanes if part.family == "dot" else min(16, part.weight_shape[2])
@@ -221,6 +241,8 @@ class _Layer:
             loops = s.get_loops(s.get_sblock(name))
             s.reorder(*loops[-2:], *loops[-4:-2])
             s.decompose_reduction(name, loops[-2])
+        if tile.row == tile.pixels and _short_epilogue(self.spec):
+            s.unroll(self.pixel)                # the tile stays in registers on its way to the epilogue
         return s.mod["main"]
 
     def image(self, pixel, vector, lane):
@@ -247,15 +269,16 @@ class _Layer:
             else:
                 inner = part.weight_shape[1] * part.weight_shape[2] * part.weight_shape[3]
             pairs = len(part.slots.of) * len(part.slots.of[0]) if part.slots else 1
-            if part.count:
-                inner, pairs = part.weight_shape[2] * part.weight_shape[3] * part.weight_shape[4], part.weight_shape[1]
+            if part.count or part.lookup:
+                inner = math.prod(part.weight_shape[2:5])
+                pairs = part.weight_shape[1] * (part.lookup.digits if part.lookup else len(part.pairs[0]))
             steps += inner * pairs * self.spec.padded / _lanes(part)
         return 1.5 * height * width * steps
 
     def epilogue_lanes(self) -> int:
         """Lanes of int32 and float32 vectors in the epilogue."""
         lanes = [_lanes(p) for _, p in self.stages.parts] or [16]
-        want = max(lanes)
+        want = min(max(lanes), 16)
         return next(n for n in (want, 16, 8, 4, 2, 1) if n <= want and self.channels % n == 0)
 
     def vectorize_channels(self, channel, lanes: int):
@@ -324,11 +347,12 @@ class _Layer:
         block, channel = s.split(o, [None, tile.block])
         s.reorder(y, x, block, pixel, channel)
         s.unroll(pixel)
-        self.vectorize_channels(channel, min(_lanes(p) for _, p in parts))
+        self.vectorize_channels(channel, min(16, *(_lanes(p) for _, p in parts)))
         for reduction, part in parts:
             s.set_scope(reduction, 0, "local")
             s.compute_at(reduction, block, preserve_unit_loops=True)
-            {"popcount": self.popcount, "dot": self.dot, "depthwise": self.depthwise}[part.family](reduction, part)
+            {"popcount": self.popcount, "dot": self.dot, "depthwise": self.depthwise,
+             "lookup": self.lookup}[part.family](reduction, part)
 
     def popcount(self, name: str, part: PartSpec):
         if part.count:
@@ -372,6 +396,14 @@ class _Layer:
         s.vectorize(s.get_loops(s.decompose_reduction(name, taps[0]))[-1])
         s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-2], part.instr.intrin)
         self.unroll(taps)
+
+    def lookup(self, name: str, part: PartSpec):
+        narrow_loops.lookup(self, name, part)
+        s, table = self.s, name.replace("L", "table")
+        s.compute_at(table, self.shared, preserve_unit_loops=True)
+        digit, entry = s.get_loops(s.get_sblock(table))[-2:]
+        s.unroll(digit)
+        s.vectorize(entry)
 
     def depthwise(self, name: str, part: PartSpec):
         s = self.s

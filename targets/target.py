@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-FAMILIES = ("popcount", "dot", "depthwise")
+FAMILIES = ("popcount", "dot", "lookup", "depthwise")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Target:
     clock_mhz: int = 2000
     families: tuple[str, ...] = FAMILIES
     """Those worth measuring on it."""
+    lookup_macs_per_cycle: float = 0.0
+    """The same of `lookup`, for weights of one bit and 8-bit sums that are never widened; 0: it has no such kernel."""
     cpus: tuple[tuple[str, int, int, int], ...] = ()
 
     @property
@@ -53,9 +55,19 @@ class Target:
         return any((v, f) == (vendor, family) and first <= model <= last for v, f, first, last in self.cpus)
 
     def expected_family(self, weight_planes: int, activation_planes: int) -> str:
-        """The faster of popcount and dot for a long inner product of so many planes, by the two numbers alone."""
-        popcount = self.popcount_bitmacs_per_cycle / (weight_planes * activation_planes)
-        return "popcount" if popcount > self.dot_macs_per_cycle else "dot"
+        """The fastest of popcount, dot and lookup for a long inner product of so many planes, by their numbers alone.
+
+        A lookup adds activations of up to 4 bits in 8 bits, 255/(4·(2^b − 1)) at a time; to widen the sum costs what
+        three look-ups do.
+        """
+        digits = -(-activation_planes // 4)
+        sums = 255 // (4 * ((1 << -(-activation_planes // digits)) - 1))
+        rates = {
+            "dot": self.dot_macs_per_cycle,
+            "popcount": self.popcount_bitmacs_per_cycle / (weight_planes * activation_planes),
+            "lookup": self.lookup_macs_per_cycle / (weight_planes * digits * (1 + 3 / sums)),
+        }
+        return max(rates, key=rates.get)
 
     def tvm_dict(self, threads: int | None = None) -> dict:
         """What tvm.target.Target takes; `threads` (default: the board's cores) tells schedules how many there are."""

@@ -3,6 +3,7 @@
     P0_1, D0_1   reduction of part 1 of term 0 (popcount: [y, x, block, slot, 8], or by bytes
                  [y, x, block, plane, plane, lanes]; dot: [y, x, block, lanes])
     P0_1_bytes   the same in 8 bits, where counts are widened
+    L0_1         the same by tables: [y, x, block, plane, digit, 2, 16], after L0_1_bytes, and table0_1 of the data
     wide0_1      the data of part 1 in another dtype, where its step takes no unsigned bytes
     window0_1    window sums, where the weight grid has an offset
     acc0         int32 [y, x, o] of a contraction, all corrections added
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 
 from mpcompile.errors import ModelError
 from mpcompile.formats import channel_pad
-from mpcompile.kernels import depthwise, dot, popcount, popcount_bytes, storage
+from mpcompile.kernels import depthwise, dot, lookup, popcount, popcount_bytes, storage
 from mpcompile.kernels.epilogue import f32, fma, round_to
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, PartSpec, PoolSpec, ViewSpec
 from mpcompile.tvm_names import prim_func, te, tirx
@@ -99,6 +100,11 @@ class _Builder:
             name = f"P{tag}"
             reduced = popcount.compute(name, data, weight, part.slots, *place)
             product = lambda y, x, o: popcount.value(reduced, part.slots, y, x, o)
+        elif part.family == "lookup":
+            name = f"L{tag}"
+            table = lookup.tables(f"table{tag}", data, part.lookup)
+            reduced = lookup.compute(name, table, weight, part.lookup, *place)
+            product = lambda y, x, o: lookup.value(reduced, part.plane_weights, part.lookup, y, x, o)
         elif part.family == "dot":
             name = f"D{tag}"
             if part.instr.data_dtype != "uint8":

@@ -12,7 +12,7 @@ from mpcompile.errors import ModelError
 from mpcompile.formats import Buffer, channel_pad
 from mpcompile.grid import Grid
 from mpcompile.kernels.accumulators import check_int32, dot_reach, popcount_reach
-from mpcompile.kernels import depthwise, dot, popcount, popcount_bytes
+from mpcompile.kernels import depthwise, dot, lookup_form, popcount, popcount_bytes
 from mpcompile.kernels.weights import dot_weights
 from mpcompile.kernels.select import IMAGE_CHANNELS
 from mpcompile.kernels.spec import (ContractSpec, LayerSpec, Op, OutputSpec, PartSpec, PoolSpec, ViewSpec,
@@ -129,6 +129,14 @@ class _Describer:
             spec = dict(offset=part.grid.offset, **form)
             base, halo_value = grid_a.offset, grid_a.offset
             reach = popcount_reach(q[0].size, part.grid.plane_weights, grid_a.plane_weights, part.grid.offset)
+        elif family == "lookup":
+            form = self.architecture.lookup((grid_a.levels - 1).bit_length(), q[0].size)
+            weight = lookup_form.pack_weights(q, part.grid, round_up(self.padded, lookup_form.LANES), channel_pad(q.shape[1]))
+            spec = dict(lookup=form, plane_weights=part.grid.plane_weights, multiplier=grid_a.step,
+                        offset=part.grid.offset * grid_a.step)
+            base, halo_value = grid_a.lo, grid_a.lo
+            reach = popcount_reach(q[0].size, part.grid.plane_weights, (grid_a.levels - 1,), part.grid.offset)
+            reach *= grid_a.step
         else:
             # groups need a sum of their own channels, which nobody stores: their weights stay whole, in int16
             w8, m, o = dot_weights(q, part.grid) if part.groups == 1 else (q, 1, 0)
@@ -149,7 +157,7 @@ class _Describer:
         if spec["offset"]:
             sums = self.stored(part.input, "sums", beside=data.format)
         constant = base * q.sum((1, 2, 3))
-        if not popcounted and shifted:
+        if family in ("dot", "depthwise") and shifted:
             constant = constant + shifted * w8.sum((1, 2, 3), dtype=np.int64)
         if constant.any():
             row = self.int_row(constant)

@@ -10,13 +10,15 @@ from collections.abc import Callable
 import numpy as np
 
 from mpcompile.grid import Grid
+from mpcompile.kernels.accumulators import uint8_steps
+from mpcompile.kernels.lookup_form import GROUP, LANES, digit_bits
 from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
 from mpcompile.layer import ContractPart
 from mpcompile.planes import word_bytes, words
 
 __all__ = ["FAMILIES", "Measured", "candidates", "dot_weights", "is_depthwise", "needs_sums", "reads_sums"]
 
-FAMILIES = ("popcount", "dot", "depthwise")
+FAMILIES = ("popcount", "dot", "lookup", "depthwise")
 
 Measured = Callable[[ContractPart, Grid, tuple[int, int], str], float | None]
 """(part, input grid, (HO, WO), family) → measured cycles, or None where nobody measured it: a latency table, seen from
@@ -59,6 +61,8 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
               grid must hold 0
     dot       activations of at most 256 levels, weights m·int8 + o, or, where groups > 1, as they are in int16; groups
               that do not fill vectors are spread too
+    lookup    the same activations, weights on any grid, where the target has a number for it and the output channels
+              fill its vectors
     depthwise the same activations, weights as they are in int16; where it fits it is the only one
     """
     outputs, per_group, kh, kw = part.q.shape
@@ -79,12 +83,33 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
             depth = per_group if _groups_fill_vectors(part) else channels
             work = _up(outputs, 16) * kh * kw * _up(depth, 4)
             costs["dot"] = pixels * (work + _up(outputs, 16) * _DOT_OUTPUT) / target.dot_macs_per_cycle
+        if as_codes and target.lookup_macs_per_cycle and part.groups == 1 and _up(outputs, 16) % 64 in (0, 32):
+            found = lookup_cycles(part, in_grid, target.lookup_macs_per_cycle)
+            if found is not None:
+                costs["lookup"] = pixels * found
     for family in costs:
         if reads_sums(part, family):
             costs[family] += pixels * kh * kw / 4                   # a few additions a pixel, shared by its outputs
         seen = measured(part, in_grid, output, family) if measured else None
         costs[family] = costs[family] if seen is None else seen
     return sorted(costs.items(), key=lambda item: item[1])
+
+
+def lookup_cycles(part: ContractPart, in_grid: Grid, macs_per_cycle: float) -> float | None:
+    """Cycles an output pixel; None where 16-bit sums do not hold the products.
+
+    A step is a look-up and an addition; to widen 8-bit sums takes what three steps take. A table takes 9 steps to make,
+    and a pixel's are made once for each row of the kernel.
+    """
+    outputs, channels, kh, kw = part.q.shape
+    level_bits = (in_grid.levels - 1).bit_length()
+    bits = digit_bits(level_bits, part.q[0].size)
+    if bits is None:
+        return None
+    digits, most = -(-level_bits // bits), uint8_steps(GROUP * ((1 << bits) - 1))
+    steps = _up(channels, 16) // GROUP * digits
+    looked_up = steps * kh * kw * _up(outputs, LANES) / LANES * part.grid.planes * (1 + 3 / most)
+    return (looked_up + 9 * steps * kh) * GROUP * LANES / macs_per_cycle + _up(outputs, 16) * _DOT_OUTPUT / macs_per_cycle
 
 
 def _groups_fill_vectors(part: ContractPart) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mpcompile import planes
 from mpcompile.formats import Buffer, channel_pad
 from mpcompile.kernels.dot import DotInstr
+from mpcompile.kernels.lookup_form import Lookup
 from mpcompile.kernels.popcount import Slots
 from mpcompile.kernels.popcount_bytes import ByteCount
 
@@ -39,6 +40,9 @@ class PartSpec:
     count: ByteCount | None = None
     """Of a popcount by bytes (popcount_bytes.py); its plane pairs are then apart, with `pairs` = c_i·d_j."""
     pairs: tuple[tuple[int, ...], ...] = ()
+    lookup: Lookup | None = None
+    plane_weights: tuple[int, ...] = ()
+    """Of a lookup's weights: c_i."""
     instr: DotInstr | None = None
     multiplier: int = 1
     offset: int = 0

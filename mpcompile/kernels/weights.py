@@ -40,10 +40,10 @@ def needs_sums(weight_grid: Grid, family: str) -> bool:
     """Whether a contraction over all channels needs the window sums of its input: its weights have an offset that is
     not 0.
 
-    popcount: the grid's offset; dot: o of `dot_weights`. depthwise (and groups, which no sum over all channels serves)
+    popcount, lookup: the grid's offset; dot: o of `dot_weights`. depthwise (and groups, which no sum over all channels serves)
     takes the weights as they are, in int16.
     """
-    if family == "popcount":
+    if family in ("popcount", "lookup"):
         return weight_grid.offset != 0
     form = dot_form(weight_grid)
     return family == "dot" and form is not None and form[1] != 0

@@ -15,7 +15,7 @@ from mpcompile.graph import Graph, Quantizer
 from mpcompile.kernels.select import FAMILIES, Measured, candidates, reads_sums
 from mpcompile.layer import ContractPart, ContractTerm, Layer
 
-READS = {"popcount": "planes", "dot": "codes", "depthwise": "codes"}
+READS = {"popcount": "planes", "dot": "codes", "lookup": "codes", "depthwise": "codes"}
 """The stored form that each family's kernel reads."""
 
 CHOICES = (("codes",), ("planes",), ("codes", "planes"))

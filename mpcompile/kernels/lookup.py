@@ -1,0 +1,70 @@
+"""Family `lookup`: sums of four activations in 16-entry tables, which four bits of weights index.
+
+    Σ_k w̃_k·l_k = Σ_i Σ_d c_i·2^(b·d) · P_id       P_id = Σ_(k by fours) T_d[bits of W_i at k..k+3]
+    T_d[e] = Σ_(j in e) digit d of l_(k+j)
+
+A digit is `bits` = b bits of an activation's level. One PSHUFB looks up 32 output channels: 128 products of one weight
+bit. Entries are added in 8 bits as long as they provably fit, then in 16 bits. Work grows with the weights' bits; with
+the activations' only through the digits, and through how soon 8 bits are full.
+"""
+
+from __future__ import annotations
+
+from mpcompile.kernels.accumulators import chunk
+from mpcompile.kernels.dot import axes
+from mpcompile.kernels.lookup_form import GROUP, LANES, Lookup
+from mpcompile.tvm_names import te, tirx
+
+
+def tables(name: str, data, form: Lookup):
+    """uint8 [HP, WP, CP/4, digits, 16] of levels [HP, WP, CP]; the schedule keeps it to the rows that are being read."""
+    height, width, channels = (int(n) for n in data.shape)
+    mask = (1 << form.bits) - 1
+
+    def entry(y, x, group, digit, e):
+        total = None
+        for j in range(GROUP):
+            level = data[y, x, group * GROUP + j]
+            if form.digits > 1:
+                level = (level >> (digit * form.bits).astype("uint8")) & tirx.const(mask, "uint8")
+            term = tirx.Select((e >> j) & 1 == 1, level, tirx.const(0, "uint8"))
+            total = term if total is None else total + term
+        return total
+
+    return te.compute((height, width, channels // GROUP, form.digits, 16), entry, name=name)
+
+
+def compute(name: str, table, weight, form: Lookup, height: int, width: int, strides, dilations, origin):
+    """The reduction P[y, x, ob, i, d, half, lane] uint16 of a table and a weight of `pack_weights`.
+
+    A stage `<name>_bytes` [y, x, ob, i, d, kho, kwo, co, lane, half] uint8 comes before it.
+    """
+    blocks, planes_w, kernel_h, kernel_w, steps, _, _ = (int(n) for n in weight.shape)
+    inner = chunk(kernel_h, kernel_w, steps, form.most)
+    outer = (kernel_h // inner[0], kernel_w // inner[1], steps // inner[2])
+    khi, kwi, ci, entry = axes((*inner, 16), ("khi", "kwi", "ci", "entry"))
+
+    def looked_up(y, x, ob, i, d, kho, kwo, co, lane, half):
+        kh, kw, c = kho * inner[0] + khi, kwo * inner[1] + kwi, co * inner[2] + ci
+        found = table[y * strides[0] + kh * dilations[0] + origin[0],
+                      x * strides[1] + kw * dilations[1] + origin[1], c, d, entry]
+        # an index in an index could not be tensorized: a sum over entries, of which one counts
+        return te.sum(tirx.Select(weight[ob, i, kh, kw, c, lane, half] == entry.var.astype("uint8"), found,
+                                  tirx.const(0, "uint8")), axis=[khi, kwi, ci, entry])
+
+    shape = (height, width, blocks, planes_w, form.digits)
+    narrow = te.compute((*shape, *outer, 16, 2), looked_up, name=f"{name}_bytes")
+    kho, kwo, co = axes(outer, ("kho", "kwo", "co"))
+    return te.compute((*shape, 2, 16), lambda y, x, ob, i, d, half, lane: te.sum(
+        narrow[y, x, ob, i, d, kho, kwo, co, lane, half].astype("uint16"), axis=[kho, kwo, co]), name=name)
+
+
+def value(reduction, plane_weights: tuple[int, ...], form: Lookup, y, x, o):
+    """int32 Σ_k w̃·l of output channel o."""
+    total = None
+    for i, weight in enumerate(plane_weights):
+        for d in range(form.digits):
+            term = reduction[y, x, o // LANES, i, d, o % LANES // 16, o % 16].astype("int32")
+            term = term * tirx.const(weight << form.bits * d, "int32") if weight << form.bits * d != 1 else term
+            total = term if total is None else total + term
+    return total

@@ -1,0 +1,90 @@
+"""AVX2's steps of `lookup` (kernels/lookup.py) as tensor intrinsics.
+
+    look    acc[16, 2] u8 += table[index[16, 2]]          PSHUFB, PADDB
+    widen   acc[2, 16] u16 += u8[16, 2]                   even bytes: AND, PADDW; odd bytes: PSRLW, PADDW
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from mpcompile.kernels.lookup_form import Lookup
+from mpcompile.schedules.x86_narrow import PSHUFB
+from mpcompile.tvm_names import T, TensorIntrin, llvm_intrin, tirx
+
+
+@cache
+def lookup(digits: int, bits: int) -> Lookup:
+    """The steps for digits of so many bits, registered with TVM."""
+    TensorIntrin.register("mpcompile.look_256", *_look(), override=True)
+    TensorIntrin.register("mpcompile.widen_look_256", *_widen(), override=True)
+    return Lookup("mpcompile.look_256", "mpcompile.widen_look_256", digits, bits)
+
+
+def _look():
+    @T.prim_func(s_tir=True)
+    def description(t: T.handle, w: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(t, (16,), "uint8", offset_factor=16)
+        W = T.match_buffer(w, (16, 2), "uint8", offset_factor=32)
+        C = T.match_buffer(c, (16, 2), "uint8", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:16, 0:2], W[0:16, 0:2], A[0:16])
+            T.writes(C[0:16, 0:2])
+            for i in range(16):
+                for k in range(2):
+                    for e in range(16):
+                        with T.sblock("update"):
+                            vi, vk, ve = T.axis.remap("SSR", [i, k, e])
+                            C[vi, vk] = C[vi, vk] + T.Select(W[vi, vk] == T.cast(ve, "uint8"), A[ve], T.uint8(0))
+
+    @T.prim_func(s_tir=True)
+    def implementation(t: T.handle, w: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(t, (16,), "uint8", offset_factor=16)
+        W = T.match_buffer(w, (16, 2), "uint8", offset_factor=32)
+        C = T.match_buffer(c, (16, 2), "uint8", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:16, 0:2], W[0:16, 0:2], A[0:16])
+            T.writes(C[0:16, 0:2])
+            C.vstore([0, 0], C.vload([0, 0], dtype="uint8x32") + llvm_intrin(
+                "uint8x32", PSHUFB[256], 2, _twice(A.vload([0], dtype="uint8x16")), W.vload([0, 0], dtype="uint8x32")))
+
+    return description, implementation
+
+
+def _twice(table):
+    """16 bytes in both halves of a vector."""
+    return tirx.Shuffle([table, table], list(range(32)))
+
+
+def _widen():
+    @T.prim_func(s_tir=True)
+    def description(b: T.handle, c: T.handle) -> None:
+        B = T.match_buffer(b, (16, 2), "uint8", offset_factor=1, scope="local")
+        C = T.match_buffer(c, (2, 16), "uint16", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:2, 0:16], B[0:16, 0:2])
+            T.writes(C[0:2, 0:16])
+            for k in range(2):
+                for i in range(16):
+                    with T.sblock("update"):
+                        vk, vi = T.axis.remap("SS", [k, i])
+                        C[vk, vi] = C[vk, vi] + T.cast(B[vi, vk], "uint16")
+
+    @T.prim_func(s_tir=True)
+    def implementation(b: T.handle, c: T.handle) -> None:
+        B = T.match_buffer(b, (16, 2), "uint8", offset_factor=1, scope="local")
+        C = T.match_buffer(c, (2, 16), "uint16", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:2, 0:16], B[0:16, 0:2])
+            T.writes(C[0:2, 0:16])
+            C.vstore([0, 0], C.vload([0, 0], dtype="uint16x16") + (
+                _pairs(B.vload([0, 0], dtype="uint8x32")) & tirx.Broadcast(tirx.const(255, "uint16"), 16)))
+            C.vstore([1, 0], C.vload([1, 0], dtype="uint16x16") + (
+                _pairs(B.vload([0, 0], dtype="uint8x32")) >> tirx.Broadcast(tirx.const(8, "uint16"), 16)))
+
+    return description, implementation
+
+
+def _pairs(x):
+    """Two neighbouring bytes as a 16-bit number, the first one low."""
+    return tirx.reinterpret("uint16x16", x)
