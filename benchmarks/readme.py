@@ -1,7 +1,8 @@
 """python -m benchmarks.readme: writes the README's tables from what was measured. Standard library only.
 
-Between `<!-- NAME: … -->` and `<!-- /NAME -->` of README.md come, for `benchmarks`, benchmarks/results/benchmarks.md,
-and for `demo`, the table of runs/demo/report.json. A source that does not exist leaves its part as it is.
+Between `<!-- NAME: … -->` and `<!-- /NAME -->` of README.md come, for `benchmarks` and `networks`, the file of that name
+in benchmarks/results, and for `demo`, the table of runs/demo/report.json. A source that does not exist leaves its part
+as it is.
 """
 
 from __future__ import annotations
@@ -13,24 +14,26 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "benchmarks.md"
+RESULTS = ROOT / "benchmarks" / "results"
 REPORT = ROOT / "runs" / "demo" / "report.json"
 
 
 def demo_markdown(report: dict) -> str:
-    """Accuracy, time and ratio of each network of a demo's report."""
-    data, machine = report["data"], report["machine"]
+    """Accuracy and time of each network of the demo's report, fastest first."""
+    run, derived = report["run"], report["derived"]
+    threads, data = run["machine"]["threads"], run["data"]
+    side = "×".join(map(str, run["data"]["image"][1:]))
     lines = [
-        f"On {machine['cpu']}, {report['threads']} thread{'s' * (report['threads'] > 1)}; {data['name']}, "
-        f"{data['test']} test images; {report['verify']['summary']}:",
+        f"On {run['machine']['cpu']}, {threads} thread{'s' * (threads > 1)}; {data['name']}, {side}, {data['train']} "
+        f"images to train on, {data['test']} to test with. {report['headline']} {' '.join(report['summary'])}",
         "",
-        "| network | accuracy | an image | the bundle is faster by |",
+        "| network | accuracy | an image | as fast as ONNX Runtime int8 |",
         "|---|---|---|---|",
     ]
-    for label, accuracy in report["accuracy"].items():
-        timing, ratio = report["timing"]["timings"].get(label), report["timing"]["ratio"].get(label)
-        time = f"{timing['seconds'] * 1e6:.0f} µs" if timing else ""
-        lines.append(f"| {label} | {accuracy:.2%} | {time} | {f'{ratio:.2f}×' if ratio else ''} |")
+    for point in sorted(report["points"], key=lambda p: derived[p["name"]]["seconds"]):
+        found = derived[point["name"]]
+        ratio = f"{found['faster_than_int8']:.2f}×" if found["faster_than_int8"] else ""
+        lines.append(f"| {found['label']} | {point['accuracy']:.1%} | {found['seconds'] * 1e6:.0f} µs | {ratio} |")
     return "\n".join(lines) + "\n"
 
 
@@ -45,18 +48,20 @@ def replaced(text: str, name: str, content: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__.splitlines()[0])
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a folder (default: %(default)s)")
     parser.add_argument("--report", type=Path, default=REPORT, help="default: %(default)s")
     options = parser.parse_args(arguments)
     text, written = options.readme.read_text(), []
-    if options.results.exists():
-        text = replaced(text, "benchmarks", options.results.read_text())
-        written.append(str(options.results))
+    for name in ("benchmarks", "networks"):
+        table = options.results / f"{name}.md"
+        if table.exists():
+            text = replaced(text, name, table.read_text())
+            written.append(str(table))
     if options.report.exists():
         text = replaced(text, "demo", demo_markdown(json.loads(options.report.read_text())))
         written.append(str(options.report))
     if not written:
-        print(f"neither {options.results} nor {options.report} exists: run make bench or make demo", file=sys.stderr)
+        print(f"neither tables in {options.results} nor {options.report} exist: run make bench or make demo", file=sys.stderr)
         return 2
     options.readme.write_text(text)
     print(f"{options.readme}: tables of {' and '.join(written)}")

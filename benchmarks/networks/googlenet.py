@@ -7,6 +7,8 @@ quantizer of its own, so the slices of a concat lie on different grids.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from benchmarks.networks.blocks import ENDS, Blocks
 from benchmarks.networks.builder import Bits, Network
 
@@ -28,14 +30,16 @@ HALVING = (0, 0, 1, 1)
 """Pads of a 3×3 pool, stride 2, that give what rounding up gives."""
 
 
-def googlenet(bits: Bits | None, *, size: int = 224, classes: int = 1000, seed: int = 0) -> Network:
-    """At `bits`, or in float32 where bits is None."""
+def googlenet(bits: Bits | None, *, size: int = 224, classes: int = 1000, seed: int = 0,
+              blocks: Sequence[str] = tuple(INCEPTION)) -> Network:
+    """At `bits`, or in float32 where bits is None; of INCEPTION only these blocks."""
     b = Blocks(bits, size, seed)
     x = b.quant(b.max_pool(b.conv_relu(b.image(), 64, 7, 2, "conv1", ENDS), "pool1", pads=HALVING), "pool1")
     x = b.quant(b.conv_relu(x, 64, 1, 1, "conv2"), "conv2")
     x = b.quant(b.conv_relu(x, 192, 3, 1, "conv3"), "conv3")
     x = b.max_pool(x, "pool2", pads=HALVING)
-    for name, widths in INCEPTION.items():
+    for name in blocks:
+        widths = INCEPTION[name]
         x = _inception(b, x, widths, f"inception{name}") if widths else b.max_pool(x, name, pads=HALVING)
     return b.classifier(x, classes)
 

@@ -18,10 +18,11 @@ def resnet18(bits: Bits | None, *, size: int = 224, classes: int = 1000, seed: i
     return _stages(b, _stem(b), (2, 2, 2, 2), (64, 128, 256, 512), _basic, classes)
 
 
-def resnet50(bits: Bits | None, *, size: int = 224, classes: int = 1000, seed: int = 0) -> Network:
-    """Bottlenecks; the stride is on the 3×3 convolution, as torchvision has it."""
+def resnet50(bits: Bits | None, *, size: int = 224, classes: int = 1000, seed: int = 0,
+             counts: tuple[int, ...] = (3, 4, 6, 3)) -> Network:
+    """Bottlenecks, `counts` of them a stage; the stride is on the 3×3 convolution, as torchvision has it."""
     b = Blocks(bits, size, seed)
-    return _stages(b, _stem(b), (3, 4, 6, 3), (64, 128, 256, 512), _bottleneck, classes)
+    return _stages(b, _stem(b), counts, (64, 128, 256, 512), _bottleneck, classes)
 
 
 def resnet20(bits: Bits | None, *, size: int = 32, classes: int = 10, seed: int = 0) -> Network:

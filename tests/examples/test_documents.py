@@ -79,22 +79,26 @@ def test_files_that_are_named_exist(text):
 def test_tables_are_written_between_their_marks(tmp_path):
     from benchmarks.readme import main
 
-    readme, results, report = tmp_path / "README.md", tmp_path / "benchmarks.md", tmp_path / "report.json"
+    readme, results, report = tmp_path / "README.md", tmp_path / "results", tmp_path / "report.json"
+    results.mkdir()
     readme.write_text(README)
     assert main(["--readme", str(readme), "--results", str(results), "--report", str(report)]) == 2
     assert readme.read_text() == README
-    results.write_text("| a table |\n")
+    (results / "benchmarks.md").write_text("| a table |\n")
+    (results / "networks.md").write_text("| networks |\n")
     report.write_text(
         json.dumps(
             {
-                "data": {"name": "digits", "test": 360},
-                "machine": {"cpu": "a CPU"},
-                "threads": 1,
-                "verify": {"summary": "all equal"},
-                "accuracy": {"in torch": 0.5, "bundle": 0.25, "other": 1.0},
-                "timing": {
-                    "timings": {"bundle": {"seconds": 2e-4}, "other": {"seconds": 3e-4}},
-                    "ratio": {"other": 1.5},
+                "run": {
+                    "data": {"name": "digits", "train": 900, "test": 360, "image": [1, 32, 32]},
+                    "machine": {"cpu": "a CPU", "threads": 1},
+                },
+                "headline": "One beats another.",
+                "summary": ["All are exact."],
+                "points": [{"name": "uniform-w2a2", "accuracy": 0.5}, {"name": "target-1ms", "accuracy": 1.0}],
+                "derived": {
+                    "uniform-w2a2": {"label": "W2A2", "seconds": 3e-4, "faster_than_int8": None},
+                    "target-1ms": {"label": "search 1 ms", "seconds": 2e-4, "faster_than_int8": 1.5},
                 },
             }
         )
@@ -104,10 +108,10 @@ def test_tables_are_written_between_their_marks(tmp_path):
         main(["--readme", str(readme), "--results", str(results), "--report", str(report)]) == 0
     )  # again: nothing piles up
     text = readme.read_text()
-    assert part(text, "benchmarks").strip() == "| a table |"
-    assert "| other | 100.00% | 300 µs | 1.50× |" in part(text, "demo") and "| in torch | 50.00% |  |  |" in part(
-        text, "demo"
-    )
+    assert part(text, "benchmarks").strip() == "| a table |" and part(text, "networks").strip() == "| networks |"
+    demo = part(text, "demo")
+    assert demo.endswith("| search 1 ms | 100.0% | 200 µs | 1.50× |\n| W2A2 | 50.0% | 300 µs |  |\n\n")
+    assert "a CPU, 1 thread; digits, 32×32" in demo and "One beats another. All are exact." in demo
     assert (
         text.split("## Install")[1].split("## Performance")[0]
         == README.split("## Install")[1].split("## Performance")[0]
