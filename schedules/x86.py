@@ -134,7 +134,8 @@ class X86:
                     best = (key, pixels, blocks * lanes)
         pixels, block = best[1:] if best else (1, lanes)
         row = max(d for d in divisors(width, max(16, pixels)) if d % pixels == 0)
-        row = pixels if _short_epilogue(spec) and not parts[0].offset else row
+        held = block == channels and pixels * (block // lanes) <= self.registers * 2 // 3
+        row = pixels if held and _short_epilogue(spec) and not parts[0].offset else row
         return Tile(row, pixels, block)
 
     def _loads_per_step(self, part: PartSpec, pixels: int, block: int) -> float | None:
@@ -241,7 +242,7 @@ class _Layer:
             loops = s.get_loops(s.get_sblock(name))
             s.reorder(*loops[-2:], *loops[-4:-2])
             s.decompose_reduction(name, loops[-2])
-        if tile.row == tile.pixels and _short_epilogue(self.spec):
+        if tile.row == tile.pixels and tile.block == self.channels and _short_epilogue(self.spec):
             s.unroll(self.pixel)                # the tile stays in registers on its way to the epilogue
         return s.mod["main"]
 
