@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "load": ("mpcompile.frontend", "load"),
     "compile": ("mpcompile.compiler.api", "compile_model"),
+    "export_c": ("mpcompile.compiler.c_export.api", "export_c"),
     "open_bundle": ("mpcompile.runtime", "open_bundle"),
     "verify": ("mpcompile.compiler.verify", "verify"),
     "profile": ("mpcompile.workbench", "profile"),

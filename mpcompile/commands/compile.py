@@ -11,11 +11,21 @@ from mpcompile import console
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.onnx", help="QONNX, or ONNX with QuantizeLinear and DequantizeLinear")
     parser.add_argument(
-        "--target", default="native", metavar="T", help="a board, or a fleet of boards, by name, or its .toml (default: %(default)s)"
+        "--target",
+        default="native",
+        metavar="T",
+        help="a board, or a fleet of boards, by name, or its .toml (default: %(default)s)",
     )
     parser.add_argument(
         "-o", "--output", metavar="M.mpc", help="the bundle (default: beside the model, with the suffix .mpc)"
     )
+    parser.add_argument(
+        "--format",
+        choices=("bundle", "c"),
+        default="bundle",
+        help="c: a folder with a static library, its header, an example and a CMake file (default: %(default)s)",
+    )
+    parser.add_argument("--name", help="with --format c: what every public name of the library begins with")
     parser.add_argument(
         "--records",
         metavar="DIR",
@@ -28,9 +38,14 @@ def work(args: argparse.Namespace) -> dict:
     import mpcompile as mp
     from mpcompile.commands._layers import layer_table
     from mpcompile.doctor import require_compiler
+    from mpcompile.errors import UsageError
     from mpcompile.runtime.archive import read_manifest
 
     require_compiler()
+    if args.format == "c":
+        return _c(args)
+    if args.name:
+        raise UsageError("--name is of --format c: a bundle has no C names")
     start = time.perf_counter()
     with console.steps() as step:
         output = mp.compile(
@@ -58,3 +73,22 @@ def work(args: argparse.Namespace) -> dict:
         "target": manifest["target"],
         "variants": [{key: v[key] for key in ("target", "layers")} for v in manifest["variants"]],
     }
+
+
+def _c(args: argparse.Namespace) -> dict:
+    import mpcompile as mp
+    from mpcompile.errors import UsageError
+
+    if args.dump_ir:
+        raise UsageError("--dump-ir is of --format bundle: the phases are the same")
+    start = time.perf_counter()
+    with console.steps() as step:
+        made = mp.export_c(
+            args.model, args.target, args.output, name=args.name, records=args.records, progress=step
+        )
+    seconds = time.perf_counter() - start
+    console.say(
+        f"{made.folder}: {', '.join(made.files)}; {console.size(made.weights_bytes)} of weights, workspace of "
+        f"{console.size(made.workspace_bytes)}, made in {console.seconds(seconds)}"
+    )
+    return made.to_json() | {"seconds": seconds, "target": args.target}

@@ -1,4 +1,4 @@
-"""PrimFuncs to one shared library, which runs with TVM's runtime alone."""
+"""PrimFuncs to machine code: object files, or one shared library, which runs with TVM's runtime alone."""
 
 from __future__ import annotations
 
@@ -20,17 +20,24 @@ the machine, so that the same model gives the same bytes everywhere."""
 
 def build_library(functions: Mapping[str, tirx.PrimFunc], target: dict) -> bytes:
     """lib.so, in which each function has its name. `target` is TVM's dict. Raises TargetError where linking fails."""
-    named = [(name, function.with_attr("global_symbol", name)) for name, function in functions.items()]
-    parts = [dict(named[at:at + TOGETHER]) for at in range(0, len(named), TOGETHER)] or [{}]
     with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-        objects = [str(Path(folder) / f"{i}.o") for i in range(len(parts))]
-        with ThreadPoolExecutor(len(cpu.allowed())) as pool:
-            list(pool.map(lambda part, path: _compile(part, target, path), parts, objects))
         library = Path(folder) / "lib.so"
-        link_shared(library, objects)
+        link_shared(library, build_objects(functions, target, Path(folder)))
         return library.read_bytes()
 
 
-def _compile(functions: Mapping[str, tirx.PrimFunc], target: dict, path: str) -> None:
+def build_objects(functions: Mapping[str, tirx.PrimFunc], target: dict, folder: Path, instruments=()) -> list[Path]:
+    """Object files in `folder`, in which each function has its name. `instruments` see TVM's passes, from several
+    threads."""
+    named = [(name, function.with_attr("global_symbol", name)) for name, function in functions.items()]
+    parts = [dict(named[at:at + TOGETHER]) for at in range(0, len(named), TOGETHER)] or [{}]
+    objects = [folder / f"kernels{i}.o" for i in range(len(parts))]
+    with ThreadPoolExecutor(len(cpu.allowed())) as pool:
+        list(pool.map(lambda part, path: _compile(part, target, path, instruments), parts, objects))
+    return objects
+
+
+def _compile(functions: Mapping[str, tirx.PrimFunc], target: dict, path: Path, instruments) -> None:
     """One object file. LLVM runs without Python's lock, so threads are enough."""
-    build(tvm.IRModule(functions), Target(target)).mod.write_to_file(path, "o")
+    with tvm.transform.PassContext(opt_level=3, instruments=list(instruments)):
+        build(tvm.IRModule(functions), Target(target)).mod.write_to_file(str(path), "o")

@@ -41,7 +41,8 @@ from mpcompile.tvm_names import Target as TvmTarget
 class Options:
     """`families`: layer → family ("*": every layer that can have it), instead of the cheapest by the cost model, which
     `measured` replaces where it knows. `tiles`: layer → the schedule's tile; `tuned` chooses those of the others, which
-    have their default without it. `progress` hears what is being done, one short line at a time."""
+    have their default without it. `progress` hears what is being done, one short line at a time. `build` makes machine
+    code of the functions and TVM's dict of the target: lib.so, or what else is wanted."""
 
     families: Mapping[str, str] = field(default_factory=dict)
     measured: Measured | None = None
@@ -49,6 +50,7 @@ class Options:
     tuned: Tiles | None = None
     dump: Path | None = None
     progress: Callable[[str], None] = lambda line: None
+    build: Callable[[Mapping[str, object], dict], bytes] = build_library
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def run(source: Graph, target: Target, options: Options = Options()) -> Compiled
     dump("plan", lambda: json.dumps(planned.plan.to_json(), indent=1))
 
     say(f"generating code for {len(planned.functions)} functions")
-    library = build_library(planned.functions, tvm_target)
+    library = options.build(planned.functions, tvm_target)
     return Compiled(graph, assignment, lowered, planned.plan, library, planned.weights)
 
 
