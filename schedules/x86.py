@@ -133,7 +133,8 @@ class X86:
                 if best is None or key < best[0]:
                     best = (key, pixels, blocks * lanes)
         pixels, block = best[1:] if best else (1, lanes)
-        row = max(d for d in divisors(width, max(16, pixels)) if d % pixels == 0)
+        longest = 32 if any(p.lookup for p in parts) else 16             # neighbouring rows make tables anew
+        row = max(d for d in divisors(width, max(longest, pixels)) if d % pixels == 0)
         held = block == channels and pixels * (block // lanes) <= self.registers * 2 // 3
         row = pixels if held and _short_epilogue(spec) and not parts[0].offset else row
         return Tile(row, pixels, block)
@@ -193,7 +194,7 @@ def _lanes(part: PartSpec) -> int:
         return LOOKUP_LANES
     if part.family == "popcount":
         return LANES
-    return part.instr.lanes if part.family == "dot" else min(16, part.weight_shape[2])
+    return part.instr.lanes if part.family == "dot" else part.weight_shape[3]
 
 
 @dataclass

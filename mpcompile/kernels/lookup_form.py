@@ -33,17 +33,29 @@ class Lookup:
     @property
     def most(self) -> int:
         """Entries that fit 8 bits together."""
-        return uint8_steps(GROUP * ((1 << self.bits) - 1))
+        return entries(self.bits)
+
+
+WIDEN = 3
+"""What adding 8-bit sums to 16-bit ones costs, in look-ups."""
 
 
 def digit_bits(level_bits: int, products: int) -> int | None:
-    """The bits of a digit: as few digits as keep four of them in 8 bits and `products` of them in 16. None: too many
-    products."""
+    """The bits of a digit that cost least, of those with which four digits fit 8 bits and `products` of them 16.
+
+    None: too many products.
+    """
+    costs = {}
     for digits in range(1, level_bits + 1):
         bits = -(-level_bits // digits)
         if GROUP * ((1 << bits) - 1) <= 255 and products * ((1 << bits) - 1) <= 65535:
-            return bits
-    return None
+            costs[bits] = digits * (1 + WIDEN / entries(bits))
+    return min(costs, key=costs.get, default=None)
+
+
+def entries(bits: int) -> int:
+    """Table entries of digits of so many bits that fit 8 bits together."""
+    return uint8_steps(GROUP * ((1 << bits) - 1))
 
 
 def pack_weights(q: np.ndarray, grid: Grid, outputs: int, channels: int) -> np.ndarray:

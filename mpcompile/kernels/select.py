@@ -10,8 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mpcompile.grid import Grid
-from mpcompile.kernels.accumulators import uint8_steps
-from mpcompile.kernels.lookup_form import GROUP, LANES, digit_bits
+from mpcompile.kernels.lookup_form import GROUP, LANES, WIDEN, digit_bits, entries
 from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
 from mpcompile.layer import ContractPart
 from mpcompile.planes import word_bytes, words
@@ -83,7 +82,7 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
             depth = per_group if _groups_fill_vectors(part) else channels
             work = _up(outputs, 16) * kh * kw * _up(depth, 4)
             costs["dot"] = pixels * (work + _up(outputs, 16) * _DOT_OUTPUT) / target.dot_macs_per_cycle
-        if as_codes and target.lookup_macs_per_cycle and part.groups == 1 and _up(outputs, 16) % 64 in (0, 32):
+        if as_codes and target.lookup_macs_per_cycle and part.groups == 1 and _fill_lookups(outputs):
             found = lookup_cycles(part, in_grid, target.lookup_macs_per_cycle)
             if found is not None:
                 costs["lookup"] = pixels * found
@@ -95,10 +94,15 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
     return sorted(costs.items(), key=lambda item: item[1])
 
 
+def _fill_lookups(outputs: int) -> bool:
+    """Whether the channels that are computed together are whole vectors, in whatever form they are stored."""
+    return _up(outputs, 16) == LANES or _up(outputs, 16) % 64 == 0
+
+
 def lookup_cycles(part: ContractPart, in_grid: Grid, macs_per_cycle: float) -> float | None:
     """Cycles an output pixel; None where 16-bit sums do not hold the products.
 
-    A step is a look-up and an addition; to widen 8-bit sums takes what three steps take. A table takes 9 steps to make,
+    A step is a look-up and an addition. A table takes 9 steps to make,
     and a pixel's are made once for each row of the kernel.
     """
     outputs, channels, kh, kw = part.q.shape
@@ -106,9 +110,9 @@ def lookup_cycles(part: ContractPart, in_grid: Grid, macs_per_cycle: float) -> f
     bits = digit_bits(level_bits, part.q[0].size)
     if bits is None:
         return None
-    digits, most = -(-level_bits // bits), uint8_steps(GROUP * ((1 << bits) - 1))
+    digits = -(-level_bits // bits)
     steps = _up(channels, 16) // GROUP * digits
-    looked_up = steps * kh * kw * _up(outputs, LANES) / LANES * part.grid.planes * (1 + 3 / most)
+    looked_up = steps * kh * kw * _up(outputs, LANES) / LANES * part.grid.planes * (1 + WIDEN / entries(bits))
     return (looked_up + 9 * steps * kh) * GROUP * LANES / macs_per_cycle + _up(outputs, 16) * _DOT_OUTPUT / macs_per_cycle
 
 
