@@ -175,7 +175,7 @@ def dot_instruction(isa: str, dotprod: bool, max_level: int, weights: tuple[int,
         return _register("wide", isa, LANES, 1, "int16", "int16", 0, 1)
     data = "int8" if shift else "uint8"
     if dotprod:
-        return _register("sdot", isa, lanes, 4, data, "int8", shift, 4)
+        return _register("sdot", isa, lanes, 4, data, "int8", shift, 2)
     kind = "smull" if shift and weights[0] == -128 else "smlal"
     return _register(kind, isa, max(lanes, 8), 2, data, "int8", shift, 2)
 

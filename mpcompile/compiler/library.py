@@ -22,7 +22,7 @@ def build_library(functions: Mapping[str, tirx.PrimFunc], target: dict) -> bytes
     """lib.so, in which each function has its name. `target` is TVM's dict. Raises TargetError where linking fails."""
     with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
         library = Path(folder) / "lib.so"
-        link_shared(library, build_objects(functions, target, Path(folder)))
+        link_shared(library, build_objects(functions, target, Path(folder)), target.get("mtriple", ""))
         return library.read_bytes()
 
 

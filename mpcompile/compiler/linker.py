@@ -1,4 +1,5 @@
-"""The C compiler that links lib.so: gcc, clang, or the ziglang wheel. Nothing of TVM here, so `doctor` can ask too."""
+"""The C compiler that links lib.so: gcc, clang, or the ziglang wheel; for another architecture its cross compiler, or the
+ziglang wheel. Nothing of TVM here, so `doctor` can ask too."""
 
 from __future__ import annotations
 
@@ -10,26 +11,42 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mpcompile import cpu
 from mpcompile.errors import TargetError
 
 CANDIDATES = ("gcc", "clang", "cc")
 ADVICE = "install gcc or clang (apt-get install gcc), or: pip install ziglang"
 
 
-def find_linker() -> list[str] | None:
-    """The command of the first that is there: $CC, gcc, clang, cc, then the ziglang wheel; None where there is none."""
+CROSS = {"aarch64-linux-gnu": "aarch64-linux-gnu", "armv7l-linux-gnueabihf": "arm-linux-gnueabihf"}
+"""LLVM's triple → what Debian's cross gcc and zig call it."""
+
+
+def find_linker(triple: str = "") -> list[str] | None:
+    """The command of the first that is there; None where there is none.
+
+    $CC, gcc, clang, cc, then the ziglang wheel; for a `triple` of another architecture its gcc, then the wheel.
+    """
+    zig = [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else None
+    if triple and triple.split("-")[0] != cpu.arch():
+        name = CROSS.get(triple, triple)
+        found = shutil.which(f"{name}-gcc")
+        return [found] if found else zig and [*zig, "-target", name]
     wanted = os.environ.get("CC", "").split()
     if wanted and shutil.which(wanted[0]):
         return wanted
     for name in CANDIDATES:
         if found := shutil.which(name):
             return [found]
-    return [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else None
+    return zig
 
 
-def link_shared(output: str | Path, objects: Sequence[str | Path]) -> None:
+def link_shared(output: str | Path, objects: Sequence[str | Path], triple: str = "") -> None:
     """Links object files into a shared library. Raises TargetError where there is no linker, or with its last words."""
-    command = find_linker()
+    command = find_linker(triple)
+    if command is None and triple in CROSS:
+        raise TargetError(f"linking for {triple} needs its C compiler and none was found: apt-get install "
+                          f"gcc-{CROSS[triple]}, or: pip install ziglang")
     if command is None:
         raise TargetError(f"linking the compiled network needs a C compiler and none was found: {ADVICE}")
     command = [*command, "-shared", "-fPIC", "-o", str(output), *map(str, objects), "-lm"]
