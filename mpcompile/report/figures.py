@@ -13,6 +13,8 @@ WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 66, 18, 14, 58
 LETTER, LINE = 6.9, 15
 """Pixels of a letter and of a line of labels, about: for keeping labels apart."""
+STEPS = 24
+"""Places on each piece of the line that labels keep off."""
 SIDE = 360
 """Of the square figures."""
 
@@ -30,8 +32,8 @@ def front(run: Run) -> dict | None:
     )
     y = shares([p["accuracy"] for p in timed], count, HEIGHT - BOTTOM, TOP)
     marks = [_mark(p, run, x, y, count) for p in timed]
-    _place(marks)
-    line = sorted((m for m in marks if m["kind"] == "searched"), key=lambda m: m["x"])
+    line = _upper(sorted((m for m in marks if m["kind"] == "searched"), key=lambda m: m["x"]))
+    _place(marks, line)
     return {
         **_frame(x, y, WIDTH, HEIGHT),
         "x_title": f"latency of one image in ms{' (logarithmic)' if x.scale is not float else ''}",
@@ -39,7 +41,7 @@ def front(run: Run) -> dict | None:
         "x_ticks": [{"at": x(t), "text": f"{t:g}"} for t in x.ticks],
         "y_ticks": [{"at": y(t), "text": f"{round(100 * t, 4):g} %"} for t in y.ticks],
         "marks": marks,
-        "line": " ".join(f"{m['x']},{m['y']}" for m in _upper(line)),
+        "line": " ".join(f"{m['x']},{m['y']}" for m in line),
         "targets": [
             {"x": x(1e3 * p["target"]), "title": f"budget of {words.label(p)}: {words.time(p['target'])}, predicted"}
             for p in targets
@@ -77,9 +79,14 @@ def _mark(point: dict, run: Run, x: Axis, y: Axis, count: int) -> dict:
     }
 
 
-def _place(marks: list[dict]) -> None:
-    """Gives each mark's label a place where it covers no other label and no mark, if there is one."""
+def _place(marks: list[dict], line: list[dict]) -> None:
+    """Gives each mark's label a place where it covers no other label, no mark and nothing of the line, if there is
+    one."""
     taken = [(m["x"] - 7, m["y"] - 7, m["x"] + 7, m["y"] + 7) for m in marks]
+    for a, b in zip(line, line[1:]):
+        for part in range(1, STEPS):
+            x, y = (a[k] + (b[k] - a[k]) * part / STEPS for k in ("x", "y"))
+            taken.append((x - 1, y - 1, x + 1, y + 1))
     for m in sorted(marks, key=lambda m: (m["kind"] != "searched", m["x"])):
         wide = LETTER * len(m["label"])
         places = []

@@ -84,7 +84,7 @@ def render(run: Run, found: dict, json_name: str = "report.json") -> str:
     pages.filters |= {
         name: getattr(words, name) for name in ("share", "time", "ratio", "percent", "number", "duration")
     }
-    pages.filters["gain"] = _gain
+    pages.filters |= {"gain": _gain, "unbroken": words.unbroken}
     about, names = run.about, {name: d["label"] for name, d in found["derived"].items()}
     assigned = _by_time([p for p in run.points if p["assignment"]], found)
     detailed = [(p, found["layers"][p["name"]]) for p in assigned if p["kind"] == "searched" and p["layers"]]
@@ -180,24 +180,31 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     s, objective = c["search"], c["objective"]
     budgets = objective["targets"] or [f"weight {w:g}" for w in objective["weights"]]
     goal = {"latency": "expected latency over the latency table", "bitops": "BitOps"}[objective["kind"]]
-    shapes = {"×".join(map(str, layer["shape"])) for layer in about["network"]["layers"]}
     macs = sum(layer["macs"] for layer in about["network"]["layers"])
     return [
         ("objective", f"cross entropy and {goal}"),
-        ("budgets", f"{', '.join(budgets)}" + (" (of the way from the fewest bits' cost to the most bits')"
-                                               if any("%" in b for b in budgets) else "")),
+        ("budgets", ", ".join(budgets) + _explained(budgets)),
         ("method", f"{s['method']}, seed {c['seed']}"),
         ("candidates", f"weights {_value(s['weights'])} bits, inputs {_value(s['activations'])} bits"),
-        ("network", f"{about['network']['name']}, {len(about['network']['layers'])} layers of {len(shapes)} shapes, "
+        ("network", f"{about['network']['name']}, {len(about['network']['layers'])} layers, "
                     f"{macs / 1e6:.1f} M multiply-accumulates an image"),
         ("data", f"{data['name']}: {data['train']} images to train on, {data['test']} to test with, "
                  f"{data['classes']} classes, {'×'.join(map(str, data['image']))}; sha256 {data['sha256']}"),
         ("search", f"{s['epochs']:g} epochs after {s['warmup']:g} of warm-up, batches of {s['batch']}"),
-        ("retraining", f"{c['retrain']['epochs']:g} epochs"),
-        ("baselines", "uniform networks and the float network are trained for as many steps as the first searched "
-                      "network in search and retraining; int8 is the float network, quantized by ONNX Runtime (static, "
-                      "QDQ, per channel) without training"),
+        ("training", f"the float network for {c['pretrain']['epochs']:g} epochs; from it all others by one recipe, "
+                     f"{c['retrain']['epochs']:g} epochs at their bits, whoever chose them"),
+        ("int8", "the float network, quantized by ONNX Runtime (static, QDQ, per channel) without training"),
     ]
+
+
+def _explained(budgets: list[str]) -> str:
+    """What budgets that are no amounts stand for."""
+    found = []
+    if any("%" in b for b in budgets):
+        found.append("%: of the way from the fewest bits' cost to the most bits'")
+    if any(b.lower().startswith("w") and not b.startswith("weight") for b in budgets):
+        found.append("w2a2 and the like: what such a uniform network costs")
+    return f" ({'; '.join(found)})" if found else ""
 
 
 def _phases(run: Run) -> list[tuple[str, float]]:

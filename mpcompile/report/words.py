@@ -8,12 +8,14 @@ UNITS = {"pc": "%", "ms": "ms", "us": "µs", "s": "s", "MBitOps": "MBitOps", "GB
 
 
 def label(point: dict) -> str:
-    """target-30pc → search 30 %, uniform-w2a2 → W2A2."""
+    """target-30pc → search 30 %, target-w2a2 → search at W2A2, uniform-w2a2 → W2A2."""
     name, kind = point["name"], point["kind"]
     if kind in ("float", "int8"):
         return f"ONNX Runtime {'fp32' if kind == 'float' else 'int8'}"
     if kind == "uniform":
         return name.removeprefix("uniform-").upper()
+    if found := re.fullmatch(r"target-(w[1-8]a[1-8])", name):
+        return f"search at {found[1].upper()}"
     found = re.fullmatch(r"target-([0-9.e+-]+?)(pc|ms|us|s|MBitOps|GBitOps)", name)
     return f"search {found[1]} {UNITS[found[2]]}" if found else f"search {name.replace('-', ' ')}"
 
@@ -60,6 +62,11 @@ def ratio(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """A relative error, with sign: +2.1 %."""
     return "" if value is None else f"{100 * value:+.1f} %"
+
+
+def unbroken(text: str) -> str:
+    """No line ends between a number and its unit."""
+    return re.sub(r"(\d) (?=(?:%|ms|µs|s|KiB)(?![\w-]))", "\\1\u00a0", text)
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -86,7 +86,7 @@ def test_every_point_is_there_with_the_runs_own_numbers(finished, tmp_path):
         assert d["seconds"] == p["raced"] and d["label"] in said and words.time(p["raced"]) in said
         int8 = next(q for q in front["points"] if q["kind"] == "int8")
         assert d["faster_than_int8"] == pytest.approx(int8["raced"] / p["raced"])
-    assert found["headline"] in text.replace("&#39;", "'") and "search 30 %" in said and "W8A8" in said
+    assert found["headline"] in said.replace("\u00a0", " ") and "search 30 %" in said and "W8A8" in said
     assert "equal the exact reference" in said and "a formula" in said and found["run"]["data"]["sha256"] in said
 
 
@@ -228,6 +228,7 @@ def test_numbers_in_words():
     assert [words.time(s) for s in (1.2345, 0.00123, 4.5e-7, 0.0)] == ["1.23 s", "1.23 ms", "0.45 µs", "0 µs"]
     assert [words.duration(s) for s in (59.94, 61, 3725)] == ["59.9 s", "1 min 01 s", "1 h 02 min"]
     assert words.label({"name": "target-2.5ms", "kind": "searched"}) == "search 2.5 ms"
+    assert words.label({"name": "target-w2a4", "kind": "searched"}) == "search at W2A4"
     assert words.share(0.98123, 360) == "98.1 %" and words.share(0.98123, 10000) == "98.12 %"
     low, high = findings.interval(0.5, 100)  # Wilson's for 50 of 100
     assert re.match("0.403.* 0.596", f"{low:.4f} {high:.4f}")
