@@ -103,9 +103,8 @@ def compare(subject: Subject, folder: Path, rounds: int, target: str, threads: i
                   for i, path in enumerate(bundles)}
         say(f"timing {len(timers)} networks")
         times = measure(timers, rounds=rounds, min_time=0.005)
-    scale = float(table.measured_on["reference"]) / times.reference_best
     predicted = [table.predict(assignment) for assignment in chosen]
-    return table, np.array(predicted), scale * np.array([times[name].seconds for name in timers])
+    return table, np.array(predicted), np.array([times[name].seconds for name in timers])
 
 
 def _table(subject: Subject, folder: Path, target: str, threads: int, rounds: int, say: Callable[[str], None]

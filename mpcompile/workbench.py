@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpcompile import __version__, cpu
-from mpcompile.graph import Graph
+from mpcompile.graph import Graph, TensorType
 from mpcompile.grid import Grid
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.cut import Cut, Families, format_of
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 WHOLE = "whole network"
 CELL_MIN_TIME = 0.0001
 """Seconds of one sample of a layer, for the latency table."""
+MOST_STIRRED = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -103,20 +105,18 @@ class LocalWorkbench:
             "kernels": _code(),
             "tvm": tvm_version(),
         }
-        self._stir = stirrer(0)
+        self._stir = self._live = stirrer(0)
 
     def among(self, graph: Graph) -> LocalWorkbench:
-        """This workbench, for layers of `graph`.
-
-        Between two runs of one, the caches see as many bytes as its weights have, up to twice what the second level
-        holds.
-        """
+        """This workbench, for layers of `graph`: between two runs of one, the caches see as many bytes as a run of the
+        network brings, its weights as codes, up to MOST_STIRRED; and then as many as its largest layer's tensors."""
         fused = self.fuse(graph)
-        families = self.choose(fused)
-        nbytes = sum(_weight_bytes(layer, families[layer.name]) for layer in fused.nodes if isinstance(layer, Layer))
-        nbytes = min(nbytes, 2048 * self.target.l2_kib) // 65536 * 65536
-        self._stir = stirrer(nbytes)
-        self.identity["stirred"] = str(nbytes)
+        layers = [n for n in fused.nodes if isinstance(n, Layer)]
+        parts = [part for n in layers for term in n.terms if isinstance(term, ContractTerm) for part in term.parts]
+        weights = min(sum(part.q.size for part in parts), MOST_STIRRED) // 65536 * 65536
+        live = max(sum(_nbytes(fused.types[t]) for t in (*n.inputs, *n.outputs)) for n in layers) // 65536 * 65536
+        self._stir, self._live = stirrer(weights), stirrer(live)
+        self.identity["stirred"] = f"{weights} + {live}"
         return self
 
     # -- what the latency table asks for -------------------------------------------------------------
@@ -141,15 +141,16 @@ class LocalWorkbench:
 
         return lower_alone(variant.graph, variant.layer, self.target, _forced(variant))
 
-    def time(self, kernels: Sequence[Alone]) -> tuple[list[Timing], float]:
+    def time(self, kernels: Sequence[Alone]) -> list[Timing]:
         from mpcompile.compiler.alone import build_side_by_side
         from mpcompile.runtime.single import SingleKernel
 
         libraries = build_side_by_side(kernels, self.target, len(cpu.allowed()))
         opened = [SingleKernel(lib, *kernel.plan(), self.threads) for lib, kernel in zip(libraries, kernels)]
-        timers = {str(i): in_place(k.timer(), [local(k.renew)], self._stir) for i, k in enumerate(opened)}
+        timers = {str(i): in_place(k.timer(), [local(k.touch_outputs), local(self._live), local(k.write_inputs)],
+                                   self._stir) for i, k in enumerate(opened)}
         found = measure(timers, rounds=self.rounds, min_time=CELL_MIN_TIME)
-        return [found[str(i)] for i in range(len(kernels))], found.reference_best
+        return [found[str(i)] for i in range(len(kernels))]
 
     # -- whole networks ------------------------------------------------------------------------------
     def profile(self, graph: Graph, progress: Callable[[int, int], None] | None = None) -> NetworkProfile:
@@ -169,12 +170,10 @@ class LocalWorkbench:
         return NetworkProfile(source, dict(self.identity), bundle.layers, layers, found[WHOLE], found.note())
 
     def beside(self, graph: Graph, table: LatencyTable) -> float:
-        """Seconds of the network from end to end, less what the table says of its layers, at the speed of the table's
-        reference."""
+        """Seconds of the network from end to end, less what the table says of its layers."""
         with self.opened(graph, table) as bundle:
             found = measure({WHOLE: bundle.timer()}, rounds=self.rounds, min_time=self.min_time)
-        scale = float(table.measured_on["reference"]) / found.reference_best
-        return found[WHOLE].seconds * scale - sum(table.predict_layers({}).values())
+        return found[WHOLE].seconds - sum(table.predict_layers({}).values())
 
     @contextmanager
     def opened(self, graph: Graph, table: LatencyTable | None = None) -> Iterator[Bundle]:
@@ -193,12 +192,9 @@ class LocalWorkbench:
         return compile_model(graph, self.target, path, measured=measured_by(table, graph, self.fuse) if table else None)
 
 
-def _weight_bytes(layer: Layer, families: Mapping[tuple[int, int], str]) -> int:
-    """What its packed weights take: planes for popcount, else a byte each."""
-    parts = {(i, j): part for i, term in enumerate(layer.terms) if isinstance(term, ContractTerm)
-             for j, part in enumerate(term.parts)}
-    return sum(p.q.size * p.grid.planes // 8 if families.get(place) == "popcount" else p.q.size
-               for place, p in parts.items())
+def _nbytes(kind: TensorType) -> int:
+    """What a tensor takes: codes, or float32."""
+    return math.prod(kind.shape) * (1 if kind.quantizer else 4)
 
 
 def measured_by(table: LatencyTable, graph: Graph, fuse: Callable[[Graph], Graph]) -> Measured:

@@ -21,7 +21,7 @@ from mpcompile.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output
 Families = Mapping[str, Mapping[tuple[int, int], str]]
 """Layer name → (term, part) → kernel family: popcount, dot or depthwise."""
 
-HEAD = ".head"
+_HEAD = ".head"
 """What the names of layers that stand for the ones before end with."""
 TAIL = 16
 """Output channels of a stand-in for a contraction."""
@@ -137,7 +137,7 @@ def _head(source: str, tensor: str, kind: TensorType) -> Layer:
         epilogue += [Fma(0, np.array([1 / quantizer.spacing], np.float32), np.array([_zero(quantizer)], np.float32)),
                      Round(1, quantizer.rounding, *_level_range(quantizer))]
     results = [Output(tensor, len(epilogue) - 1, quantizer)]
-    return Layer(f"{tensor}{HEAD}", [source], [tensor], shape, [ViewTerm(source)], epilogue, results, [tensor])
+    return Layer(f"{tensor}{_HEAD}", [source], [tensor], shape, [ViewTerm(source)], epilogue, results, [tensor])
 
 
 def _zero(quantizer: Quantizer) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mpcompile.graph import Graph
-from mpcompile.latency.cut import Cut, cut, format_of
+from mpcompile.latency.cut import Cut, Families, cut, format_of
 from mpcompile.latency.places import Places, layer_of
 from mpcompile.latency.requantize import Knob
 from mpcompile.latency.table import Contraction, LatencyTable, LayerTimes
@@ -47,7 +48,7 @@ class Planner:
     def __init__(self, graph: Graph, w_bits: Sequence[int], a_bits: Sequence[int], bench: Workbench):
         self.bench, self.w_bits, self.a_bits = bench, list(w_bits), list(a_bits)
         self.places = Places(graph, bench.fuse)
-        self.families = bench.choose(self.places.fused)
+        self.families = self._apart(bench.choose(self.places.fused))
         self.dropped: set[Cell] = set()
         """Cells that no wave will bring."""
         self.readers = {q: [k for k in self.places.knobs.values() if q in k.quantizers] for q in self.places.quantizers}
@@ -56,6 +57,20 @@ class Planner:
             self.cells += self._reads(knob)
         for quantizer in self.places.quantizers:
             self.cells += self._packs_and_views(quantizer)
+
+    def _apart(self, families: Families) -> Families:
+        """`families`, but codes where a layer has several convolutions: one tile must do for both, and a mixture may be
+        slower than either kind, which the table, where each is alone, could not say. So each is measured beside the
+        others in codes."""
+        homes = Counter(self.places.home[name] for name in self.places.knobs)
+        found = {layer: dict(chosen) for layer, chosen in families.items()}
+        for name in self.places.knobs:
+            layer = self.places.layers[self.places.home[name]]
+            for i, j in self.places.parts[name] if homes[layer.name] > 1 else ():
+                part = layer.terms[i].parts[j]
+                able = self.bench.candidates(part, self.places.fused.types[part.input].grid, layer.shape[1:])
+                found[layer.name][i, j] = next((f for f, _ in able if format_of(f) == "codes"), able[0][0])
+        return found
 
     def waves(self, seconds: Seconds) -> Iterator[list[Cell]]:
         """Cells to be measured together; `seconds` must know the last wave's when the next is asked for.

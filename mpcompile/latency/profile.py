@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import median
 from typing import Protocol
 
 from mpcompile.graph import Graph
@@ -53,8 +52,8 @@ class Workbench(Protocol):
     def lower(self, variant: Cut) -> Kernel:
         """The variant's layer alone."""
 
-    def time(self, kernels: Sequence[Kernel]) -> tuple[list[Timing], float]:
-        """Each kernel, timed in turn, in the order given; and what the measurer's reference kernel took meanwhile."""
+    def time(self, kernels: Sequence[Kernel]) -> list[Timing]:
+        """Each kernel, timed in turn; in the order given."""
 
 
 def build_table(graph: Graph, w_bits: Iterable[int], a_bits: Iterable[int], bench: Workbench, cache: Cache, *,
@@ -68,20 +67,16 @@ def build_table(graph: Graph, w_bits: Iterable[int], a_bits: Iterable[int], benc
     work = _Measured(plan, bench, cache, progress or (lambda done, total: None))
     for wave in plan.waves(work):
         work.measure(wave)
-    table = plan.table(work)
-    table.measured_on["reference"] = f"{work.anchor():.6g}"
-    return table
+    return plan.table(work)
 
 
 class _Measured(dict):
-    """Cell → seconds: what was measured, now or before. Each is scaled to the same speed of the reference kernel: a
-    clock that changes between two batches makes no cell dearer than another."""
+    """Cell → seconds: what was measured, now or before."""
 
     def __init__(self, plan: Planner, bench: Workbench, cache: Cache, progress: Progress):
         self.plan, self.bench, self.cache, self.progress = plan, bench, cache, progress
         self.keys = {cell: key_of(cell.variant, bench.identity) for cell in plan.cells}
         self.identity = json.dumps(sorted(bench.identity.items()))
-        self.records: dict[str, dict] = {}
         self._tell()
 
     def measure(self, cells: Sequence[Cell]) -> None:
@@ -100,30 +95,21 @@ class _Measured(dict):
             self.cache.put(known)
         self._take(cells)
         for batch in _batches(list(waiting)):
-            timings, reference = self.bench.time([waiting[name][0][1] for name in batch])
+            timings = self.bench.time([waiting[name][0][1] for name in batch])
             for name, timing in zip(batch, timings):
-                what = {"kernel": name, "seconds": timing.seconds, "low": timing.low, "high": timing.high,
-                        "reference": reference}
+                what = {"kernel": name, "seconds": timing.seconds, "low": timing.low, "high": timing.high}
                 self.cache.put(self._record(cell, what) for cell, _ in waiting[name])
             self._take(cells)
 
-    def anchor(self) -> float:
-        """The reference kernel's time that all cells are scaled to: the median over batches."""
-        return median(record["reference"] for record in self.records.values())
-
     def _record(self, cell: Cell, what: dict) -> dict:
-        timed = {k: what[k] for k in ("kernel", "seconds", "low", "high", "reference")}
+        timed = {k: what[k] for k in ("kernel", "seconds", "low", "high")}
         return {"key": self.keys[cell], "layer": cell.layer, "row": cell.row, "of": cell.name,
                 "bits": list(cell.index), "form": cell.form, **timed}
 
     def _take(self, cells: Sequence[Cell]) -> None:
         for cell in cells:
             if record := self.cache.get(self.keys[cell]):
-                self.records[self.keys[cell]] = record
-        anchor = self.anchor() if self.records else 1.0
-        for cell in {*self, *cells}:
-            if record := self.records.get(self.keys[cell]):
-                self[cell] = record["seconds"] * anchor / record["reference"]
+                self[cell] = record["seconds"]
         self._tell()
 
     def _tell(self) -> None:

@@ -93,17 +93,10 @@ class LatencyTable:
     def pack(self, quantizer: str, a: int, formats: str | None = None) -> float:
         """Seconds more (or less) than in the model that writing `quantizer` at a bits in `formats` costs; 0 where none
         writes it. Raises UsageError where that was not measured."""
-        total, wanted = 0.0, formats or self.quantizers[quantizer][1]
-        for row in self.layers.values():
-            if quantizer in row.packs:
-                cell = self._bits_of(row.packs[quantizer], quantizer, a)
-                if wanted not in cell and "" not in cell:
-                    raise UsageError(
-                        f"the latency table has no A{a} of quantizer {quantizer} written as {wanted}, which nothing "
-                        f"that reads it wants at these bits: it has {', '.join(cell)}"
-                    )
-                total += cell[wanted if wanted in cell else ""] - row.base
-        return total
+        own_a, own_formats = self.quantizers[quantizer]
+        return sum(self._written(row.packs[quantizer], quantizer, a, formats or own_formats)
+                   - self._written(row.packs[quantizer], quantizer, own_a, own_formats)
+                   for row in self.layers.values() if quantizer in row.packs)
 
     def matrix(self, layer: str) -> np.ndarray:
         """float64 [len(bits.w), len(bits.a)]: LUT of convolution `layer` in seconds, for pᵀ·LUT·q."""
@@ -178,6 +171,15 @@ class LatencyTable:
             cell = self._bits_of(cells, q, bits[q])
             seconds += cell.get(formats.get(q, self.quantizers[q][1]), max(cell.values())) - row.base
         return seconds
+
+    def _written(self, cells, quantizer: str, a: int, formats: str) -> float:
+        cell = self._bits_of(cells, quantizer, a)
+        if formats not in cell and "" not in cell:
+            raise UsageError(
+                f"the latency table has no A{a} of quantizer {quantizer} written as {formats}, which nothing that "
+                f"reads it wants at these bits: it has {', '.join(cell)}"
+            )
+        return cell.get(formats, cell.get(""))
 
     @staticmethod
     def _bits_of(cells, quantizer: str, a: int):

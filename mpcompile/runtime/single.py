@@ -21,12 +21,19 @@ class SingleKernel:
         block[:] = weights
         self._executor = Executor(load_library(library), plan, block, threads)
         rng = np.random.default_rng(0)
-        self._written = [(view, _random(rng, view)) for view in (self._executor.view(p.arg) for p in plan.buffers)]
+        views = [(self._executor.view(p.arg), p.written < 0) for p in plan.buffers]
+        self._inputs = [(view, _random(rng, view)) for view, read in views if read]
+        self._outputs = [view for view, read in views if not read]
 
-    def renew(self) -> None:
-        """Writes its inputs and outputs, as the layers before it would have: into the caches."""
-        for view, data in self._written:
+    def write_inputs(self) -> None:
+        """As the layers before it would have done, into the caches."""
+        for view, data in self._inputs:
             np.copyto(view, data)
+
+    def touch_outputs(self) -> None:
+        """As layers would have done whose tensors were in this memory before."""
+        for view in self._outputs:
+            view.fill(0)
 
     def timer(self) -> Callable[[int], float]:
         """n → the seconds of calling it n times."""

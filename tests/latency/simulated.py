@@ -55,7 +55,7 @@ class Simulated:
             formats = {t: reads for t, reads in variant.reads.items()}
             seconds = self.layer(variant.graph, layer, variant.families[layer.name], formats)
             found.append(Timing(variant.layer, seconds, seconds, seconds, 1))
-        return found, 1.0
+        return found
 
     def layer(self, fused, layer, families, formats) -> float:
         """Seconds of a layer with these families, its outputs written in these formats."""
