@@ -38,11 +38,11 @@ def network(request, tmp_path_factory):
 
 
 def test_every_level_is_used_and_none_drowns_the_others(network):
-    """By the shares of the levels of each activation quantizer: up to 4 bits all occur, or all but one of 16."""
+    """By the shares of each activation quantizer's levels: up to 2 bits all occur, up to 4 most (of 128 values)."""
     _, _, made, _ = network
     for quantizer, shares in made.codes.items():
         if len(shares) <= 16:
-            assert (shares == 0).sum() <= (len(shares) == 16), quantizer
+            assert (shares > 0).mean() >= (1 if len(shares) <= 4 else 0.75), quantizer
         assert shares.max() < 0.9 and shares[-1] < 0.6, (quantizer, shares.round(2))
     assert made.y.std() > 0.2
 
