@@ -127,4 +127,4 @@ def _taps(part: PartSpec) -> tuple[int, int, int]:
     """Extents of kh, kw and the loop over words, or dot-product steps."""
     if part.family == "depthwise":
         return *part.kernel, 1
-    return *part.kernel, part.weight_shape[4 if part.count else 3]
+    return *part.kernel, part.weight_shape[4 if part.count or part.lookup else 3]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mpcompile import console
 
-COLUMNS = ("layer", "shape", "kernel", "weights", "inputs", ">MAC", "family", "writes")
+COLUMNS = ("layer", "shape", "kernel", "weights", "inputs", ">MAC", "family", "schedule", "writes")
 
 
 def layer_table(layers: Sequence[dict]) -> None:
@@ -18,8 +18,8 @@ def layer_table(layers: Sequence[dict]) -> None:
             for out in layer["outputs"]
         )
         first, *rest = [_part(part) for part in layer.get("parts", [])] or [("", "", "", "", "")]
-        rows.append((layer["name"], "×".join(map(str, layer["shape"])), *first, writes))
-        rows += [("", "", *part, "") for part in rest]
+        rows.append((layer["name"], "×".join(map(str, layer["shape"])), *first, _schedule(layer), writes))
+        rows += [("", "", *part, "", "") for part in rest]
     console.table(COLUMNS, rows)
 
 
@@ -31,6 +31,14 @@ def bits(grid: dict | None) -> str:
     if grid["step"] == 2 and lo == -hi:
         return "1 ±1" if planes == 1 else f"{planes} odd"
     return f"{planes} {lo}..{hi}" + (f" step {grid['step']}" if grid["step"] > 1 else "")
+
+
+def _schedule(layer: dict) -> str:
+    """The tile of a compiled layer, and where it is from where that is no default."""
+    if not layer.get("tile"):
+        return ""
+    source = layer.get("tile_source", {}).get("from", "default")
+    return console.tile(layer["tile"]) + (f" ({source})" if source != "default" else "")
 
 
 def _part(part: dict) -> tuple[str, str, str, str, str]:

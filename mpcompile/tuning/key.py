@@ -67,6 +67,8 @@ def _part(part: PartSpec) -> dict:
     if part.family == "popcount":
         pairs = part.pairs if part.count else part.slots.of
         step = f"{len(pairs)}x{len(pairs[0])} {'bytes' if part.count else 'planes'}"
+    elif part.lookup:
+        step = f"{len(part.plane_weights)} planes {part.lookup.digits}x{part.lookup.bits} bits"
     else:
         step = part.instr.intrin.removeprefix("mpcompile.") if part.instr else "int16"
     return {"family": part.family, "step": step, "in": list(part.data.shape), "kernel": list(part.kernel),
