@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpcompile import __version__, cpu
-from mpcompile.graph import Graph, TensorType
+from mpcompile.graph import Graph
 from mpcompile.grid import Grid
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.cut import Cut, Families, format_of
@@ -105,18 +104,17 @@ class LocalWorkbench:
             "kernels": _code(),
             "tvm": tvm_version(),
         }
-        self._stir = self._live = stirrer(0)
+        self._stir = stirrer(0)
 
     def among(self, graph: Graph) -> LocalWorkbench:
         """This workbench, for layers of `graph`: between two runs of one, the caches see as many bytes as a run of the
-        network brings, its weights as codes, up to MOST_STIRRED; and then as many as its largest layer's tensors."""
+        network brings, its weights as codes, up to MOST_STIRRED."""
         fused = self.fuse(graph)
         layers = [n for n in fused.nodes if isinstance(n, Layer)]
         parts = [part for n in layers for term in n.terms if isinstance(term, ContractTerm) for part in term.parts]
         weights = min(sum(part.q.size for part in parts), MOST_STIRRED) // 65536 * 65536
-        live = max(sum(_nbytes(fused.types[t]) for t in (*n.inputs, *n.outputs)) for n in layers) // 65536 * 65536
-        self._stir, self._live = stirrer(weights), stirrer(live)
-        self.identity["stirred"] = f"{weights} + {live}"
+        self._stir = stirrer(weights)
+        self.identity["stirred"] = str(weights)
         return self
 
     # -- what the latency table asks for -------------------------------------------------------------
@@ -147,8 +145,7 @@ class LocalWorkbench:
 
         libraries = build_side_by_side(kernels, self.target, len(cpu.allowed()))
         opened = [SingleKernel(lib, *kernel.plan(), self.threads) for lib, kernel in zip(libraries, kernels)]
-        timers = {str(i): in_place(k.timer(), [local(k.touch_outputs), local(self._live), local(k.write_inputs)],
-                                   self._stir) for i, k in enumerate(opened)}
+        timers = {str(i): in_place(k.timer(), [local(k.prepare)], self._stir) for i, k in enumerate(opened)}
         found = measure(timers, rounds=self.rounds, min_time=CELL_MIN_TIME)
         return [found[str(i)] for i in range(len(kernels))]
 
@@ -190,11 +187,6 @@ class LocalWorkbench:
 
         graph = model if isinstance(model, Graph) else load(Path(model))
         return compile_model(graph, self.target, path, measured=measured_by(table, graph, self.fuse) if table else None)
-
-
-def _nbytes(kind: TensorType) -> int:
-    """What a tensor takes: codes, or float32."""
-    return math.prod(kind.shape) * (1 if kind.quantizer else 4)
 
 
 def measured_by(table: LatencyTable, graph: Graph, fuse: Callable[[Graph], Graph]) -> Measured:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mpcompile.plan import Plan
-from mpcompile.runtime.archive import aligned_empty
+from mpcompile.runtime.archive import ALIGNMENT, aligned_empty
 from mpcompile.runtime.executor import Executor
 from mpcompile.runtime.library import load_library
 
@@ -24,16 +24,16 @@ class SingleKernel:
         views = [(self._executor.view(p.arg), p.written < 0) for p in plan.buffers]
         self._inputs = [(view, _random(rng, view)) for view, read in views if read]
         self._outputs = [view for view, read in views if not read]
+        self._passed = np.zeros(max(ALIGNMENT, plan.workspace_bytes), np.uint8)[::ALIGNMENT]
 
-    def write_inputs(self) -> None:
-        """As the layers before it would have done, into the caches."""
-        for view, data in self._inputs:
-            np.copyto(view, data)
-
-    def touch_outputs(self) -> None:
-        """As layers would have done whose tensors were in this memory before."""
+    def prepare(self) -> None:
+        """What a network does before: the tensors of earlier layers were where the outputs go, then a layer much like
+        this one has passed, and has written the inputs."""
         for view in self._outputs:
             view.fill(0)
+        self._passed.sum(dtype=np.uint8)
+        for view, data in self._inputs:
+            np.copyto(view, data)
 
     def timer(self) -> Callable[[int], float]:
         """n → the seconds of calling it n times."""
