@@ -43,7 +43,7 @@ class LocalRunner:
         timers = {}
         for name, (lowered, library) in kernels.items():
             kernel = SingleKernel(library, *Alone(lowered, "").plan(), self.threads)
-            timers[name] = in_place(kernel.timer(), [local(kernel.renew)], self._stir)
+            timers[name] = in_place(kernel.timer(), [local(kernel.prepare)], self._stir)
         return measure(timers, rounds=rounds, min_time=MIN_TIME)
 
 
