@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from mpcompile.targets import Target, load_target
 if TYPE_CHECKING:
     from mpcompile.compiler.alone import Alone
     from mpcompile.kernels.select import Measured
+    from mpcompile.tuning.choose import TunedTiles
 
 WHOLE = "whole network"
 CELL_MIN_TIME = 0.0001
@@ -117,6 +118,14 @@ class LocalWorkbench:
         self.identity["stirred"] = str(weights)
         return self
 
+    @cached_property
+    def _tiles(self) -> TunedTiles:
+        """What compile_model takes too: the records that ship."""
+        from mpcompile.tuning.choose import TunedTiles
+        from mpcompile.tuning.records import records_for
+
+        return TunedTiles(records_for(self.target))
+
     # -- what the latency table asks for -------------------------------------------------------------
     def fuse(self, graph: Graph) -> Graph:
         from mpcompile.compiler.passes.base import apply_all
@@ -137,7 +146,7 @@ class LocalWorkbench:
     def lower(self, variant: Cut) -> Alone:
         from mpcompile.compiler.alone import lower_alone
 
-        return lower_alone(variant.graph, variant.layer, self.target, _forced(variant))
+        return lower_alone(variant.graph, variant.layer, self.target, _forced(variant), self._tiles)
 
     def time(self, kernels: Sequence[Alone]) -> list[Timing]:
         from mpcompile.compiler.alone import build_side_by_side

@@ -15,7 +15,7 @@ from mpcompile.compiler.offsets import aligned
 from mpcompile.compiler.passes.choose_formats import ChooseFormats
 from mpcompile.compiler.relax_ops import parameters
 from mpcompile.graph import Graph
-from mpcompile.kernels.layer import Lowered, lower
+from mpcompile.kernels.layer import Lowered, Tiles, lower
 from mpcompile.kernels.select import Measured
 from mpcompile.layer import Layer
 from mpcompile.plan import Arg, Call, Placed, Plan
@@ -57,13 +57,15 @@ class Alone:
         return plan, np.frombuffer(bytes(weights), np.uint8)
 
 
-def lower_alone(graph: Graph, name: str, target: Target, measured: Measured | None = None) -> Alone:
-    """Layer `name` of a fused graph, with the forms and families that compiling this graph would choose."""
+def lower_alone(graph: Graph, name: str, target: Target, measured: Measured | None = None,
+                tiles: Tiles | None = None) -> Alone:
+    """Layer `name` of a fused graph, with the forms and families that compiling this graph would choose; `tiles` as for
+    kernels.layer.lower."""
     assignment = ChooseFormats(target, measured).apply(graph)
     node = next(n for n in graph.nodes if isinstance(n, Layer) and n.name == name)
     stored = {t: assignment.buffers[t] for t in (*node.inputs, *node.outputs)}
     lowered = lower(node, {t: stored[t] for t in node.inputs}, {t: stored[t] for t in node.outputs},
-                    assignment.families[name], target)
+                    assignment.families[name], target, tiles=tiles)
     code = _CONSTANT.sub("float", lowered.func.script())
     return Alone(lowered, hashlib.sha256(code.encode()).hexdigest()[:32])
 
