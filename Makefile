@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 
 help:
 	@echo "make test    run the tests"
-	@echo "make demo    train, compile, verify and time a network; leaves runs/demo/"
+	@echo "make demo    search bitwidths by measured latency, retrain, compile, verify, time; leaves runs/demo/report.html"
 	@echo "make bench   measure this machine against the speeds that mpcompile aims at"
 	@echo "make setup   only set up $(VENV)"
 	@echo "make clean   remove $(VENV), runs/ and build outputs"

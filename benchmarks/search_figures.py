@@ -62,8 +62,8 @@ class Sizes:
     bits: tuple[int, ...] = (1, 2, 3, 4, 8)
     uniform: tuple[str, ...] = ("w1a1", "w1a2", "w2a2", "w4a4", "w8a8")
     targets: tuple[str, ...] = ("w1a2", "w2a2", "w8a8")
-    between: tuple[tuple[str, str], ...] = (("w1a1", "w1a2"), ("w1a2", "w2a2"))
-    bitops: tuple[float, ...] = (1.5, 2, 4, 8)
+    between: tuple[tuple[str, str], ...] = (("w1a2", "w2a2"),)
+    bitops: tuple[float, ...] = (2, 4, 8)
     batch: int = 64
     float_epochs: float = 4
     epochs: float = 2

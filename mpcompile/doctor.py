@@ -18,10 +18,10 @@ OPTIONAL = {
     "onnx-ir": ("onnx_ir", "reading models", 'pip install "mpcompile[compile]"'),
     "torch": (
         "torch",
-        "search and the demo's training",
+        "search and the demo",
         "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu",
     ),
-    "brevitas": ("brevitas", "the demo's training", "pip install brevitas==0.13.4"),
+    "brevitas": ("brevitas", "the example of a Brevitas module", "pip install brevitas==0.13.4"),
     "onnxruntime": ("onnxruntime", "comparisons with ONNX Runtime", "pip install onnxruntime==1.31.1"),
     "xgboost-cpu": ("xgboost", "tuning", 'pip install "mpcompile[tune]"'),
 }

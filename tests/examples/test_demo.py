@@ -1,91 +1,95 @@
-"""The demo itself, on few images: interrupted training goes on exactly, and the whole run leaves what it says."""
+"""The demo itself, as small as it goes, really compiled and measured: what it leaves, and that it is not done twice."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("brevitas")
+import mpcompile as mp
 
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
 
-class Interrupt(Exception):
-    pass
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+SMALL = """
+[data]
+side = 16
+train = 96
+test = 48
+[network]
+widths = [8, 16]
+blocks = [1, 1]
+[search]
+weights = [1, 8]
+activations = [2, 8]
+epochs = 1
+warmup = 0
+batch = 16
+[objective]
+targets = ["1 s"]
+[pretrain]
+epochs = 1
+[retrain]
+epochs = 1
+[baselines]
+uniform = ["w1a2"]
+float = true
+int8 = true
+[measure]
+threads = 1
+rounds = 3
+"""
 
 
 @pytest.fixture
-def few(demo_path):
-    """A data set of 96 and 48 digits."""
-    import data
-
-    d = data.load(None)
-    return data.Data("few", (d.train[0][:96], d.train[1][:96]), (d.test[0][:48], d.test[1][:48]), 10)
-
-
-def test_interrupted_training_goes_on_exactly(few, tmp_path):
-    import train
-
-    recipe = train.Recipe(3, 1e-3)
-
-    def interrupt(epoch, *_):
-        if epoch == 3:
-            raise Interrupt
-
-    def fit(name, show):
-        torch.manual_seed(1)
-        train.fit(train.quantized_network(few), few, recipe, tmp_path / name, "key", show)
-        return train.load(tmp_path / name)
-
-    straight = fit("straight.npz", lambda *_: None)
-    with pytest.raises(Interrupt):
-        fit("resumed.npz", interrupt)
-    assert [f.name for f in tmp_path.glob("resumed*")] == ["resumed.part.npz"]
-    resumed = fit("resumed.npz", lambda *_: None)
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["resumed.npz", "straight.npz"]
-    assert straight.keys() == resumed.keys()
-    for name in straight:
-        assert np.array_equal(straight[name], resumed[name]), name
+def run():
+    spec = importlib.util.spec_from_file_location("demo_run", DEMO / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_the_whole_demo(few, tmp_path, monkeypatch, capsys):
-    import run
-    import train
-
-    # Sources that change while the test runs would rightly make it compile again.
-    monkeypatch.setattr(run, "COMPILED_BY", [run.HERE / "steps.py"])
-    monkeypatch.setattr(train, "FLOAT", train.Recipe(2, 2e-3))
-    monkeypatch.setattr(train, "QUANTIZED", train.Recipe(2, 1e-3))
-    np.savez(
-        tmp_path / "few.npz",
-        **{
-            f"{part}_{kind}": array[:, 0] if kind == "images" else array
-            for part in ("train", "test")
-            for kind, array in zip(("images", "labels"), getattr(few, part))
-        },
-    )
-    out = tmp_path / "demo"
-    arguments = ["--data", str(tmp_path / "few.npz"), "--out", str(out)]
+def test_the_whole_demo(run, tmp_path, capsys):
+    config, out = tmp_path / "small.toml", tmp_path / "demo"
+    config.write_text(SMALL)
+    arguments = ["--config", str(config), "--out", str(out)]
     assert run.main(arguments) == 0
     report = json.loads((out / "report.json").read_text())
-    assert report["verify"]["equal"] and report["verify"]["buffers"] > 15
-    assert (
-        {"bundle", "ONNX Runtime int8", "ONNX Runtime fp32"}
-        == report["timing"]["timings"].keys()
-        < report["accuracy"].keys()
-    )
-    # Float rounding may flip a code here and there, and then a rare answer.
-    assert abs(report["accuracy"]["bundle"] - report["accuracy"]["quantized, in torch"]) <= 0.02
-    bits = {
-        (len(p["weight_grid"]["plane_weights"]), len(p["activation_grid"]["plane_weights"]))
-        for layer in report["layers"]
-        for p in layer.get("parts", [])
-    }
-    assert {(1, 2), (2, 2), (3, 4), (8, 8)} <= bits
-    bundle = (out / "model.mpc").read_bytes()
-    capsys.readouterr()
+    assert [p["name"] for p in report["points"]] == ["float", "int8", "uniform-w1a2", "target-1s"]
+    assert report["raced"] and not report["missing"]
+    assert all(d["seconds"] > 0 for d in report["derived"].values())
+    assert all(d["verify"]["equal"] for d in report["derived"].values() if d["verify"])
+    assert "<html" in (out / "report.html").read_text()
+    with mp.open_bundle(out / "model.mpc", threads=1) as bundle:
+        assert bundle.run(np.zeros((2, 1, 16, 16), np.float32)).shape == (2, 10)
+    said = capsys.readouterr().out
+    assert "train target-1s" in said and "latency table" in said
 
+    bundle = (out / "model.mpc").read_bytes()
     assert run.main(arguments) == 0
     said = capsys.readouterr().out
-    assert said.count("done before") == 4 and "epoch" not in said
-    assert (out / "model.mpc").read_bytes() == bundle
-    assert run.main(["--out", str(out), "--data", str(tmp_path / "absent")]) == 2
+    assert "train" not in said.split("network")[0] and (out / "model.mpc").read_bytes() == bundle
+    config.write_text(SMALL + "# changed\n")
+    assert run.main(arguments) == 2
+    assert run.main(["--config", str(tmp_path / "no.toml"), "--out", str(out)]) == 2
+
+
+def test_the_demo_s_own_configuration_is_sound():
+    from mpcompile.search import config
+
+    found = config.read(DEMO / "search.toml")
+    assert found.data.path == "" and found.data.side >= 32 and max(found.network.widths) >= 128
+    assert len(found.budgets()) >= 3 and found.baselines.float and found.baselines.int8
+
+
+def test_the_chosen_network_is_the_fastest_that_is_good_enough(run):
+    def point(name, accuracy, kind="searched"):
+        return {"name": name, "kind": kind, "accuracy": accuracy}
+
+    points = [point("float", 0.95, "float"), point("slow", 0.96), point("fast", 0.945), point("poor", 0.9)]
+    report = {"points": points, "derived": {n: {"seconds": s} for n, s in (("slow", 3), ("fast", 2), ("poor", 1))}}
+    assert run.chosen(report)["name"] == "fast"
+    report["points"] = [points[0], points[3]]
+    assert run.chosen(report)["name"] == "poor"
