@@ -75,6 +75,11 @@ class Tile:
         return tile
 
 
+FEW_LINES, NEAR = 8, 24 * 1024
+"""A depthwise layer of so few lines, whose kernel's rows of all channels are more bytes than the first cache keeps, does
+all lines of a group before the next group's: 1.3 to 1.4 times as fast on Zen 4 with 960 or 1024 channels of 7×7."""
+
+
 def divisors(n: int, most: int) -> list[int]:
     return [d for d in range(1, min(n, most) + 1) if n % d == 0]
 
@@ -137,7 +142,7 @@ class X86:
         row = max(d for d in divisors(width, max(longest, pixels)) if d % pixels == 0)
         held = block == channels and pixels * (block // lanes) <= self.registers * 2 // 3
         row = pixels if held and _short_epilogue(spec) and not parts[0].offset else row
-        return Tile(row, pixels, block)
+        return Tile(row, pixels, block, lines=spec.shape[1] if _lines_first(spec, parts) else 1)
 
     def _loads_per_step(self, part: PartSpec, pixels: int, block: int) -> float | None:
         """Memory operands per arithmetic step of a register tile; None where it does not fit the registers."""
@@ -186,6 +191,14 @@ def _short_epilogue(spec: LayerSpec) -> bool:
         b.format in ("codes", "float") for o in spec.outputs for b in o.buffers)
 
 
+def _lines_first(spec: LayerSpec, parts: list[PartSpec]) -> bool:
+    """Whether a depthwise layer's input would leave the first cache between two output lines, and lines are few."""
+    if len(parts) != 1 or parts[0].family != "depthwise" or spec.shape[1] > FEW_LINES:
+        return False
+    _, width, channels = parts[0].data.buffer_shape
+    return parts[0].kernel[0] * width * channels > NEAR
+
+
 def _lanes(part: PartSpec) -> int:
     """Output channels of a vector of the inner step."""
     if part.count:
@@ -194,7 +207,7 @@ def _lanes(part: PartSpec) -> int:
         return LOOKUP_LANES
     if part.family == "popcount":
         return LANES
-    return part.instr.lanes if part.family == "dot" else part.weight_shape[3]
+    return part.instr.lanes if part.family == "dot" else min(16, part.weight_shape[2])
 
 
 @dataclass
