@@ -167,7 +167,8 @@ class X86:
             width = -(-lanes * 32 // self.vector_bits)
             vectors = block // lanes
             accumulators, weights, steps = pixels * vectors, vectors, pixels * vectors
-            loads = weights + pixels
+            # 16 registers hold few accumulators: weights, which come from further away, should serve many pixels
+            loads = weights * (1 if self.registers > 16 else 1.25) + pixels
         # LLVM starts the loads and counts of several steps at once: tiles of 28 accumulators out of 32 spilled in some
         # shapes
         in_use = accumulators + min(weights, 4) + 2
