@@ -143,10 +143,18 @@ class _ArmLayer(_Layer):
             s.compute_at(wide, self.shared, preserve_unit_loops=True)
             self.vectorize_channels(s.get_loops(s.get_sblock(wide))[-1], 16)
         y, x, ob, lane, kh, kw, step, channel = s.get_loops(s.get_sblock(name))[-8:]
+        if not instr.intrin:
+            s.reorder(kh, kw, step, channel, y, x, ob, lane)
+            for loop in (y, x, ob):
+                s.unroll(loop)
+            s.vectorize(lane)
+            s.decompose_reduction(name, kh)
+            return
         steps = instr.steps if part.weight_shape[3] % instr.steps == 0 else 1
-        step, inner = s.split(step, [None, steps])
-        s.reorder(kh, kw, step, y, x, ob, inner, lane, channel)
+        step, inner = s.split(step, [None, steps]) if steps > 1 else (step, None)
+        within = [lane, channel] if inner is None else [inner, lane, channel]
+        s.reorder(kh, kw, step, y, x, ob, *within)
         for loop in (y, x, ob):
             s.unroll(loop)
         s.vectorize(s.get_loops(s.decompose_reduction(name, kh))[-1])
-        s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-3], f"{instr.intrin}_x{steps}")
+        s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-len(within)], f"{instr.intrin}_x{steps}")

@@ -6,8 +6,8 @@ that belong to different output channels.
     count_udot    acc[16] int32 += Σ_bytes popcount(a[4] & w[16, 4])        AND, CNT, UDOT
     sdot          acc[16] int32 += Σ_4 a·w, of signed bytes                 SDOT by element
     smlal, smull  acc[16] int32 += Σ_2 a·w, two steps or one a 16-bit sum   SMULL, SMLAL, SADALP
-    wide          acc[4] int32 += a·w, of 16-bit values                     SMLAL by element
 
+Weights of more than 8 bits (of groups, which no sum of their channels serves) take 16-bit products without an intrinsic.
 A name has the instruction set as its prefix, since 32-bit ARM's intrinsics have other names.
 """
 
@@ -172,7 +172,7 @@ def dot_instruction(isa: str, dotprod: bool, max_level: int, weights: tuple[int,
     lanes = BLOCK if channels % BLOCK == 0 else LANES
     shift = 128 if max_level > 127 else 0
     if weights[0] < -128 or weights[1] > 127:
-        return _register("wide", isa, LANES, 1, "int16", "int16", 0, 1)
+        return DotInstr("", LANES, 1, "int16", "int16")
     data = "int8" if shift else "uint8"
     if dotprod:
         return _register("sdot", isa, lanes, 4, data, "int8", shift, 2)
@@ -191,9 +191,24 @@ def _register(kind: str, isa: str, lanes: int, group: int, data: str, weight: st
 
 def _dot(kind: str, isa: str, lanes: int, group: int, data: str, weight: str, steps: int):
     depth = steps * group
+    shape = (steps, lanes, group) if steps > 1 else (lanes, group)     # a loop of one step is none to TVM
 
     @T.prim_func(s_tir=True)
-    def description(a: T.handle, w: T.handle, c: T.handle) -> None:
+    def one(a: T.handle, w: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (depth,), data, offset_factor=1)
+        W = T.match_buffer(w, (lanes, group), weight, offset_factor=1)
+        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:depth], W[0:lanes, 0:group])
+            T.writes(C[0:lanes])
+            for i in range(lanes):
+                for k in range(group):
+                    with T.sblock("update"):
+                        vi, vk = T.axis.remap("SR", [i, k])
+                        C[vi] = C[vi] + T.cast(A[vk], "int32") * T.cast(W[vi, vk], "int32")
+
+    @T.prim_func(s_tir=True)
+    def several(a: T.handle, w: T.handle, c: T.handle) -> None:
         A = T.match_buffer(a, (depth,), data, offset_factor=1)
         W = T.match_buffer(w, (steps, lanes, group), weight, offset_factor=1)
         C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
@@ -207,22 +222,23 @@ def _dot(kind: str, isa: str, lanes: int, group: int, data: str, weight: str, st
                             vi, vs, vk = T.axis.remap("SRR", [i, s, k])
                             C[vi] = C[vi] + T.cast(A[vs * group + vk], "int32") * T.cast(W[vs, vi, vk], "int32")
 
-    product = {"sdot": _sdot, "smlal": _smlal, "smull": _smull, "wide": _wide}[kind]
+    product = {"sdot": _sdot, "smlal": _smlal, "smull": _smull}[kind]
+    whole = tuple(slice(0, n, 1) for n in shape)
 
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, w: T.handle, c: T.handle) -> None:
         A = T.match_buffer(a, (depth,), data, offset_factor=1)
-        W = T.match_buffer(w, (steps, lanes, group), weight, offset_factor=1)
+        W = T.match_buffer(w, shape, weight, offset_factor=1)
         C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
         with T.sblock("root"):
-            T.reads(C[0:lanes], A[0:depth], W[0:steps, 0:lanes, 0:group])
+            T.reads(C[0:lanes], A[0:depth], W[whole])
             T.writes(C[0:lanes])
             for v in T.unroll(lanes // LANES):
                 C[T.ramp(v * LANES, 1, LANES)] = product(
-                    isa, C[T.ramp(v * LANES, 1, LANES)], A[T.ramp(0, 1, depth)] if depth > 1 else A[0],
-                    [W.vload([s, v * LANES, 0], dtype=f"{weight}x{LANES * group}") for s in range(steps)])
+                    isa, C[T.ramp(v * LANES, 1, LANES)], A[T.ramp(0, 1, depth)],
+                    [W.vload([s, v * LANES, 0][-len(shape):], dtype=f"{weight}x{LANES * group}") for s in range(steps)])
 
-    return description, implementation
+    return several if steps > 1 else one, implementation
 
 
 def _sdot(isa: str, c, a, w: list):
@@ -259,7 +275,3 @@ def _smull(isa: str, c, a, w: list):
     for i, weights in enumerate(w):
         c = c + _pairs_s16(isa, _products(isa, weights, _pair(a, i, len(w))))
     return c
-
-
-def _wide(isa: str, c, a, w: list):
-    return c + w[0].astype("int32x4") * tirx.Broadcast(a.astype("int32"), LANES)
