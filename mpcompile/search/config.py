@@ -12,6 +12,8 @@
     widths = [64, 128, 256]
     blocks = [1, 2, 1]
     stem_stride = 1
+    weight = "edmips"            # quantizers: of weights, edmips or dorefa; of activations
+    activation = "pact"
 
     [search]
     method = "ebs"
@@ -66,6 +68,8 @@ from pathlib import Path
 
 from mpcompile.errors import ModelError, UsageError
 
+QUANTIZERS = {"weight": ("edmips", "dorefa"), "activation": ("pact",)}
+"""Names of quantizers.py, for a check that needs no torch."""
 PAIR = re.compile(r"w([1-8])a([1-8])")
 UNITS = {
     "%": ("share", 0.01),
@@ -101,6 +105,8 @@ class NetworkShape:
     widths: list[int] = field(default_factory=lambda: [64, 128, 256])
     blocks: list[int] = field(default_factory=lambda: [1, 2, 1])
     stem_stride: int = 1
+    weight: str = "edmips"
+    activation: str = "pact"
 
 
 @dataclass(frozen=True)
@@ -289,6 +295,8 @@ def _check(config: Config, path: Path) -> None:
         "as many numbers of at least 1 as widths",
         n.blocks,
     )
+    for kind, name in (("weight", n.weight), ("activation", n.activation)):
+        need(name in QUANTIZERS[kind], f"network.{kind}", " or ".join(f'"{q}"' for q in QUANTIZERS[kind]), name)
     need(n.stem_stride in (1, 2), "network.stem_stride", "1 or 2", n.stem_stride)
     for key, value in (
         ("search.epochs", s.epochs),

@@ -3,8 +3,8 @@
 The 1 797 digits are real handwriting, of 8×8 pixels; any network that trains at all reads 99.7 % of them. A scene is
 one of them
 
-* 13 to 23 pixels high, turned by up to 25°, sheared, up to 5 pixels off the middle, of half to full contrast,
-* among three pieces of other digits (some rows or columns of one), as large and as bright, wherever they fall,
+* 16 to 24 pixels high, turned by up to 15°, sheared, up to 4 pixels off the middle, of 60 to 100 % contrast,
+* among two pieces of other digits (three to five rows or columns of one), as large, about half as bright, wherever they fall,
 * on a ground of any grey up to a quarter, with noise.
 
 The brightest wins where they overlap. Each digit has SCENES scenes; those of the 360 test digits, pieces too, are made
@@ -21,7 +21,9 @@ from mpcompile.errors import MissingDependency
 SIDE, SMALL = 32, 8
 TEST_DIGITS = 360
 SCENES = 4
-PIECES = 3
+PIECES = 2
+DIM = 0.6
+"""A piece's contrast, of a digit's."""
 CHUNK = 500
 """Scenes that are made at once, from one seed."""
 
@@ -61,11 +63,11 @@ def _chunk(images: np.ndarray, which: np.ndarray, draw: np.random.Generator) -> 
     """The scenes of these images, as if CHUNK were made."""
     drawn = draw.random((CHUNK, 8 + 12 * PIECES), np.float32)[: len(which)]
     noise = draw.standard_normal((CHUNK, SIDE, SIDE), np.float32)[: len(which)]
-    seen = _placed(images[which], drawn[:, :7], 5.0)
+    seen = _placed(images[which], drawn[:, :7], 4.0)
     for n in range(PIECES):
         at = drawn[:, 8 + 12 * n : 20 + 12 * n]
         other = images[(which + 1 + (at[:, 7] * (len(images) - 1)).astype(int)) % len(images)]
-        seen = np.maximum(seen, _placed(_piece(other, at[:, 8:11]), at[:, :7], 15.0))
+        seen = np.maximum(seen, DIM * _placed(_piece(other, at[:, 8:11]), at[:, :7], 15.0))
     ground = 0.25 * drawn[:, 7, None, None]
     return np.rint(255 * np.clip(np.maximum(seen, ground) + 0.06 * noise, 0, 1)).astype(np.uint8)
 
@@ -82,8 +84,9 @@ def _piece(images: np.ndarray, drawn: np.ndarray) -> np.ndarray:
 def _placed(images: np.ndarray, drawn: np.ndarray, far: float) -> np.ndarray:
     """float32 [N, 8, 8] and numbers in 0..1 [N, 7] → [N, 32, 32]: turned, sheared, enlarged bilinearly, moved by up to
     `far` pixels, dimmed; 0 outside."""
-    angle, shear = np.deg2rad(50 * drawn[:, 0] - 25), 0.4 * drawn[:, 1] - 0.2
-    high, wide = 13 + 10 * drawn[:, 2], (13 + 10 * drawn[:, 2]) * (0.8 + 0.4 * drawn[:, 3])
+    angle, shear = np.deg2rad(30 * drawn[:, 0] - 15), 0.4 * drawn[:, 1] - 0.2
+    high = 16 + 8 * drawn[:, 2]
+    wide = high * (0.8 + 0.4 * drawn[:, 3])
     moved = far * (2 * drawn[:, 4:6] - 1)
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) - (SIDE - 1) / 2
     y, x = y[None] - moved[:, 0, None, None], x[None] - moved[:, 1, None, None]
@@ -92,7 +95,7 @@ def _placed(images: np.ndarray, drawn: np.ndarray, far: float) -> np.ndarray:
     x = x + shear[:, None, None] * y
     rows = y * (SMALL / high)[:, None, None] + (SMALL - 1) / 2
     columns = x * (SMALL / wide)[:, None, None] + (SMALL - 1) / 2
-    return _bilinear(images, rows, columns) * (0.5 + 0.5 * drawn[:, 6])[:, None, None]
+    return _bilinear(images, rows, columns) * (0.6 + 0.4 * drawn[:, 6])[:, None, None]
 
 
 def _bilinear(images: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -134,6 +134,8 @@ class Sweep:
                 stem_stride=n.stem_stride,
                 weights=s.weights,
                 activations=s.activations,
+                weight=n.weight,
+                activation=n.activation,
             )
         if start:
             made.load_state_dict(checkpoint.load(start)["network"])

@@ -64,7 +64,7 @@ def test_the_board_of_contributing_loads(tmp_path):
 
 @pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
 def test_files_that_are_named_exist(text):
-    made = ("runs/", "benchmarks/results", "path/", ".venv")
+    made = ("runs/", "RUN_DIR/", "benchmarks/results", "path/", ".venv")
     named = {
         name
         for name in re.findall(r"`([\w.]+(?:/[\w.]+)+)/?`", text)

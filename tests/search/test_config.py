@@ -25,6 +25,11 @@ def test_the_docstring_s_example_is_one(tmp_path):
     assert found.data.path == str(tmp_path / "fashion") and found.measure.threads == 1 and len(found.budgets()) == 3
 
 
+def test_the_quantizers_are_those_there_are():
+    quantizers = pytest.importorskip("mpcompile.search.quantizers")
+    assert config.QUANTIZERS == {"weight": tuple(quantizers.WEIGHTS), "activation": tuple(quantizers.ACTIVATIONS)}
+
+
 def test_budgets(tmp_path):
     found = read(tmp_path, 'objective = {targets = ["2.5 ms", "300us", "10 %"]}')
     assert [(b.kind, pytest.approx(b.amount)) for b in found.budgets()] == [
@@ -47,6 +52,7 @@ def test_budgets(tmp_path):
         ('objective = {targets = ["60 %"], weights = [1.0]}', "objective"),
         ('objective = {targets = ["60 parsecs"]}', "objective.targets"),
         ('objective = {targets = ["w2a7"]}', "objective.targets"),
+        (GOOD + 'network = {weight = "lsq"}', "network.weight"),
         ('objective = {targets = ["-1 ms"]}', "objective.targets"),
         ('objective = {targets = ["1..2 ms"]}', "objective.targets"),
         ('objective = {targets = ["0 ms"]}', "objective.targets"),
