@@ -29,7 +29,11 @@ def emulated_core(target: Target) -> str:
 
     QEMU has no 32-bit A53 or A72: the A15 has the same instructions there (NEON and VFPv4, no dot product).
     """
-    return "cortex-a15" if target.arch == "armv7l" else target.mcpu
+    if target.arch == "armv7l":
+        return "cortex-a15"
+    if target.mcpu == "generic":                                # the least CPU that has what the board promises
+        return "cortex-a76" if "asimddp" in target.features else "cortex-a53"
+    return target.mcpu
 
 
 def missing_tools() -> list[str]:

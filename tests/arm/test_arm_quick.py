@@ -1,0 +1,19 @@
+"""A few whole layers on every ARM board, under QEMU: what continuous integration runs."""
+
+import pytest
+
+from tests.kernels import test_contract as contract
+from tests.kernels import test_layers as layers
+
+BOARDS = ("rpi3b", "rpi4b", "rpi5", "rpi3b-32", "rpi4b-32", "aarch64", "aarch64-dotprod")
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("family", ["popcount", "dot"])
+def test_convolution(board, family):
+    contract.test_bit_pair(board, family, 2, 2)
+
+
+@pytest.mark.parametrize("board", ("rpi4b", "rpi5", "rpi4b-32"))
+def test_residual_block(board):
+    layers.test_residual_block(board, ("dot", "popcount"))
