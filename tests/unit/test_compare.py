@@ -85,7 +85,7 @@ def test_equal():
     ("xq:codes", (2, 3, 3), 9, "xq", "past the last channel, channel 3, y 1, x 1: expected -128, got -119"),
     ("xq:sums(codes)", (3, 4), -1, "xq", "y 2, x 2: expected"),
     ("xq:sums(codes)", (3, 9), 0, "xq", "in the halo, y 2, x 7: expected 384, got 0"),
-    ("a:planes", (1, 3, 1, 0, 3), 128, "a", "past the last channel, channel 31, y 0, x 1: expected 0, got 2"),
+    ("a:planes", (1, 3, 1, 0, 3), 128 + 1, "a", "past the last channel, channel 31, y 0, x 1: expected 0, got 2"),
     ("a:planes", (4, 2, 0, 0, 1), 2, "a", "in the halo, channel 5, y 3, x 0: expected 0, got 1"),
     ("a:sums(planes)", (2, 3), 999, "a", "y 1, x 1: expected"),
     ("skip:float", (1, 1, 15), 1, "skip", "past the last channel, channel 15, y 1, x 1: expected 0, got 1"),
