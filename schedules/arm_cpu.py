@@ -74,12 +74,15 @@ class Arm:
     def _cost(self, part: PartSpec, pixels: int, block: int) -> float | None:
         """Loads and broadcasts per arithmetic step of a register tile; None where it does not fit the registers.
 
-        A broadcast counts twice: LD1R takes a vector pipe besides.
+        A broadcast counts twice: LD1R takes a vector pipe besides. A dot product's weights of all its steps stay for all
+        pixels of the tile; in order, products need registers of their own until they are added.
         """
         vectors = block // LANES
-        accumulators = pixels * vectors
-        if accumulators + min(vectors, 4) + min(pixels, 2) + 1 > REGISTERS[self.isa] or \
-                accumulators > REGISTERS[self.isa] * 3 // 4:
+        accumulators, registers = pixels * vectors, REGISTERS[self.isa]
+        weights = vectors * part.instr.steps if part.instr else min(vectors, 4)
+        if part.instr and self.core == "cortex-a53":
+            registers = 24
+        if accumulators + weights + 3 > registers or accumulators > registers * 3 // 4:
             return None
         return (vectors + 2 * pixels) / accumulators
 
