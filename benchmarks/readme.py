@@ -1,6 +1,6 @@
 """python -m benchmarks.readme: writes the README's tables from what was measured. Standard library only.
 
-Between `<!-- NAME: … -->` and `<!-- /NAME -->` of README.md come, for `benchmarks`, `networks` and `search`, the file of that
+Between `<!-- NAME: … -->` and `<!-- /NAME -->` of README.md come, for `summary`, `networks` and `search`, the file of that
 name in benchmarks/results, and for `demo`, the table of runs/demo/report.json. A source that does not exist leaves its
 part as it is.
 """
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, default=REPORT, help="default: %(default)s")
     options = parser.parse_args(arguments)
     text, written = options.readme.read_text(), []
-    for name in ("benchmarks", "networks", "search"):
+    for name in ("summary", "networks", "search"):
         table = options.results / f"{name}.md"
         if table.exists():
             text = replaced(text, name, table.read_text())
