@@ -14,10 +14,10 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import layers, mixture, resnet, roofline, whole_networks
+from benchmarks import layers, mixture, prediction, resnet, roofline, small_layers, whole_networks
 from benchmarks.compiled import Bench
 from benchmarks.networks import NETWORKS
-from benchmarks.row import Row, markdown
+from benchmarks.row import Row, markdown, summary
 from benchmarks.tvm_bitserial import Tvm019, default_folder
 from mpcompile import __version__, cpu
 from mpcompile.console import complain, table
@@ -25,7 +25,8 @@ from mpcompile.errors import MpError
 from mpcompile.latency.measure import measure
 from mpcompile.targets import load_target
 
-PARTS = ("popcount", "dot", "resnet", "threads", "memory", "compile", "import", "search", "networks")
+PARTS = ("popcount", "dot", "small", "resnet", "threads", "memory", "compile", "import", "search", "prediction",
+         "networks")
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -95,6 +96,8 @@ def _rows(bench: Bench, args: argparse.Namespace) -> list[Row]:
                 tvm.close()
     if "dot" in args.only:
         rows += layers.dot_rows(bench, args.rounds)
+    if "small" in args.only:
+        rows += small_layers.rows(bench, args.rounds)
     if "memory" in args.only:
         rows.append(resnet.memory_row(bench))
     if "compile" in args.only:
@@ -103,6 +106,8 @@ def _rows(bench: Bench, args: argparse.Namespace) -> list[Row]:
         rows.append(resnet.import_row())
     if "search" in args.only:
         rows += mixture.rows(args.rounds)
+    if "prediction" in args.only:
+        rows += prediction.rows(bench.folder / "prediction", args.rounds, target=args.target, say=bench.say)
     return rows
 
 
@@ -129,10 +134,9 @@ def _write(folder: Path, rows: list[Row], machine: dict) -> None:
     data = {"machine": machine, "rows": [row.to_json() for row in rows]}
     (folder / "benchmarks.json").write_text(json.dumps(data, indent=1) + "\n")
     ceilings = "\n".join("    " + line for line in machine["ceilings_text"].splitlines())
-    (folder / "benchmarks.md").write_text(
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['when']}. Ceilings of one core:\n\n"
-        f"{ceilings}\n\n{markdown(rows)}"
-    )
+    about = f"{machine['cpu']}, {machine['cores']} cores, {machine['when']}. Ceilings of one core:\n\n{ceilings}\n\n"
+    (folder / "benchmarks.md").write_text(about + markdown(rows))
+    (folder / "summary.md").write_text(about + summary(rows))
 
 
 if __name__ == "__main__":

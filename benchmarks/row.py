@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import median
 
 AT_MOST = ("s", "× bytes", "× time", "% error")
 
@@ -53,4 +54,22 @@ def markdown(rows: Sequence[Row]) -> str:
         group, *rest = row.cells()
         lines.append("| " + " | ".join([group if group != before else "", *rest]) + " |")
         before = group
+    return "\n".join(lines) + "\n"
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """A line for each group and what must be reached in it: least, median and largest figure, and how many reached
+    it."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.group, row.unit, row.target), []).append(row)
+    lines = ["| | least | median | largest | must reach | reached |", "|---|---|---|---|---|---|"]
+    for (group, unit, target), found in groups.items():
+        values = sorted(row.value for row in found if row.value is not None)
+        spread = [values[0], median(values), values[-1]] if values else []
+        figures = [f"{v:.2f}" for v in spread] or ["", "not measured", ""]
+        least = "≤" if unit in AT_MOST else "≥"
+        wanted = "" if target is None else f"{least} {target:g}"
+        reached = "" if target is None else f"{sum(row.reached is True for row in found)} of {len(found)}"
+        lines.append(f"| {group}, {unit} | " + " | ".join([*figures, wanted, reached]) + " |")
     return "\n".join(lines) + "\n"

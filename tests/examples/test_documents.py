@@ -84,7 +84,7 @@ def test_tables_are_written_between_their_marks(tmp_path):
     readme.write_text(README)
     assert main(["--readme", str(readme), "--results", str(results), "--report", str(report)]) == 2
     assert readme.read_text() == README
-    (results / "benchmarks.md").write_text("| a table |\n")
+    (results / "summary.md").write_text("| a table |\n")
     (results / "networks.md").write_text("| networks |\n")
     report.write_text(
         json.dumps(
@@ -108,7 +108,7 @@ def test_tables_are_written_between_their_marks(tmp_path):
         main(["--readme", str(readme), "--results", str(results), "--report", str(report)]) == 0
     )  # again: nothing piles up
     text = readme.read_text()
-    assert part(text, "benchmarks").strip() == "| a table |" and part(text, "networks").strip() == "| networks |"
+    assert part(text, "summary").strip() == "| a table |" and part(text, "networks").strip() == "| networks |"
     demo = part(text, "demo")
     assert demo.endswith("| search 1 ms | 100.0% | 200 µs | 1.50× |\n| W2A2 | 50.0% | 300 µs |  |\n\n")
     assert "a CPU, 1 thread; digits, 32×32" in demo and "One beats another. All are exact." in demo

@@ -8,7 +8,7 @@ from benchmarks.compiled import Bench
 from benchmarks.layers import dot_rows, halves, popcount_rows, whole_layer_target
 from benchmarks.networks import RESNET18_LAYERS, Bits, ConvShape, conv_layer, resnet18
 from benchmarks.onnxruntime_baseline import conv_chain_qdq, quantize_qdq
-from benchmarks.row import Row, markdown
+from benchmarks.row import Row, markdown, summary
 from mpcompile.errors import MpError
 from mpcompile.frontend import load
 from mpcompile.graph import Add, Conv, Dense, Quantize
@@ -130,3 +130,13 @@ def test_rows_say_whether_they_are_reached():
     assert lines[2] == "| g | a | 2.40 × | ≥ 2.5 NO |  |"
     assert lines[3] == "|  | b | not measured | ≥ 2.5 | why |"
     assert lines[4] == "| h | c | 0.10 s | ≤ 0.2 yes |  |"
+
+
+def test_a_summary_has_a_line_for_each_group():
+    rows = [Row("g", w, v, "×", 2.5) for w, v in (("a", 2.4), ("b", None), ("c", 3.0), ("d", 2.6))]
+    lines = summary([*rows, Row("h", "e", 0.1, "s", 0.2), Row("i", "f", None, "×")]).splitlines()[2:]
+    assert lines == [
+        "| g, × | 2.40 | 2.60 | 3.00 | ≥ 2.5 | 2 of 4 |",
+        "| h, s | 0.10 | 0.10 | 0.10 | ≤ 0.2 | 1 of 1 |",
+        "| i, × |  | not measured |  |  |  |",
+    ]
