@@ -6,6 +6,8 @@ The loops around a tile are those of x86.py; here are the inner loops:
                or, with the dot-product extension, AND, CNT, UDOT
     dot        for kh, kw, channels: SDOT, or SMULL, SMLAL, SADALP
     depthwise  for kh, kw: multiply-add of 32-bit lanes
+
+On ARMv7, NEON takes subnormal float32 numbers for 0: there alone the float epilogue differs, for values below 2^-126.
 """
 
 from __future__ import annotations
@@ -91,9 +93,7 @@ class Arm:
         """The scheduled PrimFunc."""
         import tvm
 
-        layer = _ArmLayer(Schedule(tvm.IRModule({"main": func})), stages, spec, tile)
-        layer.scalar_floats = self.isa == "armv7l"
-        return layer.apply()
+        return _ArmLayer(Schedule(tvm.IRModule({"main": func})), stages, spec, tile).apply()
 
 
 def _lanes(part: PartSpec) -> int:
@@ -104,9 +104,6 @@ def _lanes(part: PartSpec) -> int:
 
 
 class _ArmLayer(_Layer):
-    scalar_floats = False
-    """On ARMv7 vectors of float32 take subnormals for 0, which would not be exact: there, floats are not vectorised."""
-
     def cycles(self) -> float:
         """Roughly what the layer takes on one core: vectors of the inner step, and a few cycles a stored vector."""
         channels, height, width = self.spec.shape
@@ -123,8 +120,6 @@ class _ArmLayer(_Layer):
 
     def epilogue_lanes(self) -> int:
         """Lanes of int32 and float32 vectors in the epilogue."""
-        if self.scalar_floats and any(self.spec.ops[o.value].kind != "Thresholds" for o in self.spec.outputs):
-            return 1
         return next(n for n in (8, 4, 2, 1) if self.channels % n == 0)
 
     def popcount(self, name: str, part: PartSpec):

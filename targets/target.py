@@ -69,6 +69,10 @@ class Target:
         }
         return max(rates, key=rates.get)
 
+    def expected_gain(self, weight_planes: int, activation_planes: int) -> float:
+        """How many times faster than dot (int8) the expected family is, by the two numbers alone; at least 1."""
+        return max(1.0, self.popcount_bitmacs_per_cycle / (weight_planes * activation_planes) / self.dot_macs_per_cycle)
+
     def tvm_dict(self, threads: int | None = None) -> dict:
         """What tvm.target.Target takes; `threads` (default: the board's cores) tells schedules how many there are."""
         found: dict = {"kind": "llvm", "mcpu": self.mcpu, "num-cores": threads or self.cores}
