@@ -132,7 +132,7 @@ def markdown(found: Mapping) -> str:
     for row in found["uniform"]:
         lines.append(
             f"| {row['name'].upper()} | {_micro(row['seconds'])} | {_share(row['uniform'])} | "
-            f"{_share(row['searched'])} | {100 * row['gain']['mean']:+.2f} ± {100 * row['gain']['deviation']:.2f} | "
+            f"{_share(row['searched'])} | {100 * row['gain']['mean']:+.2f}{_spread(row['gain'], 100)} | "
             f"{row['wins']} of {row['gain']['seeds']} | {row['time']['mean']:.2f} |"
         )
     lines += [
@@ -145,7 +145,7 @@ def markdown(found: Mapping) -> str:
     ]
     for row in found["objectives"]:
         ratio, left = row["ratio"], f"; {row['not_reached']} not reached" if row["not_reached"] else ""
-        said = f"{ratio['mean']:.2f} ± {ratio['deviation']:.2f}" if ratio else "—"
+        said = f"{ratio['mean']:.2f}{_spread(ratio)}" if ratio else "—"
         lines.append(
             f"| {row['name'].removeprefix('bitops-')} | {_share(row['accuracy'])} | {_micro(row['seconds'])} | {said} | "
             f"{row['faster']} of {row['accuracy']['seeds']}{left} |"
@@ -158,8 +158,13 @@ def markdown(found: Mapping) -> str:
     return "\n".join([*lines, "", found["race"], ""])
 
 
+def _spread(value: Mapping, factor: float = 1.0) -> str:
+    """Nothing of a single seed."""
+    return f" ± {factor * value['deviation']:.2f}" if value["seeds"] > 1 else ""
+
+
 def _share(value: Mapping) -> str:
-    return f"{value['mean']:.2%} ± {100 * value['deviation']:.2f}"
+    return f"{value['mean']:.2%}{_spread(value, 100)}"
 
 
 def _micro(value: Mapping) -> str:
