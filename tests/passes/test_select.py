@@ -22,7 +22,7 @@ from tests.passes import nets
 from tests.passes.nets import A2, A4, Net
 from tests.unit.strategies import grids
 
-ZEN5 = SimpleNamespace(popcount_bitmacs_per_cycle=683, dot_macs_per_cycle=128)
+ZEN5 = SimpleNamespace(popcount_bitmacs_per_cycle=683, dot_macs_per_cycle=128, lookup_macs_per_cycle=0)
 
 
 def part(grid, outputs=128, channels=128, kernel=3, groups=1):
