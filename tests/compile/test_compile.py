@@ -109,7 +109,7 @@ def test_bad_options_are_one_line_and_leave_nothing(options, error, words, tmp_p
 
 
 def test_without_a_linker(tmp_path, monkeypatch):
-    monkeypatch.setattr(linker, "find_linker", lambda: None)
+    monkeypatch.setattr(linker, "find_linker", lambda triple: None)
     with pytest.raises(TargetError, match="needs a C compiler and none was found: install gcc or clang.*ziglang"):
         compile_model(DATA / "brevitas_mlp_w3a3.onnx", output=tmp_path / "m.mpc")
     assert not list(tmp_path.iterdir())
