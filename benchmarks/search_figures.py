@@ -144,8 +144,8 @@ class Study:
 
     # -- train -------------------------------------------------------------------------------------
     def jobs(self, network: Network) -> dict[str, tuple[str, float]]:
-        """Network name → (uniform, 0), (latency, seconds) or (bitops, BitOps). A search's seconds are what the same table
-        says of the uniform network, so that its error is in both."""
+        """Network name → (uniform, 0), (latency, seconds) or (bitops, BitOps). A search's seconds are what the same
+        table says of the uniform network, so that its error is in both."""
         s, macs, latency = self.sizes, BitOps(network).macs, self.latency(network)
         takes = {name: latency.of(network.uniform(*config.pair(name))) for name in s.uniform}
         jobs = {name: ("uniform", 0.0) for name in s.uniform}

@@ -10,8 +10,8 @@ Rows = Sequence[Mapping]
 
 
 def summary(rows: Rows) -> dict:
-    """ "uniform": each uniform network against the one searched for its latency; "objectives": each BitOps point against
-    the latency objective's front at its accuracy; "points": mean and spread of every network."""
+    """ "uniform": each uniform network against the one searched for its latency; "objectives": each BitOps point
+    against the latency objective's front at its accuracy; "points": mean and spread of every network."""
     return {"points": _points(rows), "uniform": _against_uniform(rows), "objectives": _objectives(rows)}
 
 
@@ -114,7 +114,7 @@ def _objectives(rows: Rows) -> list[dict]:
     return found
 
 
-# -- Markdown ------------------------------------------------------------------------------------------------------------
+# -- Markdown ----------------------------------------------------------------------------------------------------------
 def markdown(found: Mapping) -> str:
     s = found["sizes"]
     lines = [
@@ -147,8 +147,8 @@ def markdown(found: Mapping) -> str:
         ratio, left = row["ratio"], f"; {row['not_reached']} not reached" if row["not_reached"] else ""
         said = f"{ratio['mean']:.2f}{_spread(ratio)}" if ratio else "—"
         lines.append(
-            f"| {row['name'].removeprefix('bitops-')} | {_share(row['accuracy'])} | {_micro(row['seconds'])} | {said} | "
-            f"{row['faster']} of {row['accuracy']['seeds']}{left} |"
+            f"| {row['name'].removeprefix('bitops-')} | {_share(row['accuracy'])} | {_micro(row['seconds'])} | {said} "
+            f"| {row['faster']} of {row['accuracy']['seeds']}{left} |"
         )
     lines += ["", "All networks:", "", "| network | accuracy | time | measured ÷ predicted |", "|---|---|---|---|"]
     for row in found["points"]:

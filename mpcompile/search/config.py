@@ -84,7 +84,8 @@ UNITS = {
 @dataclass(frozen=True)
 class Budget:
     """A target: a share of the way from the least to the greatest cost, or seconds (kind "latency"), or BitOps, or
-    (kind "uniform") what a network of `bits` everywhere costs; or (kind "weight") the weight of the cost in the loss."""
+    (kind "uniform") what a network of `bits` everywhere costs; or (kind "weight") the weight of the cost in the
+    loss."""
 
     name: str
     kind: str

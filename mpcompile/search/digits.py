@@ -4,7 +4,8 @@ The 1 797 digits are real handwriting, of 8×8 pixels; any network that trains a
 one of them
 
 * 16 to 24 pixels high, turned by up to 15°, sheared, up to 4 pixels off the middle, of 60 to 100 % contrast,
-* among two pieces of other digits (three to five rows or columns of one), as large, about half as bright, wherever they fall,
+* among two pieces of other digits (three to five rows or columns of one), as large, about half as bright, wherever
+  they fall,
 * on a ground of any grey up to a quarter, with noise.
 
 The brightest wins where they overlap. Each digit has SCENES scenes; those of the 360 test digits, pieces too, are made
@@ -18,6 +19,9 @@ import numpy as np
 
 from mpcompile.errors import MissingDependency
 
+Arrays = tuple[np.ndarray, np.ndarray]
+"""Images and labels."""
+
 SIDE, SMALL = 32, 8
 TEST_DIGITS = 360
 SCENES = 4
@@ -28,7 +32,7 @@ CHUNK = 500
 """Scenes that are made at once, from one seed."""
 
 
-def digits(train: int | None = None, test: int | None = None) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def digits(train: int | None = None, test: int | None = None) -> tuple[Arrays, Arrays]:
     """The first `train` and `test` scenes, without them all: 5 748 and 1 440. Images uint8 [N, 32, 32], labels [N].
 
     Raises MissingDependency without scikit-learn.
@@ -48,7 +52,7 @@ def digits(train: int | None = None, test: int | None = None) -> tuple[tuple[np.
 
 def scenes(
     images: np.ndarray, labels: np.ndarray, seed: int, count: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Arrays:
     """The first `count` of SCENES scenes of each image, float32 [N, 8, 8] in 0..1: uint8 [count, 32, 32] and their
     labels. First comes one scene of each image, then another."""
     which = np.tile(np.arange(len(images)), SCENES)[:count]

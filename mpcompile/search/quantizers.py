@@ -74,8 +74,8 @@ class Quantizer(nn.Module, ABC):
 
 
 class EdMIPS(Quantizer):
-    """Weights: odd levels, a fixed number of deviations apart (CVPR 2020, arXiv 2004.05795), of weights divided by their
-    deviation, so that they have deviation 1 at any size. Gradients pass everywhere."""
+    """Weights: odd levels, a fixed number of deviations apart (CVPR 2020, arXiv 2004.05795), of weights divided by
+    their deviation, so that they have deviation 1 at any size. Gradients pass everywhere."""
 
     odd = True
 

@@ -90,7 +90,8 @@ class Sweep:
 
         self.show: Show = ticking
         self.checks = Checks(config, self.folder, self.data, device, self.clock, self.show)
-        self.base = key_of(_code(), torch.__version__, self.data.fingerprint, config.key("network", "search", "pretrain"))
+        chosen = config.key("network", "search", "pretrain")
+        self.base = key_of(_code(), torch.__version__, self.data.fingerprint, chosen)
         self.points: list[Point] = []
 
     def run(self) -> Result:
