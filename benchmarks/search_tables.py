@@ -10,7 +10,7 @@ Rows = Sequence[Mapping]
 
 
 def summary(rows: Rows) -> dict:
-    """ "uniform": each uniform network against the one searched for its latency; "objectives": each BitOps point
+    """ "uniform": each uniform network against the searched ones at its time; "objectives": each BitOps point
     against the latency objective's front at its accuracy; "points": mean and spread of every network."""
     return {"points": _points(rows), "uniform": _against_uniform(rows), "objectives": _objectives(rows)}
 
@@ -45,24 +45,42 @@ def _points(rows: Rows) -> list[dict]:
 
 
 def _against_uniform(rows: Rows) -> list[dict]:
-    """Of each uniform network that a search had the latency of as its target, over the seeds that have both."""
+    """Each uniform network against the accuracy that the searched ones' front has at its measured time, by straight
+    lines between its points; `target` is the network that was searched for its time, as it came out."""
     searched, found = _of(rows, "latency"), []
-    for name, uniform in _of(rows, "uniform").items():
+    uniform = _of(rows, "uniform")
+    for name, by_seed in uniform.items():
+        fronts = {s: front(_searched(rows, uniform, s)) for s in by_seed}
+        at = {s: accuracy_at(fronts[s], by_seed[s]["seconds"]) for s in by_seed}
+        both = [s for s in sorted(by_seed) if at[s] is not None]
         other = searched.get(f"latency-{name}", {})
-        both = sorted(uniform.keys() & other.keys())
-        if both:
-            found.append(
-                {
-                    "name": name,
-                    "uniform": spread(uniform[s]["accuracy"] for s in both),
-                    "searched": spread(other[s]["accuracy"] for s in both),
-                    "gain": spread(other[s]["accuracy"] - uniform[s]["accuracy"] for s in both),
-                    "time": spread(other[s]["seconds"] / uniform[s]["seconds"] for s in both),
-                    "seconds": spread(uniform[s]["seconds"] for s in both),
-                    "wins": sum(other[s]["accuracy"] > uniform[s]["accuracy"] for s in both),
+        if not both:
+            continue
+        found.append(
+            {
+                "name": name,
+                "uniform": spread(by_seed[s]["accuracy"] for s in both),
+                "searched": spread(at[s] for s in both),
+                "gain": spread(at[s] - by_seed[s]["accuracy"] for s in both),
+                "seconds": spread(by_seed[s]["seconds"] for s in both),
+                "wins": sum(at[s] > by_seed[s]["accuracy"] for s in both),
+                "losses": sum(at[s] < by_seed[s]["accuracy"] for s in both),
+                "target": {
+                    "accuracy": spread(r["accuracy"] for r in other.values()),
+                    "time": spread(r["seconds"] / by_seed[s]["seconds"] for s, r in other.items()),
                 }
-            )
+                if other
+                else None,
+            }
+        )
     return found
+
+
+def _searched(rows: Rows, uniform: Mapping[str, Mapping[int, Mapping]], seed: int) -> list[Mapping]:
+    """The latency objective's networks of one seed, and the fastest uniform one, which every search can give."""
+    floor = min(uniform, key=lambda n: min(r["seconds"] for r in uniform[n].values()), default=None)
+    found = [r for r in rows if r["seed"] == seed and r["kind"] == "latency"]
+    return found + ([uniform[floor][seed]] if floor and seed in uniform[floor] else [])
 
 
 def front(rows: Iterable[Mapping]) -> list[tuple[float, float]]:
@@ -85,19 +103,24 @@ def time_at(points: Sequence[tuple[float, float]], accuracy: float) -> float | N
     return None
 
 
+def accuracy_at(points: Sequence[tuple[float, float]], seconds: float) -> float | None:
+    """What a front reaches within a time, by straight lines; its best where there is more time; None below its
+    fastest."""
+    if not points or seconds < points[0][1]:
+        return None
+    for (a0, t0), (a1, t1) in zip(points, points[1:]):
+        if seconds < t1:
+            return a0 + (a1 - a0) * (seconds - t0) / (t1 - t0)
+    return points[-1][0]
+
+
 def _objectives(rows: Rows) -> list[dict]:
-    """For each BitOps budget: its networks' time over that of the latency objective's front at the same accuracy, both
-    fronts with the uniform network of fewest bits, which every search can give."""
-    uniform = _of(rows, "uniform")
-    floor = min(uniform, key=lambda n: min(r["seconds"] for r in uniform[n].values()), default=None)
-    found = []
+    """For each BitOps budget: its networks' time over that of the latency objective's front at the same accuracy."""
+    uniform, found = _of(rows, "uniform"), []
     for name, by_seed in _of(rows, "bitops").items():
         ratios, times = [], []
         for seed, row in by_seed.items():
-            latency = [r for r in rows if r["seed"] == seed and r["kind"] == "latency"]
-            if floor and seed in uniform[floor]:
-                latency.append(uniform[floor][seed])
-            reached = time_at(front(latency), row["accuracy"])
+            reached = time_at(front(_searched(rows, uniform, seed)), row["accuracy"])
             times.append(row["seconds"])
             if reached is not None:
                 ratios.append(row["seconds"] / reached)
@@ -124,16 +147,21 @@ def markdown(found: Mapping) -> str:
         f"the same for all. {found['measured_on']['cpu']}, {found['measured_on']['threads']} thread; ± is the standard "
         "deviation over seeds.",
         "",
-        "Searched at the latency of each uniform network:",
+        "At the measured time of each uniform network, what the searched networks reach (on the front of the latency "
+        "objective's networks and W1A1, between them by straight lines), and the network that was searched for that "
+        "time by the latency table, as it came out:",
         "",
-        "| uniform | its time | uniform | searched | gain, in points | seeds won | searched time ÷ uniform's |",
-        "|---|---|---|---|---|---|---|",
+        "| uniform | its time | its accuracy | searched, at that time | gain, in points | seeds won, lost | "
+        "searched for it | its time ÷ the uniform one's |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in found["uniform"]:
+        aim = row["target"]
         lines.append(
             f"| {row['name'].upper()} | {_micro(row['seconds'])} | {_share(row['uniform'])} | "
             f"{_share(row['searched'])} | {100 * row['gain']['mean']:+.2f}{_spread(row['gain'], 100)} | "
-            f"{row['wins']} of {row['gain']['seeds']} | {row['time']['mean']:.2f} |"
+            f"{row['wins']}, {row['losses']} | "
+            + (f"{_share(aim['accuracy'])} | {aim['time']['mean']:.2f} |" if aim else "— | — |")
         )
     lines += [
         "",
