@@ -55,8 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=HERE.parents[1] / "runs" / "demo", help="default: %(default)s")
     parser.add_argument("--again", action="store_true", help="forget what an earlier run left in --out")
     options = parser.parse_args(arguments)
-    if options.again and (options.out / "config.toml").exists():
+    before = options.out / "config.toml"
+    if options.again and before.exists():
         shutil.rmtree(options.out)
+    if before.exists() and options.config.exists() and before.read_bytes() != options.config.read_bytes():
+        console.complain(f"{options.out} holds the run of another configuration: --again forgets it, --out keeps it")
+        return 2
     began = time.monotonic()
     code = mpcompile(["search", str(options.config), "-o", str(options.out)])
     if code == 0:

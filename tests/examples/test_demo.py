@@ -72,7 +72,7 @@ def test_the_whole_demo(run, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "train" not in said.split("network")[0] and (out / "model.mpc").read_bytes() == bundle
     config.write_text(SMALL + "# changed\n")
-    assert run.main(arguments) == 2
+    assert run.main(arguments) == 2 and "--again" in capsys.readouterr().err
     assert run.main(["--config", str(tmp_path / "no.toml"), "--out", str(out)]) == 2
 
 
