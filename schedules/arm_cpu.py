@@ -1,6 +1,6 @@
 """ARM with NEON, 64-bit and 32-bit: the schedule of a fused layer, with a hand-set default tile for every shape.
 
-The loops around a tile are those of x86.py; here are the inner loops:
+The loops around a tile are those of loops.py; here are the inner loops:
 
     popcount   for plane pair: for kh, kw, 32 channels: AND, CNT, UADALP into 16 bits; then UADALP into 32 bits
                or, with the dot-product extension, AND, CNT, UDOT
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 from mpcompile.kernels.popcount_bytes import UNROLLED_PAIRS
 from mpcompile.kernels.select import IMAGE_CHANNELS
-from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
+from mpcompile.kernels.spec import LayerSpec, PartSpec
 from mpcompile.schedules import arm_intrinsics, narrow_loops
 from mpcompile.schedules.arm_intrinsics import BLOCK, LANES
-from mpcompile.schedules.x86 import Tile, _Layer, divisors
+from mpcompile.schedules.loops import LayerLoops
+from mpcompile.schedules.tile import Tile, parts_of, register_tile, row_of, tile_without_contraction
 from mpcompile.tvm_names import Schedule
 
 REGISTERS = {"aarch64": 32, "armv7l": 16}
@@ -53,25 +54,11 @@ class Arm:
     # -- tiles -----------------------------------------------------------------------------------
     def default_tile(self, spec: LayerSpec) -> Tile:
         """The tile with the fewest loads and broadcasts a step that fits the registers, for the heaviest part."""
-        _, _, width = spec.shape
-        channels = spec.padded // spec.blocking[0]
-        parts = [p for t in spec.terms if isinstance(t, ContractSpec) for p in t.parts]
+        parts = parts_of(spec)
         if not parts:
-            row = divisors(width, 32 if spec.padded == IMAGE_CHANNELS else 16)[-1]
-            return Tile(row, row, channels)
-        lanes = max(_lanes(p) for p in parts)
-        best = None
-        for pixels in divisors(width, 8):
-            for blocks in divisors(channels // lanes, 8):
-                costs = [self._cost(p, pixels, blocks * lanes) for p in parts]
-                if None in costs:
-                    continue
-                key = (max(costs), pixels)
-                if best is None or key < best[0]:
-                    best = (key, pixels, blocks * lanes)
-        pixels, block = best[1:] if best else (1, lanes)
-        row = max(d for d in divisors(width, max(16, pixels)) if d % pixels == 0)
-        return Tile(row, pixels, block)
+            return tile_without_contraction(spec, spec.padded == IMAGE_CHANNELS)
+        pixels, block = register_tile(spec, max(map(_lanes, parts)), 8, self._cost)
+        return Tile(row_of(spec.shape[2], pixels), pixels, block)
 
     def _cost(self, part: PartSpec, pixels: int, block: int) -> float | None:
         """Loads and broadcasts per arithmetic step of a register tile; None where it does not fit the registers.
@@ -93,7 +80,7 @@ class Arm:
         """The scheduled PrimFunc."""
         import tvm
 
-        return _ArmLayer(Schedule(tvm.IRModule({"main": func})), stages, spec, tile).apply()
+        return ArmLayer(Schedule(tvm.IRModule({"main": func})), stages, spec, tile).apply()
 
 
 def _lanes(part: PartSpec) -> int:
@@ -103,7 +90,10 @@ def _lanes(part: PartSpec) -> int:
     return part.instr.lanes if part.instr else min(8, part.weight_shape[2])
 
 
-class _ArmLayer(_Layer):
+class ArmLayer(LayerLoops):
+    def lanes(self, part: PartSpec) -> int:
+        return _lanes(part)
+
     def cycles(self) -> float:
         """Roughly what the layer takes on one core: vectors of the inner step, and a few cycles a stored vector."""
         channels, height, width = self.spec.shape

@@ -13,7 +13,7 @@ from math import prod
 
 from mpcompile.kernels.select import IMAGE_CHANNELS
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
-from mpcompile.schedules.x86 import Tile, divisors
+from mpcompile.schedules.tile import Tile, divisors
 
 UNROLLED_STEPS = 1024
 """Inner steps (of one vector each) of the largest unrolled body."""

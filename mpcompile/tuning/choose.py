@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mpcompile.kernels.spec import LayerSpec
 from mpcompile.schedules.space import Space
-from mpcompile.schedules.x86 import Tile
+from mpcompile.schedules.tile import Tile
 from mpcompile.tuning.key import layer_key, title
 from mpcompile.tuning.records import Records
 

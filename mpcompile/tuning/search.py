@@ -21,7 +21,7 @@ import tvm
 
 from mpcompile.kernels.build import build
 from mpcompile.schedules.space import Space, parts_of
-from mpcompile.schedules.x86 import Tile
+from mpcompile.schedules.tile import Tile
 from mpcompile.tvm_names import Schedule, Target, meta_schedule, tensor
 
 POPULATION = 48

@@ -16,7 +16,7 @@ from mpcompile.graph import Graph
 from mpcompile.kernels.layer import Lowered, lower, scheduled
 from mpcompile.layer import Layer
 from mpcompile.schedules.space import Space
-from mpcompile.schedules.x86 import Tile
+from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target
 from mpcompile.tuning.key import layer_key, text_of, title
 

@@ -23,7 +23,7 @@ from mpcompile import cpu
 from mpcompile.errors import TargetError, UsageError
 from mpcompile.graph import Graph
 from mpcompile.latency.cache import Cache
-from mpcompile.schedules.x86 import Tile
+from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target, load_target
 from mpcompile.tuning.key import text_of
 from mpcompile.tuning.records import Record, family_of, read_records, write_records

@@ -112,7 +112,7 @@ def test_families():
 
 @pytest.mark.parametrize("path", sorted(shipped_records().glob("*.json")), ids=lambda p: p.stem)
 def test_what_ships_names_its_cpu_and_tiles_that_fit(path):
-    from mpcompile.schedules.x86 import Tile
+    from mpcompile.schedules.tile import Tile
 
     records = read_records(path, path.stem)
     assert records and all(r.cpu and r.tvm and r.trials for r in records)

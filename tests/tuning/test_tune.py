@@ -10,7 +10,7 @@ import pytest
 import mpcompile as mp
 from benchmarks.networks import Bits, ConvShape, conv_layer
 from mpcompile.latency.measure import Measurement, Timing
-from mpcompile.schedules.x86 import Tile
+from mpcompile.schedules.tile import Tile
 from mpcompile.targets import load_target
 from mpcompile.tuning.task import tasks_of
 from mpcompile.tuning.tune import BATCH, Tuner, tune

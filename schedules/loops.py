@@ -1,0 +1,246 @@
+"""The loops of a fused layer on every architecture, around the inner loops of its own.
+
+    for y, row of pixels (parallel)                    rows of one output line: `row` pixels
+      window sums of the row; its input widened, where the dot-product step takes 16 bits
+      for group of output channels                     `channels`, those of one word where the output is packed
+        for tile of `pixels` × `block` channels        accumulators in registers
+          for kh, kw, word: AND, POPCNT, ADD           (or a dot-product step)
+          shift, add, correct → int32 tile in L1
+        for pixel: epilogue → levels → pack, store
+      pixel sums of the row
+
+With `lines` > 1 the order is: for each so many output lines, for each group, for each row of pixels. A group's weights
+are then read once for all of them (cache blocking), and what the groups share is computed for all lines at once.
+
+What carries over from `P` to the epilogue is a tile of int32 in L1; no int32 tensor of a layer is ever in memory.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from mpcompile.kernels.build import Stages
+from mpcompile.kernels.select import IMAGE_CHANNELS
+from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
+from mpcompile.schedules.tile import Tile, divisors, parts_of
+from mpcompile.tvm_names import Schedule
+
+WORTH_A_THREAD = 40_000
+"""Cycles of a layer below which waking a second thread costs more than it saves."""
+
+
+def short_epilogue(spec: LayerSpec) -> bool:
+    """Whether the epilogue of a register tile may be unrolled: one contraction, no planes to pack from what it gives."""
+    parts = parts_of(spec)
+    return len(parts) == 1 and parts[0].family in ("dot", "depthwise") and not (
+        parts[0].instr and parts[0].instr.widen) and all(
+        b.format in ("codes", "float") for o in spec.outputs for b in o.buffers)
+
+
+@dataclass
+class LayerLoops(ABC):
+    """The loops of one layer. An architecture adds the inner ones."""
+
+    s: Schedule
+    stages: Stages
+    spec: LayerSpec
+    tile: Tile
+
+    @property
+    def channels(self) -> int:
+        """Channels of a group."""
+        return self.spec.padded // self.spec.blocking[0]
+
+    @abstractmethod
+    def lanes(self, part: PartSpec) -> int:
+        """Output channels of a vector of its inner step."""
+
+    @abstractmethod
+    def cycles(self) -> float:
+        """Roughly what the layer takes on one core."""
+
+    @abstractmethod
+    def epilogue_lanes(self) -> int:
+        """Lanes of int32 and float32 vectors in the epilogue."""
+
+    @abstractmethod
+    def popcount(self, name: str, part: PartSpec) -> None:
+        """The loops of reduction `name` within a tile; likewise `dot`."""
+
+    @abstractmethod
+    def dot(self, name: str, part: PartSpec) -> None: ...
+
+    def lookup(self, name: str, part: PartSpec) -> None:
+        """Only where the architecture offers the family."""
+        raise AssertionError(f"{name}: no target of this architecture has look-ups")
+
+    def apply(self):
+        s, tile = self.s, self.tile
+        y, x, group, vector, lane = s.get_loops(s.get_sblock("value"))
+        x, pixel = s.split(x, [None, tile.row])
+        if tile.lines > 1:
+            y, line = s.split(y, [None, tile.lines])
+            s.reorder(y, group, line, x, pixel, vector, lane)
+        else:
+            s.reorder(y, x, group, pixel, vector, lane)
+        s.set_scope("value", 0, "local")
+        # first of all: later, decomposed reductions have two writers, which `parallel` does not accept
+        shared = self.parallel(y, x, group)
+        self.shared, self.inner, self.pixel = (y, x, pixel) if tile.lines > 1 else (shared, group, pixel)
+        if self.spec.padded == IMAGE_CHANNELS and not self.stages.parts:
+            self.image(pixel, vector, lane)
+        else:
+            self.vectorize_channels(s.fuse(vector, lane), self.epilogue_lanes())
+        for name in self.stages.levels:
+            s.set_scope(name, 0, "local")
+            self.after_root(name, self.epilogue_lanes())
+        for name, form in self.stages.stored:
+            self.store(name, form)
+        for name in self.stages.pools:
+            self.pool(name)
+        parts = iter(self.stages.parts)
+        contracts = [t for t in self.spec.terms if isinstance(t, ContractSpec)]
+        for name, term in zip(self.stages.accumulators, contracts):
+            self.contract(name, [next(parts) for _ in term.parts])
+        for name in self.stages.windows:
+            s.set_scope(name, 0, "local")
+            s.compute_at(name, self.shared, preserve_unit_loops=True)
+            loops = s.get_loops(s.get_sblock(name))
+            s.reorder(*loops[-2:], *loops[-4:-2])
+            s.decompose_reduction(name, loops[-2])
+        if tile.row == tile.pixels and tile.block == self.channels and short_epilogue(self.spec):
+            s.unroll(self.pixel)                # the tile stays in registers on its way to the epilogue
+        return s.mod["main"]
+
+    def image(self, pixel, vector, lane):
+        """An image of few channels: lanes are pixels, not channels.
+
+        Storing them interleaved is left to LLVM, which is good at it.
+        """
+        s = self.s
+        s.reorder(vector, lane, pixel)
+        s.transform_layout("value", ("write", 0), lambda y, x, group, vector, lane: (y, group, vector, lane, x))
+        s.unroll(lane)
+        lanes = max(divisors(self.tile.row, 16))
+        if lanes > 1:
+            s.vectorize(s.split(pixel, [None, lanes])[1])
+        self.pixel = self.inner
+
+    def vectorize_channels(self, channel, lanes: int):
+        if self.s.get(channel).extent.value % lanes:
+            return
+        vectors, lane = self.s.split(channel, [None, lanes])
+        self.s.unroll(vectors)
+        self.s.vectorize(lane)
+
+    def after_root(self, name: str, lanes: int):
+        """Per pixel, under the root's loops; the innermost axes are a group's vectors and lanes, or channels."""
+        s = self.s
+        block = s.get_sblock(name)
+        flat = len(s.get(block).iter_vars) == 3
+        s.reverse_compute_at(name, self.pixel, preserve_unit_loops=True)
+        loops = s.get_loops(block)
+        self.vectorize_channels(loops[-1] if flat else s.fuse(*loops[-2:]), lanes)
+
+    def store(self, name: str, form: str):
+        s = self.s
+        if self.pixel is self.inner and form == "codes":
+            s.reverse_compute_at(name, self.inner, preserve_unit_loops=True)
+            s.unroll(s.get_loops(s.get_sblock(name))[-1])
+            return
+        if form == "sums":
+            s.reverse_compute_at(name, self.shared, preserve_unit_loops=True)
+            loops = s.get_loops(s.get_sblock(name))
+            s.unroll(loops[-3])                  # planes, or groups of channels
+            s.decompose_reduction(name, loops[-3])
+        elif form == "planes":
+            bits = f"{name}_bits"
+            s.set_scope(bits, 0, "local")
+            s.reverse_compute_at(bits, self.pixel, preserve_unit_loops=True)
+            plane, word, lane, k = s.get_loops(s.get_sblock(bits))[-4:]
+            s.reorder(plane, word, k, lane)
+            for loop in (plane, word, k):
+                s.unroll(loop)
+            s.vectorize(lane)
+            s.decompose_reduction(bits, k)
+            s.reverse_compute_at(name, self.pixel, preserve_unit_loops=True)
+            plane, word, lane = s.get_loops(s.get_sblock(name))[-3:]
+            s.unroll(plane)
+            s.unroll(word)
+            s.vectorize(lane)
+        elif form == "plain":
+            s.reverse_compute_at(name, self.inner, preserve_unit_loops=True)
+        else:
+            self.after_root(name, self.epilogue_lanes())
+
+    def pool(self, name: str):
+        s = self.s
+        s.set_scope(name, 0, "local")
+        s.compute_at(name, self.inner, preserve_unit_loops=True)
+        y, x, o, kh, kw = s.get_loops(s.get_sblock(name))[-5:]
+        s.reorder(y, x, kh, kw, o)
+        self.vectorize_channels(o, self.epilogue_lanes())
+        s.decompose_reduction(name, kh)
+
+    # -- contractions ----------------------------------------------------------------------------
+    def contract(self, name: str, parts: list[tuple[str, PartSpec]]):
+        s, tile = self.s, self.tile
+        s.set_scope(name, 0, "local")
+        s.compute_at(name, self.inner, preserve_unit_loops=True)
+        y, x, o = s.get_loops(s.get_sblock(name))[-3:]
+        x, pixel = s.split(x, [None, tile.pixels])
+        block, channel = s.split(o, [None, tile.block])
+        s.reorder(y, x, block, pixel, channel)
+        s.unroll(pixel)
+        self.vectorize_channels(channel, min(16, *(self.lanes(p) for _, p in parts)))
+        for reduction, part in parts:
+            s.set_scope(reduction, 0, "local")
+            s.compute_at(reduction, block, preserve_unit_loops=True)
+            {"popcount": self.popcount, "dot": self.dot, "depthwise": self.depthwise,
+             "lookup": self.lookup}[part.family](reduction, part)
+
+    def taps(self, kh, kw, word) -> list:
+        """The reduction's loops in the tile's order."""
+        return [word, kh, kw] if self.tile.words_first else [kh, kw, word]
+
+    def unroll(self, taps: list):
+        for loop in taps[len(taps) - min(self.tile.unroll, len(taps)):]:
+            self.s.unroll(loop)
+
+    def depthwise(self, name: str, part: PartSpec):
+        s = self.s
+        y, x, o, kh, kw = s.get_loops(s.get_sblock(name))[-5:]
+        s.reorder(kh, kw, y, x, o)
+        for loop in (y, x):
+            s.unroll(loop)
+        self.vectorize_channels(o, self.lanes(part))
+        s.decompose_reduction(name, kh)
+        self.unroll([kh, kw])
+
+    # -- threads ---------------------------------------------------------------------------------
+    def parallel(self, y, x, group):
+        """Shares the work between threads, where there is enough; returns the loop over rows of pixels.
+
+        Parallel are output lines, or rows of pixels where lines are few. Where those are few too, groups of channels
+        are, unless pixel sums are stored, which need all groups. Where a group serves several lines, the sums stand
+        outside of the loop over groups, and the longer of the two loops is parallel.
+        """
+        s = self.s
+        if self.cycles() < WORTH_A_THREAD:
+            return x
+        axis = self.tile.parallel or self.default_parallel()
+        if axis == "rows":
+            x = s.fuse(y, x)
+        s.parallel({"lines": y, "rows": x, "groups": group}[axis])
+        return x
+
+    def default_parallel(self) -> str:
+        _, height, width = self.spec.shape
+        chunks = height // self.tile.lines
+        if self.tile.lines > 1:
+            return "lines" if chunks >= self.spec.blocking[0] else "groups"
+        sums = any(form == "sums" for _, form in self.stages.stored)
+        if height >= 8:
+            return "lines"
+        return "rows" if sums or height * (width // self.tile.row) >= 8 else "groups"

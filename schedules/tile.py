@@ -1,0 +1,80 @@
+"""What a schedule decides, on every architecture: a tile. Its hand-set default, by the registers that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a schedule decides. No decision changes a byte of what a layer writes.
+
+    row: pixels between two epilogues, a multiple of `pixels` that divides the width.
+    pixels × block channels: the register tile; `block` divides a group's channels.
+    lines: output lines that a group's weights serve before the next group's turn; divides the height.
+    unroll: how many of the innermost reduction loops are unrolled, of (kh, kw, word) in their order.
+    words_first: the loop over words (or dot-product steps) outside of kh and kw, not inside.
+    apart: a popcount's slots one after another, each with fewer accumulators, not together.
+    parallel: the loop that threads share: "lines", "rows" or "groups"; "" where the shape decides.
+    """
+
+    row: int
+    pixels: int
+    block: int
+    lines: int = 1
+    unroll: int = 0
+    words_first: bool = False
+    apart: bool = False
+    parallel: str = ""
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(d: dict) -> "Tile":
+        """Raises TypeError or ValueError where `d` is no tile."""
+        tile = Tile(**d)
+        for name, kind in (("row", int), ("pixels", int), ("block", int), ("lines", int), ("unroll", int),
+                           ("words_first", bool), ("apart", bool), ("parallel", str)):
+            if type(getattr(tile, name)) is not kind:
+                raise ValueError(f"{name} must be {kind.__name__}, not {getattr(tile, name)!r}")
+        return tile
+
+
+def divisors(n: int, most: int) -> list[int]:
+    return [d for d in range(1, min(n, most) + 1) if n % d == 0]
+
+
+def parts_of(spec: LayerSpec) -> list[PartSpec]:
+    """The parts of all its contractions."""
+    return [p for t in spec.terms if isinstance(t, ContractSpec) for p in t.parts]
+
+
+def register_tile(spec: LayerSpec, lanes: int, most: int, cost: Callable[[PartSpec, int, int], float | None]
+                  ) -> tuple[int, int]:
+    """(pixels, block) of the cheapest register tile, the wider of two that cost the same.
+
+    `cost` of a part at so many pixels and channels, None where it does not fit the registers; the dearest part of a
+    layer counts. `most`: pixels at the most.
+    """
+    found = []
+    for pixels in divisors(spec.shape[2], most):
+        for blocks in divisors(spec.padded // spec.blocking[0] // lanes, 8):
+            costs = [cost(p, pixels, blocks * lanes) for p in parts_of(spec)]
+            if None not in costs:
+                found.append((max(costs), pixels, blocks * lanes))
+    return min(found, key=lambda one: one[:2])[1:] if found else (1, lanes)
+
+
+def tile_without_contraction(spec: LayerSpec, image: bool) -> Tile:
+    """Of a layer that only moves, pools or quantizes; `image`: its lanes are pixels."""
+    row = divisors(spec.shape[2], 32 if image else 16)[-1]
+    return Tile(row, row, spec.padded // spec.blocking[0])
+
+
+def row_of(width: int, pixels: int, longest: int = 16) -> int:
+    """The longest row of whole register tiles that divides the width."""
+    return max(d for d in divisors(width, max(longest, pixels)) if d % pixels == 0)
