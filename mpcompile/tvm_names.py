@@ -6,6 +6,9 @@ Nothing of Relax or Relay is here: the graph level differs and is written once f
 
 from __future__ import annotations
 
+import inspect
+import sys
+
 import tvm
 from tvm import te
 from tvm.target import Target
@@ -59,6 +62,7 @@ def build(mod, target: Target):
 def meta_schedule():
     """(the module meta_schedule, the decorator of classes that derive from its Py… classes). Loaded when asked for."""
     if IS_TIRX:
+        _load_intrinsics()
         from tvm.ir.utils import derived_object
         from tvm.s_tir import meta_schedule as found
 
@@ -66,6 +70,17 @@ def meta_schedule():
     from tvm import meta_schedule as found
 
     return found, found.derived_object
+
+
+def _load_intrinsics() -> None:
+    """TVM's intrinsics for all its targets, which a TuneContext imports. Each of them asks where it was called from, and
+    inspect then looks through all modules, twice a frame: half a minute where torch is loaded. The files suffice."""
+    if "tvm.s_tir.tensor_intrin" not in sys.modules:
+        slow, inspect.getmodule = inspect.getmodule, lambda *_, **__: None
+        try:
+            import tvm.s_tir.tensor_intrin  # noqa: F401
+        finally:
+            inspect.getmodule = slow
 
 
 def llvm_intrin(dtype: str, name: str, signature: int, *args):

@@ -12,8 +12,8 @@ from itertools import product
 from math import prod
 
 from mpcompile.kernels.select import IMAGE_CHANNELS
-from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
-from mpcompile.schedules.tile import Tile, divisors
+from mpcompile.kernels.spec import LayerSpec, PartSpec
+from mpcompile.schedules.tile import Tile, divisors, parts_of
 
 UNROLLED_STEPS = 1024
 """Inner steps (of one vector each) of the largest unrolled body."""
@@ -90,11 +90,6 @@ class Space:
         unrolled = prod(taps[3 - tile.unroll:]) if tile.unroll else 1
         in_registers = tile.pixels * vectors * slots
         return in_registers <= self.registers and in_registers * unrolled <= UNROLLED_STEPS
-
-
-def parts_of(spec: LayerSpec) -> list[PartSpec]:
-    """The convolutions of all its terms."""
-    return [p for t in spec.terms if isinstance(t, ContractSpec) for p in t.parts]
 
 
 def _filled(choices: dict) -> dict[str, tuple]:

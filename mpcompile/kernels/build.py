@@ -155,21 +155,21 @@ class _Builder:
         kh, kw = te.reduce_axis((0, term.kernel[0]), "kh"), te.reduce_axis((0, term.kernel[1]), "kw")
         zero = tirx.const(0, "int32" if term.data.grid else "float32")
         top, left, bottom, right = term.pads
+        stored = term.data.buffer_shape[-1] if term.data.format in ("codes", "float") else self.spec.padded
+        read = self.guarded(lambda y, x, o: storage.read(data, term.data, o, y, x), stored)
 
         def tap(y, x, o):
             iy, ix = y * term.strides[0] + kh - top, x * term.strides[1] + kw - left
             # the nearest pixel inside: for a max it lies in the same window, so it changes nothing
             ny = tirx.min(tirx.max(iy, 0), h - 1) if top or bottom else iy
             nx = tirx.min(tirx.max(ix, 0), w - 1) if left or right else ix
-            value = storage.read(data, term.data, o, ny, nx)
+            value = read(ny, nx, o)
             if term.kind == "sum" and any(term.pads):
                 value = tirx.Select(tirx.all(iy == ny, ix == nx), value, zero)
             return te.max(value, axis=[kh, kw]) if term.kind == "max" else te.sum(value, axis=[kh, kw])
 
         self.stages.pools.append(f"pool{index}")
-        stored = term.data.buffer_shape[-1] if term.data.format in ("codes", "float") else self.spec.padded
-        pooled = te.compute((height, width, min(self.spec.padded, stored)), tap, name=f"pool{index}")
-        return self.guarded(lambda y, x, o: pooled[y, x, o], min(self.spec.padded, stored))
+        return _Indexed.of(te.compute((height, width, self.spec.padded), tap, name=f"pool{index}"))
 
     def guarded(self, read, stored: int):
         """Channels past what is stored read as channel 0; no output keeps them."""

@@ -20,8 +20,8 @@ import numpy as np
 import tvm
 
 from mpcompile.kernels.build import build
-from mpcompile.schedules.space import Space, parts_of
-from mpcompile.schedules.tile import Tile
+from mpcompile.schedules.space import Space
+from mpcompile.schedules.tile import Tile, parts_of
 from mpcompile.tvm_names import Schedule, Target, meta_schedule, tensor
 
 POPULATION = 48

@@ -15,7 +15,8 @@ from mpcompile.targets import load_target
 from mpcompile.tuning.task import tasks_of
 from mpcompile.tuning.tune import BATCH, Tuner, tune
 
-TARGET = load_target("x86-64-v3")
+TARGET = load_target("x86-64-v4-vnni-vpopcntdq")
+TRIALS, RECORDS = f"{TARGET.name}.trials.jsonl", f"{TARGET.name}.json"
 
 
 class Machine:
@@ -73,7 +74,7 @@ def test_the_search_finds_the_best_and_measures_nothing_twice(task, tmp_path):
     searched = trials[:-3]                                          # the last are the confirmation
     codes = [json.dumps({**t.to_json(), "words_first": False}) for t in searched]
     assert len(set(codes)) == len(codes)
-    lines = (tmp_path / "x86-64-v3.trials.jsonl").read_text().splitlines()
+    lines = (tmp_path / TRIALS).read_text().splitlines()
     assert len(lines) == len({json.dumps(json.loads(l)["tile"]) for l in lines}) == 64 and record.trials == 64
     assert json.loads(lines[0])["tile"] == task.default_tile.to_json()
     assert any(json.loads(l)["cost"] is None for l in lines)        # what did not build
@@ -83,7 +84,7 @@ def test_costs_are_free_of_drift(task, tmp_path):
     machine = Machine(lambda tile: 1.0)                             # all equal, on a clock that runs away
     record = tuner(tmp_path, machine, 48).run([task]).records[0][1]
     assert not record.tuned and record.gain == 1
-    costs = [json.loads(l)["cost"] for l in (tmp_path / "x86-64-v3.trials.jsonl").read_text().splitlines()]
+    costs = [json.loads(l)["cost"] for l in (tmp_path / TRIALS).read_text().splitlines()]
     assert all(c is None or abs(c - 1) < 1e-9 for c in costs)
 
 
@@ -99,9 +100,9 @@ def test_what_was_measured_before_a_stop_is_kept_and_not_measured_again(task, tm
     stopped = Machine(bowl, stop_after=2 * BATCH)
     with pytest.raises(KeyboardInterrupt):
         tuner(tmp_path, stopped, 64).run([task])
-    kept = [json.loads(l) for l in (tmp_path / "x86-64-v3.trials.jsonl").read_text().splitlines()]
-    assert len(kept) > BATCH and not (tmp_path / "x86-64-v3.json").exists()
-    with open(tmp_path / "x86-64-v3.trials.jsonl", "a") as file:
+    kept = [json.loads(l) for l in (tmp_path / TRIALS).read_text().splitlines()]
+    assert len(kept) > BATCH and not (tmp_path / RECORDS).exists()
+    with open(tmp_path / TRIALS, "a") as file:
         file.write('{"key": "cut sho')                              # as if the machine had lost power
     again = Machine(bowl)
     found = tuner(tmp_path, again, 64).run([task])
