@@ -71,5 +71,6 @@ def summary(rows: Sequence[Row]) -> str:
         least = "≤" if unit in AT_MOST else "≥"
         wanted = "" if target is None else f"{least} {target:g}"
         reached = "" if target is None else f"{sum(row.reached is True for row in found)} of {len(found)}"
-        lines.append(f"| {group}, {unit} | " + " | ".join([*figures, wanted, reached]) + " |")
+        name = f"{group}: {found[0].what}" if len(found) == 1 else group
+        lines.append(f"| {name}, {unit} | " + " | ".join([*figures, wanted, reached]) + " |")
     return "\n".join(lines) + "\n"

@@ -137,6 +137,6 @@ def test_a_summary_has_a_line_for_each_group():
     lines = summary([*rows, Row("h", "e", 0.1, "s", 0.2), Row("i", "f", None, "×")]).splitlines()[2:]
     assert lines == [
         "| g, × | 2.40 | 2.60 | 3.00 | ≥ 2.5 | 2 of 4 |",
-        "| h, s | 0.10 | 0.10 | 0.10 | ≤ 0.2 | 1 of 1 |",
-        "| i, × |  | not measured |  |  |  |",
+        "| h: e, s | 0.10 | 0.10 | 0.10 | ≤ 0.2 | 1 of 1 |",
+        "| i: f, × |  | not measured |  |  |  |",
     ]
