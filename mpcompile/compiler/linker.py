@@ -49,11 +49,16 @@ def link_shared(output: str | Path, objects: Sequence[str | Path], triple: str =
                           f"gcc-{CROSS[triple]}, or: pip install ziglang")
     if command is None:
         raise TargetError(f"linking the compiled network needs a C compiler and none was found: {ADVICE}")
-    command = [*command, "-shared", "-fPIC", "-o", str(output), *map(str, objects), "-lm"]
+    run_tool([*command, "-shared", "-fPIC", "-o", output, *objects, "-lm"], "did not link the compiled network")
+
+
+def run_tool(command: Sequence[str | Path], failed: str) -> None:
+    """Runs a compiler, a linker or the like. Raises TargetError with its last words where it fails."""
+    words = [str(word) for word in command]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=600)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise TargetError(f"{command[0]} did not link the compiled network: {error}") from error
+        raise TargetError(f"{words[0]} {failed}: {error}") from error
     if done.returncode:
-        words = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
-        raise TargetError(f"{command[0]} did not link the compiled network: {words[-1].strip()}")
+        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
+        raise TargetError(f"{words[0]} {failed}: {said[-1].strip()}")

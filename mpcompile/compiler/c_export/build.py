@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import tvm_ffi
 
 from mpcompile import cpu
-from mpcompile.compiler.linker import find_linker
+from mpcompile.compiler.linker import find_linker, run_tool
 from mpcompile.errors import TargetError
 from mpcompile.targets import Target
 
@@ -66,11 +65,4 @@ def include_flags() -> list[str]:
 
 
 def _do(command: Sequence[str | Path]) -> None:
-    words = [str(word) for word in command]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=600)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise TargetError(f"{words[0]} did not make the C library: {error}") from error
-    if done.returncode:
-        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
-        raise TargetError(f"{words[0]} did not make the C library: {said[-1].strip()}")
+    run_tool(command, "did not make the C library")
