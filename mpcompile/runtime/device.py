@@ -1,0 +1,168 @@
+"""A device: what runs and times kernels and bundles. This machine is one; others are behind TVM's RPC, with the same
+methods, and the same code doing the work over there.
+
+Everything that is measured together is measured by one call, on the device, by the project's one measurer, its
+reference kernel included. Nothing but these methods is asked of a device: what they take are files, bytes and numbers.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mpcompile import __version__, cpu
+from mpcompile.latency import onnxruntime
+from mpcompile.latency.in_place import in_place, stirrer
+from mpcompile.latency.measure import Measurement, Timer, local, measure
+from mpcompile.plan import Plan
+from mpcompile.runtime.archive import tvm_version
+from mpcompile.runtime.bundle import Bundle, open_bundle
+from mpcompile.runtime.single import SingleKernel
+from mpcompile.runtime.threads import resolve
+
+WHOLE = "whole network"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A built kernel by itself: lib.so, a plan of one call, its block of weights (uint8 [bytes])."""
+
+    library: bytes
+    plan: Plan
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class About:
+    """What a device says of itself. `cpu` as a record names it; `features` as /proc/cpuinfo spells them; `cpus`: that
+    a process may use, `cores` of them physical; `l2`: bytes; `clock`: MHz, 0 where the kernel does not tell; `tvm` and
+    `onnxruntime`: versions, "" where not installed."""
+
+    arch: str
+    features: tuple[str, ...]
+    cpu: str
+    cores: int
+    cpus: int
+    l2: int
+    clock: int
+    system: str
+    python: str
+    mpcompile: str
+    tvm: str
+    onnxruntime: str
+
+    @staticmethod
+    def here() -> About:
+        """This machine."""
+        try:
+            ort = metadata.version("onnxruntime")
+        except metadata.PackageNotFoundError:
+            ort = ""
+        system = f"{platform.system()} {platform.release()}"
+        return About(cpu.arch(), tuple(sorted(cpu.features())), cpu_name(), cpu.cores(), len(cpu.allowed()),
+                     1024 * cpu.cache_kib(2, "Unified"), cpu.clock_mhz(), system, platform.python_version(),
+                     __version__, tvm_version() or "", ort)
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(d: dict) -> About:
+        """Raises KeyError, TypeError where `d` is not of this form."""
+        return About(**{f.name: tuple(d[f.name]) if f.name == "features" else d[f.name] for f in fields(About)})
+
+
+class Device(Protocol):
+    """`name` is for messages. Raises TargetError where the device cannot run what it is given, or is lost."""
+
+    name: str
+    about: About
+
+    def time_kernels(self, kernels: Mapping[str, Kernel], threads: int, *, stirred: int, rounds: int, min_time: float,
+                     progress: Progress | None = None) -> Measurement:
+        """Each kernel's time, in turn with the others: inputs just written, `stirred` bytes of memory read between."""
+
+    def race(self, files: Mapping[str, Path], threads: int, *, rounds: int, min_time: float,
+             variant: str | None = None, progress: Progress | None = None) -> Measurement:
+        """Whole networks in turn: .mpc files (`variant` of them), and .onnx files by ONNX Runtime."""
+
+    def profile(self, bundle: Path, threads: int, *, stirred: int, rounds: int, min_time: float,
+                variant: str | None = None, progress: Progress | None = None) -> Measurement:
+        """Each layer of the network in its place, and the network (WHOLE), in turn."""
+
+    def run(self, file: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
+            ) -> dict[str, np.ndarray]:
+        """A .mpc or .onnx file's outputs by name, float32, of inputs by name, with or without a batch axis."""
+
+    def close(self) -> None:
+        """Gives the device back."""
+
+
+class LocalDevice:
+    """This machine, in this process."""
+
+    name = "this machine"
+
+    def __init__(self) -> None:
+        self.about = About.here()
+
+    def time_kernels(self, kernels: Mapping[str, Kernel], threads: int, *, stirred: int, rounds: int, min_time: float,
+                     progress: Progress | None = None) -> Measurement:
+        threads, stir = resolve(threads), stirrer(stirred)
+        timers: dict[str, Timer] = {}
+        for name, kernel in kernels.items():
+            single = SingleKernel(kernel.library, kernel.plan, kernel.weights, threads)
+            timers[name] = in_place(single.timer(), [local(single.prepare)], stir)
+        return measure(timers, rounds=rounds, min_time=min_time, progress=progress)
+
+    def race(self, files: Mapping[str, Path], threads: int, *, rounds: int, min_time: float,
+             variant: str | None = None, progress: Progress | None = None) -> Measurement:
+        threads = resolve(threads)
+        with ExitStack() as stack:
+            timers = {name: stack.enter_context(open_bundle(file, threads, variant=variant)).timer()
+                      if Path(file).suffix != ".onnx" else onnxruntime.timer(onnxruntime.session(str(file), threads))
+                      for name, file in files.items()}
+            return measure(timers, rounds=rounds, min_time=min_time, progress=progress)
+
+    def profile(self, bundle: Path, threads: int, *, stirred: int, rounds: int, min_time: float,
+                variant: str | None = None, progress: Progress | None = None) -> Measurement:
+        with open_bundle(bundle, resolve(threads), variant=variant) as opened:
+            return profile_opened(opened, stirred=stirred, rounds=rounds, min_time=min_time, progress=progress)
+
+    def run(self, file: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
+            ) -> dict[str, np.ndarray]:
+        if Path(file).suffix == ".onnx":
+            session = onnxruntime.session(str(file), resolve(threads))
+            return dict(zip([o.name for o in session.get_outputs()], session.run(None, dict(inputs))))
+        with open_bundle(file, resolve(threads), variant=variant) as opened:
+            found = opened.run(inputs)
+            return found if isinstance(found, dict) else {opened.outputs[0].name: found}
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def profile_opened(bundle: Bundle, *, stirred: int, rounds: int, min_time: float, progress: Progress | None = None
+                   ) -> Measurement:
+    """Device.profile of a bundle that is open here."""
+    layers = bundle.layer_timers()
+    before = [[], *([timer] for timer in layers.values())]
+    stir = stirrer(stirred)
+    timers = {WHOLE: bundle.timer()}
+    timers |= {name: in_place(layers[name], before[i], stir) for i, name in enumerate(layers)}
+    return measure(timers, rounds=rounds, min_time=min_time, progress=progress)
+
+
+def cpu_name() -> str:
+    """This machine's CPU as a record names it: a marketing name alone may be of several generations."""
+    vendor, family, model = cpu.vendor()
+    return f"{cpu.name()} ({vendor} family {family} model {model})" if vendor else cpu.name()
