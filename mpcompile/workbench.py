@@ -32,7 +32,7 @@ from mpcompile.targets import Target, load_target
 if TYPE_CHECKING:
     from mpcompile.compiler.alone import Alone
     from mpcompile.kernels.select import Measured
-    from mpcompile.tuning.choose import TunedTiles
+    from mpcompile.records.choose import TunedTiles
 
 WHOLE = "whole network"
 CELL_MIN_TIME = 0.0001
@@ -121,8 +121,8 @@ class LocalWorkbench:
     @cached_property
     def _tiles(self) -> TunedTiles:
         """What compile_model takes too: the records that ship."""
-        from mpcompile.tuning.choose import TunedTiles
-        from mpcompile.tuning.records import records_for
+        from mpcompile.records.choose import TunedTiles
+        from mpcompile.records.store import records_for
 
         return TunedTiles(records_for(self.target))
 

@@ -14,10 +14,10 @@ from mpcompile.files import check_writable
 from mpcompile.frontend import load
 from mpcompile.graph import Graph
 from mpcompile.kernels.select import Measured
+from mpcompile.records.choose import TunedTiles
+from mpcompile.records.store import records_for
 from mpcompile.runtime.variants import Compiled, write_bundle
 from mpcompile.targets import Fleet, Target, load_fleet
-from mpcompile.tuning.choose import TunedTiles
-from mpcompile.tuning.records import records_for
 
 
 def compile_model(model: str | os.PathLike | Graph, target: str | os.PathLike | Target | Fleet = "native",

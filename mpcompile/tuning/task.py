@@ -15,10 +15,10 @@ from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.graph import Graph
 from mpcompile.kernels.layer import Lowered, lower, scheduled
 from mpcompile.layer import Layer
+from mpcompile.records.key import layer_key, text_of, title
 from mpcompile.schedules.space import Space
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target
-from mpcompile.tuning.key import layer_key, text_of, title
 
 
 @dataclass(eq=False)

@@ -23,10 +23,10 @@ from mpcompile import cpu
 from mpcompile.errors import TargetError, UsageError
 from mpcompile.graph import Graph
 from mpcompile.latency.cache import Cache
+from mpcompile.records.key import text_of
+from mpcompile.records.store import Record, family_of, read_records, write_records
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target, load_target
-from mpcompile.tuning.key import text_of
-from mpcompile.tuning.records import Record, family_of, read_records, write_records
 from mpcompile.tuning.runner import LocalRunner, Runner
 from mpcompile.tuning.search import CostModel, Search
 from mpcompile.tuning.task import Builder, LocalBuilder, Task, tasks_of

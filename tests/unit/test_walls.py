@@ -52,8 +52,9 @@ MAY_KNOW = {
         "runtime",
         "compare",
         "latency",
-        "tuning",
+        "records",
     },
+    "records": {"formats", "kernels", "schedules"},
     "tuning": {
         "graph",
         "layer",
@@ -65,6 +66,7 @@ MAY_KNOW = {
         "compiler",
         "frontend",
         "latency",
+        "records",
         "runtime",
     },
     "latency": {"graph", "layer"},

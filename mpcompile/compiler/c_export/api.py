@@ -19,9 +19,9 @@ from mpcompile.errors import UsageError
 from mpcompile.files import atomic_path
 from mpcompile.frontend import load
 from mpcompile.graph import Graph
+from mpcompile.records.choose import TunedTiles
+from mpcompile.records.store import records_for
 from mpcompile.targets import Target, load_target
-from mpcompile.tuning.choose import TunedTiles
-from mpcompile.tuning.records import records_for
 
 EXAMPLE, CMAKE = "example.c", "CMakeLists.txt"
 

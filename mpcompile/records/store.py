@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mpcompile.errors import UsageError
 from mpcompile.files import atomic_path
-from mpcompile.tuning.key import FARTHEST, distance, text_of
+from mpcompile.records.key import FARTHEST, distance, text_of
 
 FORMAT = 1
 NONE = "none"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mpcompile.kernels.spec import LayerSpec
+from mpcompile.records.key import layer_key, title
+from mpcompile.records.store import Records
 from mpcompile.schedules.space import Space
 from mpcompile.schedules.tile import Tile
-from mpcompile.tuning.key import layer_key, title
-from mpcompile.tuning.records import Records
 
 THREADS = 2
 """Records made with any number of threads are accepted: a space for several holds those for one."""

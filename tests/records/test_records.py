@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 import pytest
 
 from mpcompile.errors import UsageError
-from mpcompile.targets import load_target
-from mpcompile.tuning.key import distance, title
-from mpcompile.tuning.records import (NONE, Record, Records, family_of, read_records, records_for, shipped_records,
+from mpcompile.records.key import distance, title
+from mpcompile.records.store import (NONE, Record, Records, family_of, read_records, records_for, shipped_records,
                                       write_records)
+from mpcompile.targets import load_target
 
 FAMILY = "x86-64-v3"
 
