@@ -3,6 +3,7 @@
  *   popcount_loop  AND, POPCNT, ADD        bit-MAC per step and accumulator: BITS
  *   dot_loop       bytes of any value      MAC per step and accumulator: MACS
  *   few_loop       bytes of few bits       MAC per step and accumulator: FEW_MACS
+ *   lookup_loop    VPSHUFB, VPADDB         MAC of one weight bit per step and accumulator: BITS / 2 (AVX2 alone)
  *   clock_loop     a chain of dependent multiplications, 3 cycles each on every x86-64 core since 2008: the core's clock
  *
  * The empty asm statements keep the compiler from hoisting work out of a loop whose operands never change.
@@ -15,7 +16,8 @@
 #else
 #define ACCUMULATORS 8 /* of 16 registers */
 #endif
-#define EACH for (int i = 0; i < ACCUMULATORS; i++)
+/* unrolled early, so that gcc keeps the sums in registers */
+#define EACH _Pragma("GCC unroll 16") for (int i = 0; i < ACCUMULATORS; i++)
 
 #if defined(__AVX512VPOPCNTDQ__)
 typedef __m512i V;
@@ -166,6 +168,24 @@ int64_t popcount_loop(int64_t steps) {
     }
 PRODUCTS(dot_loop, DOT)
 PRODUCTS(few_loop, FEW)
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+/* a table of sums of four activations, indexed by four weights of each byte's output channel */
+const char *lookup_name(void) { return "AVX2 VPSHUFB, 8-bit sums"; }
+int64_t lookup_work(void) { return (int64_t)BITS / 2 * ACCUMULATORS; }
+
+int64_t lookup_loop(int64_t steps) {
+    V acc[ACCUMULATORS], table = SPLAT(0x0302020102010100), w[4];
+    for (int i = 0; i < 4; i++) { w[i] = SPLAT(0x0706050403020100 + i); FRESH(w[i]); }
+    EACH acc[i] = SPLAT(0);
+    for (int64_t s = 0; s < steps; s++) {
+        EACH { FRESH(table); ADD8(acc[i], LOOK(table, w[i % 4])); }
+    }
+    int64_t sum = 0;
+    EACH sum += SUM(acc[i]);
+    return sum;
+}
+#endif
 
 #define MULTIPLY4 "imulq %0, %0\n\timulq %0, %0\n\timulq %0, %0\n\timulq %0, %0\n\t"
 #define CLOCK_CYCLES (3 * 16)

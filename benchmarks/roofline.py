@@ -78,10 +78,10 @@ def flags(target: str) -> list[str]:
 @cache
 def loops(target: str = "native") -> dict[str, Loop]:
     """popcount (bit-MAC), dot (MAC of any 8 bits), few (MAC of so few bits that 16-bit sums hold them), clock
-    (cycles)."""
+    (cycles); and lookup (MAC of one weight bit) where the target has such kernels."""
     lib = ctypes.CDLL(str(library(target)))
     found = {}
-    for name in ("popcount", "dot", "few", "clock"):
+    for name in ("popcount", "dot", "few", "clock", *(("lookup",) if hasattr(lib, "lookup_loop") else ())):
         work = getattr(lib, f"{name}_work")
         work.restype = ctypes.c_int64
         call = getattr(lib, f"{name}_loop")
@@ -102,12 +102,13 @@ def timers(target: str = "native") -> dict[str, Timer]:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Of one core: bit-MAC/s, MAC/s of any 8 bits and of few bits, Hz."""
+    """Of one core: bit-MAC/s, MAC/s of any 8 bits and of few bits, Hz, MAC/s of one weight bit by look-up (0: none)."""
 
     popcount: float
     dot: float
     few: float
     clock: float
+    lookup: float = 0.0
     target: str = "native"
 
     @staticmethod
@@ -117,7 +118,7 @@ class Ceilings:
         return Ceilings(**rates, target=target)
 
     def to_json(self) -> dict:
-        return {"popcount_bit_mac_per_s": self.popcount, "dot_mac_per_s": self.dot,
+        return {"popcount_bit_mac_per_s": self.popcount, "dot_mac_per_s": self.dot, "lookup_mac_per_s": self.lookup,
                 "few_mac_per_s": self.few, "clock_hz": self.clock,
                 "popcount_instruction": loops(self.target)["popcount"].instruction,
                 "dot_instruction": loops(self.target)["dot"].instruction,
@@ -133,6 +134,8 @@ class Ceilings:
             f"({found['dot'].instruction})",
             f"few bits  {self.few / 1e9:7.0f} G MAC/s      {self.few / self.clock:6.1f} MAC/cycle      "
             f"({found['few'].instruction})",
+            *([f"lookup    {self.lookup / 1e9:7.0f} G MAC/s      {self.lookup / self.clock:6.1f} MAC/cycle      "
+               f"({found['lookup'].instruction}, one weight bit)"] if self.lookup else []),
             f"so one bit-serial MAC pays below w*a = {self.popcount / self.few:.2f}"])
 
 
