@@ -31,7 +31,7 @@ test: $(READY)
 # ARM=quick: the layers of one file and the bundles.
 ARM_TESTS = $(if $(filter quick,$(ARM)),tests/arm/test_arm_quick.py tests/arm/test_arm_bundle.py,tests/arm)
 test-arm: $(READY)
-	bash .ci/setup-arm
+	bash .ci/setup-arm $(VENV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARM_TESTS)
 
 demo: $(READY)
