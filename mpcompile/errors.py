@@ -25,6 +25,10 @@ class TargetError(MpError):
     exit_code = 4
 
 
+class DeviceLost(TargetError):
+    """A device that went away in the middle of its work: another one may do that work again."""
+
+
 class MissingDependency(MpError):
     """An optional package that is not installed; the message ends with the pip command that installs it."""
 

@@ -30,6 +30,8 @@ from mpcompile.latency.waiting import waited, waited_by_all
 
 MOST = 3.0
 TRIES = 8
+REFERENCE_TIME = 0.0003
+"""Seconds of one sample of the reference."""
 
 Timer = Callable[[int], float]
 Progress = Callable[[int, int], None]
@@ -140,6 +142,18 @@ class _Sample:
         return (self.seconds - self.wait * self.exact) * best / self.reference
 
 
+def best_reference(seconds: float = 0.1, sample: float = REFERENCE_TIME) -> float:
+    """Seconds of one run of the reference kernel here, as a measurement that lasted so long would give its best."""
+    reference = local_reference()
+    count = calibrate(reference, sample)
+    seen: list[float] = []
+    while not seen or sum(seen) * count < seconds:
+        start = waited()
+        taken = reference(count)
+        seen.append(max(taken - (waited() - start), taken / 100) / count)
+    return _best(seen)
+
+
 def calibrate(timer: Timer, min_time: float, most: int = 1 << 24) -> int:
     """How many runs take at least `min_time` seconds together. Also warms the subject up."""
     timer(1)
@@ -154,7 +168,7 @@ def calibrate(timer: Timer, min_time: float, most: int = 1 << 24) -> int:
 
 
 def measure(subjects: Mapping[str, Timer], *, rounds: int = 21, min_time: float = 0.001, slack: float = 0.05,
-            max_rounds: int | None = None, reference: Timer | None = None, reference_time: float = 0.0003,
+            max_rounds: int | None = None, reference: Timer | None = None, reference_time: float = REFERENCE_TIME,
             waits: Callable[[], float] = waited, progress: Progress | None = None) -> Measurement:
     """Times `subjects` in turn, each sample at least `min_time` seconds long, until each has `rounds` good samples.
 

@@ -20,7 +20,7 @@ import numpy as np
 from mpcompile import __version__, cpu
 from mpcompile.latency import onnxruntime
 from mpcompile.latency.in_place import in_place, stirrer
-from mpcompile.latency.measure import Measurement, Timer, local, measure
+from mpcompile.latency.measure import Measurement, Timer, best_reference, local, measure
 from mpcompile.plan import Plan
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.runtime.bundle import Bundle, open_bundle
@@ -103,6 +103,13 @@ class Device(Protocol):
             ) -> dict[str, np.ndarray]:
         """A .mpc or .onnx file's outputs by name, float32, of inputs by name, with or without a batch axis."""
 
+    def trace(self, bundle: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
+              ) -> dict[str, dict[str, np.ndarray]]:
+        """One sample through a bundle: tensor → Buffer.key → that buffer as its layer wrote it, halo included."""
+
+    def reference(self) -> float:
+        """Seconds of one run of the measurer's reference kernel, now, at its best: what devices are compared by."""
+
     def close(self) -> None:
         """Gives the device back."""
 
@@ -146,6 +153,14 @@ class LocalDevice:
         with open_bundle(file, resolve(threads), variant=variant) as opened:
             found = opened.run(inputs)
             return found if isinstance(found, dict) else {opened.outputs[0].name: found}
+
+    def trace(self, bundle: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
+              ) -> dict[str, dict[str, np.ndarray]]:
+        with open_bundle(bundle, resolve(threads), variant=variant) as opened:
+            return opened.run_traced(inputs)
+
+    def reference(self) -> float:
+        return best_reference()
 
     def close(self) -> None:
         """Nothing to give back."""
