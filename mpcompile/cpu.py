@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def features() -> frozenset[str]:
     """Feature flags by the names of /proc/cpuinfo ("avx2", "avx512_vnni", …)."""
     found = _fields()
     return frozenset((found.get("flags") or found.get("Features") or "").split())
+
+
+def lacking(arch_: str, wanted: Iterable[str]) -> list[str]:
+    """Those features of `wanted` that this CPU lacks; all of them where it is of another architecture."""
+    here = features() if arch_ == arch() else frozenset()
+    return [f for f in wanted if f not in here]
 
 
 def name() -> str:

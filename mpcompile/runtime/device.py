@@ -8,7 +8,7 @@ reference kernel included. Nothing but these methods is asked of a device: what 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from mpcompile import __version__, cpu
+from mpcompile.errors import TargetError
 from mpcompile.latency import onnxruntime
 from mpcompile.latency.in_place import in_place, stirrer
 from mpcompile.latency.measure import Measurement, Timer, best_reference, local, measure
@@ -34,11 +35,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A built kernel by itself: lib.so, a plan of one call, its block of weights (uint8 [bytes])."""
+    """A built kernel by itself: lib.so, a plan of one call, its block of weights (uint8 [bytes]). `arch`, `features`:
+    its target's, checked against the device's CPU before any of its code is loaded."""
 
     library: bytes
     plan: Plan
     weights: np.ndarray
+    arch: str
+    features: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,8 @@ class LocalDevice:
     def time_kernels(self, kernels: Mapping[str, Kernel], threads: int, *, stirred: int, rounds: int, min_time: float,
                      progress: Progress | None = None) -> Measurement:
         threads, stir = resolve(threads), stirrer(stirred)
+        for name, kernel in kernels.items():
+            check_cpu(name, kernel.arch, kernel.features)
         timers: dict[str, Timer] = {}
         for name, kernel in kernels.items():
             single = SingleKernel(kernel.library, kernel.plan, kernel.weights, threads)
@@ -175,6 +181,15 @@ def profile_opened(bundle: Bundle, *, stirred: int, rounds: int, min_time: float
     timers = {WHOLE: bundle.timer()}
     timers |= {name: in_place(layers[name], before[i], stir) for i, name in enumerate(layers)}
     return measure(timers, rounds=rounds, min_time=min_time, progress=progress)
+
+
+def check_cpu(name: str, arch: str, features: Sequence[str]) -> None:
+    """Raises TargetError, in one line, where this machine's CPU cannot run code for these features."""
+    if arch != cpu.arch():
+        raise TargetError(f"{name} was built for {arch}, this machine is {cpu.arch()}")
+    lacks = cpu.lacking(arch, features)
+    if lacks:
+        raise TargetError(f"{name} needs {', '.join(lacks)}, which this CPU ({cpu.name()}) lacks")
 
 
 def cpu_name() -> str:

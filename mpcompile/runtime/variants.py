@@ -52,8 +52,7 @@ class Variant:
     @property
     def missing(self) -> list[str]:
         """Features that this machine's CPU lacks; all of them on another architecture."""
-        here = cpu.features() if self.arch == cpu.arch() else frozenset()
-        return [f for f in self.features if f not in here]
+        return cpu.lacking(self.arch, self.features)
 
     @property
     def fits(self) -> bool:
