@@ -72,6 +72,7 @@ MAY_KNOW = {
     "latency": {"graph", "layer"},
     "search": {"latency"},
     "runtime": {"plan", "latency"},
+    "remote": {"plan", "latency", "runtime"},
     "compare": {"graph", "layer", "formats", "reference"},
     "report": set(),
 }

@@ -1,0 +1,1 @@
+"""Devices that are not this process: alone, or several side by side."""

@@ -1,0 +1,359 @@
+"""Devices of one kind that work side by side through a queue, and come and go.
+
+Each device takes the next item as soon as it is done with one; results come to the caller's thread as they are there. A
+device that is lost leaves its item to the others, and joins again when it is back; so do those that were busy, or were
+switched on later. The devices are supposed to be alike: one on which the measurer's reference kernel is slow is named,
+its numbers are kept out, and it gets no more work until it has recovered.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from mpcompile.errors import DeviceLost, TargetError
+from mpcompile.latency.alike import SLOWER, SLOWER_HERE, alike
+from mpcompile.remote.member import BUSY, CHECKING, IDLE, OUT, Member, Tally
+from mpcompile.runtime.device import About, Device, LocalDevice
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+PATIENCE = 60.0
+"""Seconds that a pool without a device that can be used waits for one."""
+POLL = 2.0
+"""Seconds between two questions whether another device is free."""
+RECHECK = 5.0
+"""Seconds after which a device that is kept out is looked at again."""
+DEATHS = 2
+"""An item on which so many devices were lost is what they were lost by."""
+REFUSED = 5
+"""So many measurements of a device in a row are kept out before it is given up."""
+KEPT = "what was measured is kept, and the same command goes on from there"
+CHECK = object()
+"""The job of running the reference kernel."""
+
+
+class Source(Protocol):
+    """Where devices come from. `name` is for messages."""
+
+    name: str
+
+    def take(self) -> Device | None:
+        """A device that is free now; None where there is none. Raises TargetError where nobody can be asked, or no such
+        device is known."""
+
+
+class Pool:
+    """`devices`, and those that `source` has now or gets later.
+
+    One device without a source does its work in the caller's thread. `slower`: by what factor the reference kernel may
+    differ; `warn` is called with one line for people, in the caller's thread. Raises TargetError where there is no
+    device to begin with.
+    """
+
+    def __init__(self, devices: Sequence[Device] = (), source: Source | None = None, *, slower: float = SLOWER,
+                 warn: Callable[[str], None] | None = None, patience: float = PATIENCE, recheck: float = RECHECK,
+                 poll: float = POLL):
+        self.source, self.slower, self.patience, self.recheck, self.poll = source, slower, patience, recheck, poll
+        self.warn = warn or (lambda line: None)
+        self.tallies: dict[str, Tally] = {}
+        self.best = float("inf")
+        """Seconds of the reference kernel: the best that was seen of a device of this kind."""
+        self._members: list[Member] = []
+        self._events: SimpleQueue = SimpleQueue()
+        self._run = 0
+        self._scout: _Scout | None = None
+        self._about: About | None = None
+        self._threaded = source is not None or len(devices) > 1
+        for device in devices:
+            self._join(device)
+        self._fill()
+
+    @staticmethod
+    def local() -> Pool:
+        """This machine."""
+        return Pool([LocalDevice()], slower=SLOWER_HERE)
+
+    @property
+    def about(self) -> About:
+        """What the devices are: the first that joined."""
+        return self._about
+
+    @property
+    def lanes(self) -> int:
+        """How many devices can work now; takes those that are free where it has none."""
+        if not self._members:
+            self._fill()
+        return len(self._members)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the devices are other machines, which this one does not disturb."""
+        return not any(isinstance(m.device, LocalDevice) for m in self._members)
+
+    def known(self, reference: float) -> None:
+        """The best seconds of the reference kernel that were recorded of a device of this kind."""
+        self.best = min(self.best, reference)
+
+    # -- working ---------------------------------------------------------------------------------------
+    def run(self, work: Callable[[Device], Result]) -> Result:
+        """What `work` returns, on one of the devices; on another where that one is lost or kept out."""
+        found: list[Any] = []
+        self.map(lambda device, _: work(device), [None], lambda _, result: found.append(result))
+        if isinstance(found[-1], Exception):
+            raise found[-1]
+        return found[-1]
+
+    def map(self, work: Callable[[Device, Item], Result], items: Sequence[Item],
+            done: Callable[[Item, Result | DeviceLost], None]) -> None:
+        """`work` on every item, each on one device; `done` in the caller's thread as results come.
+
+        A result with a `reference_best` (a Measurement) counts where that is alike the pool's best, else the item is
+        worked on again; `done` may so be told of one item again, when a faster device shows that the first was slow. An
+        item that devices were lost by is done with that DeviceLost. Any other exception of `work` is raised at once;
+        TargetError where no device is left that can be used, and none comes back.
+        """
+        self._run += 1
+        run = _Run(self._run, work, items, done)
+        self._fill()
+        for member in self._members:
+            if not self._threaded:
+                member.state = IDLE                     # an interrupt may have left it in the middle of something
+        if self.source:
+            self._scout = self._scout or _Scout(self.source, self._events, self.poll)
+            self._scout.wanted.set()
+        try:
+            while not run.finished:
+                self._give(run)
+                self._check_patience(run)
+                self._hear(run)
+        finally:
+            if self._scout:
+                self._scout.wanted.clear()
+
+    def _give(self, run: _Run) -> None:
+        """Work for whoever has none."""
+        now = time.monotonic()
+        for member in list(self._members):
+            if member.state == OUT and now >= member.until:
+                self._check(member)
+            if member.state == IDLE and run.todo:
+                at = run.todo.popleft()
+                member.state = BUSY
+                member.give((run.number, at), lambda device, item=run.items[at]: run.work(device, item))
+
+    def _hear(self, run: _Run) -> None:
+        """The next thing that happened; returns after a while where nothing does."""
+        try:
+            member, job, outcome = self._events.get(timeout=min(0.2, self.recheck))
+        except Empty:
+            return
+        if member is None:
+            if outcome is not None:
+                self._join(outcome)
+            return
+        at = job[1] if job is not CHECK and job[0] == run.number else None
+        member.state = IDLE
+        if isinstance(outcome, DeviceLost):
+            self._lost(member, outcome)
+            if at is not None:
+                run.died(at, outcome)
+        elif isinstance(outcome, BaseException):
+            if at is not None:
+                raise outcome
+            if job is CHECK:
+                self._leave(member)
+                self.warn(f"{member.name} is left out: {outcome}")
+        else:
+            reference = outcome if job is CHECK else getattr(outcome, "reference_best", None)
+            good = reference is None or self._judge(member, reference, run)
+            if at is not None:
+                run.tell(at, member, outcome) if good else run.refuse(at)
+
+    # -- devices that are slow ---------------------------------------------------------------------------
+    def _check(self, member: Member) -> None:
+        member.state, member.reference = CHECKING, 0.0
+        member.give(CHECK, lambda device: device.reference())
+
+    def _judge(self, member: Member, reference: float, run: _Run) -> bool:
+        """Whether a device's numbers count that were taken beside such a reference; those of others, too."""
+        member.reference = reference
+        self.best = min(self.best, reference)
+        for other in self._members:
+            if other.reference and other.state != OUT and not alike(other.reference, self.best, self.slower):
+                self._keep_out(other)
+                run.again(other)
+        if member.state != OUT:
+            member.until = 0.0
+        return member.state != OUT
+
+    def _keep_out(self, member: Member) -> None:
+        ratio = member.reference / self.best
+        first = not member.until
+        member.state, member.until = OUT, time.monotonic() + self.recheck
+        member.tally.kept_out += first
+        member.tally.ratio = max(member.tally.ratio, ratio)
+        if first:
+            than = "the others" if len(self._members) > 1 else "it did before"
+            self.warn(f"{member.name} is {ratio:.1f} times slower than {than}, by the reference kernel: its numbers are "
+                      "kept out")
+
+    # -- devices that come and go ------------------------------------------------------------------------
+    def _fill(self) -> None:
+        """Takes all that are free. Raises TargetError where there is none after all the patience."""
+        began, told = time.monotonic(), False
+        while self.source:
+            try:
+                while device := self.source.take():
+                    self._join(device)
+            except TargetError:
+                if not self._members:
+                    raise
+            if self._members:
+                return
+            if time.monotonic() - began > self.patience:
+                raise TargetError(f"{self.source.name}: no device was free within {self.patience:.0f} s")
+            if not told:
+                self.warn(f"{self.source.name}: all devices are busy; waiting for one")
+                told = True
+            time.sleep(self.poll)
+
+    def _join(self, device: Device) -> None:
+        mine = self._about = self._about or device.about
+        theirs = device.about
+        if (mine.arch, mine.cpu) != (theirs.arch, theirs.cpu):
+            self.warn(f"{device.name} is left out: it is {theirs.arch}, {theirs.cpu}, the others are {mine.arch}, "
+                      f"{mine.cpu}; give it a key of its own")
+            device.close()
+            return
+        tally = self.tallies.setdefault(device.name, Tally())
+        member = Member(device, tally, lambda *event: self._events.put(event), self._threaded)
+        self._members.append(member)
+        if self._threaded:
+            self._check(member)
+
+    def _lost(self, member: Member, error: DeviceLost) -> None:
+        member.tally.lost += 1
+        self._leave(member)
+        self.warn(f"{error}; {len(self._members)} of {len(self.tallies)} devices go on" if self._members else str(error))
+
+    def _leave(self, member: Member) -> None:
+        if member in self._members:
+            self._members.remove(member)
+        member.leave()
+
+    def _check_patience(self, run: _Run) -> None:
+        """Raises TargetError where nothing can be used, and nothing came back for too long."""
+        if any(m.state != OUT and (m.state != CHECKING or not m.until) for m in self._members):
+            run.alone_since = None
+            return
+        run.alone_since = run.alone_since or time.monotonic()
+        over = time.monotonic() - run.alone_since > self.patience or run.refused > REFUSED * len(self._members) > 0
+        if not self._members and not self.source:
+            raise TargetError(f"{run.lost}; no device is left: {KEPT}")
+        if over and self._members:
+            raise TargetError(f"{self._members[0].name} stays {self._members[0].tally.ratio:.1f} times slower than it "
+                              f"was, or than others, by the reference kernel (hot, throttled, or busy?): {KEPT}")
+        if over:
+            raise TargetError(f"{run.lost or self.source.name}; no device came back within {self.patience:.0f} s: "
+                              f"{KEPT}")
+
+    def rest(self) -> None:
+        """Gives the devices back, as long as nothing is to be done; the next map takes those that are free then."""
+        if self.source:
+            for member in list(self._members):
+                self._leave(member)
+
+    def close(self) -> None:
+        """Gives all devices back; one that is working, when it has finished."""
+        if self._scout:
+            self._scout.stop()
+        for member in list(self._members):
+            self._leave(member)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def summary(self) -> list[str]:
+        """A line for each device that took part."""
+        return [f"{name}: {tally.words()}" for name, tally in self.tallies.items()]
+
+
+class _Run:
+    """The items of one map."""
+
+    def __init__(self, number: int, work, items: Sequence, done):
+        self.number, self.work, self.items, self.done = number, work, items, done
+        self.todo = deque(range(len(items)))
+        self.deaths: Counter = Counter()
+        self.by: dict[int, Member | None] = {}
+        """Items that are done → by whom."""
+        self.lost: DeviceLost | None = None
+        self.alone_since: float | None = None
+        self.refused = 0
+        """Results that were kept out since the last that was not."""
+
+    @property
+    def finished(self) -> bool:
+        return len(self.by) == len(self.items)
+
+    def tell(self, at: int, member: Member, result) -> None:
+        self.by[at] = member
+        self.refused = 0
+        member.tally.measured += 1
+        self.done(self.items[at], result)
+
+    def refuse(self, at: int) -> None:
+        self.refused += 1
+        self.todo.appendleft(at)
+
+    def died(self, at: int, error: DeviceLost) -> None:
+        self.lost = error
+        self.deaths[at] += 1
+        if self.deaths[at] < DEATHS:
+            self.todo.appendleft(at)
+        else:
+            self.by[at] = None
+            self.done(self.items[at], error)
+
+    def again(self, member: Member) -> None:
+        """What this device did is to be done by others."""
+        for at in [at for at, by in self.by.items() if by is member]:
+            del self.by[at]
+            member.tally.measured -= 1
+            self.todo.append(at)
+
+
+class _Scout:
+    """Asks for more devices, while they are wanted."""
+
+    def __init__(self, source: Source, events: SimpleQueue, poll: float):
+        self.source, self.events, self.poll = source, events, poll
+        self.wanted = threading.Event()
+        self._over = threading.Event()
+        threading.Thread(target=self._look, name="scout", daemon=True).start()
+
+    def _look(self) -> None:
+        while not self._over.wait(self.poll):
+            self.wanted.wait()
+            if self._over.is_set():
+                return
+            try:
+                device = self.source.take()
+            except TargetError:
+                continue                                # the tracker may come back, as devices do
+            if device is not None and self._over.is_set():
+                device.close()
+            elif device is not None:
+                self.events.put((None, None, device))
+
+    def stop(self) -> None:
+        self._over.set()
+        self.wanted.set()
