@@ -26,7 +26,20 @@ class TargetError(MpError):
 
 
 class DeviceLost(TargetError):
-    """A device that went away in the middle of its work: another one may do that work again."""
+    """A device that went away in the middle of its work: another one may do that work again.
+
+    `cause`: the work itself ended it ("crash", "time", "memory"), it was asked for nothing for long ("idle"), its server
+    was stopped ("server"), or the connection broke ("connection").
+    """
+
+    def __init__(self, message: str, cause: str = "connection"):
+        super().__init__(message)
+        self.cause = cause
+
+    @property
+    def by_work(self) -> bool:
+        """Whether the work itself is to blame: done again, here or on another device, it would likely do it again."""
+        return self.cause in ("crash", "time", "memory")
 
 
 class MissingDependency(MpError):

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import median
 from typing import Any, Callable, Mapping
 
@@ -84,16 +84,22 @@ class Timing:
                 "spread": self.spread, "samples": self.samples, "repeated": self.repeated,
                 "corrected": self.corrected}
 
+    @staticmethod
+    def from_json(d: Mapping) -> "Timing":
+        return Timing(**{f.name: d[f.name] for f in fields(Timing)})
+
 
 @dataclass(frozen=True)
 class Measurement:
-    """Timings by name. `reference_best` and `reference_median` are seconds of one run of the reference."""
+    """Timings by name. `reference_best` and `reference_median` are seconds of one run of the reference. `warnings`: what
+    the device says of itself that makes them doubtful."""
 
     timings: dict[str, Timing]
     reference_best: float
     reference_median: float
     rounds: int
     slack: float
+    warnings: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Timing:
         return self.timings[name]
@@ -116,12 +122,19 @@ class Measurement:
         return (
             f"{self.rounds} rounds; {self.repeated} samples repeated and {self.corrected} corrected, disturbed by more "
             f"than {self.slack:.0%} (reference kernel's median over its best: +{drift:.1%})"
+            + "".join(f"; {warning}" for warning in self.warnings)
         )
 
     def to_json(self) -> dict:
         return {"timings": {n: t.to_json() for n, t in self.timings.items()}, "rounds": self.rounds,
                 "slack": self.slack, "reference_best": self.reference_best,
-                "reference_median": self.reference_median}
+                "reference_median": self.reference_median, "warnings": list(self.warnings)}
+
+    @staticmethod
+    def from_json(d: Mapping) -> "Measurement":
+        timings = {name: Timing.from_json(t) for name, t in d["timings"].items()}
+        return Measurement(timings, d["reference_best"], d["reference_median"], d["rounds"], d["slack"],
+                           tuple(d["warnings"]))
 
 
 @dataclass(frozen=True)

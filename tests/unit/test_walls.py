@@ -14,7 +14,7 @@ ROOMS = {
 
 BASE = {"errors", "files", "cpu", "planes", "grid", "rounding"}
 """Small modules without a room, which anyone may use; __init__ is the version."""
-TVM_ROOMS = {"compiler", "kernels", "schedules", "tuning", "runtime"}
+TVM_ROOMS = {"compiler", "kernels", "schedules", "tuning", "runtime", "remote"}
 TORCH_ROOMS = {"search"}
 TORCH_FILES = {"mpcompile/frontend/pytorch.py"}
 TVM_FILES = {"mpcompile/tvm_names.py", "mpcompile/doctor.py"}
@@ -76,7 +76,7 @@ MAY_KNOW = {
     "compare": {"graph", "layer", "formats", "reference"},
     "report": set(),
 }
-ANYTHING = {"cli", "workbench", "local_search", "local_checks", "commands", "console", "doctor", "arrays", "__init__",
+ANYTHING = {"cli", "workbench", "measured_search", "search_checks", "commands", "console", "doctor", "arrays", "__init__",
             "__main__"}
 
 

@@ -1,0 +1,129 @@
+"""TVM's tracker as a host sees it: who is there, and a device that is free.
+
+Where a device is served without a tracker, its own address stands for one.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from mpcompile.errors import TargetError, UsageError
+from mpcompile.remote.connection import RemoteDevice
+from mpcompile.runtime.server.tracker import NotATracker, ask, connect_tracker
+
+TRACKER_SECONDS = 5.0
+GRANT_SECONDS = 3.0
+"""Seconds that the tracker has to lend a device that it just called free."""
+PORT = 9190
+
+
+def parse_address(text: str, default: int = PORT) -> tuple[str, int]:
+    """ "HOST:PORT", "HOST", "[IPV6]:PORT" → (host, port). Raises UsageError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(default)
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(f"{text!r} is no HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A device as its tracker knows it. `told`: what `mpcompile serve` says of itself; empty for TVM's own servers."""
+
+    key: str
+    address: tuple[str, int]
+    told: dict
+
+
+class Key:
+    """The devices of a key at a tracker "HOST:PORT", as a pool's source."""
+
+    def __init__(self, tracker: str, key: str):
+        self.tracker, self.key = parse_address(tracker), key
+        self.name = f"{key} at {self.tracker[0]}:{self.tracker[1]}"
+        self._alone: RemoteDevice | None = None
+
+    def take(self) -> RemoteDevice | None:
+        """A device that is free now; None where all are busy. Raises TargetError where there is no such tracker or key,
+        or none of the free devices can be reached."""
+        try:
+            with _connected(self.tracker) as connection:
+                return self._borrow(connection)
+        except NotATracker as error:
+            if not error.is_device:
+                raise TargetError(f"{_text(self.tracker)} is neither a tracker nor a device") from None
+        if self._alone is not None and not self._alone.lost:
+            return None
+        self._alone = RemoteDevice(self.tracker, self.key, self.name)
+        return self._alone
+
+    def _borrow(self, connection: socket.socket) -> RemoteDevice | None:
+        from tvm.rpc.base import TrackerCode
+
+        summary = _summary(connection, self.tracker)
+        keys = sorted({d.key for d in _listed(summary)})
+        if self.key not in keys:
+            there = f"it has {', '.join(keys)}" if keys else "it has none at all"
+            raise TargetError(f"the tracker {_text(self.tracker)} has no device of key {self.key}: {there}")
+        failed: TargetError | None = None
+        for _ in range(summary["queue_info"].get(self.key, {}).get("free", 0)):
+            connection.settimeout(GRANT_SECONDS)
+            try:
+                _, (host, port, match_key) = ask(connection, [TrackerCode.REQUEST, self.key, "", 1])
+            except TimeoutError:
+                break
+            except OSError as error:
+                raise _gone(self.tracker, error) from None
+            try:
+                return RemoteDevice((host, port), match_key, f"{self.key} at {host}:{port}")
+            except TargetError as error:
+                failed = error
+        if failed:
+            raise failed
+        return None
+
+
+def devices(tracker: str) -> list[Listed]:
+    """All devices that a tracker knows. Raises TargetError, within 5 s, where there is no tracker."""
+    address = parse_address(tracker)
+    try:
+        with _connected(address) as connection:
+            return _listed(_summary(connection, address))
+    except NotATracker as error:
+        what = "a device that is served without a tracker" if error.is_device else "no tracker"
+        raise TargetError(f"{_text(address)} is {what}") from None
+
+
+def _connected(address: tuple[str, int]) -> socket.socket:
+    try:
+        return connect_tracker(address, TRACKER_SECONDS)
+    except NotATracker:
+        raise
+    except OSError as error:
+        raise TargetError(f"no tracker answers at {_text(address)} ({error.strerror or error}): start one there with "
+                          "`mpcompile tracker`") from None
+
+
+def _summary(connection: socket.socket, address: tuple[str, int]) -> dict:
+    from tvm.rpc.base import TrackerCode
+
+    try:
+        return ask(connection, [TrackerCode.SUMMARY])[1]
+    except OSError as error:
+        raise _gone(address, error) from None
+
+
+def _listed(summary: dict) -> list[Listed]:
+    rows = [Listed(d["key"].partition(":")[2], (d["addr"][0], d["addr"][1]), d.get("mpcompile", {}))
+            for d in summary["server_info"]]
+    return sorted(rows, key=lambda d: (d.key, d.address))
+
+
+def _gone(address: tuple[str, int], error: OSError) -> TargetError:
+    return TargetError(f"the tracker {_text(address)} does not answer any more ({error.strerror or error})")
+
+
+def _text(address: tuple[str, int]) -> str:
+    return f"{address[0]}:{address[1]}"

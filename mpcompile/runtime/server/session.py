@@ -1,0 +1,197 @@
+"""A session: the process that runs what a host sends. Started ahead, it loads TVM's runtime and waits for a connection.
+
+Its main thread does the work, as LocalDevice; another serves TVM's RPC meanwhile, so that the host can ask how far it
+is. A third waits for the server's end. When the host or the server goes, the process ends where it stands.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import logging
+import os
+import queue
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from mpcompile.runtime.device import About, LocalDevice
+from mpcompile.runtime.server.wire import ORDERLY, Blobs, array_of, error_to_json, kernel_of
+
+FUNCTIONS = ("about", "state", "put", "start", "wait", "fetch")
+
+
+class Session:
+    """The functions that a host calls, and the work. `tell(event, **values)` informs the server."""
+
+    def __init__(self, folder: Path, tell: Callable[..., None], greeting: dict):
+        self._folder, self._tell, self._greeting = folder, tell, greeting
+        self._device = LocalDevice()
+        self._blobs: dict[str, bytearray] = {}
+        self._files: dict[str, str] = {}
+        self._work: queue.SimpleQueue = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._progress = [0, 0]
+        self._answer: dict | None = None
+        self._results: dict[str, bytes] = {}
+
+    # -- called by the host, on the thread that serves RPC --------------------------------------------
+    def about(self) -> str:
+        self._tell("host")
+        return json.dumps(self._greeting | {"about": self._device.about.to_json()})
+
+    def state(self) -> str:
+        return json.dumps({})
+
+    def put(self, sha: str, total: int, piece: bytes) -> int:
+        """Bytes of the blob that are here. Raises ValueError where the whole is not what its name says."""
+        blob = self._blobs.setdefault(sha, bytearray())
+        blob += piece
+        if len(blob) >= total and hashlib.sha256(blob).hexdigest() != sha:
+            del self._blobs[sha]
+            raise ValueError("a blob was damaged on its way")
+        return len(blob)
+
+    def start(self, text: str) -> int:
+        call = json.loads(text)
+        self._progress, self._answer, self._results = [0, 0], None, {}
+        self._tell("job", seconds=call["seconds"])
+        self._work.put(call)
+        return 1
+
+    def wait(self, seconds: float) -> str:
+        with self._changed:
+            self._changed.wait_for(lambda: self._answer is not None, seconds)
+            return json.dumps(self._answer or {"progress": self._progress})
+
+    def fetch(self, sha: str, at: int, size: int) -> bytes:
+        return bytes(self._results[sha][at:at + size])
+
+    # -- the work, on the main thread -----------------------------------------------------------------
+    def run(self) -> None:
+        while True:
+            call = self._work.get()
+            try:
+                self._store(call["files"])
+                answer = {"result": getattr(self, f"_{call['method']}")(call["arguments"])}
+            except BaseException as error:
+                answer = {"error": error_to_json(error, self._files)}
+            self._blobs.clear()
+            self._tell("done")
+            with self._changed:
+                self._answer = answer
+                self._changed.notify_all()
+
+    def _show(self, done: int, total: int) -> None:
+        self._progress = [done, total]
+
+    def _blob(self, sha: str) -> bytearray:
+        return self._blobs[sha]
+
+    def _store(self, files: dict[str, str]) -> None:
+        """Blobs that came up become files of the session, each once: what was loaded is never written again."""
+        for sha, name in files.items():
+            path = self._path(sha, name)
+            if not path.exists():
+                path.with_suffix(".part").write_bytes(self._blobs[sha])
+                path.with_suffix(".part").rename(path)
+            self._files[str(path)] = name
+
+    def _path(self, sha: str, name: str) -> Path:
+        return self._folder / f"{sha[:32]}{Path(name).suffix}"
+
+    def _time_kernels(self, d: dict) -> dict:
+        kernels = {name: kernel_of(k, self._blob) for name, k in d.pop("kernels").items()}
+        return self._device.time_kernels(kernels, **d, progress=self._show).to_json()
+
+    def _race(self, d: dict) -> dict:
+        files = {name: self._path(*f) for name, f in d.pop("files").items()}
+        return self._device.race(files, **d, progress=self._show).to_json()
+
+    def _profile(self, d: dict) -> dict:
+        return self._device.profile(self._path(*d.pop("bundle")), **d, progress=self._show).to_json()
+
+    def _run(self, d: dict) -> dict:
+        inputs = {name: array_of(a, self._blob) for name, a in d.pop("inputs").items()}
+        found, blobs = self._device.run(self._path(*d.pop("file")), inputs, **d), Blobs()
+        outputs = {name: blobs.add_array(a) for name, a in found.items()}
+        self._results = blobs.data
+        return outputs
+
+    def _trace(self, d: dict) -> dict:
+        inputs = {name: array_of(a, self._blob) for name, a in d.pop("inputs").items()}
+        found, blobs = self._device.trace(self._path(*d.pop("bundle")), inputs, **d), Blobs()
+        buffers = {tensor: {key: blobs.add_array(a) for key, a in traced.items()} for tensor, traced in found.items()}
+        self._results = blobs.data
+        return buffers
+
+    def _reference(self, d: dict) -> float:
+        return self._device.reference()
+
+
+def main(control: socket.socket, folder: Path) -> None:
+    """Says that it is ready, waits for a connection, serves it, and never returns."""
+    def tell(event: str, **values) -> None:
+        control.send(json.dumps({"event": event, **values}).encode())
+
+    try:
+        _sacrifice()
+        import tvm.rpc
+        from tvm.rpc import server as tvm_server
+        from tvm.support import utils
+
+        logging.getLogger("RPCServer").setLevel(logging.ERROR)
+        tvm_server._server_env(None, utils.tempdir(str(folder / "uploads")))
+        os.chdir(folder / "uploads")
+        _load_extra()
+        About.here()
+    except BaseException as error:
+        tell("failed", reason=" ".join(f"{type(error).__name__}: {error}".split())[:2000])
+        os._exit(1)
+    tell("ready")
+    data, fds, _, _ = socket.recv_fds(control, 1 << 20, 1)
+    if not fds:
+        os._exit(ORDERLY)
+    session = Session(folder, tell, json.loads(data))
+    for name in FUNCTIONS:
+        tvm.register_global_func(f"mpcompile.{name}", getattr(session, name), override=True)
+    threading.Thread(target=_follow, args=(control,), daemon=True).start()
+    threading.Thread(target=_serve, args=(fds[0],), daemon=True).start()
+    session.run()
+
+
+def _serve(fd: int) -> None:
+    from tvm.rpc import _ffi_api
+
+    try:
+        _ffi_api.ServerLoop(fd)
+    finally:
+        os._exit(ORDERLY)
+
+
+def _follow(control: socket.socket) -> None:
+    """The server says nothing more; when it is gone, so are we."""
+    try:
+        control.recv(1)
+    finally:
+        os._exit(ORDERLY)
+
+
+def _sacrifice() -> None:
+    """Where memory runs out, the kernel shall end this process and not another."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    except OSError:
+        pass
+
+
+def _load_extra() -> None:
+    """What stock TVM clients expect of a server: random_fill_for_measure and such."""
+    import tvm
+
+    for folder in {Path(tvm.__file__).parent, Path(tvm.__file__).parent / "lib"}:
+        library = folder / "libtvm_runtime_extra.so"
+        if library.exists():
+            ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
