@@ -16,19 +16,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import tvm
 
 from benchmarks import arm_loops
 from mpcompile import console
 from mpcompile import grid as grids
 from mpcompile.errors import MpError
+from mpcompile.compiler.library import compiled
 from mpcompile.files import atomic_path
 from mpcompile.formats import Buffer
 from mpcompile.graph import Quantizer
 from mpcompile.kernels.layer import lower
 from mpcompile.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, Round
 from mpcompile.targets import load_target
-from mpcompile.tvm_names import Target, build
 
 MODELS = {"rpi3b": "cortex-a53", "rpi4b": "cortex-a72", "rpi5": "neoverse-n1"}
 """LLVM's models: of the A72 it has the A57's; of the A76 the Neoverse N1's, which is the same core."""
@@ -54,8 +53,7 @@ def assembly(board: str, family: str, w: int, a: int) -> str:
         return [Buffer(name, form, shape, grid_a, (1, 1, 1, 1)), Buffer(name, "sums", shape, grid_a, (1, 1, 1, 1), form)]
 
     lowered = lower(layer, {"x": stored("x")}, {"y": stored("y")}, {(0, 0): family}, target)
-    module = build(tvm.IRModule({"main": lowered.func}), Target(target.tvm_dict(1)))
-    return getattr(module, "mod", module).inspect_source("asm")
+    return compiled({"main": lowered.func}, target.tvm_dict(1)).mod.inspect_source("asm")
 
 
 def kinds(board: str, family: str) -> set[str]:

@@ -50,13 +50,33 @@ __all__ = ["IS_TIRX", "Schedule", "T", "Target", "TensorIntrin", "buffer_of", "b
            "sblock", "sblock_alloc_buffer", "te", "tensor", "tirx"]
 
 
-def build(mod, target: Target):
-    """An IRModule of scheduled PrimFuncs to a runtime module with `export_library` and `[name]`."""
+def build(mod, target: Target, finish=None):
+    """An IRModule of scheduled PrimFuncs to a runtime module with `export_library` and `[name]`.
+
+    `finish`: PrimFunc → PrimFunc, applied to each before its buffers become calls for memory (0.27 only).
+    """
     if IS_TIRX:
-        return tvm.compile(mod, target=target)
+        return tvm.compile(mod, target=target, tir_pipeline=_pipeline(finish) if finish else "default")
     # 0.19 with LLVM 22 cannot build a let of a vector, which its common-subexpression pass makes
     with tvm.transform.PassContext(opt_level=3, config={"tir.disable_cse_tir": True}):
         return tvm.build(mod, target=target)
+
+
+def _pipeline(finish) -> str:
+    """The name of TVM's own pipeline with `finish` in it."""
+    from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
+
+    @tirx.transform.prim_func_pass(opt_level=0)
+    def finished(function, mod, context):
+        return finish(function)
+
+    def pipeline():
+        lower, finalize_host, finalize_device = get_tir_pipeline("default")
+        return lower, lambda: tvm.ir.transform.Sequential([finished, finalize_host()]), finalize_device
+
+    name = f"{finish.__module__}.{finish.__qualname__}"
+    register_tir_pipeline(name, pipeline)
+    return name
 
 
 def meta_schedule():

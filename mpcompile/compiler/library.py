@@ -11,6 +11,7 @@ import tvm
 
 from mpcompile import cpu
 from mpcompile.compiler.linker import link_shared
+from mpcompile.compiler.scratch import use_stack
 from mpcompile.tvm_names import Target, build, tirx
 
 TOGETHER = 6
@@ -37,7 +38,12 @@ def build_objects(functions: Mapping[str, tirx.PrimFunc], target: dict, folder: 
     return objects
 
 
+def compiled(functions: Mapping[str, tirx.PrimFunc], target: dict):
+    """A runtime module with `[name]`, and `mod` of TVM, which writes object files or assembly."""
+    return build(tvm.IRModule(functions), Target(target), use_stack)
+
+
 def _compile(functions: Mapping[str, tirx.PrimFunc], target: dict, path: Path, instruments) -> None:
     """One object file. LLVM runs without Python's lock, so threads are enough."""
     with tvm.transform.PassContext(opt_level=3, instruments=list(instruments)):
-        build(tvm.IRModule(functions), Target(target)).mod.write_to_file(str(path), "o")
+        compiled(functions, target).mod.write_to_file(str(path), "o")

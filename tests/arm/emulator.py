@@ -10,12 +10,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import tvm
 import tvm_ffi
 
+from mpcompile.compiler.library import compiled
 from mpcompile.targets import Target
-from mpcompile.tvm_names import Target as TvmTarget
-from mpcompile.tvm_names import build
 
 TOOLS = {"aarch64": ("aarch64-linux-gnu-gcc", "qemu-aarch64-static"),
          "armv7l": ("arm-linux-gnueabihf-gcc", "qemu-arm-static")}
@@ -64,7 +62,7 @@ def remove_files() -> None:
 def run(func, target: Target, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """Calls the PrimFunc with `arrays`; all of them as they are afterwards."""
     compiler, emulator = TOOLS[target.arch]
-    library = build(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}), TvmTarget(target.tvm_dict(2)))
+    library = compiled({"main": func.with_attr("global_symbol", "main")}, target.tvm_dict(2))
     with tempfile.TemporaryDirectory(prefix="mpcompile-arm-") as name:
         folder = Path(name)
 

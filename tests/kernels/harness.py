@@ -6,6 +6,7 @@ import numpy as np
 import tvm
 
 from mpcompile import cpu, formats
+from mpcompile.compiler.library import compiled
 from mpcompile.formats import Buffer
 from mpcompile.graph import Graph, TensorType
 from mpcompile.kernels.layer import lower
@@ -47,7 +48,7 @@ def _run(func, target, arrays: list) -> list:
         from tests.arm import emulator
 
         return emulator.run(func, target, arrays)
-    function = tvm.compile(tvm.IRModule({"main": func}), target=tvm.target.Target(target.tvm_dict(2)))["main"]
+    function = compiled({"main": func}, target.tvm_dict(2))["main"]
     tensors = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in arrays]
     function(*tensors)
     return [t.numpy() for t in tensors]

@@ -13,8 +13,8 @@ from mpcompile import __version__
 from mpcompile.compiler import pipeline
 from mpcompile.compiler.c_export import source
 from mpcompile.compiler.c_export.build import WARNINGS, Tools, include_flags
-from mpcompile.compiler.c_export.scratch import MeasureScratch
 from mpcompile.compiler.library import build_objects
+from mpcompile.compiler.scratch import MeasureScratch
 from mpcompile.errors import UsageError
 from mpcompile.files import atomic_path
 from mpcompile.frontend import load
@@ -57,7 +57,7 @@ def export_c(model: str | os.PathLike | Graph, target: str | os.PathLike | Targe
     graph = model if isinstance(model, Graph) else load(Path(model))
     name = source.check_name(name) if name else source.identifier(Path(graph.source).stem)
     folder = _folder(folder if folder is not None else name)
-    tools, say = Tools.find(board), progress or (lambda line: None)
+    tools, say = Tools.find(board.arch, f"a C library for {board.name}"), progress or (lambda line: None)
     with tempfile.TemporaryDirectory(prefix="mpcompile-") as temporary:
         made = Path(temporary)
         objects: list[Path] = []
@@ -69,7 +69,8 @@ def export_c(model: str | os.PathLike | Graph, target: str | os.PathLike | Targe
 
         options = pipeline.Options(families or {}, tuned=TunedTiles(records_for(board, records)), progress=say, build=build)
         compiled = pipeline.run(graph, board, options)
-        export = source.Export(name, compiled.plan, board, scratch.bytes, Path(graph.source).name, __version__)
+        export = source.Export(name, compiled.plan, board, scratch.bytes, scratch.stack, Path(graph.source).name,
+                               __version__)
         say(f"making lib{name}.a")
         (made / "weights.bin").write_bytes(compiled.weights)
         texts = {f"{name}.h": source.header(export), EXAMPLE: source.example(export), CMAKE: source.cmake(export),

@@ -33,13 +33,14 @@ ARM_FEATURES = {
 
 @dataclass(frozen=True)
 class Export:
-    """What the sources are made from. `scratch`: bytes that a kernel may ask for; `name`: prefix of all that is
-    public."""
+    """What the sources are made from. `scratch`: bytes that a kernel may ask for; `stack`: those of its buffers that lie
+    there; `name`: prefix of all that is public."""
 
     name: str
     plan: Plan
     target: Target
     scratch: int
+    stack: int
     source: str
     version: str
 
@@ -186,7 +187,8 @@ def header(export: Export) -> str:
     return _HEADER.replace("@name@", n).replace("@NAME@", u).replace("@ports@", "\n".join(ports)) \
         .replace("@inputs@", str(len(export.plan.inputs))).replace("@outputs@", str(len(export.plan.outputs))) \
         .replace("@base@", str(export.base_bytes)).replace("@scratch@", str(export.scratch_bytes)) \
-        .replace("@target@", export.target.name).replace("@source@", _plain(export.source)) \
+        .replace("@stack@", str(export.stack)).replace("@target@", export.target.name) \
+        .replace("@source@", _plain(export.source)) \
         .replace("@version@", export.version)
 
 
@@ -194,7 +196,8 @@ _HEADER = """/*
  * @name@: @source@, compiled by mpcompile @version@ for @target@.
  *
  * Inputs and outputs are float32 in the order and layout of the source model, without a batch axis. No function
- * allocates memory, starts threads or keeps state: runs with workspaces of their own may go on side by side.
+ * allocates memory, starts threads or keeps state: runs with workspaces of their own may go on side by side. Buffers
+ * on the stack take @stack@ bytes, at the most, of each thread.
  */
 #ifndef @NAME@_H
 #define @NAME@_H
