@@ -49,7 +49,7 @@ def link_shared(output: str | Path, objects: Sequence[str | Path], triple: str =
                           f"gcc-{CROSS[triple]}, or: pip install ziglang")
     if command is None:
         raise TargetError(f"linking the compiled network needs a C compiler and none was found: {ADVICE}")
-    run_tool([*command, "-shared", "-fPIC", "-o", output, *objects, "-lm"], "did not link the compiled network")
+    run_tool([*command, "-O2", "-shared", "-fPIC", "-o", output, *objects, "-lm"], "did not link the compiled network")
 
 
 def run_tool(command: Sequence[str | Path], failed: str) -> None:

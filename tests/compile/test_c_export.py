@@ -1,5 +1,6 @@
 """The C export: the same bytes as the bundle, from a program without TVM or Python; its errors; two models in one."""
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -181,10 +182,14 @@ def test_what_cannot_be_exported_is_one_line(tmp_path, capsys, monkeypatch, word
     assert Path("file").read_text() == "here before" and not list(Path().glob("out/*"))
 
 
-def test_missing_tools_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None if name.endswith("objcopy") else f"/usr/bin/{name}")
-    with pytest.raises(TargetError, match="objcopy.*apt-get install"):
-        export_c(DATA / "brevitas_concat.onnx", "x86-64-v3", tmp_path / "c")
+@pytest.mark.parametrize("target, absent, says", [
+    ("x86-64-v3", "ar", "needs ar: apt-get install gcc binutils"),
+    ("rpi4b-32", "arm-linux-gnueabihf-gcc", "needs arm-linux-gnueabihf-gcc: apt-get install gcc-arm-linux-gnueabihf")])
+def test_missing_tools_are_named(tmp_path, monkeypatch, target, absent, says):
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == absent else f"/usr/bin/{name}")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(TargetError, match=says):
+        export_c(DATA / "brevitas_concat.onnx", target, tmp_path / "c")
 
 
 @pytest.mark.parametrize("text, name", [("my-Net v2", "my_net_v2"), ("18layers", "net_18layers"), ("größe", "gr_e")])

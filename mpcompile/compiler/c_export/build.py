@@ -10,40 +10,38 @@ from pathlib import Path
 import tvm_ffi
 
 from mpcompile import cpu
-from mpcompile.compiler.linker import find_linker, run_tool
+from mpcompile.compiler.c_export.localize import localize
+from mpcompile.compiler.linker import CROSS, find_linker, run_tool
 from mpcompile.errors import TargetError
-from mpcompile.targets import Target
 
 HERE = Path(__file__).parent
-TRIPLES = {"aarch64": "aarch64-linux-gnu", "arm": "arm-linux-gnueabihf", "armv7l": "arm-linux-gnueabihf"}
-"""Debian's names of the cross tools: gcc-aarch64-linux-gnu, gcc-arm-linux-gnueabihf."""
 WARNINGS = ("-std=c11", "-Wall", "-Wextra")
 
 
 @dataclass(frozen=True)
 class Tools:
-    """Commands for one architecture."""
+    """Commands for one architecture: a gcc or clang with its ar, or the ziglang wheel, which has both."""
 
     cc: tuple[str, ...]
-    objcopy: str
-    ar: str
+    ar: tuple[str, ...]
 
     @staticmethod
-    def find(target: Target) -> "Tools":
-        """Raises TargetError naming what is missing, and the package that has it."""
-        if target.arch == cpu.arch():
-            prefix, package = "", "gcc binutils"
-            compiler = find_linker()
-        else:
-            triple = TRIPLES.get(target.arch, f"{target.arch}-linux-gnu")
-            prefix, package = f"{triple}-", f"gcc-{triple}"
-            compiler = [found] if (found := shutil.which(f"{prefix}gcc")) else None
-        tools = {name: shutil.which(f"{prefix}{name}") for name in ("objcopy", "ar")}
-        missing = [] if compiler else [f"{prefix}gcc"]
-        missing += [f"{prefix}{name}" for name, path in tools.items() if path is None]
-        if missing:
-            raise TargetError(f"a C library for {target.name} needs {' and '.join(missing)}: apt-get install {package}")
-        return Tools(tuple(compiler), tools["objcopy"], tools["ar"])
+    def find(arch: str, purpose: str, *, static: bool = False) -> "Tools":
+        """For programs that are `static`, or may not be. Raises TargetError naming what is missing, and the package
+        that has it."""
+        triple = next((t for t in CROSS if t.startswith(arch)), arch) if arch != cpu.arch() else ""
+        compiler = find_linker(triple)
+        if compiler and compiler[1:3] == ["-m", "ziglang"]:
+            if static and triple:
+                compiler[-1] = compiler[-1].replace("-gnu", "-musl")    # zig brings no glibc to link statically
+            return Tools(tuple(compiler), (*compiler[:3], "ar"))
+        prefix = f"{CROSS.get(triple, triple)}-" if triple else ""
+        ar = shutil.which(f"{prefix}ar")
+        if compiler and ar:
+            return Tools(tuple(compiler), (ar,))
+        missing = [f"{prefix}{name}" for name, found in (("gcc", compiler), ("ar", ar)) if not found]
+        package = f"gcc-{prefix}".rstrip("-") if triple else "gcc binutils"
+        raise TargetError(f"{purpose} needs {' and '.join(missing)}: apt-get install {package}, or: pip install ziglang")
 
     def compile(self, source: Path, output: Path, flags: Sequence[str] = ()) -> Path:
         """An object file from C or assembler."""
@@ -54,9 +52,9 @@ class Tools:
         """One object with `public` symbols and no others, in a static library."""
         whole = library.with_suffix(".o")
         _do([*self.cc, "-r", "-nostdlib", "-o", whole, *objects])
-        _do([self.objcopy, *(f"--keep-global-symbol={name}" for name in public), whole])
+        localize(whole, public)
         library.unlink(missing_ok=True)
-        _do([self.ar, "rcsD", library, whole])
+        _do([*self.ar, "rcsD", library, whole])
 
 
 def include_flags() -> list[str]:
