@@ -20,8 +20,8 @@ import numpy as np
 from benchmarks import arm_loops
 from mpcompile import console
 from mpcompile import grid as grids
-from mpcompile.errors import MpError
 from mpcompile.compiler.library import compiled
+from mpcompile.errors import MpError
 from mpcompile.files import atomic_path
 from mpcompile.formats import Buffer
 from mpcompile.graph import Quantizer
