@@ -1,0 +1,137 @@
+"""A program on a machine that ssh reaches, and nothing else: it is copied there, run, talked to by lines, and removed
+when it ends. One connection, the system's own ssh, so ~/.ssh/config holds here too."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpcompile.errors import DeviceLost, MissingDependency, TargetError, UsageError
+from mpcompile.latency.measure import Timer
+
+OPTIONS = ("ConnectTimeout=20", "ServerAliveInterval=10", "ServerAliveCountMax=3")
+"""Of ssh, behind the user's, which win."""
+SIGILL = 128 + 4
+CANNOT_EXECUTE = 126
+
+_SCRIPT = """set -e
+d=$(mktemp -d "${TMPDIR:-/tmp}/mpcompile.XXXXXX")
+trap 'rm -rf "$d"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
+head -c BYTES >"$d/runner"
+[ "$(wc -c <"$d/runner")" -eq BYTES ] || exit 1
+chmod 700 "$d/runner"
+r=0
+"$d/runner" WORDS || r=$?
+exit $r"""
+"""Of the machine's sh. The program ends when its input does, so it does not outlive a broken connection."""
+
+
+class RemoteProgram:
+    """`host` is ssh's [USER@]HOST. `program` is linked for that machine; its first line is JSON: `about`.
+
+    options: of ssh, as its -o takes them. Raises MissingDependency where there is no ssh, TargetError with ssh's or the
+    program's own last words.
+    """
+
+    def __init__(self, host: str, program: Path, words: Sequence[str] = (), options: Sequence[str] = ()):
+        ssh = shutil.which("ssh")
+        if not ssh:
+            raise MissingDependency("reaching a board needs ssh, which is not installed: apt-get install openssh-client")
+        if not host or host.startswith("-"):
+            raise UsageError(f"--ssh takes [USER@]HOST, not {host!r}")
+        self.host, data = host, program.read_bytes()
+        script = _SCRIPT.replace("BYTES", str(len(data))).replace("WORDS", shlex.join(words))
+        line = "; ".join(script.splitlines())                                    # csh takes no line ends in quotes
+        self._said = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [ssh, "-T", *(f"-o{o}" for o in (*options, *OPTIONS)), "--", host, f"exec sh -c {shlex.quote(line)}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said)
+        try:
+            self._send(data)
+            self.about: dict = self._json()
+        except BaseException:
+            self.close()
+            raise
+
+    def timer(self, command: str) -> Timer:
+        """Seconds of n times `command`, as the program measured them; a single thread's waiting is taken off there."""
+        def timer(n: int) -> float:
+            seconds = self._ask(f"{command} {n}").split()
+            try:
+                return float(seconds[0])
+            except (IndexError, ValueError):
+                raise TargetError(f"{self.host} answered {' '.join(seconds)!r} to {command!r}") from None
+        timer.waits = lambda: 0.0
+        return timer
+
+    def state(self) -> dict[str, str]:
+        """Governor, clock and the like, as the machine's files have them."""
+        self._send(b"state\n")
+        return self._json()
+
+    def close(self) -> None:
+        """Ends the program; what was copied is removed by the machine itself."""
+        if not self._process.stdin.closed:
+            try:
+                self._process.stdin.close()
+            except BrokenPipeError:
+                pass
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._said.close()
+
+    def __enter__(self) -> RemoteProgram:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _ask(self, line: str) -> str:
+        self._send(f"{line}\n".encode())
+        return self._line()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+
+    def _line(self) -> str:
+        line = self._process.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise self._ended()
+        return line.decode(errors="replace").strip()
+
+    def _json(self) -> dict:
+        """The next line that is JSON: a login shell may greet first."""
+        while not (line := self._line()).startswith("{"):
+            pass
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise TargetError(f"{self.host} answered {line!r}, which is no JSON") from error
+
+    def _ended(self) -> TargetError:
+        """Why the program, or the connection, is no longer there."""
+        code = self._process.wait()
+        self._said.seek(0)
+        lines = [line.strip() for line in self._said.read().decode(errors="replace").splitlines() if line.strip()]
+        last = lines[-1] if lines else "no message"
+        if code == 255:
+            return DeviceLost(f"ssh to {self.host}: {last}")
+        if code == SIGILL:
+            return TargetError(f"{self.host}: its CPU has not even the base instructions of this architecture")
+        if code == CANNOT_EXECUTE or "format error" in last.lower():
+            return TargetError(f"{self.host} cannot run the program: {last}")
+        return TargetError(f"{self.host}: {last}" if lines else f"{self.host}: the program ended with {code}")
