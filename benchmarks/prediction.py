@@ -27,10 +27,11 @@ from mpcompile.graph import Graph
 from mpcompile.latency.measure import measure
 from mpcompile.latency.requantize import knobs, requantize
 from mpcompile.latency.table import Assignment, LatencyTable
+from mpcompile.remote.pool import Pool
 from mpcompile.runtime import open_bundle
 from mpcompile.search.calibrate import calibrate
 from mpcompile.targets import load_target
-from mpcompile.workbench import LocalWorkbench, profile
+from mpcompile.workbench import Workbench, profile
 
 ASSIGNMENTS, SEED = 20, 20
 UNIFORM = ((1, 1), (2, 2), (4, 4), (8, 8))
@@ -89,7 +90,7 @@ def compare(subject: Subject, folder: Path, rounds: int, target: str, threads: i
             ) -> tuple[LatencyTable, np.ndarray, np.ndarray]:
     """The table; seconds that it predicts, and seconds measured, of UNIFORM's networks and then of the random ones."""
     model, graph, table = _table(subject, folder, target, threads, rounds, say)
-    bench = LocalWorkbench(load_target(target), threads, rounds)
+    bench = Workbench(load_target(target), Pool.local(), threads, rounds)
     chosen = assignments(graph, subject)
     bundles = []
     for i, assignment in enumerate(chosen):

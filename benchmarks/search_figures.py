@@ -31,7 +31,8 @@ from benchmarks.search_tables import markdown, summary
 from mpcompile import console
 from mpcompile.errors import MpError, UsageError
 from mpcompile.latency.table import LatencyTable
-from mpcompile.local_search import local_device
+from mpcompile.measured_search import device_of
+from mpcompile.remote.pool import Pool
 from mpcompile.search import checkpoint, config, data
 from mpcompile.search.calibrate import calibrate
 from mpcompile.search.ebs import EBS, Options
@@ -83,7 +84,7 @@ class Study:
         self.out, self.seeds, self.sizes = Folder(out), seeds, sizes
         self.data = data.load(path, side=sizes.side, train=sizes.train, test=sizes.test)
         measure = config.Measure(threads=threads)
-        self.device = local_device(config.Config(measure=measure))
+        self.device = device_of(config.Config(measure=measure), Pool.local())
         about = {"sizes": asdict(sizes), "data": self.data.fingerprint}
         found = self.out.read("study.json")
         if found is not None and found != json.loads(json.dumps(about)):

@@ -20,7 +20,7 @@ _WHERE = {
     "verify": ("mpcompile.compiler.verify", "verify"),
     "profile": ("mpcompile.workbench", "profile"),
     "tune": ("mpcompile.tuning.tune", "tune"),
-    "run_search": ("mpcompile.local_search", "run_search"),
+    "run_search": ("mpcompile.measured_search", "run_search"),
     "load_target": ("mpcompile.targets", "load_target"),
     "list_targets": ("mpcompile.targets", "list_targets"),
 }

@@ -102,7 +102,7 @@ def agreement(codes_a: np.ndarray, codes_b: np.ndarray) -> tuple[float, int]:
 def verify(graph: Graph, bundle: "Bundle", inputs: Mapping[str, np.ndarray]) -> Report:
     """Runs both on every sample of `inputs` (float32 by name, with or without a batch axis) and compares every buffer.
 
-    `graph` is the fused graph that the bundle was compiled from. Raises UsageError at inputs that do not fit,
+    `graph` is the fused graph that the bundle was compiled from; of the bundle `plan`, `run` and `run_traced` are used. Raises UsageError at inputs that do not fit,
     ModelError where the bundle belongs to another model.
     """
     _same_model(graph, bundle)

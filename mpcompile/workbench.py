@@ -1,5 +1,5 @@
-"""Compiles and times, for the room that knows neither: the latency table's `Workbench` over mpcompile's own pipeline;
-`profile`."""
+"""Compiles here and times on devices, for the room that knows neither: the latency table's `Workbench` over mpcompile's
+own pipeline; `profile`."""
 
 from __future__ import annotations
 
@@ -8,33 +8,36 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpcompile import __version__, cpu
+from mpcompile.errors import DeviceLost
 from mpcompile.graph import Graph
 from mpcompile.grid import Grid
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.cut import Cut, Families, format_of
-from mpcompile.latency.in_place import in_place, stirrer
-from mpcompile.latency.measure import Measurement, Timing, local, measure
+from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.latency.places import Places
 from mpcompile.latency.profile import build_table
 from mpcompile.latency.table import LatencyTable, parse_bits
 from mpcompile.layer import ContractPart, ContractTerm, Layer
-from mpcompile.runtime import Bundle, open_bundle
-from mpcompile.runtime.archive import tvm_version
-from mpcompile.targets import Target, load_target
+from mpcompile.remote.ahead import map_built
+from mpcompile.remote.fit import board_for, threads_on
+from mpcompile.remote.pool import Pool, open_pool
+from mpcompile.runtime.archive import read_manifest, tvm_version
+from mpcompile.runtime.device import WHOLE, Device, Kernel
+from mpcompile.runtime.variants import variants_of
+from mpcompile.targets import Target
 
 if TYPE_CHECKING:
     from mpcompile.compiler.alone import Alone
     from mpcompile.kernels.select import Measured
     from mpcompile.records.choose import TunedTiles
 
-WHOLE = "whole network"
 CELL_MIN_TIME = 0.0001
 """Seconds of one sample of a layer, for the latency table."""
 MOST_STIRRED = 16 << 20
@@ -66,8 +69,10 @@ class NetworkProfile:
 
 def profile(model: str | os.PathLike | Graph, target: str | os.PathLike | Target = "native", *, bits: str | None = None,
             cache: str | os.PathLike | None = None, threads: int | None = None, rounds: int = 21,
-            progress: Callable[[int, int], None] | None = None) -> NetworkProfile | LatencyTable:
-    """How long each layer of `model` takes on this machine, compiled for `target`.
+            progress: Callable[[int, int], None] | None = None, tracker: str | None = None, key: str | None = None,
+            pool: Pool | None = None) -> NetworkProfile | LatencyTable:
+    """How long each layer of `model`, compiled for `target`, takes: on this machine, or on all the devices of `key` that
+    `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
 
     With `bits` ("w1234a1248") the whole latency table: every layer at every pair of bits. What is measured goes to the
     file `cache` at once, and is not measured again. Without, each layer as it is. Raises MpError's subclasses.
@@ -75,47 +80,47 @@ def profile(model: str | os.PathLike | Graph, target: str | os.PathLike | Target
     from mpcompile.frontend import load
 
     w_bits, a_bits = parse_bits(bits) if bits is not None else ([], [])
-    board = target if isinstance(target, Target) else load_target(target)
     graph = model if isinstance(model, Graph) else load(Path(model))
-    bench = LocalWorkbench(board, threads, rounds).among(graph)
-    if bits is None:
-        return bench.profile(graph, progress)
-    with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-        kept = Cache(cache if cache is not None else Path(folder) / "cells.jsonl")
-        table = build_table(graph, w_bits, a_bits, bench, kept, progress=progress)
-    table.beside = bench.beside(graph, table)
-    return table
+    with nullcontext(pool) if pool else open_pool(tracker, key) as pool:
+        bench = Workbench(board_for(target, pool), pool, threads, rounds).among(graph)
+        if bits is None:
+            return bench.profile(graph, progress)
+        with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
+            kept = Cache(cache if cache is not None else Path(folder) / "cells.jsonl")
+            table = build_table(graph, w_bits, a_bits, bench, kept, progress=progress)
+        table.beside = bench.beside(graph, table)
+        return table
 
 
-class LocalWorkbench:
-    """Builds for `target` and times on this machine with `threads` threads (None: its physical cores)."""
+class Workbench:
+    """Builds for `target` here and times on the devices of `pool` with `threads` threads (None: a device's physical
+    cores). Raises UsageError at more threads than they have CPUs."""
 
-    def __init__(self, target: Target, threads: int | None = None, rounds: int = 21, min_time: float = 0.001):
-        from mpcompile.runtime.threads import resolve
-
-        self.target, self.threads = target, resolve(threads)
+    def __init__(self, target: Target, pool: Pool, threads: int | None = None, rounds: int = 21,
+                 min_time: float = 0.001):
+        self.target, self.pool = target, pool
+        self.threads = threads_on(pool.about, threads)
         self.rounds, self.min_time = rounds, min_time
         built = json.dumps(target.to_json(), sort_keys=True)
+        self.stirred = 0
         self.identity = {
             "target": target.name,
             "target_sha": hashlib.sha256(built.encode()).hexdigest()[:16],
-            "cpu": cpu.name(),
+            "cpu": pool.about.cpu,
             "threads": str(self.threads),
             "mpcompile": __version__,
             "kernels": _code(),
             "tvm": tvm_version(),
         }
-        self._stir = stirrer(0)
 
-    def among(self, graph: Graph) -> LocalWorkbench:
+    def among(self, graph: Graph) -> Workbench:
         """This workbench, for layers of `graph`: between two runs of one, the caches see as many bytes as a run of the
         network brings, its weights as codes, up to MOST_STIRRED."""
         fused = self.fuse(graph)
         layers = [n for n in fused.nodes if isinstance(n, Layer)]
         parts = [part for n in layers for term in n.terms if isinstance(term, ContractTerm) for part in term.parts]
-        weights = min(sum(part.q.size for part in parts), MOST_STIRRED) // 65536 * 65536
-        self._stir = stirrer(weights)
-        self.identity["stirred"] = str(weights)
+        self.stirred = min(sum(part.q.size for part in parts), MOST_STIRRED) // 65536 * 65536
+        self.identity["stirred"] = str(self.stirred)
         return self
 
     @cached_property
@@ -148,46 +153,65 @@ class LocalWorkbench:
 
         return lower_alone(variant.graph, variant.layer, self.target, _forced(variant), self._tiles)
 
-    def time(self, kernels: Sequence[Alone]) -> list[Timing]:
-        from mpcompile.compiler.alone import build_side_by_side
-        from mpcompile.runtime.single import SingleKernel
+    @property
+    def lanes(self) -> int:
+        return self.pool.lanes
 
-        libraries = build_side_by_side(kernels, self.target, len(cpu.allowed()))
-        opened = [SingleKernel(lib, *kernel.plan(), self.threads) for lib, kernel in zip(libraries, kernels)]
-        timers = {str(i): in_place(k.timer(), [local(k.prepare)], self._stir) for i, k in enumerate(opened)}
-        found = measure(timers, rounds=self.rounds, min_time=CELL_MIN_TIME)
-        return [found[str(i)] for i in range(len(kernels))]
+    @property
+    def slower(self) -> float:
+        return self.pool.slower
+
+    def known(self, reference: float) -> None:
+        self.pool.known(reference)
+
+    def time(self, batches: Sequence[Sequence[Alone]], done: Callable[[int, Measurement | DeviceLost], None]) -> None:
+        """Each batch on one device; while devices are at work, the next batch is being built."""
+        def build(at: int) -> dict[str, Kernel]:
+            from mpcompile.compiler.alone import build_side_by_side
+
+            libraries = build_side_by_side(batches[at], self.target, len(cpu.allowed()))
+            return {str(i): Kernel(library, *kernel.plan(), self.target.arch, self.target.features)
+                    for i, (library, kernel) in enumerate(zip(libraries, batches[at]))}
+
+        def timed(device: Device, at: int, kernels: dict[str, Kernel]) -> Measurement:
+            return device.time_kernels(kernels, self.threads, stirred=self.stirred, rounds=self.rounds,
+                                       min_time=CELL_MIN_TIME)
+
+        map_built(self.pool, build, timed, range(len(batches)), done)
 
     # -- whole networks ------------------------------------------------------------------------------
     def profile(self, graph: Graph, progress: Callable[[int, int], None] | None = None) -> NetworkProfile:
         """Every layer of the network, and the network, in one interleaved measurement."""
-        with self.opened(graph) as bundle:
-            return self.profile_bundle(bundle, graph.source, progress)
+        with self.compiled(graph) as path:
+            return self.profile_bundle(path, graph.source, progress)
 
-    def profile_bundle(self, bundle: Bundle, source: str, progress: Callable[[int, int], None] | None = None
+    def profile_bundle(self, bundle: Path, source: str, progress: Callable[[int, int], None] | None = None
                        ) -> NetworkProfile:
-        """The same of a bundle that is open; `source` is the model's name."""
-        layers = bundle.layer_timers()
-        before = [[], *([timer] for timer in layers.values())]
-        timers = {WHOLE: bundle.timer()}
-        timers |= {name: in_place(layers[name], before[i], self._stir) for i, name in enumerate(layers)}
-        found: Measurement = measure(timers, rounds=self.rounds, min_time=self.min_time, progress=progress)
+        """The same of a bundle; `source` is the model's name."""
+        found = self.pool.run(lambda device: device.profile(bundle, self.threads, stirred=self.stirred,
+                                                            rounds=self.rounds, min_time=self.min_time,
+                                                            progress=progress))
+        (variant,) = variants_of(bundle, read_manifest(bundle))
         layers = {name: t for name, t in found.timings.items() if name != WHOLE}
-        return NetworkProfile(source, dict(self.identity), bundle.layers, layers, found[WHOLE], found.note())
+        return NetworkProfile(source, dict(self.identity), variant.layers, layers, found[WHOLE], found.note())
 
     def beside(self, graph: Graph, table: LatencyTable) -> float:
         """Seconds of the network from end to end, less what the table says of its layers."""
-        with self.opened(graph, table) as bundle:
-            found = measure({WHOLE: bundle.timer()}, rounds=self.rounds, min_time=self.min_time)
+        with self.compiled(graph, table) as path:
+            found = self.race({WHOLE: path}, self.min_time)
         return found[WHOLE].seconds - sum(table.predict_layers({}).values())
 
+    def race(self, files: Mapping[str, Path], min_time: float, progress: Callable[[int, int], None] | None = None
+             ) -> Measurement:
+        """Whole networks in turn, on one device."""
+        return self.pool.run(lambda device: device.race(files, self.threads, rounds=self.rounds, min_time=min_time,
+                                                        progress=progress))
+
     @contextmanager
-    def opened(self, graph: Graph, table: LatencyTable | None = None) -> Iterator[Bundle]:
-        """The network compiled and open; gone when the block ends. With a table, in the families that it found best."""
+    def compiled(self, graph: Graph, table: LatencyTable | None = None) -> Iterator[Path]:
+        """The network's bundle, gone when the block ends. With a table, in the families that it found best."""
         with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-            path = self.compile(graph, Path(folder) / "model.mpc", table)
-            with open_bundle(path, threads=self.threads) as bundle:
-                yield bundle
+            yield self.compile(graph, Path(folder) / "model.mpc", table)
 
     def compile(self, model: Graph | os.PathLike, path: Path, table: LatencyTable | None = None) -> Path:
         """The bundle of a model; with the latency table of its network, in the families that the table found best."""

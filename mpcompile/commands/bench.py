@@ -1,4 +1,4 @@
-"""mpcompile bench M.mpc [--vs-onnx OTHER.onnx]"""
+"""mpcompile bench M.mpc [--vs-onnx OTHER.onnx] [--tracker H:P --key K], or MODEL.onnx --target T --ssh HOST"""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import argparse
 from pathlib import Path
 
 from mpcompile import console
+from mpcompile.commands import _devices, _ssh
+
+MIN_TIME = 0.001
+"""Seconds of one sample."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", metavar="M.mpc")
+    parser.add_argument("bundle", metavar="M.mpc", help="with --ssh MODEL.onnx, or what compile --format c wrote")
     parser.add_argument(
         "--vs-onnx",
         action="append",
@@ -17,30 +21,40 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OTHER.onnx",
         help="also time this model in ONNX Runtime, in turn with the bundle (may be given several times)",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="default: all physical cores")
-    parser.add_argument("--variant", metavar="NAME", help="of the bundle (default: the best for this CPU)")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: the physical cores")
+    parser.add_argument("--variant", metavar="NAME", help="of the bundle (default: the best for the CPU)")
     parser.add_argument(
         "--rounds", type=int, default=21, metavar="N", help="good samples of each (default: %(default)s)"
     )
+    _devices.arguments(parser, "measure")
+    _ssh.arguments(parser)
 
 
 def work(args: argparse.Namespace) -> dict:
-    from mpcompile.errors import UsageError
+    from mpcompile.errors import MissingDependency, UsageError
     from mpcompile.latency import onnxruntime
-    from mpcompile.latency.measure import measure
-    from mpcompile.runtime import open_bundle
 
     if args.rounds < 1:
         raise UsageError(f"--rounds must be at least 1, not {args.rounds}")
-    with (open_bundle(args.bundle, threads=args.threads, variant=args.variant) as bundle,
-          console.progress("measuring") as update):
-        threads, variant = bundle.threads, bundle.variant.name
-        subjects = {Path(args.bundle).name: bundle.timer()}
-        for other in args.vs_onnx:
-            if not Path(other).is_file():
-                raise UsageError(f"{other}: no such file")
-            subjects[f"ONNX Runtime, {Path(other).name}"] = onnxruntime.timer(onnxruntime.session(other, threads))
-        found = measure(subjects, rounds=args.rounds, progress=update)
+    _ssh.check(args)
+    if args.ssh:
+        return _ssh.work(args)
+    subjects = {Path(args.bundle).name: Path(args.bundle)}
+    for other in args.vs_onnx:
+        if not Path(other).is_file():
+            raise UsageError(f"{other}: no such file")
+        subjects[f"ONNX Runtime, {Path(other).name}"] = Path(other)
+    with _devices.opened(args) as pool:
+        variant, threads = _devices.chosen(pool, args.bundle, args.threads, args.variant)
+        if args.vs_onnx and not pool.source:
+            onnxruntime.require()
+        elif args.vs_onnx and not pool.about.onnxruntime:
+            raise MissingDependency(f"--vs-onnx is timed by ONNX Runtime on the device, and {pool.name} has none; leave "
+                                    "it out, or there: pip install onnxruntime==1.31.1")
+        with console.progress("measuring") as update:
+            found = pool.run(lambda device: device.race(subjects, threads, rounds=args.rounds, min_time=MIN_TIME,
+                                                        variant=variant.name, progress=update))
+        device = pool.last if pool.source else None
     ours = found.timings[next(iter(subjects))]
     console.table(
         ("what", ">median", ">quartiles", ">spread", ">bundle is faster by"),
@@ -55,10 +69,11 @@ def work(args: argparse.Namespace) -> dict:
             for name, t in found.timings.items()
         ],
     )
-    console.say(f"{threads} thread{'s' * (threads != 1)}, as {variant}; {found.note()}")
+    console.say(f"{threads} thread{'s' * (threads != 1)}, as {variant.name}{f', on {device}' if device else ''}; {found.note()}")
     return {
         "threads": threads,
-        "variant": variant,
+        "variant": variant.name,
+        **({"device": device} if device else {}),
         **found.to_json(),
         "ratios": {name: t.seconds / ours.seconds for name, t in found.timings.items() if t is not ours},
     }

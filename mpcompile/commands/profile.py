@@ -1,4 +1,4 @@
-"""mpcompile profile MODEL.onnx --target T [--bits w1234a1248] -o LUT.json"""
+"""mpcompile profile MODEL.onnx --target T [--bits w1234a1248] -o LUT.json [--tracker H:P --key K]"""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import argparse
 import json
 
 from mpcompile import console
+from mpcompile.commands import _devices
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.onnx")
     parser.add_argument(
-        "--target", default="native", metavar="T", help="compile for this board, measure here (default: %(default)s)"
+        "--target", default="native", metavar="T", help="compile for this board (default: %(default)s)"
     )
     parser.add_argument(
         "--bits", metavar="w1234a1248", help="every layer at every pair of these weight and activation bits"
@@ -23,10 +24,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="gets the result; with --bits, LUT.json.cells beside it keeps what "
         "was measured, so that a later run goes on from there",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="default: all physical cores")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: a device's physical cores")
     parser.add_argument(
         "--rounds", type=int, default=11, metavar="N", help="good samples of each (default: %(default)s)"
     )
+    _devices.arguments(parser, "measure")
 
 
 def work(args: argparse.Namespace) -> dict:
@@ -42,21 +44,23 @@ def work(args: argparse.Namespace) -> dict:
     if args.output:
         check_writable(args.output)
     require_compiler()
-    with console.progress("measuring") as update:
-        found = mp.profile(
-            args.model,
-            args.target,
-            bits=args.bits,
-            cache=f"{args.output}.cells" if args.bits else None,
-            threads=args.threads,
-            rounds=args.rounds,
-            progress=update,
-        )
-    result = found.to_json()
-    if args.output:
-        with atomic_path(args.output) as temporary:
-            temporary.write_text(json.dumps(result, indent=1) + "\n")
-    (_table if args.bits else _layers)(found)
+    with _devices.opened(args) as pool:
+        with console.progress("measuring") as update:
+            found = mp.profile(
+                args.model,
+                args.target,
+                bits=args.bits,
+                cache=f"{args.output}.cells" if args.bits else None,
+                threads=args.threads,
+                rounds=args.rounds,
+                progress=update,
+                pool=pool,
+            )
+        result = found.to_json()
+        if args.output:
+            with atomic_path(args.output) as temporary:
+                temporary.write_text(json.dumps(result, indent=1) + "\n")
+        (_table if args.bits else _layers)(found)
     if args.output:
         console.say(f"{args.output}: {'latency table' if args.bits else 'profile'} of {args.model}")
     return result

@@ -1,4 +1,4 @@
-"""mpcompile search CONFIG.toml -o RUN_DIR"""
+"""mpcompile search CONFIG.toml -o RUN_DIR [--tracker H:P --key K]"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from mpcompile import console
+from mpcompile.commands import _devices
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +19,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="gets table, checkpoints, a folder for each point, the front; an interrupted run goes on there",
     )
+    _devices.arguments(parser, "measure")
     parser.add_argument("--no-report", action="store_true", help="write no report.html and report.json into RUN_DIR")
 
 
 def work(args: argparse.Namespace) -> tuple[dict, int]:
     from mpcompile.doctor import require_compiler
-    from mpcompile.local_search import run_search
+    from mpcompile.measured_search import run_search
     from mpcompile.report import findings, page
     from mpcompile.report.read import read
     from mpcompile.search import config
@@ -33,7 +35,8 @@ def work(args: argparse.Namespace) -> tuple[dict, int]:
     if not args.no_report:
         page.require()
     with console.steps() as step:
-        result = run_search(args.config, args.output, show=_Shown(step))
+        result = run_search(args.config, args.output, tracker=args.tracker, key=args.key, show=_Shown(step),
+                            warn=console.complain)
     report = findings.report(read(result.folder))
     _table(report)
     found = result.calibration

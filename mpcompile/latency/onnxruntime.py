@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -110,9 +111,33 @@ def quantize_int8(source: str | os.PathLike, target: str | os.PathLike, images: 
         logger.setLevel(before)
 
 
-def answers(sess, images: np.ndarray) -> np.ndarray:
-    """int64 [N]: the top-1 class of each image, by the model's first output; images float32 [N, …], one at a time."""
-    return np.array([int(np.argmax(sess.run(None, feed)[0])) for feed in _feeds(sess, images)], np.int64)
+def run(sess, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs by name. Inputs have the model's shape, or a batch axis of any size, or it in place of a first axis of
+    1: then one sample is run at a time, and the outputs have that axis too. Raises UsageError naming what does not
+    fit."""
+    ports = {p.name: [n if isinstance(n, int) else None for n in p.shape] for p in sess.get_inputs()}
+    odd = sorted(set(ports) ^ set(inputs))
+    if odd:
+        raise UsageError(f"there is no array for the model's input {odd[0]}" if odd[0] in ports else
+                         f"the model has no input {odd[0]}: it has {', '.join(ports)}")
+    names = [o.name for o in sess.get_outputs()]
+    if all(_fits(inputs[name].shape, shape) for name, shape in ports.items()):
+        return dict(zip(names, sess.run(None, dict(inputs))))
+    counts = {len(x) if x.ndim else 0 for x in inputs.values()}
+    if len(counts) != 1 or not min(counts):
+        raise UsageError("the inputs hold different numbers of samples, or none")
+    one = {name: shape[:1] == [1] and inputs[name].ndim == len(shape) for name, shape in ports.items()}
+    for name, shape in ports.items():
+        if not _fits(inputs[name][:1].shape if one[name] else inputs[name].shape[1:], shape):
+            raise UsageError(f"input {name} has the shape {inputs[name].shape}, the model takes {shape}, or several")
+    results = [sess.run(None, {name: x[i:i + 1] if one[name] else x[i] for name, x in inputs.items()})
+               for i in range(counts.pop())]
+    join = np.concatenate if all(one.values()) else np.stack
+    return {name: join([r[at] for r in results]) for at, name in enumerate(names)}
+
+
+def _fits(given: tuple[int, ...], shape: list[int | None]) -> bool:
+    return len(given) == len(shape) and all(n in (None, g) for g, n in zip(given, shape))
 
 
 def _feeds(sess, images: np.ndarray):

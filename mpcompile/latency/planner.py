@@ -77,6 +77,7 @@ class Planner:
 
         Formats come last: a quantizer is measured only in those that some choice of bits asks for.
         """
+        self.dropped.clear()
         doubtful = {c for c in self.cells if c.row == "reads" and c.form == "planes" and c.expected > 1}
         packs = [c for c in self.cells if c.row == "packs"]
         yield [c for c in self.cells if c not in doubtful and c.row != "packs"]

@@ -8,6 +8,7 @@ its numbers are kept out, and it gets no more work until it has recovered.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter, deque
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from mpcompile.errors import DeviceLost, TargetError
+from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.alike import SLOWER, SLOWER_HERE, alike
 from mpcompile.remote.member import BUSY, CHECKING, IDLE, OUT, Member, Tally
 from mpcompile.runtime.device import About, Device, LocalDevice
@@ -33,6 +34,7 @@ DEATHS = 2
 REFUSED = 5
 """So many measurements of a device in a row are kept out before it is given up."""
 KEPT = "what was measured is kept, and the same command goes on from there"
+TRACKER = "MPCOMPILE_TRACKER"
 CHECK = object()
 """The job of running the reference kernel."""
 
@@ -63,6 +65,8 @@ class Pool:
         self.tallies: dict[str, Tally] = {}
         self.best = float("inf")
         """Seconds of the reference kernel: the best that was seen of a device of this kind."""
+        self.last = ""
+        """The device that the last result came from."""
         self._members: list[Member] = []
         self._events: SimpleQueue = SimpleQueue()
         self._run = 0
@@ -77,6 +81,11 @@ class Pool:
     def local() -> Pool:
         """This machine."""
         return Pool([LocalDevice()], slower=SLOWER_HERE)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.source.name if self.source else ", ".join(self.tallies)
 
     @property
     def about(self) -> About:
@@ -171,8 +180,11 @@ class Pool:
         else:
             reference = outcome if job is CHECK else getattr(outcome, "reference_best", None)
             good = reference is None or self._judge(member, reference, run)
-            if at is not None:
-                run.tell(at, member, outcome) if good else run.refuse(at)
+            if at is not None and good:
+                self.last = member.name
+                run.tell(at, member, outcome)
+            elif at is not None:
+                run.refuse(at)
 
     # -- devices that are slow ---------------------------------------------------------------------------
     def _check(self, member: Member) -> None:
@@ -357,3 +369,22 @@ class _Scout:
     def stop(self) -> None:
         self._over.set()
         self.wanted.set()
+
+
+def open_pool(tracker: str | None = None, key: str | None = None, *, warn: Callable[[str], None] | None = None) -> Pool:
+    """This machine, or where a key is given the devices of `key` that `tracker` ("HOST:PORT", or what MPCOMPILE_TRACKER
+    says) has.
+
+    Raises UsageError at one without the other, TargetError where there is no such tracker or device.
+    """
+    if key is None and tracker is None:
+        return Pool.local()
+    found = tracker or os.environ.get(TRACKER, "")
+    if key is None:
+        raise UsageError(f"--tracker {tracker} says where devices are, and --key which: name a key, too")
+    if not found:
+        raise UsageError(f"--key {key} says which devices, and --tracker HOST:PORT, or {TRACKER} in the environment, "
+                         "where they are: name a tracker, too")
+    from mpcompile.remote.tracker import Key
+
+    return Pool(source=Key(found, key), warn=warn)

@@ -155,7 +155,7 @@ class LocalDevice:
             ) -> dict[str, np.ndarray]:
         if Path(file).suffix == ".onnx":
             session = onnxruntime.session(str(file), resolve(threads))
-            return dict(zip([o.name for o in session.get_outputs()], session.run(None, dict(inputs))))
+            return onnxruntime.run(session, inputs)
         with open_bundle(file, resolve(threads), variant=variant) as opened:
             found = opened.run(inputs)
             return found if isinstance(found, dict) else {opened.outputs[0].name: found}

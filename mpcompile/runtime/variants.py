@@ -60,6 +60,16 @@ class Variant:
         return self.arch == cpu.arch() and not self.missing
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What a variant must fit: its name for messages, its CPU and that one's features."""
+
+    name: str
+    arch: str
+    cpu: str
+    features: frozenset[str]
+
+
 def write_bundle(path: str | os.PathLike, head: dict, variants: Sequence[Compiled]) -> Path:
     """Writes M.mpc, whole or not at all. head: `target` and `model`. variants: best first, each of another name.
 
@@ -97,25 +107,28 @@ def _variant(entry: dict, members: dict) -> Variant:
                    Plan.from_json(entry["plan"]), layers, entry["library"], tuple(entry["weights"]))
 
 
-def pick(path: str | os.PathLike, variants: Sequence[Variant], wanted: str | None = None) -> Variant:
-    """The best variant that this machine can run, or the one that is `wanted`.
+def pick(path: str | os.PathLike, variants: Sequence[Variant], wanted: str | None = None,
+         machine: Machine | None = None) -> Variant:
+    """The best variant that the machine (None: this one) can run, or the one that is `wanted`.
 
     Raises UsageError where there is none of that name, TargetError where the machine cannot run it, or any.
     """
+    machine = machine or Machine("this machine", cpu.arch(), cpu.name(), cpu.features())
     if wanted is not None:
         named = [v for v in variants if v.name == wanted]
         if not named:
             raise UsageError(f"{path} has no variant {wanted}: it has {', '.join(v.name for v in variants)}")
         variants = named
-    for variant in variants:
-        if variant.fits:
-            return variant
-    here = [v for v in variants if v.arch == cpu.arch()]
+    here = [v for v in variants if v.arch == machine.arch]
     if not here:
-        raise TargetError(f"{path} was built for {', '.join(dict.fromkeys(v.arch for v in variants))}, this machine is "
-                          f"{cpu.arch()}")
-    least = min(here, key=lambda v: len(v.missing))
+        raise TargetError(f"{path} was built for {', '.join(dict.fromkeys(v.arch for v in variants))}, {machine.name} "
+                          f"is {machine.arch}")
+    for variant in here:
+        if machine.features.issuperset(variant.features):
+            return variant
+    least = min(here, key=lambda v: len(set(v.features) - machine.features))
     which = f"its variant {least.name}, which asks for least, needs" if len(variants) > 1 else \
         f"its variant {least.name} needs" if wanted else "it needs"
-    raise TargetError(f"{path} does not run here: {which} {', '.join(least.missing)}, which this CPU ({cpu.name()}) "
-                      "lacks: compile the model for it")
+    lacks = [f for f in least.features if f not in machine.features]
+    raise TargetError(f"{path} does not run {'here' if machine.name == 'this machine' else f'on {machine.name}'}: {which} "
+                      f"{', '.join(lacks)}, which this CPU ({machine.cpu}) lacks: compile the model for it")

@@ -52,6 +52,8 @@
     target = "native"
     threads = 1                  # left out: all physical cores
     rounds = 21
+    tracker = "host:9190"        # measured on the devices that this tracker has under this key, all of them side by
+    key = "rpi4b"                # side; left out: on this machine. Options of the command line replace them
 
 Only the objective must be given.
 """
@@ -150,6 +152,8 @@ class Measure:
     target: str = "native"
     threads: int = 0
     rounds: int = 21
+    tracker: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,8 +178,10 @@ class Config:
         return [budget(text, self.objective.kind) for text in self.objective.targets]
 
     def key(self, *sections: str) -> str:
-        """sha256 of these sections and the seed: what a result depends on."""
+        """sha256 of these sections and the seed: what a result depends on; not which tracker devices were got from."""
         chosen = {name: asdict(getattr(self, name)) for name in sections}
+        for part in ("tracker", "key"):
+            chosen.get("measure", {}).pop(part, None)
         return hashlib.sha256(json.dumps([self.seed, chosen], sort_keys=True).encode()).hexdigest()
 
 

@@ -9,10 +9,12 @@ from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.latency.cut import Cut, format_of
 from mpcompile.latency.key import key_of
-from mpcompile.latency.measure import Timing
+from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.layer import ContractTerm, Layer
 
 POPCOUNT, DOT = 1.0, 5.3
+REFERENCE = 1e-5
+"""Seconds of the reference kernel."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,14 @@ class Simulated:
     """popcount costs its bit-MACs, dot DOT for each MAC; a step of the epilogue 10, a written code 3 and a written
     plane 2, pools and views their input's bits. All in nanoseconds for each output value."""
 
-    identity = {"device": "a formula"}
+    identity = {"cpu": "a formula"}
+    lanes, slower = 1, 1.3
 
     def __init__(self, pause: float = 0.0):
         self.timed, self.pause = 0, pause
+
+    def known(self, reference):
+        pass
 
     def fuse(self, graph):
         return apply_all(graph, TO_LAYERS)
@@ -46,16 +52,26 @@ class Simulated:
     def lower(self, variant):
         return SimulatedKernel(variant, key_of(variant, {}))
 
-    def time(self, kernels):
-        found = []
-        for variant in (kernel.variant for kernel in kernels):
+    def time(self, batches, done):
+        for at, batch in enumerate(batches):
+            done(at, self.measure(batch))
+
+    def measure(self, kernels, slow: float = 1.0) -> Measurement:
+        """On a device that is so many times slower."""
+        found = {}
+        for i, kernel in enumerate(kernels):
             self.timed += 1
             time.sleep(self.pause)
-            layer = next(n for n in variant.graph.nodes if n.name == variant.layer)
-            formats = {t: reads for t, reads in variant.reads.items()}
-            seconds = self.layer(variant.graph, layer, variant.families[layer.name], formats)
-            found.append(Timing(variant.layer, seconds, seconds, seconds, 1))
-        return found
+            seconds = slow * self.kernel(kernel)
+            found[str(i)] = Timing(str(i), seconds, seconds, seconds, 1)
+        return Measurement(found, slow * REFERENCE, slow * REFERENCE, 1, 0.05)
+
+    def kernel(self, kernel) -> float:
+        """Seconds that it takes."""
+        variant = kernel.variant
+        layer = next(n for n in variant.graph.nodes if n.name == variant.layer)
+        formats = {t: reads for t, reads in variant.reads.items()}
+        return self.layer(variant.graph, layer, variant.families[layer.name], formats)
 
     def layer(self, fused, layer, families, formats) -> float:
         """Seconds of a layer with these families, its outputs written in these formats."""

@@ -126,7 +126,7 @@ def test_layers_of_one_shape_are_measured_once(tmp_path):
     build_table(load(tmp_path / "m.onnx"), [1, 2, 3], [2, 4], more, Cache(tmp_path / "cells"))
     assert 0 < more.timed < bench.timed
     other = Simulated()
-    other.identity = {"device": "another formula"}
+    other.identity = {"cpu": "another formula"}
     build_table(load(tmp_path / "m.onnx"), [1, 2], [2, 4], other, Cache(tmp_path / "cells"))
     assert other.timed == bench.timed
 

@@ -17,8 +17,9 @@ from mpcompile.latency.cut import cut
 from mpcompile.latency.requantize import requantize
 from mpcompile.latency.table import LatencyTable
 from mpcompile.layer import Layer
+from mpcompile.remote.pool import Pool
 from mpcompile.targets import load_target
-from mpcompile.workbench import LocalWorkbench
+from mpcompile.workbench import Workbench
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def model(tmp_path_factory):
 
 def test_a_profile_has_every_layer_and_the_whole(model):
     found = mp.profile(model, threads=1, rounds=5)
-    fused = LocalWorkbench(load_target("native"), 1).fuse(load(model))
+    fused = Workbench(load_target("native"), Pool.local(), 1).fuse(load(model))
     assert list(found.layers) == [n.name for n in fused.nodes]
     assert all(t.seconds > 0 for t in found.layers.values())
     assert found.whole.seconds > max(t.seconds for t in found.layers.values())
@@ -56,9 +57,9 @@ def test_a_table_of_real_layers(model, tmp_path, monkeypatch):
     found.save(tmp_path / "lut.json")
     assert LatencyTable.load(tmp_path / "lut.json") == found
 
-    def never(self, variants):
+    def never(self, batches, done):
         raise AssertionError("measured again")
-    monkeypatch.setattr(LocalWorkbench, "time", never)
+    monkeypatch.setattr(Workbench, "time", never)
     again = mp.profile(model, bits="w1a18", cache=cells, threads=1, rounds=5)
     assert again.layers == found.layers
 
@@ -72,7 +73,7 @@ def lowered(bench, graph, layer, family, weights, activations):
 @pytest.mark.parametrize("family, same", [("dot", True), ("popcount", False)])
 def test_bits_that_a_kernel_does_not_see_make_no_other(model, family, same):
     """Codes are bytes at any bits; every plane is work."""
-    bench, graph = LocalWorkbench(load_target("native"), 1), load(model)
+    bench, graph = Workbench(load_target("native"), Pool.local(), 1), load(model)
     few, more, weights = (lowered(bench, graph, "c1", family, w, a).identity
                           for w, a in (({"c1": 2}, {"q1": 2}), ({"c1": 2}, {"q1": 3}), ({"c1": 3}, {"q1": 2})))
     assert (few == more) is (few == weights) is same
@@ -83,14 +84,14 @@ def test_a_network_is_compiled_with_what_its_table_found_fastest(model, tmp_path
     for form, family in (("codes", "dot"), ("planes", "popcount")):
         cell = found.layers[found.contractions["c1"].layer].reads["c1"][1, 1]
         cell |= {"codes": 1.0, "planes": 1.0, form: 0.5}
-        path = LocalWorkbench(load_target("native"), 1).compile(model, tmp_path / "m.mpc", found)
+        path = Workbench(load_target("native"), Pool.local(), 1).compile(model, tmp_path / "m.mpc", found)
         with mp.open_bundle(path) as bundle:
             rows = [row for row in bundle.layers if "c1" in row.get("source", ())]
         assert [part["family"] for row in rows for part in row["parts"]] == [family]
 
 
 def test_a_cut_layer_stores_what_the_network_stores(model, tmp_path):
-    bench = LocalWorkbench(load_target("native"), 1)
+    bench = Workbench(load_target("native"), Pool.local(), 1)
     fused = bench.fuse(load(model))
     families = bench.choose(fused)
     mp.compile(model, output=tmp_path / "m.mpc")

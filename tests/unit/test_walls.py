@@ -72,7 +72,7 @@ MAY_KNOW = {
     "latency": {"graph", "layer"},
     "search": {"latency"},
     "runtime": {"plan", "latency"},
-    "remote": {"plan", "latency", "runtime"},
+    "remote": {"plan", "latency", "runtime", "targets"},
     "compare": {"graph", "layer", "formats", "reference"},
     "report": set(),
 }

@@ -1,0 +1,67 @@
+"""A pool's work in two steps: what is built here, while the devices are at work, and then measured on one of them."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from mpcompile.errors import DeviceLost
+from mpcompile.remote.pool import Pool
+from mpcompile.runtime.device import Device
+
+Item, Built, Result = TypeVar("Item"), TypeVar("Built"), TypeVar("Result")
+
+
+def map_built(pool: Pool, build: Callable[[Item], Built], work: Callable[[Device, Item, Built], Result],
+              items: Sequence[Item], done: Callable[[Item, Result | DeviceLost], None]) -> None:
+    """As Pool.map of `work` on each item and on what `build` made of it, at most once where nothing goes wrong.
+
+    Builds come one after another, those that the devices will want next ahead of them; on this machine, whose numbers
+    building would disturb, each only when it is wanted.
+    """
+    if not pool.elsewhere:
+        pool.map(lambda device, item: work(device, item, build(item)), items, done)
+        return
+    with ThreadPoolExecutor(1, "builds") as builder:
+        ahead = _Ahead(builder, build, items, pool.lanes)
+
+        def told(item: Item, result: Result | DeviceLost) -> None:
+            ahead.drop(item)
+            done(item, result)
+
+        try:
+            pool.map(lambda device, item: work(device, item, ahead.get(item)), items, told)
+        finally:
+            builder.shutdown(wait=False, cancel_futures=True)
+
+
+class _Ahead:
+    """What is built, or going to be, for so many `lanes`. Called from the devices' threads."""
+
+    def __init__(self, builder: ThreadPoolExecutor, build: Callable, items: Sequence, lanes: int):
+        self._builder, self._build, self._most = builder, build, 2 * lanes
+        self._later = deque(items)
+        self._lock = threading.Lock()
+        self._built: dict[Any, Future] = {}
+
+    def get(self, item):
+        """What was built of it, when it is; others after it are on their way."""
+        with self._lock:
+            if item not in self._built:
+                if item in self._later:
+                    self._later.remove(item)
+                self._start(item)
+            wanted = self._built[item]
+            while self._later and len(self._built) < self._most:
+                self._start(self._later.popleft())
+        return wanted.result()
+
+    def drop(self, item) -> None:
+        with self._lock:
+            self._built.pop(item, None)
+
+    def _start(self, item) -> None:
+        self._built[item] = self._builder.submit(self._build, item)
