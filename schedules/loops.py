@@ -1,6 +1,6 @@
 """The loops of a fused layer on every architecture, around the inner loops of its own.
 
-    for y, row of pixels (parallel)                    rows of one output line: `row` pixels
+    for y, row of pixels                               rows of one output line: `row` pixels
       window sums of the row; its input widened, where the dot-product step takes 16 bits
       for group of output channels                     `channels`, those of one word where the output is packed
         for tile of `pixels` × `block` channels        accumulators in registers
@@ -12,13 +12,16 @@
 With `lines` > 1 the order is: for each so many output lines, for each group, for each row of pixels. A group's weights
 are then read once for all of them (cache blocking), and what the groups share is computed for all lines at once.
 
-What carries over from `P` to the epilogue is a tile of int32 in L1; no int32 tensor of a layer is ever in memory.
+Threads share one of the outer loops, see `sharing`. What carries over from `P` to the epilogue is a tile of int32 in L1; no int32 tensor of a layer is ever in memory.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+
+import numpy as np
 
 from mpcompile.kernels.build import Stages
 from mpcompile.kernels.select import IMAGE_CHANNELS
@@ -26,8 +29,14 @@ from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
 from mpcompile.schedules.tile import Tile, divisors, parts_of
 from mpcompile.tvm_names import Schedule
 
-WORTH_A_THREAD = 40_000
-"""Cycles of a layer below which waking a second thread costs more than it saves."""
+WORTH_A_THREAD = 20_000
+"""Cycles of a layer below which handing half of it to another thread costs more than it saves: that takes about 4000, and
+the estimates are rough."""
+WEIGHT_BYTES = 16
+"""Of weights that a core reads in a cycle from its last cache, where a network's weights are."""
+THREADS = (2, 3, 4)
+EVEN = 0.88
+"""How busy so many threads are kept, at least, by a loop that they share: 4, 6 or 8 iterations do, 3, 5 or 7 do not."""
 
 
 def short_epilogue(spec: LayerSpec) -> bool:
@@ -77,17 +86,20 @@ class LayerLoops(ABC):
 
     def apply(self):
         s, tile = self.s, self.tile
+        lines, axis = self.sharing()
         y, x, group, vector, lane = s.get_loops(s.get_sblock("value"))
         x, pixel = s.split(x, [None, tile.row])
-        if tile.lines > 1:
-            y, line = s.split(y, [None, tile.lines])
+        if lines > 1:
+            y, line = s.split(y, [None, lines])
             s.reorder(y, group, line, x, pixel, vector, lane)
         else:
             s.reorder(y, x, group, pixel, vector, lane)
         s.set_scope("value", 0, "local")
-        # first of all: later, decomposed reductions have two writers, which `parallel` does not accept
-        shared = self.parallel(y, x, group)
-        self.shared, self.inner, self.pixel = (y, x, pixel) if tile.lines > 1 else (shared, group, pixel)
+        if axis == "rows":
+            x = s.fuse(y, x)
+        if axis:    # first of all: later, decomposed reductions have two writers, which `parallel` does not accept
+            s.parallel({"lines": y, "rows": x, "groups": group}[axis])
+        self.shared, self.inner, self.pixel = (y, x, pixel) if lines > 1 else (x, group, pixel)
         if self.spec.padded == IMAGE_CHANNELS and not self.stages.parts:
             self.image(pixel, vector, lane)
         else:
@@ -219,28 +231,31 @@ class LayerLoops(ABC):
         self.unroll([kh, kw])
 
     # -- threads ---------------------------------------------------------------------------------
-    def parallel(self, y, x, group):
-        """Shares the work between threads, where there is enough; returns the loop over rows of pixels.
+    def sharing(self) -> tuple[int, str]:
+        """How many output lines a group serves, and the loop that threads share, "" where that does not pay.
 
-        Parallel are output lines, or rows of pixels where lines are few. Where those are few too, groups of channels
-        are, unless pixel sums are stored, which need all groups. Where a group serves several lines, the sums stand
-        outside of the loop over groups, and the longer of the two loops is parallel.
+        Where the tile leaves the loop open, it is the first that keeps threads evenly busy: chunks of the tile's lines,
+        groups that serve all lines, rows of pixels, chunks of fewer lines; or the one that comes nearest to it. Groups
+        that serve one line are shared only where there is one: pixel sums need all of them.
         """
-        s = self.s
-        if self.cycles() < WORTH_A_THREAD:
-            return x
-        axis = self.tile.parallel or self.default_parallel()
-        if axis == "rows":
-            x = s.fuse(y, x)
-        s.parallel({"lines": y, "rows": x, "groups": group}[axis])
-        return x
-
-    def default_parallel(self) -> str:
-        _, height, width = self.spec.shape
-        chunks = height // self.tile.lines
-        if self.tile.lines > 1:
-            return "lines" if chunks >= self.spec.blocking[0] else "groups"
+        tile, (_, height, width) = self.tile, self.spec.shape
+        reads = sum(math.prod(p.weight_shape) * np.dtype(p.weight_dtype).itemsize for _, p in self.stages.parts)
+        if max(self.cycles(), reads / WEIGHT_BYTES) < WORTH_A_THREAD:
+            return tile.lines, ""
+        if tile.parallel:
+            return tile.lines, tile.parallel
         sums = any(form == "sums" for _, form in self.stages.stored)
-        if height >= 8:
-            return "lines"
-        return "rows" if sums or height * (width // self.tile.row) >= 8 else "groups"
+        groups, rows = self.spec.blocking[0], width // tile.row
+        found = [(height // tile.lines, (tile.lines, "lines"))]
+        if height > 1 or rows == 1 and not sums:
+            found.append((groups, (height, "groups")))
+        if tile.lines == 1:
+            found.append((height * rows, (1, "rows")))
+        found += [(height // n, (n, "lines")) for n in reversed(divisors(tile.lines, tile.lines - 1))]
+        even = [choice for iterations, choice in found if evenness(iterations) >= EVEN]
+        return even[0] if even else max(found, key=lambda one: evenness(one[0]))[1]
+
+
+def evenness(iterations: int) -> float:
+    """The share of their time that threads work, in the mean of some numbers of threads."""
+    return sum(iterations / (n * -(-iterations // n)) for n in THREADS) / len(THREADS)
