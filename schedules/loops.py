@@ -12,7 +12,8 @@
 With `lines` > 1 the order is: for each so many output lines, for each group, for each row of pixels. A group's weights
 are then read once for all of them (cache blocking), and what the groups share is computed for all lines at once.
 
-Threads share one of the outer loops, see `sharing`. What carries over from `P` to the epilogue is a tile of int32 in L1; no int32 tensor of a layer is ever in memory.
+Threads share one of the outer loops, see `sharing`. What carries over from `P` to the epilogue is a tile of int32 in L1;
+no int32 tensor of a layer is ever in memory.
 """
 
 from __future__ import annotations
