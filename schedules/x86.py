@@ -86,9 +86,8 @@ class X86:
         if narrow:                                                # the wide sums are in L1 meanwhile
             width, vectors = 1, block // self.lanes(part)
             steps = accumulators = pixels * vectors
-            # of a count, weights are two registers and three steps, and a table, a mask and a copy take three more
-            weights, loads = (2 * vectors + 3, 3 * vectors + pixels) if part.count else (vectors, vectors + pixels)
-            if accumulators + weights + 2 > self.registers:
+            weights, loads = vectors, vectors + pixels
+            if accumulators + weights + (3 if part.count else 2) > self.registers:      # a count's table is one more
                 return None
         elif part.family == "popcount":
             width = -(-LANES * 32 // self.vector_bits)            # registers of one vector
@@ -166,9 +165,15 @@ class X86Layer(LayerLoops):
         return next(n for n in (want, 16, 8, 4, 2, 1) if n <= want and self.channels % n == 0)
 
     def popcount(self, name: str, part: PartSpec):
-        if part.count:
-            return narrow_loops.popcount(self, name, part, UNROLLED_PAIRS)
         s = self.s
+        if part.count:
+            narrow_loops.popcount(self, name, part, UNROLLED_PAIRS)
+            halves = name.replace("P", "nibbles")
+            s.compute_at(halves, self.shared, preserve_unit_loops=True)
+            half, byte = s.split(s.get_loops(s.get_sblock(halves))[-1], [2, None])
+            s.unroll(half)
+            s.vectorize(byte)
+            return
         y, x, ob, slot, lane, kh, kw, word = s.get_loops(s.get_sblock(name))[-8:]
         taps = self.taps(kh, kw, word)
         if part.slots.merged and not self.tile.apart:
@@ -201,9 +206,12 @@ class X86Layer(LayerLoops):
         self.unroll(taps)
 
     def lookup(self, name: str, part: PartSpec):
-        narrow_loops.lookup(self, name, part)
         s, table = self.s, name.replace("L", "table")
-        s.compute_at(table, self.shared, preserve_unit_loops=True)
-        digit, entry = s.get_loops(s.get_sblock(table))[-2:]
-        s.unroll(digit)
-        s.vectorize(entry)
+        # as a step while its loops are the whole table's: TVM's blockize mistakes rows that neighbours share
+        s.tensorize(s.split(s.get_loops(s.get_sblock(table))[-1], [None, 32])[1], part.lookup.fill)
+        narrow_loops.lookup(self, name, part)
+        s.compute_at(f"{table}_o", self.shared, preserve_unit_loops=True)
+        if part.lookup.digits > 1:
+            digits = f"{table}_digits"
+            s.compute_at(digits, self.shared, preserve_unit_loops=True)
+            self.vectorize_channels(s.get_loops(s.get_sblock(digits))[-1], 16)

@@ -2,6 +2,7 @@
 
     look    acc[16, 2] u8 += table[index[16, 2]]          PSHUFB, PADDB
     widen   acc[2, 16] u16 += u8[16, 2]                   even bytes: AND, PADDW; odd bytes: PSRLW, PADDW
+    fill    table[2·16] u8 = Σ_4 a[2, 4] where bit        PSHUFB of 8 activations, a 0 where the entry's bit is: 4, PADDB 3
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ def lookup(digits: int, bits: int) -> Lookup:
     """The steps for digits of so many bits, registered with TVM."""
     TensorIntrin.register("mpcompile.look_256", *_look(), override=True)
     TensorIntrin.register("mpcompile.widen_look_256", *_widen(), override=True)
-    return Lookup("mpcompile.look_256", "mpcompile.widen_look_256", digits, bits)
+    TensorIntrin.register("mpcompile.fill_256", *_fill(), override=True)
+    return Lookup("mpcompile.look_256", "mpcompile.widen_look_256", "mpcompile.fill_256", digits, bits)
 
 
 def _look():
@@ -88,3 +90,46 @@ def _widen():
 def _pairs(x):
     """Two neighbouring bytes as a 16-bit number, the first one low."""
     return tirx.reinterpret("uint16x16", x)
+
+
+def _fill():
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, t: T.handle) -> None:
+        A = T.match_buffer(a, (8,), "uint8", offset_factor=8)
+        C = T.match_buffer(t, (32,), "uint8", offset_factor=32)
+        with T.sblock("root"):
+            T.reads(A[0:8])
+            T.writes(C[0:32])
+            for n in range(32):
+                with T.sblock("update"):
+                    v = T.axis.remap("S", [n])
+                    C[v] = (T.Select(v % 2 == 1, A[v // 16 * 4], T.uint8(0))
+                            + T.Select(v // 2 % 2 == 1, A[v // 16 * 4 + 1], T.uint8(0))) + (
+                                T.Select(v // 4 % 2 == 1, A[v // 16 * 4 + 2], T.uint8(0))
+                                + T.Select(v // 8 % 2 == 1, A[v // 16 * 4 + 3], T.uint8(0)))
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, t: T.handle) -> None:
+        A = T.match_buffer(a, (8,), "uint8", offset_factor=8)
+        C = T.match_buffer(t, (32,), "uint8", offset_factor=32)
+        with T.sblock("root"):
+            T.reads(A[0:8])
+            T.writes(C[0:32])
+            C.vstore([0], _subset_sums(A.vload([0], dtype="uint8x8")))
+
+    return description, implementation
+
+
+def _subset_sums(a):
+    """Of 8 bytes a: 2 × 16 bytes, entry e of group g the sum of those a[4g + j] whose bit j of e is set."""
+    a = tirx.reinterpret("uint8x32", tirx.Broadcast(tirx.reinterpret("uint64", a), 4))
+    taken = [llvm_intrin("uint8x32", PSHUFB[256], 2, a, _constant([
+        4 * g + j if e >> j & 1 else 0x80 for g in range(2) for e in range(16)])) for j in range(4)]
+    return (taken[0] + taken[1]) + (taken[2] + taken[3])
+
+
+def _constant(values: list[int]):
+    """Bytes as a vector."""
+    words = [sum(v << 8 * b for b, v in enumerate(values[i:i + 8])) for i in range(0, 32, 8)]
+    return tirx.reinterpret("uint8x32", tirx.Shuffle(
+        [tirx.Broadcast(tirx.const(n, "uint64"), 4) for n in words], [4 * i + i for i in range(4)]))

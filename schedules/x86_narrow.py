@@ -2,7 +2,7 @@
 
     maddubs16_N   acc[lanes, 2] int16 += Σ_2 a·w                     PMADDUBSW, PADDW
     widen16_N     acc[lanes] int32 += Σ_2 int16[lanes, 2]            PMADDWD by ones, PADDD
-    count8_N      acc[lanes, 4] u8 += popcount(a[4] & w[lanes, 4])   PSHUFB of low and of high nibbles, PADDB
+    count8_N      acc[lanes, 4] u8 += popcount(a[4] & w[lanes, 4])   AND, PSHUFB, PADDB; no byte of w above 15
     widen8_N      acc[lanes] int32 += Σ_4 u8[lanes, 4]               PMADDUBSW and PMADDWD by ones, PADDD
 
 N is the vector's width in bits, lanes N/32. No step moves data from one output channel's lane to another's.
@@ -52,7 +52,7 @@ def count8(bits: int) -> ByteCount:
     TensorIntrin.register(step, *_count8(lanes, bits), override=True)
     TensorIntrin.register(widen, *_widen(lanes, 4, "uint8", lambda x: _pairs16(_pairs8(x, lanes, bits), lanes, bits)),
                           override=True)
-    return ByteCount(step, widen, lanes)
+    return ByteCount(step, widen, lanes, nibbles=True)
 
 
 def _ones(dtype: str, lanes: int):
@@ -162,21 +162,9 @@ def _count8(lanes: int, bits: int):
 
 
 def _counted(c, a, w, lanes: int, bits: int):
-    """c + popcount of each byte of a & w.
-
-    The weights' nibbles are split, which a tile's pixels share; a & w as such would be split for each pixel. Activations
-    are shifted in 64-bit and weights in 16-bit lanes, so that LLVM does not make one shift of a & w out of the two.
-    """
+    """c + popcount of each byte of a & w, all at most 15."""
     dtype = f"uint8x{4 * lanes}"
-    quads, pairs = f"uint64x{lanes // 2}", f"uint16x{2 * lanes}"
-    nibbles = lambda x: x & tirx.Broadcast(tirx.const(0x0F0F, "uint16"), 2 * lanes)
     counts = [sum(bin(4 * i + b).count("1") << 8 * b for b in range(4)) for i in range(4)]
     table = tirx.reinterpret(dtype, tirx.Shuffle(
         [tirx.Broadcast(tirx.const(n, "uint32"), lanes) for n in counts], [lane % 4 * lanes for lane in range(lanes)]))
-    look = lambda x: llvm_intrin(dtype, PSHUFB[bits], 2, table, x)
-    a = _spread(a, lanes)
-    high = tirx.reinterpret(dtype, tirx.reinterpret(quads, a) >> tirx.Broadcast(tirx.const(4, "uint64"), lanes // 2))
-    w = tirx.reinterpret(pairs, w)
-    w_low = tirx.reinterpret(dtype, nibbles(w))
-    w_high = tirx.reinterpret(dtype, nibbles(w >> tirx.Broadcast(tirx.const(4, "uint16"), 2 * lanes)))
-    return c + look(a & w_low) + look(high & w_high)
+    return c + llvm_intrin(dtype, PSHUFB[bits], 2, table, _spread(a, lanes) & w)

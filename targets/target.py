@@ -6,6 +6,10 @@ from dataclasses import asdict, dataclass
 
 FAMILIES = ("popcount", "dot", "lookup", "depthwise")
 
+NO_COMBINER = "-x86-machine-combiner:bool=0"
+"""LLVM's machine combiner makes trees of a tile's sums (a + (b + c)) to shorten the chain of additions, which no full
+tile waits for; the trees' registers are then spilled inside the loop. Integer sums only: floats are never reordered."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -80,6 +84,8 @@ class Target:
             found["mattr"] = list(self.mattr)
         if self.mtriple:
             found["mtriple"] = self.mtriple
+        if self.arch == "x86_64":
+            found["cl-opt"] = [NO_COMBINER]
         if self.arch == "armv7l":
             found["mfloat-abi"] = "hard"
         return found

@@ -2,7 +2,7 @@
 
     P0_1, D0_1   reduction of part 1 of term 0 (popcount: [y, x, block, slot, 8], or by bytes
                  [y, x, block, plane, plane, lanes]; dot: [y, x, block, lanes])
-    P0_1_bytes   the same in 8 bits, where counts are widened
+    P0_1_bytes   the same in 8 bits, where counts are widened; nibbles0_1, of the data, where nibbles are counted
     L0_1         the same by tables: [y, x, block, plane, digit, 2, 16], after L0_1_bytes, and table0_1 of the data
     wide0_1      the data of part 1 in another dtype, where its step takes no unsigned bytes
     window0_1    window sums, where the weight grid has an offset
@@ -94,6 +94,7 @@ class _Builder:
         place = (height, width, part.strides, part.dilations, part.origin)
         if part.count:
             name = f"P{tag}"
+            data = popcount_bytes.nibbles(f"nibbles{tag}", data) if part.count.nibbles else data
             reduced = popcount_bytes.compute(name, data, weight, part.count, *place)
             product = lambda y, x, o: popcount_bytes.value(reduced, part.pairs, y, x, o)
         elif part.family == "popcount":

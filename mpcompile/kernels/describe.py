@@ -120,7 +120,7 @@ class _Describer:
             first_pattern(grid_a)
             count = self.architecture.count_instruction(self.padded)
             if count:
-                weight = popcount_bytes.pack_weights(q, part.grid, round_up(self.padded, count.lanes), count.lanes)
+                weight = popcount_bytes.pack_weights(q, part.grid, round_up(self.padded, count.lanes), count)
                 form = dict(count=count, pairs=tuple(tuple(c * d for d in grid_a.plane_weights)
                                                      for c in part.grid.plane_weights))
             else:

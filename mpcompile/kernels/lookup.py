@@ -17,21 +17,23 @@ from mpcompile.tvm_names import te, tirx
 
 
 def tables(name: str, data, form: Lookup):
-    """uint8 [HP, WP, CP/4, digits, 16] of levels [HP, WP, CP]; the schedule keeps it to the rows that are being read."""
+    """uint8 [HP, WP, digits, CP/4·16] of levels [HP, WP, CP]; the schedule keeps it to the rows that are being read.
+
+    Where activations have several digits, a stage `<name>_digits` [HP, WP, digits, CP] uint8 comes before it.
+    """
     height, width, channels = (int(n) for n in data.shape)
-    mask = (1 << form.bits) - 1
+    source = lambda y, x, digit, c: data[y, x, c]
+    if form.digits > 1:
+        mask = tirx.const((1 << form.bits) - 1, "uint8")
+        source = te.compute((height, width, form.digits, channels), lambda y, x, digit, c: (
+            data[y, x, c] >> (digit * form.bits).astype("uint8")) & mask, name=f"{name}_digits")
 
-    def entry(y, x, group, digit, e):
-        total = None
-        for j in range(GROUP):
-            level = data[y, x, group * GROUP + j]
-            if form.digits > 1:
-                level = (level >> (digit * form.bits).astype("uint8")) & tirx.const(mask, "uint8")
-            term = tirx.Select((e >> j) & 1 == 1, level, tirx.const(0, "uint8"))
-            total = term if total is None else total + term
-        return total
+    def entry(y, x, digit, n):
+        terms = [tirx.Select(n // (1 << j) % 2 == 1, source(y, x, digit, n // 16 * GROUP + j), tirx.const(0, "uint8"))
+                 for j in range(GROUP)]
+        return (terms[0] + terms[1]) + (terms[2] + terms[3])
 
-    return te.compute((height, width, channels // GROUP, form.digits, 16), entry, name=name)
+    return te.compute((height, width, form.digits, channels // GROUP * 16), entry, name=name)
 
 
 def compute(name: str, table, weight, form: Lookup, height: int, width: int, strides, dilations, origin):
@@ -47,7 +49,7 @@ def compute(name: str, table, weight, form: Lookup, height: int, width: int, str
     def looked_up(y, x, ob, i, d, kho, kwo, co, lane, half):
         kh, kw, c = kho * inner[0] + khi, kwo * inner[1] + kwi, co * inner[2] + ci
         found = table[y * strides[0] + kh * dilations[0] + origin[0],
-                      x * strides[1] + kw * dilations[1] + origin[1], c, d, entry]
+                      x * strides[1] + kw * dilations[1] + origin[1], d, c * 16 + entry]
         # an index in an index could not be tensorized: a sum over entries, of which one counts
         return te.sum(tirx.Select(weight[ob, i, kh, kw, c, lane, half] == entry.var.astype("uint8"), found,
                                   tirx.const(0, "uint8")), axis=[khi, kwi, ci, entry])

@@ -20,13 +20,15 @@ GROUP = 4
 
 @dataclass(frozen=True)
 class Lookup:
-    """step: acc[16, 2] u8 += table[index[16, 2]]; widen: acc[2, 16] u16 += u8[16, 2]: names of tensor intrinsics.
+    """Names of tensor intrinsics, and how levels are split.
 
-    digits of `bits` bits hold the activations' levels.
+    step: acc[16, 2] u8 += table[index[16, 2]]. widen: acc[2, 16] u16 += u8[16, 2]. fill: table[2, 16] u8 = sums of the
+    subsets of a[2, 4] u8. digits of `bits` bits hold the activations' levels.
     """
 
     step: str
     widen: str
+    fill: str
     digits: int
     bits: int
 
