@@ -1,7 +1,8 @@
-"""Output files that appear whole or not at all. Standard library only."""
+"""Output files that appear whole or not at all, folders that one process writes. Standard library only."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -51,6 +52,26 @@ def check_writable(path: str | os.PathLike) -> None:
         raise UsageError(f"cannot write {given}: there is no folder {Path(given).parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write {given}: no permission in {path.parent}")
+
+
+@contextmanager
+def alone_in(folder: str | os.PathLike) -> Iterator[None]:
+    """No other process enters this with the same folder meanwhile; a process that dies leaves.
+
+    Raises UsageError where another one is in it.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"cannot use the folder {folder}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"another process writes to {folder}: wait for it, or name another folder") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def is_stream(path: str | os.PathLike) -> bool:

@@ -1,22 +1,27 @@
-"""mpcompile tune MODEL.onnx --target T --trials N -o RECORDS"""
+"""mpcompile tune MODEL.onnx --target T --trials N -o RECORDS [--tracker H:P --key K]"""
 
 from __future__ import annotations
 
 import argparse
 
 from mpcompile import console
+from mpcompile.commands import _devices
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.onnx")
     parser.add_argument(
-        "--target", default="native", metavar="T", help="compile for this board, measure here (default: %(default)s)"
+        "--target", default="native", metavar="T", help="compile for this board (default: %(default)s)"
     )
     parser.add_argument(
         "--trials", type=int, default=64, metavar="N", help="schedules measured of each layer (default: %(default)s)"
     )
     parser.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="that a layer runs on (default: %(default)s)"
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="that a layer runs on (default: %(default)s; its record serves any number, see README)",
     )
     parser.add_argument(
         "-o",
@@ -25,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RECORDS",
         help="a folder, for `mpcompile compile --records`; it keeps every trial, so that a later run goes on from there",
     )
+    _devices.arguments(parser, "measure")
 
 
 def work(args: argparse.Namespace) -> dict:
@@ -32,15 +38,17 @@ def work(args: argparse.Namespace) -> dict:
     from mpcompile.doctor import require_compiler
 
     require_compiler()
-    with console.progress("tuning") as update:
-        found = mp.tune(
-            args.model,
-            args.target,
-            args.output,
-            trials=args.trials,
-            threads=args.threads,
-            progress=lambda done, total, title: update(done, total, title),
-        )
+    with _devices.opened(args) as pool:
+        with console.progress("tuning") as update:
+            found = mp.tune(
+                args.model,
+                args.target,
+                args.output,
+                trials=args.trials,
+                threads=args.threads,
+                pool=pool if args.key else None,
+                progress=lambda done, total, title: update(done, total, title),
+            )
     rows = []
     for names, record in found.records:
         more = f" +{len(names) - 1}" if len(names) > 1 else ""
@@ -55,6 +63,8 @@ def work(args: argparse.Namespace) -> dict:
             )
         )
     console.table(("layer", ">default", ">tuned", ">gain", "schedule"), rows)
+    for layer, reasons in found.failures.items():
+        console.say(f"{layer}: {len(reasons)} trials failed, the first: {reasons[0]}")
     before = sum(r.default_seconds * len(names) for names, r in found.records)
     after = sum(r.seconds * len(names) for names, r in found.records)
     console.say(

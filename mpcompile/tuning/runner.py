@@ -1,53 +1,114 @@
-"""What times built kernels: on this machine, with the project's one measurer. One for a remote device is one more class."""
+"""What times built kernels: a pool of devices, each with a share of them. Costs are ratios to the default's time beside
+them on the same device, so shares of several devices, of hours apart, or of a machine that slows down, can be compared.
+
+A kernel that crashes its device, never ends or takes all memory takes the others of its share with it. They are then
+measured again one by one, so that it fails alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from mpcompile import cpu
-from mpcompile.compiler.alone import Alone
-from mpcompile.kernels.layer import Lowered
-from mpcompile.latency.in_place import in_place, stirrer
-from mpcompile.latency.measure import Measurement, local, measure
-from mpcompile.runtime.single import SingleKernel
-from mpcompile.runtime.threads import resolve
+from mpcompile.errors import DeviceLost, TargetError, UsageError
+from mpcompile.latency.measure import Measurement, Timing
+from mpcompile.remote.pool import Pool
+from mpcompile.runtime.device import Device, Kernel
 
 MIN_TIME = 0.0003
 """Seconds of one sample."""
+STIRRED = 1 << 20
+"""Bytes read between two runs where a device does not tell the size of its second-level cache."""
+BASE = "default"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A kernel's time, and that of `base` in the same measurement, on the same device."""
+
+    timing: Timing
+    base: Timing
+
+    @property
+    def cost(self) -> float:
+        return self.timing.seconds / self.base.seconds
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A kernel that was not measured, with the reason in one line."""
+
+    why: str
+
+
+Outcome = Timed | Failed
+Done = Callable[[Mapping[str, Outcome], Measurement | None], None]
+"""(what became of some kernels, and of BASE beside them; the measurement that tells)"""
 
 
 class Runner(Protocol):
-    """A device. `identity` names what its times depend on beside the kernel: CPU, threads, what lies in its caches."""
+    """Devices of one kind. `identity` names what their times depend on beside the kernel: CPU, threads, what lies in
+    the caches. `elsewhere`: not on this machine, so that building here does not disturb them."""
 
     identity: Mapping[str, str]
     threads: int
+    elsewhere: bool
 
-    def time(self, kernels: Mapping[Hashable, tuple[Lowered, bytes]], rounds: int) -> Measurement:
-        """Each kernel's time, in turn with the others and the device's reference, under the same names."""
+    def time(self, base: Kernel, kernels: Mapping[str, Kernel], rounds: int, done: Done, *, threads: int | None = None,
+             together: bool = False) -> None:
+        """Times each kernel in turn with `base`; `done` hears of each once or, where a device turns out to have been
+        slow, again. together: all in one measurement. Raises TargetError where `base` itself cannot be measured."""
 
 
-class LocalRunner:
-    """Times in this process with `threads` threads (None: its physical cores).
+class PoolRunner:
+    """Runs on the devices of `pool`, on `threads` threads.
 
     As in a network: inputs just written, weights and code out of the second-level cache.
     """
 
-    def __init__(self, threads: int | None = None):
-        self.threads = resolve(threads)
-        stirred = 1024 * (cpu.cache_kib(2, "Unified") or 1024)
-        self._stir: Callable[[], None] = stirrer(stirred)
-        self.identity = {"cpu": cpu_name(), "threads": str(self.threads), "stirred": str(stirred)}
+    def __init__(self, pool: Pool, threads: int, elsewhere: bool):
+        self.pool, self.threads, self.elsewhere = pool, threads, elsewhere
+        self.stirred = pool.about.l2 or STIRRED
+        self.identity = {"cpu": pool.about.cpu, "threads": str(threads), "stirred": str(self.stirred)}
 
-    def time(self, kernels: Mapping[Hashable, tuple[Lowered, bytes]], rounds: int) -> Measurement:
-        timers = {}
-        for name, (lowered, library) in kernels.items():
-            kernel = SingleKernel(library, *Alone(lowered, "").plan(), self.threads)
-            timers[name] = in_place(kernel.timer(), [local(kernel.prepare)], self._stir)
-        return measure(timers, rounds=rounds, min_time=MIN_TIME)
+    def time(self, base: Kernel, kernels: Mapping[str, Kernel], rounds: int, done: Done, *, threads: int | None = None,
+             together: bool = False) -> None:
+        def work(device: Device, share: Sequence[str]) -> Measurement | Failed:
+            asked = {BASE: base, **{name: kernels[name] for name in share}}
+            return device.time_kernels(asked, threads or self.threads, stirred=self.stirred, rounds=rounds,
+                                       min_time=MIN_TIME)
+
+        alone: list[str] = []
+
+        def tell(share: Sequence[str], result: Measurement | Exception) -> None:
+            if isinstance(result, Measurement):
+                done({name: Timed(result[name], result[BASE]) for name in (BASE, *share)}, result)
+            elif not share:
+                raise TargetError(f"the default schedule cannot be measured: {result}")
+            elif len(share) == 1:
+                done({share[0]: Failed(" ".join(str(result).split()))}, None)
+            else:
+                alone.extend(share)
+
+        names = list(kernels)
+        lanes = 1 if together else max(1, min(self.pool.lanes, len(names)))
+        self._map(work, [names[i::lanes] for i in range(lanes)], tell)
+        if alone:
+            self._map(work, [[]], tell)                          # is it one of them, or the default?
+            self._map(work, [[name] for name in dict.fromkeys(alone)], tell)
+
+    def _map(self, work, shares: list, tell) -> None:
+        self.pool.map(_failures_as_results(work), shares, tell)
 
 
-def cpu_name() -> str:
-    """This machine's CPU as a record names it: a marketing name alone may be of several generations."""
-    vendor, family, model = cpu.vendor()
-    return f"{cpu.name()} ({vendor} family {family} model {model})" if vendor else cpu.name()
+def _failures_as_results(work):
+    """What a kernel raises on a device is that kernel's; a device that is lost is the pool's to replace."""
+    def safe(device: Device, share):
+        try:
+            return work(device, share)
+        except (DeviceLost, UsageError):
+            raise
+        except Exception as error:
+            return Failed(f"{device.name}: {error}")
+    return safe

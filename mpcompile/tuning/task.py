@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
-from mpcompile.compiler.alone import FUNCTION
+import numpy as np
+
+from mpcompile.compiler.alone import FUNCTION, Alone
 from mpcompile.compiler.library import build_library
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.choose_formats import ChooseFormats
@@ -15,7 +18,9 @@ from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.graph import Graph
 from mpcompile.kernels.layer import Lowered, lower, scheduled
 from mpcompile.layer import Layer
+from mpcompile.plan import Plan
 from mpcompile.records.key import layer_key, text_of, title
+from mpcompile.runtime.device import Kernel
 from mpcompile.schedules.space import Space
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target
@@ -23,11 +28,13 @@ from mpcompile.targets import Target
 
 @dataclass(eq=False)
 class Task:
-    """A layer's shape, bits and forms. `default`: its kernel under the default schedule; `layers`: all that are alike."""
+    """A layer's shape, bits and forms. `default`: its kernel under the default schedule; `layers`: all that are alike.
+    """
 
     key: dict
     default: Lowered
     space: Space
+    target: Target
     layers: list[str] = field(default_factory=list)
 
     @property
@@ -41,6 +48,15 @@ class Task:
     @property
     def default_tile(self) -> Tile:
         return Tile.from_json(self.default.tile)
+
+    @cached_property
+    def _plan(self) -> tuple[Plan, np.ndarray]:
+        """The same under any schedule."""
+        return Alone(self.default, "").plan()
+
+    def kernel(self, library: bytes) -> Kernel:
+        """What a device times, of a schedule that was built."""
+        return Kernel(library, *self._plan, self.target.arch, self.target.features)
 
     def lowered(self, tile: Tile) -> Lowered:
         """The layer's kernel under another schedule."""
@@ -60,7 +76,8 @@ def tasks_of(graph: Graph, target: Target, threads: int) -> list[Task]:
         lowered = lower(node, inputs, outputs, chosen.families.get(node.name, {}), target)
         key = layer_key(lowered.spec)
         if text_of(key) not in tasks:
-            tasks[text_of(key)] = Task(key, lowered, Space.of(lowered.architecture, lowered.spec, threads))
+            space = Space.of(lowered.architecture, lowered.spec, threads)
+            tasks[text_of(key)] = Task(key, lowered, space, target)
         tasks[text_of(key)].layers.append(node.name)
     return list(tasks.values())
 

@@ -3,30 +3,37 @@ last test, which measures."""
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import mpcompile as mp
 from benchmarks.networks import Bits, ConvShape, conv_layer
+from mpcompile.errors import DeviceLost
 from mpcompile.latency.measure import Measurement, Timing
+from mpcompile.remote.pool import Pool
+from mpcompile.runtime.device import About
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import load_target
+from mpcompile.tuning.runner import PoolRunner
 from mpcompile.tuning.task import tasks_of
-from mpcompile.tuning.tune import BATCH, Tuner, tune
+from mpcompile.tuning.trials import BATCH
+from mpcompile.tuning.tune import Tuner, tune
 
 TARGET = load_target("x86-64-v4-vnni-vpopcntdq")
 TRIALS, RECORDS = f"{TARGET.name}.trials.jsonl", f"{TARGET.name}.json"
 
 
 class Machine:
-    """A runner and builder whose kernels take what `cost` says of their tile, on a clock that may drift."""
+    """A device and builder whose kernels take what `cost` says of their tile, on a clock that may drift. `crash`: which
+    tiles end it."""
 
-    threads = 1
+    name = "simulated"
+    about = replace(About.here(), cpu="simulated", l2=0)
 
-    def __init__(self, cost, spread: float = 0.001, stop_after: int | None = None):
-        self.cost, self.spread, self.stop_after = cost, spread, stop_after
-        self.identity = {"cpu": "simulated", "threads": "1", "stirred": "0"}
+    def __init__(self, cost, spread: float = 0.001, stop_after: int | None = None, crash=lambda tile: False):
+        self.cost, self.spread, self.stop_after, self.crash = cost, spread, stop_after, crash
         self.measured: list[Tile] = []
         self.drift = 1.0
 
@@ -34,17 +41,25 @@ class Machine:
         return [RuntimeError("no such register") if k.tile["pixels"] == 2 else
                 json.dumps({**k.tile, "words_first": False}).encode() for k in kernels]
 
-    def time(self, kernels, rounds):
+    def reference(self):
+        return 1e-5
+
+    def close(self):
+        pass
+
+    def time_kernels(self, kernels, threads, *, stirred, rounds, min_time, progress=None):
         if self.stop_after is not None and len(self.measured) >= self.stop_after:
             raise KeyboardInterrupt
         self.drift *= 1.1                                           # a machine that gets slower and slower
         found = {}
-        for name, (lowered, _) in kernels.items():
-            tile = Tile.from_json(lowered.tile)
+        for name, kernel in kernels.items():
+            tile = Tile.from_json(json.loads(kernel.library))
+            if self.crash(tile):
+                raise DeviceLost(f"{self.name} crashed", "crash")
             self.measured.append(tile)
             seconds = 1e-4 * self.cost(tile) * self.drift
             found[name] = Timing(name, seconds, seconds * (1 - self.spread), seconds * (1 + self.spread), rounds)
-        return Measurement(found, 1.0, 1.0, rounds, 0.05)
+        return Measurement(found, 1e-5, 1e-5, rounds, 0.05)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +76,7 @@ def bowl(tile: Tile) -> float:
 
 
 def tuner(folder, machine, trials):
-    return Tuner(TARGET, folder, machine, machine, trials)
+    return Tuner(TARGET, folder, PoolRunner(Pool([machine]), 1, elsewhere=False), machine, trials)
 
 
 def test_the_search_finds_the_best_and_measures_nothing_twice(task, tmp_path):
@@ -74,10 +89,11 @@ def test_the_search_finds_the_best_and_measures_nothing_twice(task, tmp_path):
     searched = trials[:-3]                                          # the last are the confirmation
     codes = [json.dumps({**t.to_json(), "words_first": False}) for t in searched]
     assert len(set(codes)) == len(codes)
-    lines = (tmp_path / TRIALS).read_text().splitlines()
-    assert len(lines) == len({json.dumps(json.loads(l)["tile"]) for l in lines}) == 64 and record.trials == 64
-    assert json.loads(lines[0])["tile"] == task.default_tile.to_json()
-    assert any(json.loads(l)["cost"] is None for l in lines)        # what did not build
+    rows = [json.loads(line) for line in (tmp_path / TRIALS).read_text().splitlines()]
+    assert len(rows) == len({json.dumps(r["tile"]) for r in rows}) == 64 and record.trials == 64
+    assert task.default_tile.to_json() in [r["tile"] for r in rows[:BATCH]]
+    failed = [r for r in rows if r["cost"] is None]
+    assert failed and all(r["tile"]["pixels"] == 2 and r["why"] == "does not build: no such register" for r in failed)
 
 
 def test_costs_are_free_of_drift(task, tmp_path):
