@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 PIPED_WIDTH = 200  # rich would cut tables to 80 columns where it sees no terminal
+SPEED_SECONDS = 600.0  # the time left is told from so much of what has passed: a step may take minutes on a slow device
 
 
 def _console(stream):
@@ -71,6 +72,7 @@ def progress(label: str) -> Iterator:
         TimeRemainingColumn(),
         console=_console(sys.stderr),
         transient=True,
+        speed_estimate_period=SPEED_SECONDS,
     ) as bars:
         task = bars.add_task(label, total=None)
         yield lambda done, total, what="": bars.update(
