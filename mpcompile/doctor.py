@@ -126,16 +126,20 @@ def _target() -> Finding:
     has = [
         name
         for flag, name in (
+            ("sse4_2", "SSE4.2"),
             ("fma", "FMA"),
             ("avx2", "AVX2"),
             ("avx512f", "AVX-512"),
             ("avx512_vnni", "VNNI"),
             ("avx512_vpopcntdq", "VPOPCNTDQ"),
+            ("asimd", "NEON"),
+            ("neon", "NEON"),
+            ("asimddp", "dot product"),
         )
         if flag in t.features
     ]
     return Finding(
-        "CPU", True, f"{t.description} ({', '.join(has) or 'SSE4.2'}); L1d {t.l1d_kib} KiB, L2 {t.l2_kib} KiB"
+        "CPU", True, f"{t.description} ({', '.join(has)}); L1d {t.l1d_kib} KiB, L2 {t.l2_kib} KiB"
     )
 
 
