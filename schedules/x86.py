@@ -30,6 +30,9 @@ from mpcompile.tvm_names import Schedule
 FEW_LINES, NEAR = 8, 24 * 1024
 """A depthwise layer of so few lines, whose kernel's rows of all channels are more bytes than the first cache keeps, does
 all lines of a group before the next group's: 1.3 to 1.4 times as fast on Zen 4 with 960 or 1024 channels of 7×7."""
+TABLE_LINES, TABLES = 7, 256 * 1024
+"""Output lines that share look-up tables, at most; and bytes of the tables that they read, which the second cache should
+keep. Made for each line anew, tables took a third of a layer of 64 channels."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class X86:
         row = row_of(spec.shape[2], pixels, longest)
         held = block == spec.padded // spec.blocking[0] and pixels * (block // lanes) <= self.registers * 2 // 3
         row = pixels if held and short_epilogue(spec) and not parts[0].offset else row
-        return Tile(row, pixels, block, lines=spec.shape[1] if _lines_first(spec, parts) else 1)
+        return Tile(row, pixels, block, lines=_lines(spec, parts))
 
     def _loads_per_step(self, part: PartSpec, pixels: int, block: int) -> float | None:
         """Memory operands per arithmetic step of a register tile; None where it does not fit the registers."""
@@ -119,12 +122,24 @@ class X86:
         return X86Layer(Schedule(tvm.IRModule({"main": func})), stages, spec, tile).apply()
 
 
-def _lines_first(spec: LayerSpec, parts: list[PartSpec]) -> bool:
-    """Whether a depthwise layer's input would leave the first cache between two output lines, and lines are few."""
-    if len(parts) != 1 or parts[0].family != "depthwise" or spec.shape[1] > FEW_LINES:
-        return False
+def _lines(spec: LayerSpec, parts: list[PartSpec]) -> int:
+    """Output lines that a group serves. More than one where lines share look-up tables, or where they are few and a
+    depthwise layer's input would leave the first cache between two of them."""
+    height = spec.shape[1]
+    if any(p.lookup and p.kernel[0] > 1 for p in parts):
+        tables = lambda lines: max(map(lambda p: _table_bytes(p, lines), parts))
+        return max(n for n in divisors(height, TABLE_LINES) if n == 1 or tables(n) <= TABLES)
+    if len(parts) != 1 or parts[0].family != "depthwise" or height > FEW_LINES:
+        return 1
     _, width, channels = parts[0].data.buffer_shape
-    return parts[0].kernel[0] * width * channels > NEAR
+    return height if parts[0].kernel[0] * width * channels > NEAR else 1
+
+
+def _table_bytes(part: PartSpec, lines: int) -> int:
+    """Of the look-up tables that so many output lines read: 16 for 4 channels, of each digit."""
+    _, width, channels = part.data.buffer_shape
+    rows = (lines - 1) * part.strides[0] + (part.kernel[0] - 1) * part.dilations[0] + 1
+    return rows * width * channels * 4 * part.lookup.digits if part.lookup else 0
 
 
 def _lanes(part: PartSpec) -> int:

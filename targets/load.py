@@ -27,6 +27,7 @@ _KEYS = {
     "l1d_kib": (int, False),
     "l2_kib": (int, False),
     "clock_mhz": (int, False),
+    "dot16_macs_per_cycle": (float, False),
     "lookup_macs_per_cycle": (float, False),
     "families": (list, False),
     "cpus": (list, False),

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 
 FAMILIES = ("popcount", "dot", "lookup", "depthwise")
 
+WIDEN_DOT = 0.6
+"""What it costs to add 16-bit sums of products to 32-bit ones, in steps of 16-bit sums."""
+
 NO_COMBINER = "-x86-machine-combiner:bool=0"
 """LLVM's machine combiner makes trees of a tile's sums (a + (b + c)) to shorten the chain of additions, which no full
 tile waits for; the trees' registers are then spilled inside the loop. Integer sums only: floats are never reordered."""
@@ -16,8 +19,8 @@ class Target:
     """A board.
 
     `features` are flags by the names of /proc/cpuinfo; a CPU without one of them must not run its bundles. `mcpu`,
-    `mattr`, `mtriple` are LLVM's ("" for the host's own triple). `popcount_bitmacs_per_cycle`, `dot_macs_per_cycle`:
-    what one core can do of each family's inner step, from registers. `cpus`: (vendor, family, first model, last model)
+    `mattr`, `mtriple` are LLVM's ("" for the host's own triple). `popcount_bitmacs_per_cycle`, `dot_macs_per_cycle` (of
+    any 8 bits, in 32-bit sums): what one core can do of each family's inner step, from registers. `cpus`: (vendor, family, first model, last model)
     that `native` knows as this board. Cores, caches (KiB) and clock (MHz) are of the board as a rule; a native target
     has the machine's.
     """
@@ -40,6 +43,8 @@ class Target:
     clock_mhz: int = 2000
     families: tuple[str, ...] = FAMILIES
     """Those worth measuring on it."""
+    dot16_macs_per_cycle: float = 0.0
+    """The same of `dot` where sums of two products fit 16 bits (`dot_rate`); 0: no faster than any 8 bits."""
     lookup_macs_per_cycle: float = 0.0
     """The same of `lookup`, for weights of one bit and 8-bit sums that are never widened; 0: it has no such kernel."""
     cpus: tuple[tuple[str, int, int, int], ...] = ()
@@ -58,24 +63,35 @@ class Target:
         """Whether `cpus` names that CPU."""
         return any((v, f) == (vendor, family) and first <= model <= last for v, f, first, last in self.cpus)
 
-    def expected_family(self, weight_planes: int, activation_planes: int) -> str:
-        """The fastest of popcount, dot and lookup for a long inner product of so many planes, by their numbers alone.
+    def dot_rate(self, steps: int) -> float:
+        """MAC a cycle of `dot` where so many sums of two products fit 16 bits: 0 where not even one does.
+
+        They are added in 16 bits, and then widened, at the cost of about half a step.
+        """
+        return max(self.dot_macs_per_cycle, self.dot16_macs_per_cycle / (1 + WIDEN_DOT / steps) if steps else 0.0)
+
+    def expected_rates(self, weight_planes: int, activation_planes: int) -> dict[str, float]:
+        """MAC a cycle of popcount, dot and lookup for a long inner product of so many planes, by their numbers alone.
 
         A lookup adds activations of up to 4 bits in 8 bits, 255/(4·(2^b − 1)) at a time; to widen the sum costs what
         three look-ups do.
         """
         digits = -(-activation_planes // 4)
         sums = 255 // (4 * ((1 << -(-activation_planes // digits)) - 1))
-        rates = {
-            "dot": self.dot_macs_per_cycle,
+        return {
+            "dot": self.dot_rate(16384 // (((1 << activation_planes) - 1) << weight_planes - 1)),
             "popcount": self.popcount_bitmacs_per_cycle / (weight_planes * activation_planes),
             "lookup": self.lookup_macs_per_cycle / (weight_planes * digits * (1 + 3 / sums)),
         }
+
+    def expected_family(self, weight_planes: int, activation_planes: int) -> str:
+        """The fastest of `expected_rates`."""
+        rates = self.expected_rates(weight_planes, activation_planes)
         return max(rates, key=rates.get)
 
     def expected_gain(self, weight_planes: int, activation_planes: int) -> float:
-        """How many times faster than dot (int8) the expected family is, by the two numbers alone; at least 1."""
-        return max(1.0, self.popcount_bitmacs_per_cycle / (weight_planes * activation_planes) / self.dot_macs_per_cycle)
+        """How many times faster than int8 (dot) the expected family is; at least 1."""
+        return max(self.expected_rates(weight_planes, activation_planes).values()) / self.dot_macs_per_cycle
 
     def tvm_dict(self, threads: int | None = None) -> dict:
         """What tvm.target.Target takes; `threads` (default: the board's cores) tells schedules how many there are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 
 from mpcompile import console
 
@@ -41,7 +42,6 @@ def work(args: argparse.Namespace) -> dict:
                 raise
             console.complain(str(error))
             continue
-        limit = t.popcount_bitmacs_per_cycle / t.dot_macs_per_cycle
         rows.append(
             (
                 name,
@@ -51,7 +51,7 @@ def work(args: argparse.Namespace) -> dict:
                 t.vector_bits,
                 f"{t.popcount_bitmacs_per_cycle:g}",
                 f"{t.dot_macs_per_cycle:g}",
-                f"popcount where w·a < {limit:.2g}, else dot",
+                _expected(t),
             )
         )
         found.append(t.to_json())
@@ -74,5 +74,13 @@ def _fleet(fleet) -> dict:
     return fleet.to_json() | {"boards": [b.to_json() for b in fleet.boards]}
 
 
+def _expected(target) -> str:
+    """The expected families in few words."""
+    if not target.lookup_macs_per_cycle and not target.dot16_macs_per_cycle:
+        return f"popcount where w·a < {target.popcount_bitmacs_per_cycle / target.dot_macs_per_cycle:.2g}, else dot"
+    found = Counter(target.expected_family(w, a) for w in BITS for a in BITS)
+    return ", ".join(f"{family} at {n}" for family, n in found.items()) + f" of {len(BITS) ** 2} bit pairs"
+
+
 def _cell(family: str, gain: float) -> str:
-    return family if family == "dot" else f"{family} {gain:.1f}×"
+    return f"{family} {gain:.1f}×" if gain > 1 else family

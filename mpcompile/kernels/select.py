@@ -1,6 +1,6 @@
 """Which kernel family a contraction gets: a cost model in cycles of one core, until it is measured. No TVM here.
 
-`target` needs two numbers of a board (see targets/): `popcount_bitmacs_per_cycle` and `dot_macs_per_cycle`.
+`target` is a mpcompile.targets.Target, of which the model reads what a core can do of each family a cycle.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mpcompile.grid import Grid
+from mpcompile.kernels.accumulators import int16_steps
 from mpcompile.kernels.lookup_form import GROUP, LANES, WIDEN, digit_bits, entries
 from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
 from mpcompile.layer import ContractPart
@@ -28,6 +29,8 @@ here."""
 # bit-MAC/cycle.
 _POPCOUNT_OUTPUT, _POPCOUNT_PAIR = 200.0, 70.0
 _DOT_OUTPUT = 40.0
+_LOOKUP_OUTPUT = 100.0
+_TABLES_AGAIN = 1.3
 # int8 products of a depthwise kernel share nothing between channels: no dot instruction helps, one multiply-add a lane.
 _DEPTHWISE_SHARE = 0.25
 
@@ -81,7 +84,7 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
         if as_codes:
             depth = per_group if _groups_fill_vectors(part) else channels
             work = _up(outputs, 16) * kh * kw * _up(depth, 4)
-            costs["dot"] = pixels * (work + _up(outputs, 16) * _DOT_OUTPUT) / target.dot_macs_per_cycle
+            costs["dot"] = pixels * (work + _up(outputs, 16) * _DOT_OUTPUT) / target.dot_rate(_steps16(part, in_grid))
         if as_codes and target.lookup_macs_per_cycle and part.groups == 1 and _fill_lookups(outputs):
             found = lookup_cycles(part, in_grid, target.lookup_macs_per_cycle)
             if found is not None:
@@ -94,6 +97,15 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
     return sorted(costs.items(), key=lambda item: item[1])
 
 
+def _steps16(part: ContractPart, in_grid: Grid) -> int:
+    """How many sums of two products of `dot` fit 16 bits (Target.dot_rate), by the grids."""
+    lo, hi = part.grid.lo, part.grid.hi
+    if part.groups == 1:
+        multiplier, offset = dot_form(part.grid)
+        lo, hi = (lo - offset) // multiplier, (hi - offset) // multiplier
+    return int16_steps(in_grid.levels - 1, (lo, hi)) if -128 <= lo and hi <= 127 else 0
+
+
 def _fill_lookups(outputs: int) -> bool:
     """Whether the channels that are computed together are whole vectors, in whatever form they are stored."""
     return _up(outputs, 16) == LANES or _up(outputs, 16) % 64 == 0
@@ -102,8 +114,7 @@ def _fill_lookups(outputs: int) -> bool:
 def lookup_cycles(part: ContractPart, in_grid: Grid, macs_per_cycle: float) -> float | None:
     """Cycles an output pixel; None where 16-bit sums do not hold the products.
 
-    A step is a look-up and an addition. A table takes 9 steps to make,
-    and a pixel's are made once for each row of the kernel.
+    A step is a look-up and an addition. A table takes 2 steps to make; lines share all but a few of them.
     """
     outputs, channels, kh, kw = part.q.shape
     level_bits = (in_grid.levels - 1).bit_length()
@@ -113,7 +124,8 @@ def lookup_cycles(part: ContractPart, in_grid: Grid, macs_per_cycle: float) -> f
     digits = -(-level_bits // bits)
     steps = _up(channels, 16) // GROUP * digits
     looked_up = steps * kh * kw * _up(outputs, LANES) / LANES * part.grid.planes * (1 + WIDEN / entries(bits))
-    return (looked_up + 9 * steps * kh) * GROUP * LANES / macs_per_cycle + _up(outputs, 16) * _DOT_OUTPUT / macs_per_cycle
+    made = 2 * steps * part.strides[0] * part.strides[1] * (_TABLES_AGAIN if kh > 1 else 1)
+    return ((looked_up + made) * GROUP * LANES + _up(outputs, 16) * _LOOKUP_OUTPUT) / macs_per_cycle
 
 
 def _groups_fill_vectors(part: ContractPart) -> bool:

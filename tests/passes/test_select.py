@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,11 +16,12 @@ from mpcompile.grid import bipolar, half_integer, odd, sign_magnitude, twos_comp
 from mpcompile.kernels.select import candidates, reads_sums
 from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
 from mpcompile.layer import ContractPart
+from mpcompile.targets import load_target
 from tests.passes import nets
 from tests.passes.nets import A2, A4, Net
 from tests.unit.strategies import grids
 
-ZEN5 = SimpleNamespace(popcount_bitmacs_per_cycle=683, dot_macs_per_cycle=128, lookup_macs_per_cycle=0)
+ZEN5, AVX2 = load_target("zen5"), load_target("x86-64-v3")
 
 
 def part(grid, outputs=128, channels=128, kernel=3, groups=1):
@@ -73,6 +72,21 @@ def test_crossover_is_where_it_was_measured(w, a, first):
     """Zen 5: popcount wins up to w·a = 4."""
     grid = bipolar() if w == 1 else twos_complement(w)
     assert families(grid, unsigned(a))[0] == first
+
+
+@pytest.mark.parametrize("w, a, first", [(1, 1, "lookup"), (1, 4, "lookup"), (2, 2, "lookup"), (3, 4, "dot"),
+                                         (4, 2, "dot"), (4, 8, "dot"), (8, 8, "dot")])
+def test_crossover_on_avx2(w, a, first):
+    grid = bipolar() if w == 1 else twos_complement(w)
+    assert candidates(part(grid), unsigned(a), AVX2, (28, 28))[0][0] == first
+
+
+def test_dot_is_dearer_where_16_bits_do_not_hold_two_products():
+    cost = lambda w, a, target: dict(candidates(part(w), unsigned(a), target, (28, 28)))["dot"]
+    few, many = cost(twos_complement(4), 4, AVX2), cost(twos_complement(8), 8, AVX2)
+    assert many / few == pytest.approx(51 / 25.7, rel=0.01)
+    assert few < cost(twos_complement(7), 8, AVX2) < many <= cost(odd(8), 8, AVX2)
+    assert cost(twos_complement(4), 4, ZEN5) == cost(twos_complement(8), 8, ZEN5)
 
 
 def test_few_channels_do_not_fill_a_word():
