@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.alike import SLOWER, SLOWER_HERE, alike
-from mpcompile.remote.member import BUSY, CHECKING, IDLE, OUT, Member, Tally
+from mpcompile.remote.member import BUSY, CHECKING, IDLE, LEAVE_SECONDS, OUT, Member, Tally
 from mpcompile.runtime.device import About, Device, LocalDevice
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -30,7 +30,7 @@ POLL = 2.0
 RECHECK = 5.0
 """Seconds after which a device that is kept out is looked at again."""
 DEATHS = 2
-"""An item on which so many devices were lost is what they were lost by."""
+"""An item on which so many devices were lost is what they were lost by, unless told otherwise."""
 REFUSED = 5
 """So many measurements of a device in a row are kept out before it is given up."""
 KEPT = "what was measured is kept, and the same command goes on from there"
@@ -53,14 +53,15 @@ class Pool:
     """`devices`, and those that `source` has now or gets later.
 
     One device without a source does its work in the caller's thread. `slower`: by what factor the reference kernel may
-    differ; `warn` is called with one line for people, in the caller's thread. Raises TargetError where there is no
-    device to begin with.
+    differ; `warn` is called with one line for people, in the caller's thread; `deaths`: how many devices an item may
+    cost. Raises TargetError where there is no device to begin with.
     """
 
     def __init__(self, devices: Sequence[Device] = (), source: Source | None = None, *, slower: float = SLOWER,
                  warn: Callable[[str], None] | None = None, patience: float = PATIENCE, recheck: float = RECHECK,
-                 poll: float = POLL):
+                 poll: float = POLL, deaths: int = DEATHS):
         self.source, self.slower, self.patience, self.recheck, self.poll = source, slower, patience, recheck, poll
+        self.deaths = deaths
         self.warn = warn or (lambda line: None)
         self.tallies: dict[str, Tally] = {}
         self.best = float("inf")
@@ -127,7 +128,7 @@ class Pool:
         TargetError where no device is left that can be used, and none comes back.
         """
         self._run += 1
-        run = _Run(self._run, work, items, done)
+        run = _Run(self._run, work, items, done, self.deaths)
         self._fill()
         for member in self._members:
             if not self._threaded:
@@ -281,7 +282,7 @@ class Pool:
                 self._leave(member)
 
     def close(self) -> None:
-        """Gives all devices back; one that is working, when it has finished."""
+        """Gives all devices back; what they are doing is broken off."""
         if self._scout:
             self._scout.stop()
         for member in list(self._members):
@@ -301,8 +302,8 @@ class Pool:
 class _Run:
     """The items of one map."""
 
-    def __init__(self, number: int, work, items: Sequence, done):
-        self.number, self.work, self.items, self.done = number, work, items, done
+    def __init__(self, number: int, work, items: Sequence, done, most: int):
+        self.number, self.work, self.items, self.done, self.most = number, work, items, done, most
         self.todo = deque(range(len(items)))
         self.deaths: Counter = Counter()
         self.by: dict[int, Member | None] = {}
@@ -329,7 +330,7 @@ class _Run:
     def died(self, at: int, error: DeviceLost) -> None:
         self.lost = error
         self.deaths[at] += 1
-        if self.deaths[at] < DEATHS:
+        if self.deaths[at] < self.most:
             self.todo.appendleft(at)
         else:
             self.by[at] = None
@@ -350,7 +351,8 @@ class _Scout:
         self.source, self.events, self.poll = source, events, poll
         self.wanted = threading.Event()
         self._over = threading.Event()
-        threading.Thread(target=self._look, name="scout", daemon=True).start()
+        self._thread = threading.Thread(target=self._look, name="scout", daemon=True)
+        self._thread.start()
 
     def _look(self) -> None:
         while not self._over.wait(self.poll):
@@ -369,6 +371,7 @@ class _Scout:
     def stop(self) -> None:
         self._over.set()
         self.wanted.set()
+        self._thread.join(LEAVE_SECONDS)
 
 
 def open_pool(tracker: str | None = None, key: str | None = None, *, warn: Callable[[str], None] | None = None) -> Pool:

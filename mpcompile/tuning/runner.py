@@ -13,6 +13,7 @@ from typing import Protocol
 
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.measure import Measurement, Timing
+from mpcompile.remote.connection import RemoteDevice
 from mpcompile.remote.pool import Pool
 from mpcompile.runtime.device import Device, Kernel
 
@@ -21,6 +22,9 @@ MIN_TIME = 0.0003
 STIRRED = 1 << 20
 """Bytes read between two runs where a device does not tell the size of its second-level cache."""
 BASE = "default"
+LEAST_LIMIT, LIMIT = 30.0, 500.0
+"""Seconds that a measurement may take on a device; and how many times the default's time, a kernel and round: a schedule
+that is ten times slower on a disturbed machine still ends in time."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,15 @@ class PoolRunner:
         self.pool, self.threads, self.elsewhere = pool, threads, elsewhere
         self.stirred = pool.about.l2 or STIRRED
         self.identity = {"cpu": pool.about.cpu, "threads": str(threads), "stirred": str(self.stirred)}
+        self._seconds: dict[bytes, float] = {}
+        """Of the default schedules that were measured."""
 
     def time(self, base: Kernel, kernels: Mapping[str, Kernel], rounds: int, done: Done, *, threads: int | None = None,
              together: bool = False) -> None:
         def work(device: Device, share: Sequence[str]) -> Measurement | Failed:
             asked = {BASE: base, **{name: kernels[name] for name in share}}
+            if isinstance(device, RemoteDevice) and base.library in self._seconds:
+                device.limit = LEAST_LIMIT + LIMIT * self._seconds[base.library] * rounds * len(asked)
             return device.time_kernels(asked, threads or self.threads, stirred=self.stirred, rounds=rounds,
                                        min_time=MIN_TIME)
 
@@ -83,6 +91,7 @@ class PoolRunner:
 
         def tell(share: Sequence[str], result: Measurement | Exception) -> None:
             if isinstance(result, Measurement):
+                self._seconds[base.library] = result[BASE].seconds
                 done({name: Timed(result[name], result[BASE]) for name in (BASE, *share)}, result)
             elif not share:
                 raise TargetError(f"the default schedule cannot be measured: {result}")

@@ -93,7 +93,10 @@ class Trials:
 
         def told(found: Outcomes) -> None:
             for tile, outcome in found.items():
-                self._put(fresh[tile], {t: outcome for t in classes.get(fresh[tile], ())})
+                members = classes.get(fresh[tile], ())
+                if tile == default:                          # beside each share: told once
+                    members = [t for t in members if t not in self.costs]
+                self._put(fresh[tile], {t: outcome for t in members})
 
         yield Batch({t: made[t] for t in fresh}, ROUNDS, told)
 

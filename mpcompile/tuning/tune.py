@@ -29,6 +29,7 @@ from mpcompile.latency.measure import Measurement
 from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import Record, family_of, read_records, records_for, write_records
 from mpcompile.remote.fit import board_for, threads_on
+from mpcompile.remote.here import this_machine
 from mpcompile.remote.pool import Pool, open_pool
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target, load_target
@@ -84,7 +85,7 @@ def tune(model: str | os.PathLike | Graph, target: str | os.PathLike | Target = 
     except OSError as error:
         raise UsageError(f"cannot write records into {folder}: {error.strerror}") from error
     here = pool is None and key is None and tracker is None
-    devices = Pool.local() if here else nullcontext(pool) if pool else open_pool(tracker, key)
+    devices = this_machine() if here else nullcontext(pool) if pool else open_pool(tracker, key)
     with alone_in(folder), devices as opened:
         board = board_for(load_target(target) if here and not isinstance(target, Target) else target, opened)
         runner = PoolRunner(opened, threads_on(opened.about, threads), elsewhere=not here and opened.elsewhere)
