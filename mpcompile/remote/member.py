@@ -11,6 +11,7 @@ from typing import Any
 from mpcompile.runtime.device import Device
 
 CHECKING, IDLE, BUSY, OUT = "checking", "idle", "busy", "kept out"
+LEAVE_SECONDS = 10.0
 
 
 @dataclass
@@ -44,8 +45,9 @@ class Member:
         self.device, self.tally, self.report, self.threaded = device, tally, report, threaded
         self.state, self.reference, self.until = IDLE, 0.0, 0.0
         self._inbox: SimpleQueue = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=device.name, daemon=True)
         if threaded:
-            threading.Thread(target=self._serve, name=device.name, daemon=True).start()
+            self._thread.start()
 
     @property
     def name(self) -> str:
@@ -63,11 +65,15 @@ class Member:
         self.report(self, job, outcome)
 
     def leave(self) -> None:
-        """Gives the device back, when it has finished what it is doing."""
+        """Gives the device back; what it is doing is broken off, where it can be, else waited for a little. A process
+        must not end while a thread is in TVM's code: TVM would end it the hard way."""
+        try:
+            self.device.close()
+        except Exception:
+            pass                                       # it is gone: there is nothing to give back
         if self.threaded:
             self._inbox.put(None)
-        else:
-            self.device.close()
+            self._thread.join(LEAVE_SECONDS)
 
     def _serve(self) -> None:
         while (given := self._inbox.get()) is not None:
@@ -77,10 +83,6 @@ class Member:
             except BaseException as error:
                 outcome = error
             self.report(self, job, outcome)
-        try:
-            self.device.close()
-        except Exception:
-            pass                                       # it is gone: there is nothing to give back
 
 
 def times(count: int) -> str:
