@@ -10,7 +10,7 @@ from functools import cache
 
 from mpcompile.errors import MissingDependency
 
-WORK = {"cnt": 128, "sdot": 16, "smull": 8, "smlal": 8}
+WORK = {"cnt": 128, "sdot": 16, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8, "mul": 16, "mla": 16}
 """Bit-MAC or MAC that an instruction on a 128-bit vector does."""
 
 ITERATIONS = 20

@@ -58,7 +58,8 @@ def assembly(board: str, family: str, w: int, a: int) -> str:
 
 def kinds(board: str, family: str) -> set[str]:
     """The instructions that do the work."""
-    return {"cnt"} if family == "popcount" else {"sdot"} if board == "rpi5" else {"smull", "smlal"}
+    return {"cnt"} if family == "popcount" else {"sdot"} if board == "rpi5" else \
+        {"smull", "smlal", "smull2", "smlal2", "mul", "mla"}
 
 
 def ceiling(board: str, family: str) -> float:

@@ -11,6 +11,7 @@ import sys
 
 import tvm
 from tvm import te
+from tvm.script import from_source
 from tvm.target import Target
 
 IS_TIRX = hasattr(tvm, "tirx")
@@ -45,9 +46,9 @@ else:
     def empty(shape, dtype, device=None):
         return tvm.nd.empty(shape, dtype, device or tvm.cpu())
 
-__all__ = ["IS_TIRX", "Schedule", "T", "Target", "TensorIntrin", "buffer_of", "build", "empty", "llvm_intrin",
-           "meta_schedule", "parameters", "prepend_to_root", "prim_func", "register_global_func", "replace_buffer",
-           "sblock", "sblock_alloc_buffer", "te", "tensor", "tirx"]
+__all__ = ["IS_TIRX", "Schedule", "T", "Target", "TensorIntrin", "buffer_of", "build", "empty", "from_source",
+           "llvm_intrin", "meta_schedule", "parameters", "prepend_to_root", "prim_func", "register_global_func",
+           "replace_buffer", "sblock", "sblock_alloc_buffer", "te", "tensor", "tirx"]
 
 
 def build(mod, target: Target, finish=None):

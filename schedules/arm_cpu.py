@@ -3,8 +3,8 @@
 The loops around a tile are those of loops.py; here are the inner loops:
 
     popcount   for plane pair: for kh, kw, 32 channels: AND, CNT, UADALP into 16 bits; then UADALP into 32 bits
-               or, with the dot-product extension, AND, CNT, UDOT
-    dot        for kh, kw, channels: SDOT, or SMULL, SMLAL, SADALP
+    dot        for kh, kw, channels: SDOT; or SMULL, SMLAL, SADALP; or MLA in 8 bits
+               both on 64-bit ARM by micro-kernels (arm_microkernels.py), else by tensor intrinsics (arm_intrinsics.py)
     depthwise  for kh, kw: multiply-add of 32-bit lanes
 
 On ARMv7, NEON takes subnormal float32 numbers for 0: there alone the float epilogue differs, for values below 2^-126.
@@ -12,12 +12,14 @@ On ARMv7, NEON takes subnormal float32 numbers for 0: there alone the float epil
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from mpcompile.kernels.popcount_bytes import UNROLLED_PAIRS
+from mpcompile.kernels.accumulators import chunk
+from mpcompile.kernels.popcount_bytes import MOST_STEPS, UNROLLED_PAIRS
 from mpcompile.kernels.select import IMAGE_CHANNELS
 from mpcompile.kernels.spec import LayerSpec, PartSpec
-from mpcompile.schedules import arm_intrinsics, narrow_loops
+from mpcompile.schedules import arm_intrinsics, arm_microkernels, narrow_loops
 from mpcompile.schedules.arm_intrinsics import BLOCK, LANES
 from mpcompile.schedules.loops import LayerLoops
 from mpcompile.schedules.tile import Tile, parts_of, register_tile, row_of, tile_without_contraction
@@ -46,10 +48,11 @@ class Arm:
         return Arm(target.arch, "asimddp" in target.features, target.mcpu)
 
     def count_instruction(self, channels: int):
-        return arm_intrinsics.count(self.isa, self.dotprod, min(channels, BLOCK))
+        return arm_intrinsics.count(self.isa, min(channels, BLOCK))
 
     def dot_instruction(self, max_level: int, weights: tuple[int, int], channels: int):
-        return arm_intrinsics.dot_instruction(self.isa, self.dotprod, max_level, weights, channels)
+        return arm_intrinsics.dot_instruction(self.isa, self.dotprod, max_level, weights, channels,
+                                              self.core == "cortex-a53")
 
     # -- tiles -----------------------------------------------------------------------------------
     def default_tile(self, spec: LayerSpec) -> Tile:
@@ -64,13 +67,15 @@ class Arm:
         """Loads and broadcasts per arithmetic step of a register tile; None where it does not fit the registers.
 
         A broadcast counts twice: LD1R takes a vector pipe besides. A dot product's weights of all its steps stay for all
-        pixels of the tile; in order, products need registers of their own until they are added.
+        pixels of the tile. Micro-kernels have tiles of their own, into which any other is cut.
         """
+        kind = whole_kind(part)
+        if kind:
+            micro = arm_microkernels.choose(kind, pixels, 1 if part.groups > 1 else block // BLOCK, 8)
+            return 1 / micro.pixels + 1 / (4 * micro.blocks)
         vectors = block // LANES
         accumulators, registers = pixels * vectors, REGISTERS[self.isa]
         weights = vectors * part.instr.steps if part.instr else min(vectors, 4)
-        if part.instr and self.core == "cortex-a53":
-            registers = 24
         if accumulators + weights + 3 > registers or accumulators > registers * 3 // 4:
             return None
         return (vectors + 2 * pixels) / accumulators
@@ -88,6 +93,13 @@ def _lanes(part: PartSpec) -> int:
     if part.count:
         return part.count.lanes
     return part.instr.lanes if part.instr else min(8, part.weight_shape[2])
+
+
+def whole_kind(part: PartSpec) -> str:
+    """The kind of micro-kernel that computes a part; "" for none."""
+    if part.count:
+        return "popcount" if part.count.whole else ""
+    return part.instr.whole if part.instr else ""
 
 
 class ArmLayer(LayerLoops):
@@ -112,17 +124,38 @@ class ArmLayer(LayerLoops):
         """Lanes of int32 and float32 vectors in the epilogue."""
         return next(n for n in (8, 4, 2, 1) if self.channels % n == 0)
 
+    def whole(self, name: str, part: PartSpec, units: list, y, x, ob, lane, taps: list, group):
+        """A micro-kernel for all steps, or, where its 16-bit lanes do not hold so many, for a chunk of them.
+
+        `units`: loops over plane pairs; taps: kh, kw, step.
+        """
+        s, kind, planes = self.s, whole_kind(part), bool(units)
+        extents = [s.get(loop).extent.value for loop in taps]
+        most = MOST_STEPS[2] if planes else part.instr.most
+        inner = chunk(*extents, most) if most else tuple(extents)
+        pixels, blocks = (s.get(loop).extent.value for loop in (x, ob))
+        micro = arm_microkernels.choose(kind, pixels, 1 if part.groups > 1 else blocks, inner[2],
+                                        part.instr.run if part.instr else 0)
+        outer, taps = zip(*(s.split(loop, [None, n]) for loop, n in zip(taps, inner)))
+        (x, pixel), (ob, block) = s.split(x, [None, micro.pixels]), s.split(ob, [None, micro.blocks])
+        s.reorder(*units, *outer, y, ob, x, *taps, pixel, block, lane, group)
+        if len(part.pairs) * len(part.pairs[0] if part.pairs else ()) <= UNROLLED_PAIRS:
+            for loop in units:
+                s.unroll(loop)
+        s.vectorize(s.split(s.get_loops(s.decompose_reduction(name, outer[0]))[-1], [None, LANES])[1])
+        size = BLOCK * arm_microkernels.BYTES[kind]
+        window = arm_microkernels.Window(inner[:2], inner[2] * arm_microkernels.BYTES[kind], part.strides[1],
+                                         tuple(part.dilations), math.prod(extents) * size * (len(part.pairs) or 1))
+        dtypes = "uint8" if planes else part.instr.data_dtype, part.weight_dtype
+        s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-7],
+                    arm_microkernels.intrinsic(micro, window, dtypes, planes))
+
     def popcount(self, name: str, part: PartSpec):
-        if part.count.widen:
-            narrow_loops.popcount(self, name, part, UNROLLED_PAIRS)
+        if part.count.whole:
+            y, x, ob, i, j, lane, kh, kw, step, byte = self.s.get_loops(self.s.get_sblock(name))[-10:]
+            self.whole(name, part, [i, j], y, x, ob, lane, [kh, kw, step], byte)
             return
-        s = self.s
-        y, x, ob, i, j, lane, kh, kw, step, byte = s.get_loops(s.get_sblock(name))[-10:]
-        s.reorder(i, j, kh, kw, step, y, x, ob, lane, byte)
-        for loop in (*((i, j) if len(part.pairs) * len(part.pairs[0]) <= UNROLLED_PAIRS else ()), y, x, ob):
-            s.unroll(loop)
-        s.vectorize(s.get_loops(s.decompose_reduction(name, kh))[-1])
-        s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-2], part.count.step)
+        narrow_loops.popcount(self, name, part, UNROLLED_PAIRS)
 
     def dot(self, name: str, part: PartSpec):
         s, instr = self.s, part.instr
@@ -131,6 +164,9 @@ class ArmLayer(LayerLoops):
             s.compute_at(wide, self.shared, preserve_unit_loops=True)
             self.vectorize_channels(s.get_loops(s.get_sblock(wide))[-1], 16)
         y, x, ob, lane, kh, kw, step, channel = s.get_loops(s.get_sblock(name))[-8:]
+        if instr.whole:
+            self.whole(name, part, [], y, x, ob, lane, [kh, kw, step], channel)
+            return
         if not instr.intrin:
             s.reorder(kh, kw, step, channel, y, x, ob, lane)
             for loop in (y, x, ob):

@@ -3,9 +3,11 @@ that belong to different output channels.
 
     count_u16     acc[16, 2] u16 += popcount(a[4] & w[16, 4]), two bytes'   AND, CNT, UADALP
     widen_u16     acc[16] int32 += acc[16, 2] u16                           UADALP
-    count_udot    acc[16] int32 += Σ_bytes popcount(a[4] & w[16, 4])        AND, CNT, UDOT
     sdot          acc[16] int32 += Σ_4 a·w, of signed bytes                 SDOT by element
     smlal, smull  acc[16] int32 += Σ_2 a·w, two steps or one a 16-bit sum   SMULL, SMLAL, SADALP
+
+On 64-bit ARM the reductions of whole blocks of 16 channels are micro-kernels (arm_microkernels.py); these steps serve
+32-bit ARM and layers of fewer channels.
 
 Weights of more than 8 bits (of groups, which no sum of their channels serves) take 16-bit products without an intrinsic.
 A name has the instruction set as its prefix, since 32-bit ARM's intrinsics have other names.
@@ -58,12 +60,10 @@ def _counts(a, w):
 
 
 @cache
-def count(isa: str, dotprod: bool, lanes: int) -> ByteCount:
-    """The counting step of a CPU, registered with TVM: UDOT where the CPU has it, else pairs of counts in 16 bits."""
-    if dotprod:
-        name = f"mpcompile.{isa}.count_udot_{lanes}"
-        TensorIntrin.register(name, *_count_dot(lanes), override=True)
-        return ByteCount(name, "", lanes)
+def count(isa: str, lanes: int) -> ByteCount:
+    """The counting step of a CPU, registered with TVM where it is no micro-kernel."""
+    if isa == "aarch64" and lanes == BLOCK:
+        return ByteCount("", "", lanes, 2, whole=True)
     step, widen = f"mpcompile.{isa}.count_u16_{lanes}", f"mpcompile.{isa}.widen_u16_{lanes}"
     TensorIntrin.register(step, *_count_pairs(isa, lanes), override=True)
     TensorIntrin.register(widen, *_widen(isa, lanes), override=True)
@@ -101,38 +101,6 @@ def _count_pairs(isa: str, lanes: int):
     return description, implementation
 
 
-def _count_dot(lanes: int):
-    @T.prim_func(s_tir=True)
-    def description(a: T.handle, w: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (BYTES,), "uint8", offset_factor=1)
-        W = T.match_buffer(w, (lanes, BYTES), "uint8", offset_factor=1)
-        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
-        with T.sblock("root"):
-            T.reads(C[0:lanes], A[0:BYTES], W[0:lanes, 0:BYTES])
-            T.writes(C[0:lanes])
-            for i in range(lanes):
-                for k in range(BYTES):
-                    with T.sblock("update"):
-                        vi, vk = T.axis.remap("SR", [i, k])
-                        C[vi] = C[vi] + T.cast(T.popcount(A[vk] & W[vi, vk]), "int32")
-
-    @T.prim_func(s_tir=True)
-    def implementation(a: T.handle, w: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (BYTES,), "uint8", offset_factor=1)
-        W = T.match_buffer(w, (lanes, BYTES), "uint8", offset_factor=1)
-        C = T.match_buffer(c, (lanes,), "int32", offset_factor=1, scope="local")
-        with T.sblock("root"):
-            T.reads(C[0:lanes], A[0:BYTES], W[0:lanes, 0:BYTES])
-            T.writes(C[0:lanes])
-            for v in T.unroll(lanes // LANES):
-                C[T.ramp(v * LANES, 1, LANES)] = llvm_intrin(
-                    "int32x4", "llvm.aarch64.neon.udot", 3, C[T.ramp(v * LANES, 1, LANES)],
-                    _counts(A[T.ramp(0, 1, BYTES)], W.vload([v * LANES, 0], dtype="uint8x16")),
-                    tirx.Broadcast(tirx.const(1, "uint8"), 16))
-
-    return description, implementation
-
-
 def _widen(isa: str, lanes: int):
     @T.prim_func(s_tir=True)
     def description(b: T.handle, c: T.handle) -> None:
@@ -163,8 +131,10 @@ def _widen(isa: str, lanes: int):
 
 # -- dot -----------------------------------------------------------------------------------------
 
-def dot_instruction(isa: str, dotprod: bool, max_level: int, weights: tuple[int, int], channels: int) -> DotInstr:
-    """The best exact step for levels 0..max_level, weights (least, greatest) and so many output channels.
+def dot_instruction(isa: str, dotprod: bool, max_level: int, weights: tuple[int, int], channels: int,
+                    eight_bits: bool = False) -> DotInstr:
+    """The best exact step for levels 0..max_level, weights (least, greatest) and so many output channels; products are
+    added in 8 bits where they fit and `eight_bits` says that it pays.
 
     SDOT and SMULL take signed bytes: levels above 127 are shifted by 128. SMLAL's sum of two products overflows 16 bits
     only where both factors of both are −128.
@@ -174,10 +144,25 @@ def dot_instruction(isa: str, dotprod: bool, max_level: int, weights: tuple[int,
     if weights[0] < -128 or weights[1] > 127:
         return DotInstr("", LANES, 1, "int16", "int16")
     data = "int8" if shift else "uint8"
+    if isa == "aarch64" and lanes == BLOCK:
+        return _whole(dotprod, max(max_level - shift, shift), max(-weights[0], weights[1]), data, shift, eight_bits)
     if dotprod:
         return _register("sdot", isa, lanes, 4, data, "int8", shift, 2)
     kind = "smull" if shift and weights[0] == -128 else "smlal"
     return _register(kind, isa, max(lanes, 8), 2, data, "int8", shift, 2)
+
+
+def _whole(dotprod: bool, data_reach: int, weight_reach: int, data: str, shift: int, eight_bits: bool) -> DotInstr:
+    """A micro-kernel's step (arm_microkernels.py), for |activations| and |weights| of up to so much.
+
+    A 16-bit lane takes a product of each step of `smlal`, and two of `mla`, after they were added in 8 bits.
+    """
+    product = max(data_reach * weight_reach, 1)
+    if dotprod:
+        return DotInstr("", BLOCK, 4, data, "int8", shift, 4, whole="sdot")
+    if eight_bits and product <= 127:
+        return DotInstr("", BLOCK, 4, data, "int8", shift, 4, most=32767 // (2 * product), whole="mla", run=127 // product)
+    return DotInstr("", BLOCK, 2, data, "int8", shift, 8, whole="smlal", run=32767 // product)
 
 
 @cache

@@ -26,6 +26,8 @@ class DotInstr:
     `intrin`_x`steps` where they divide the input channels).
     `widen`: where not "", `intrin` adds to acc[lanes, 2] int16, each the sum of 2 neighbouring products, and `widen` adds
     those to acc[lanes] int32; at most `most` steps fit 16 bits.
+    whole: where not "", the schedule computes all steps of a tile by one intrinsic of this kind, which adds `run` steps
+    in its narrowest lanes and, where `most` is not 0, as many in 16 bits.
     """
 
     intrin: str
@@ -37,6 +39,8 @@ class DotInstr:
     steps: int = 1
     widen: str = ""
     most: int = 0
+    whole: str = ""
+    run: int = 0
 
 
 def pack_weights(w8: np.ndarray, instr: DotInstr, outputs: int, channels: int) -> np.ndarray:
