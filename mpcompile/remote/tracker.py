@@ -43,7 +43,6 @@ class Key:
     def __init__(self, tracker: str, key: str):
         self.tracker, self.key = parse_address(tracker), key
         self.name = f"{key} at {self.tracker[0]}:{self.tracker[1]}"
-        self._alone: RemoteDevice | None = None
 
     def take(self) -> RemoteDevice | None:
         """A device that is free now; None where all are busy. Raises TargetError where there is no such tracker or key,
@@ -54,10 +53,9 @@ class Key:
         except NotATracker as error:
             if not error.is_device:
                 raise TargetError(f"{_text(self.tracker)} is neither a tracker nor a device") from None
-        if self._alone is not None and not self._alone.lost:
-            return None
-        self._alone = RemoteDevice(self.tracker, self.key, self.name)
-        return self._alone
+            if error.busy:
+                return None
+        return RemoteDevice(self.tracker, self.key, self.name)
 
     def _borrow(self, connection: socket.socket) -> RemoteDevice | None:
         from tvm.rpc.base import TrackerCode

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from mpcompile.errors import TargetError
+from mpcompile.runtime.server.door import Door
 from mpcompile.runtime.server.limits import Limits
 from mpcompile.runtime.server.wire import ORDERLY
 
@@ -67,17 +68,23 @@ class SessionProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def wait_ready(self, stop: socket.socket | None = None) -> bool:
+    def wait_ready(self, stop: socket.socket, door: Door) -> bool:
         """True when it can take a connection; False where `stop` became readable first. Raises TargetError with its
         reason where it cannot start."""
+        end = time.monotonic() + START_SECONDS
         poller = select.poll()
-        poller.register(self.control, select.POLLIN)
-        if stop is not None:
-            poller.register(stop, select.POLLIN)
-        found = dict(poller.poll(1000 * START_SECONDS))
-        if stop is not None and stop.fileno() in found:
-            return False
-        event = self._event() if found else None
+        for s in (self.control, stop, door.socket):
+            poller.register(s, select.POLLIN)
+        event = None
+        while (left := end - time.monotonic()) > 0:
+            found = dict(poller.poll(1000 * left))
+            if stop.fileno() in found:
+                return False
+            if door.socket.fileno() in found:
+                door.hear(busy=True)
+            if self.control.fileno() in found:
+                event = self._event() or {"event": "failed", "reason": "it ended without a word"}
+                break
         if event is None or event["event"] != "ready":
             reason = event["reason"] if event else f"it said nothing within {START_SECONDS:.0f} s"
             self.end()
@@ -91,10 +98,12 @@ class SessionProcess:
         """Gives it the connection to serve."""
         socket.send_fds(self.control, [json.dumps(greeting).encode()], [connection.fileno()])
 
-    def watch(self, connection: socket.socket, limits: Limits, seconds: float, stop: socket.socket | None = None) -> str:
+    def watch(self, connection: socket.socket, limits: Limits, seconds: float, stop: socket.socket,
+              door: Door) -> str:
         """Returns when the session has ended, saying how, and raises Ended where it broke a limit, or crashed.
 
-        `seconds`: of the whole session, as long as its client has not shown to be mpcompile.
+        `seconds`: of the whole session, as long as its client has not shown to be mpcompile. Others who come meanwhile
+        wait at the `door`.
         """
         begun = time.monotonic()
         until: float | None = begun + seconds
@@ -104,10 +113,12 @@ class SessionProcess:
         poller = select.poll()
         poller.register(self.control, select.POLLIN)
         poller.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
-        if stop is not None:
-            poller.register(stop, select.POLLIN)
+        poller.register(stop, select.POLLIN)
+        poller.register(door.socket, select.POLLIN)
         while True:
             found = dict(poller.poll(1000 * TICK))
+            if door.socket.fileno() in found:
+                door.hear(busy=True)
             if self.control.fileno() in found:
                 event = self._event()
                 if event is None:
@@ -120,7 +131,7 @@ class SessionProcess:
                     what = f"was asked for nothing in {limits.idle:g} s"
             if not self.alive():
                 return self._exit()
-            if stop is not None and stop.fileno() in found:
+            if stop.fileno() in found:
                 raise Ended("server", "the server was stopped")
             now = time.monotonic()
             if connection.fileno() in found:

@@ -11,25 +11,16 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from mpcompile.errors import TargetError, UsageError
+from mpcompile.errors import TargetError
 from mpcompile.runtime.device import About
+from mpcompile.runtime.server.door import Client, Door
 from mpcompile.runtime.server.limits import Limits, half_of_memory
 from mpcompile.runtime.server.process import Ended, SessionProcess
 from mpcompile.runtime.server.tracker import TrackerEntry
 from mpcompile.runtime.server.wire import LOST, PROTOCOL
 
-HANDSHAKE_SECONDS = 10.0
 DRAIN_SECONDS = 5.0
 RETRY = 2.0
-KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4),
-             (socket.TCP_USER_TIMEOUT, 30000))
-"""A peer that vanished without a word is noticed within half a minute."""
-
-
-def keep_alive(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in KEEPALIVE:
-        connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class Server:
@@ -46,11 +37,12 @@ class Server:
         self.limits = limits if limits.memory else replace(limits, memory=half_of_memory())
         self.key, self._log, self._quiet = key, log, quiet
         self._about = About.here()
-        self._listening = _listen(host, port)
-        self.address: tuple[str, int] = self._listening.getsockname()[:2]
+        self._door = Door(host, port, key)
+        self.address = self._door.address
         self._stop, self._stopping = socket.socketpair()
         self._entry = TrackerEntry(tracker, key, self.address[1], announce, self._report, log) if tracker else None
         self._client = ""
+        self._process: SessionProcess | None = None
 
     def stop(self) -> None:
         """Makes run return; from any thread, or a signal handler."""
@@ -64,141 +56,85 @@ class Server:
         cannot be started here."""
         import tvm.rpc  # noqa: F401  ReturnException, the tracker's codes
 
-        process = None
         try:
-            process = SessionProcess(self._quiet)
-            if not process.wait_ready(self._stop):
+            if not self._start():
                 return
             if self._entry:
                 self._entry.start()
             while True:
                 if self._entry:
                     self._entry.set_free(True)
-                accepted = self._accept(process)
-                if accepted is None:
+                client = self._wait()
+                if client is None or client and self._serve(client):
                     return
-                if accepted:
-                    old, process = process, None
-                    ended = self._serve(old, *accepted)
-                    if ended:
-                        return
-                process = self._next(process)
-                if process is None:
+                if not self._start_again():
                     return
         finally:
-            if process:
-                process.end()
-            self._listening.close()
+            if self._process:
+                self._process.end()
+            self._door.close()
             if self._entry:
                 self._entry.stop()
             self._stop.close()
             self._stopping.close()
 
-    def _next(self, process: SessionProcess | None) -> SessionProcess | None:
-        """A process that is ready; None where the server is to stop."""
-        if process is not None:
-            process.end()
+    def _start(self) -> bool:
+        """A fresh process for the next session. False where the server is to stop."""
+        self._process = SessionProcess(self._quiet)
+        return self._process.wait_ready(self._stop, self._door)
+
+    def _start_again(self) -> bool:
         while True:
-            process = SessionProcess(self._quiet)
+            self._process.end()
             try:
-                if process.wait_ready(self._stop):
-                    return process
+                return self._start()
             except TargetError as error:
                 self._log(f"{error}; trying again")
-                if select.select([self._stop], [], [], RETRY)[0]:
-                    return None
-                continue
-            process.end()
-            return None
+            if select.select([self._stop], [], [], RETRY)[0]:
+                return False
 
     def _report(self) -> dict:
         return {"about": self._about.to_json(), "client": self._client}
 
     # -- one client ----------------------------------------------------------------------------------
-    def _accept(self, process: SessionProcess) -> tuple | None:
-        """(connection, who, seconds) of the next client; None to stop, () where the process has died meanwhile."""
+    def _wait(self) -> Client | bool | None:
+        """The next client; None to stop, False where the process has died meanwhile."""
+        accepts = self._entry.accepts if self._entry else self.key.__eq__
         poller = select.poll()
-        for s in (self._listening, self._stop, process.control):
+        for s in (self._door.socket, self._stop, self._process.control):
             poller.register(s, select.POLLIN)
         while True:
+            client = self._door.enter(accepts)
+            if client:
+                return client
             found = dict(poller.poll())
             if self._stop.fileno() in found:
                 return None
-            if process.control.fileno() in found:
-                return ()
-            try:
-                connection, peer = self._listening.accept()
-            except OSError:
-                continue
-            try:
-                seconds = self._handshake(connection)
-            except (OSError, ValueError, struct.error):
-                seconds = None
-            if seconds is None:
-                connection.close()
-                continue
-            connection.settimeout(None)
-            return connection, str(peer[0]), seconds
+            if self._process.control.fileno() in found:
+                return False
+            self._door.hear(busy=False)
 
-    def _handshake(self, connection: socket.socket) -> float | None:
-        """Seconds that the session may take in all, or None where the client is not for us. TVM's protocol."""
-        from tvm.rpc.base import RPC_CODE_MISMATCH, RPC_CODE_SUCCESS, RPC_MAGIC, recvall
-
-        connection.settimeout(HANDSHAKE_SECONDS)
-        magic = struct.unpack("<i", recvall(connection, 4))[0]
-        if magic != RPC_MAGIC:
-            connection.sendall(struct.pack("<i", RPC_MAGIC))    # whoever looks for a tracker learns what this is
-            return None
-        length = struct.unpack("<i", recvall(connection, 4))[0]
-        if not 0 < length < 4096:
-            return None
-        role, _, key = recvall(connection, length).decode().partition(":")
-        key, *options = key.split()
-        if role != "client" or not (self._entry.accepts(key) if self._entry else key == self.key):
-            connection.sendall(struct.pack("<i", RPC_CODE_MISMATCH))
-            return None
-        name = f"server:{self.key}".encode()
-        keep_alive(connection)
-        connection.sendall(struct.pack("<ii", RPC_CODE_SUCCESS, len(name)) + name)
-        asked = [float(o.removeprefix("-timeout=")) for o in options if o.startswith("-timeout=")]
-        return min([self.limits.seconds, *asked])
-
-    def _serve(self, process: SessionProcess, connection: socket.socket, who: str, seconds: float) -> bool:
+    def _serve(self, client: Client) -> bool:
         """One session. True where the server is to stop."""
-        self._client, begun = who, time.monotonic()
+        self._client, begun, who, connection = client.address, time.monotonic(), client.address, client.connection
+        seconds = min(self.limits.seconds, client.seconds or self.limits.seconds)
         if self._entry:
             self._entry.set_free(False)
         self._log(f"session of {who} begins")
         stopped = False
         try:
-            process.hand(connection, {"protocol": PROTOCOL, "key": self.key, "limits": self.limits.to_json()})
-            how = process.watch(connection, self.limits, seconds, self._stop)
+            self._process.hand(connection, {"protocol": PROTOCOL, "key": self.key, "limits": self.limits.to_json()})
+            how = self._process.watch(connection, self.limits, seconds, self._stop, self._door)
         except Ended as error:
             how, stopped = str(error), error.cause == "server"
-            process.end()
+            self._process.end()
             _tell(connection, LOST + json.dumps({"cause": error.cause, "reason": how}))
         finally:
-            process.end()
+            self._process.end()
             self._client = ""
         self._log(f"session of {who} ended after {time.monotonic() - begun:.1f} s: {how}")
         threading.Thread(target=_drain, args=(connection,), daemon=True).start()
         return stopped
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise UsageError(f"cannot listen on {host}: {error.strerror or error}") from error
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        found.bind(address)
-        found.listen(16)
-    except OSError as error:
-        found.close()
-        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-    return found
 
 
 def _tell(connection: socket.socket, text: str) -> None:

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import queue
+import shutil
 import socket
 import threading
 from collections.abc import Callable
@@ -153,30 +154,36 @@ def main(control: socket.socket, folder: Path) -> None:
     tell("ready")
     data, fds, _, _ = socket.recv_fds(control, 1 << 20, 1)
     if not fds:
-        os._exit(ORDERLY)
+        _leave(folder)
     session = Session(folder, tell, json.loads(data))
     for name in FUNCTIONS:
         tvm.register_global_func(f"mpcompile.{name}", getattr(session, name), override=True)
-    threading.Thread(target=_follow, args=(control,), daemon=True).start()
-    threading.Thread(target=_serve, args=(fds[0],), daemon=True).start()
+    threading.Thread(target=_follow, args=(control, folder), daemon=True).start()
+    threading.Thread(target=_serve, args=(fds[0], folder), daemon=True).start()
     session.run()
 
 
-def _serve(fd: int) -> None:
+def _serve(fd: int, folder: Path) -> None:
     from tvm.rpc import _ffi_api
 
     try:
         _ffi_api.ServerLoop(fd)
     finally:
-        os._exit(ORDERLY)
+        _leave(folder)
 
 
-def _follow(control: socket.socket) -> None:
+def _follow(control: socket.socket, folder: Path) -> None:
     """The server says nothing more; when it is gone, so are we."""
     try:
         control.recv(1)
     finally:
-        os._exit(ORDERLY)
+        _leave(folder)
+
+
+def _leave(folder: Path) -> None:
+    """The server removes the folder, too; but it may be gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(ORDERLY)
 
 
 def _sacrifice() -> None:

@@ -136,13 +136,13 @@ def connect_tracker(address: tuple[str, int], seconds: float) -> socket.socket:
 
 
 class NotATracker(OSError):
-    """Something else listens there. `is_device`: it is a device of ours, served without a tracker."""
+    """Something else listens there. `is_device`: a device of ours, served without a tracker; maybe it is `busy`."""
 
     def __init__(self, magic: int):
-        from tvm.rpc.base import RPC_MAGIC
+        from tvm.rpc.base import RPC_CODE_DUPLICATE, RPC_MAGIC
 
         super().__init__("it is no TVM tracker")
-        self.is_device = magic == RPC_MAGIC
+        self.is_device, self.busy = magic in (RPC_MAGIC, RPC_CODE_DUPLICATE), magic == RPC_CODE_DUPLICATE
 
 
 def ask(connection: socket.socket, question: list):
