@@ -41,8 +41,7 @@ def missing_tools() -> list[str]:
 @cache
 def _driver(arch: str) -> Path:
     """The driver's object file, compiled once a process."""
-    folder = Path(tempfile.mkdtemp(prefix="mpcompile-arm-"))
-    _folders.append(folder)
+    folder = temporary()
     headers = [tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path()]
     _run([TOOLS[arch][0], "-std=gnu11", "-O1", "-Wall", "-Werror", "-c", "-o", folder / "driver.o",
           Path(__file__).parent / "driver.c", *(f"-I{h}" for h in headers)])
@@ -50,6 +49,12 @@ def _driver(arch: str) -> Path:
 
 
 _folders: list[Path] = []
+
+
+def temporary() -> Path:
+    """A folder that is removed when the tests end."""
+    _folders.append(Path(tempfile.mkdtemp(prefix="mpcompile-arm-")))
+    return _folders[-1]
 
 
 def remove_files() -> None:
