@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from mpcompile.search.run import Result
 
 
+IDLE_SECONDS = 30.0
+"""Devices that were asked nothing for so long, because a network is being trained, are given back."""
+
+
 def run_search(config: str | os.PathLike, out: str | os.PathLike, *, tracker: str | None = None, key: str | None = None,
                show: Show | None = None, warn: Callable[[str], None] | None = None) -> Result:
     """Runs the search of a TOML file in the folder `out`, or goes on with it: measured on this machine, or on the
     devices of `key` that `tracker` ("HOST:PORT") has, which replace those of the file.
 
-    They are given back whenever nothing is measured. `warn` is told in one line what becomes of them. Raises MpError's
+    They are given back where nothing is measured for a while. `warn` is told in one line what becomes of them. Raises MpError's
     subclasses.
     """
     from mpcompile.remote.pool import open_pool
@@ -36,13 +40,15 @@ def run_search(config: str | os.PathLike, out: str | os.PathLike, *, tracker: st
     from mpcompile.search.loop import silent
     from mpcompile.search.run import run
 
-    with open_pool(asked.tracker or None, asked.key or None, warn=warn) as pool:
-        return run(Path(config), read, Path(out), device_of(read, pool), show or silent)
+    with open_pool(asked.tracker or None, asked.key or None, warn=warn, idle=IDLE_SECONDS) as pool:
+        result = run(Path(config), read, Path(out), device_of(read, pool), show or silent)
+        for line in pool.summary() if pool.source and warn else ():
+            warn(line)
+        return result
 
 
 def device_of(config: Config, pool: Pool) -> Device:
-    """Compiles here for the configured target and times on the devices of `pool`, which are given back after each
-    question."""
+    """Compiles here for the configured target and times on the devices of `pool`."""
     from mpcompile.latency import onnxruntime
     from mpcompile.remote.fit import board_for
     from mpcompile.search_checks import WHOLE_MIN_TIME, Checks
@@ -79,24 +85,14 @@ def device_of(config: Config, pool: Pool) -> Device:
         bench.compile(model, bundle, table)
         return bench.race({WHOLE: bundle}, WHOLE_MIN_TIME)[WHOLE].seconds
 
-    def resting(ask: Callable) -> Callable:
-        def asked(*arguments):
-            try:
-                return ask(*arguments)
-            finally:
-                pool.rest()
-
-        return asked
-
-    pool.rest()
     return Device(
         bench.identity,
-        resting(table),
-        resting(whole),
-        answers=resting(checks.answers),
-        race=resting(checks.race),
-        verify=resting(checks.verify),
-        profile=resting(checks.profile),
+        table,
+        whole,
+        answers=checks.answers,
+        race=checks.race,
+        verify=checks.verify,
+        profile=checks.profile,
         quantize=checks.quantize,
         about=checks.about(),
     )

@@ -25,12 +25,14 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 PATIENCE = 60.0
 """Seconds that a pool without a device that can be used waits for one."""
+BUSY_SECONDS = 15.0
+"""Seconds of waiting that are not worth a word: a device that was given back takes some to be free again."""
 POLL = 2.0
 """Seconds between two questions whether another device is free."""
 RECHECK = 5.0
 """Seconds after which a device that is kept out is looked at again."""
 DEATHS = 2
-"""An item on which so many devices were lost is what they were lost by, unless told otherwise."""
+"""An item on which so many devices were lost is what they were lost by."""
 REFUSED = 5
 """So many measurements of a device in a row are kept out before it is given up."""
 KEPT = "what was measured is kept, and the same command goes on from there"
@@ -53,15 +55,15 @@ class Pool:
     """`devices`, and those that `source` has now or gets later.
 
     One device without a source does its work in the caller's thread. `slower`: by what factor the reference kernel may
-    differ; `warn` is called with one line for people, in the caller's thread; `deaths`: how many devices an item may
-    cost. Raises TargetError where there is no device to begin with.
+    differ; `warn` is called with one line for people, in the caller's thread. With `idle`, devices of a source are given
+    back when nothing was asked of the pool for so many seconds, and taken again when something is. Raises TargetError
+    where there is no device to begin with.
     """
 
     def __init__(self, devices: Sequence[Device] = (), source: Source | None = None, *, slower: float = SLOWER,
-                 warn: Callable[[str], None] | None = None, patience: float = PATIENCE, recheck: float = RECHECK,
-                 poll: float = POLL, deaths: int = DEATHS):
+                 warn: Callable[[str], None] | None = None, idle: float | None = None, patience: float = PATIENCE,
+                 recheck: float = RECHECK, poll: float = POLL):
         self.source, self.slower, self.patience, self.recheck, self.poll = source, slower, patience, recheck, poll
-        self.deaths = deaths
         self.warn = warn or (lambda line: None)
         self.tallies: dict[str, Tally] = {}
         self.best = float("inf")
@@ -74,6 +76,8 @@ class Pool:
         self._scout: _Scout | None = None
         self._about: About | None = None
         self._threaded = source is not None or len(devices) > 1
+        self._idle, self._rest_later = idle, None
+        self._lock = threading.RLock()
         for device in devices:
             self._join(device)
         self._fill()
@@ -127,8 +131,17 @@ class Pool:
         item that devices were lost by is done with that DeviceLost. Any other exception of `work` is raised at once;
         TargetError where no device is left that can be used, and none comes back.
         """
-        self._run += 1
-        run = _Run(self._run, work, items, done, self.deaths)
+        with self._lock:
+            if self._rest_later:
+                self._rest_later.cancel()
+            self._map(_Run(self._run + 1, work, items, done))
+            if self.source and self._idle is not None:
+                self._rest_later = threading.Timer(self._idle, self.rest)
+                self._rest_later.daemon = True
+                self._rest_later.start()
+
+    def _map(self, run: _Run) -> None:
+        self._run = run.number
         self._fill()
         for member in self._members:
             if not self._threaded:
@@ -230,10 +243,10 @@ class Pool:
                 return
             if time.monotonic() - began > self.patience:
                 raise TargetError(f"{self.source.name}: no device was free within {self.patience:.0f} s")
-            if not told:
+            if not told and time.monotonic() - began > BUSY_SECONDS:
                 self.warn(f"{self.source.name}: all devices are busy; waiting for one")
                 told = True
-            time.sleep(self.poll)
+            time.sleep(min(self.poll, 1.0))
 
     def _join(self, device: Device) -> None:
         mine = self._about = self._about or device.about
@@ -277,12 +290,14 @@ class Pool:
 
     def rest(self) -> None:
         """Gives the devices back, as long as nothing is to be done; the next map takes those that are free then."""
-        if self.source:
-            for member in list(self._members):
+        with self._lock:
+            for member in list(self._members) if self.source else ():
                 self._leave(member)
 
     def close(self) -> None:
         """Gives all devices back; what they are doing is broken off."""
+        if self._rest_later:
+            self._rest_later.cancel()
         if self._scout:
             self._scout.stop()
         for member in list(self._members):
@@ -302,8 +317,8 @@ class Pool:
 class _Run:
     """The items of one map."""
 
-    def __init__(self, number: int, work, items: Sequence, done, most: int):
-        self.number, self.work, self.items, self.done, self.most = number, work, items, done, most
+    def __init__(self, number: int, work, items: Sequence, done):
+        self.number, self.work, self.items, self.done = number, work, items, done
         self.todo = deque(range(len(items)))
         self.deaths: Counter = Counter()
         self.by: dict[int, Member | None] = {}
@@ -330,7 +345,7 @@ class _Run:
     def died(self, at: int, error: DeviceLost) -> None:
         self.lost = error
         self.deaths[at] += 1
-        if self.deaths[at] < self.most:
+        if self.deaths[at] < DEATHS:
             self.todo.appendleft(at)
         else:
             self.by[at] = None
@@ -374,9 +389,10 @@ class _Scout:
         self._thread.join(LEAVE_SECONDS)
 
 
-def open_pool(tracker: str | None = None, key: str | None = None, *, warn: Callable[[str], None] | None = None) -> Pool:
+def open_pool(tracker: str | None = None, key: str | None = None, *, warn: Callable[[str], None] | None = None,
+              idle: float | None = None) -> Pool:
     """This machine, or where a key is given the devices of `key` that `tracker` ("HOST:PORT", or what MPCOMPILE_TRACKER
-    says) has.
+    says) has. `idle`: see Pool.
 
     Raises UsageError at one without the other, TargetError where there is no such tracker or device.
     """
@@ -390,4 +406,4 @@ def open_pool(tracker: str | None = None, key: str | None = None, *, warn: Calla
                          "where they are: name a tracker, too")
     from mpcompile.remote.tracker import Key
 
-    return Pool(source=Key(found, key), warn=warn)
+    return Pool(source=Key(found, key), warn=warn, idle=idle)

@@ -424,10 +424,21 @@ def _code() -> str:
     return key_of([[f.name, hashlib.sha256(f.read_bytes()).hexdigest()] for f in files])
 
 
+def _same_device(folder: Folder, device: Device) -> None:
+    """Times of two kinds of devices say nothing about each other, and a front of both is none."""
+    before = (folder.read(RUN) or {}).get("device", {})
+    for what in ("cpu", "target", "threads"):
+        was, now = before.get(what), device.identity.get(what)
+        if was is not None and was != now:
+            raise UsageError(f"{folder.path} holds a run that was measured with {what} {was}, not {now}: choose another "
+                             "folder")
+
+
 def run(config_file: Path, config: Config, out: Path, device: Device, show: Show = silent) -> Result:
     """The search of a configuration file, in `out`, begun or gone on with.
 
-    Raises UsageError where `out` holds another configuration's run, or another process is at work in it.
+    Raises UsageError where `out` holds another configuration's run, or one that was measured on another kind of device,
+    or another process is at work in it.
     """
     folder = Folder(out)
     copy, text = out / "config.toml", config_file.read_bytes()
@@ -438,6 +449,7 @@ def run(config_file: Path, config: Config, out: Path, device: Device, show: Show
     if not copy.exists() and any(f.name != LOCK for f in out.iterdir()):
         raise UsageError(f"{out} is not empty, and holds no run of a search")
     with folder.locked():
+        _same_device(folder, device)
         if not copy.exists():
             with atomic_path(copy) as temporary:
                 temporary.write_bytes(text)

@@ -205,5 +205,19 @@ def test_devices_are_given_back_and_taken_again():
     pool.rest()
     shelf.put(b)
     measured(pool, [2])
+    assert a.closed and not b.closed
     pool.close()
     assert a.closed and b.closed and b.took == [2]
+
+
+def test_devices_that_are_asked_nothing_for_a_while_are_given_back():
+    a, b = Formula("a"), Formula("b")
+    shelf = Shelf(a)
+    with Pool(source=shelf, idle=0.05, **QUICK) as pool:
+        measured(pool, [1])
+        deadline = time.monotonic() + 20
+        while not a.closed and time.monotonic() < deadline:
+            time.sleep(0.01)
+        shelf.put(b)
+        measured(pool, [2])
+    assert a.took == [1] and b.took == [2]

@@ -174,6 +174,16 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path):
         run(tmp_path / "a.toml", CONFIG, out, device())
 
 
+def test_a_folder_of_another_kind_of_device_is_refused(tmp_path):
+    (tmp_path / "a.toml").write_text("")
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "config.toml").write_text("")
+    (out / "run.json").write_text(json.dumps({"device": {"cpu": "another formula"}}))
+    with pytest.raises(UsageError, match="measured with cpu another formula, not a formula: choose another folder"):
+        run(tmp_path / "a.toml", CONFIG, out, device())
+
+
 def test_one_process_at_a_time_and_no_litter(tmp_path):
     (tmp_path / "a.toml").write_text("")
     (tmp_path / "run").mkdir()
