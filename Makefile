@@ -10,11 +10,11 @@ READY := $(VENV)/.ready
 
 help:
 	@echo "make test    run the tests"
-	@echo "make test-arm  run kernels of ARM boards under QEMU; ARM=quick: a few of them"
+	@echo "make test-arm  run kernels, networks and boards of ARM under QEMU; ARM=quick: a few of them"
 	@echo "make demo    search bitwidths by measured latency, retrain, compile, verify, time; leaves runs/demo/report.html"
 	@echo "make bench   measure this machine against the speeds that mpcompile aims at"
 	@echo "make setup   only set up $(VENV)"
-	@echo "make clean   remove $(VENV), runs/ and build outputs"
+	@echo "make clean   remove $(VENV), .arm, runs/ and build outputs"
 
 setup: $(READY)
 
@@ -27,12 +27,11 @@ $(READY): pyproject.toml constraints.txt .ci/setup
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(TESTS)
 
-# Kernels of the ARM boards under QEMU; installs Debian's cross compilers and QEMU where they are missing.
-# ARM=quick: the layers of one file and the bundles.
-ARM_TESTS = $(if $(filter quick,$(ARM)),tests/arm/test_arm_quick.py tests/arm/test_arm_bundle.py,tests/arm)
+# ARM under QEMU: kernels, C libraries, boards. Installs Debian's cross compilers and the like where they are missing, and
+# makes an arm64 system in .arm. ARM=quick: the tests that are marked so.
 test-arm: $(READY)
 	bash .ci/setup-arm $(VENV)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARM_TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(if $(filter quick,$(ARM)),-m quick) tests/arm
 
 demo: $(READY)
 	$(BIN)/python examples/demo/run.py
@@ -41,5 +40,5 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) runs build dist .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .arm runs build dist .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,8 +23,9 @@ KEPT = 3
 
 def _sources() -> dict[str, bytes]:
     """What the wheel is made from, by path."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "mpcompile", "schedules", "targets",
-                             "pyproject.toml", "README.md", "LICENSE"], cwd=ROOT, check=True, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "mpcompile", "schedules", "targets", "pyproject.toml",
+         "README.md", "LICENSE"], cwd=ROOT, check=True, capture_output=True, text=True)
     return {name: (ROOT / name).read_bytes() for name in listed.stdout.splitlines() if (ROOT / name).exists()}
 
 

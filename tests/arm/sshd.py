@@ -83,7 +83,8 @@ def board(folder: Path, emulator: str) -> Iterator[Board]:
     if os.geteuid() == 0:
         os.makedirs("/run/sshd", exist_ok=True)                             # of its separated privileges
     with open(folder / "log", "wb") as log:
-        process = subprocess.Popen([server, "-D", "-e", "-f", folder / "sshd_config"], stderr=log, start_new_session=True)
+        process = subprocess.Popen([server, "-D", "-e", "-f", folder / "sshd_config"], stderr=log,
+                                   start_new_session=True)
     options = (f"Port={port}", f"IdentityFile={folder}/user", "IdentitiesOnly=yes", "StrictHostKeyChecking=no",
                "UserKnownHostsFile=/dev/null", "BatchMode=yes", "LogLevel=ERROR")
     try:

@@ -15,6 +15,7 @@ MACHINES = {"rpi3b": (2, 183), "rpi4b": (2, 183), "rpi5": (2, 183), "aarch64": (
 """ELF class (1: 32 bits) and machine (40: ARM, 183: AArch64)."""
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("board", MACHINES)
 def test_cross_compile(tmp_path, board):
     path = mp.compile(MODEL, target=board, output=tmp_path / "m.mpc")

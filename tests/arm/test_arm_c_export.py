@@ -59,7 +59,7 @@ def emulate(board: str, *words, core: str = "") -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize("board", BOARDS)
-@pytest.mark.parametrize("name", (*MODELS, *WHOLE))
+@pytest.mark.parametrize("name", (pytest.param("resnet20", marks=pytest.mark.quick), "mobilenet_v1", *MODELS))
 def test_the_same_bytes(name, board, tmp_path):
     inputs, outputs = sample(name)
     program = build(name, board, tmp_path)
@@ -78,8 +78,9 @@ def test_the_example_with_threads(board, tmp_path):
     (x,), (y,) = sample("brevitas_residual_w3a4")
     made = mp.export_c(model("brevitas_residual_w3a4"), board, tmp_path / "c", name="net")
     program = tmp_path / "example"
-    subprocess.run([TOOLS[load_target(board).arch][0], "-std=c11", "-O1", "-static", "-DTHREADS", "-pthread", "-o", program,
-                    made.folder / "example.c", f"-I{made.folder}", made.folder / "libnet.a", "-lm"], check=True)
+    subprocess.run([TOOLS[load_target(board).arch][0], "-std=c11", "-O1", "-static", "-DTHREADS", "-pthread", "-o",
+                    program, made.folder / "example.c", f"-I{made.folder}", made.folder / "libnet.a", "-lm"],
+                   check=True)
     x.tofile(tmp_path / "x")
     for threads in ("1", "3"):
         done = emulate(board, program, "-t", threads, tmp_path / "x", tmp_path / "y")

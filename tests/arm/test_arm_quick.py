@@ -1,10 +1,11 @@
-"""A few whole layers on every ARM board, under QEMU: what continuous integration runs."""
+"""A few whole layers on every ARM board, under QEMU."""
 
 import pytest
 
 from tests.kernels import test_contract as contract
 from tests.kernels import test_layers as layers
 
+pytestmark = pytest.mark.quick
 BOARDS = ("rpi3b", "rpi4b", "rpi5", "rpi3b-32", "rpi4b-32", "aarch64", "aarch64-dotprod")
 
 

@@ -35,7 +35,8 @@ def runners_outputs(model: Path, folder: Path) -> str:
     return f"{digest:016x}"
 
 
-@pytest.mark.parametrize("target, emulator, threads", [("rpi4b-32", BOARD_32, 1), ("rpi3b-32", BOARD_32, 3),
+@pytest.mark.parametrize("target, emulator, threads", [pytest.param("rpi4b-32", BOARD_32, 1, marks=pytest.mark.quick),
+                                                       ("rpi3b-32", BOARD_32, 3),
                                                        ("rpi3b", BOARD_64, 2)])
 def test_a_model(target, emulator, threads, tmp_path, capsys):
     with sshd.board(tmp_path, emulator) as board:

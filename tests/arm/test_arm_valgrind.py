@@ -16,7 +16,8 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
-@pytest.mark.parametrize("model", ["brevitas_residual_w3a4", "brevitas_separable_qcdq", "brevitas_keywords",
+@pytest.mark.parametrize("model", [pytest.param("brevitas_residual_w3a4", marks=pytest.mark.quick),
+                                   "brevitas_separable_qcdq", "brevitas_keywords",
                                    "ort_qdq_uint8"])
 def test_clean(model, target, tmp_path):
     made = mp.export_c(DATA / f"{model}.onnx", target, tmp_path / "c", name="net")
