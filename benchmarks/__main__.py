@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import layers, mixture, prediction, resnet, roofline, small_layers, whole_networks
 from benchmarks.compiled import Bench
 from benchmarks.networks import NETWORKS
-from benchmarks.row import Row, markdown, summary
+from benchmarks.row import HEADERS, Row, markdown, summary
 from benchmarks.tvm_bitserial import Tvm019, default_folder
 from mpcompile import __version__, cpu
 from mpcompile.console import complain, table
@@ -64,7 +64,7 @@ def main() -> int:
     finally:
         bench.close()
     _write(args.output, rows, machine)
-    table(("", "what", ">measured", "must reach", ""), [row.cells() for row in rows])
+    table(HEADERS, [row.cells() for row in rows])
     judged = [row for row in rows if row.target is not None]
     print(f"{sum(row.reached is True for row in judged)} of {len(judged)} rows reached; written to {args.output}")
     return 0
@@ -77,7 +77,7 @@ def _networks(bench: Bench, args: argparse.Namespace) -> None:
         result = whole_networks.measured(bench, name, args.rounds)
         whole_networks.keep(args.output, result)
         rows += whole_networks.rows(result)
-    table(("", "what", ">measured", "must reach", ""), [row.cells() for row in rows])
+    table(HEADERS, [row.cells() for row in rows])
     print(f"written to {args.output / whole_networks.FILE}")
 
 

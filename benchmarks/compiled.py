@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 import mpcompile as mp
 from benchmarks.networks import Network
 from mpcompile.errors import MpError
+from mpcompile.schedules.tile import Tile
 
 LIKENESS = 0.9
 
@@ -41,14 +43,14 @@ class Bench:
         with np.load(self._example(name)) as arrays:
             return arrays["x"], arrays["y"]
 
-    def bundle(self, name: str, make, threads: int = 1):
-        """make() → Network, written as QONNX, compiled and opened.
+    def bundle(self, name: str, make, threads: int = 1, tiles: Mapping[str, Tile] | None = None):
+        """make() → Network, written as QONNX, compiled (`tiles`: layer → its schedule's tile) and opened.
 
         Raises MpError where it computes something else than numpy did when the network was made: a fast wrong result is
         none. (numpy sums in float: a rounding here and there falls the other way, which spreads in a deep network.)
         """
         if (name, threads) not in self._open:
-            path = self.compiled(name, make)
+            path = self.compiled(name, make, tiles)
             bundle = self._open[name, threads] = mp.open_bundle(path, threads=threads)
             x, expected = self.example(name)
             likeness = np.corrcoef(bundle.run(x).ravel(), expected.ravel())[0, 1]
@@ -56,13 +58,13 @@ class Bench:
                 raise MpError(f"{name}: the bundle's output and numpy's correlate by {likeness:.3f} only")
         return self._open[name, threads]
 
-    def compiled(self, name: str, make) -> Path:
+    def compiled(self, name: str, make, tiles: Mapping[str, Tile] | None = None) -> Path:
         """NAME.mpc."""
         source = self.onnx(name, make)
         path = source.with_suffix(".mpc")
         if not path.exists():
             self.say(f"compiling {name}")
-            mp.compile(source, target=self.target, output=path)
+            mp.compile(source, target=self.target, output=path, tiles=tiles)
         return path
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Rows on the single 3×3 layers of ResNet-18: popcount against the ceiling and TVM 0.19, dot against ONNX Runtime.
 
 The layer is node `conv` of a small network (networks.conv_layer): codes in, codes out, halo, offset term, scale and
-bias, ReLU, requantizing and packing included. The kernel alone is what twice the input channels cost more: its time per
-bit-MAC without anything that is done once for each output.
+bias, ReLU, requantizing and packing included. The kernel alone is what twice the input channels cost more under the same
+tile: its time per bit-MAC without anything that is done once for each output.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from benchmarks.row import Row
 from benchmarks.tvm_bitserial import Tvm019
 from mpcompile.latency import onnxruntime
 from mpcompile.latency.measure import Measurement, Timer, measure
+from mpcompile.schedules.tile import Tile
 
 LOW_BITS = (Bits(1, 1), Bits(1, 2), Bits(2, 2))
 KERNEL_TARGET, TVM_TARGET, DOT_TARGET = 0.92, 15.0, 1.0
@@ -26,9 +27,16 @@ def whole_layer_target(shape: ConvShape) -> float:
     return 0.75 if shape.c >= 128 else 0.65
 
 
-def layer_timer(bench: Bench, shape: ConvShape, bits: Bits) -> Timer:
-    """The compiled layer alone, one thread."""
-    return bench.bundle(f"conv {shape} {bits}", lambda: conv_layer(shape, bits)).layer_timers()["conv"]
+def layer_timer(bench: Bench, shape: ConvShape, bits: Bits, tile: Tile | None = None) -> Timer:
+    """The compiled layer alone, one thread; under `tile`, or that of the records and defaults."""
+    name = f"conv {shape} {bits}" + (f" {tile}" if tile else "")
+    return bench.bundle(name, lambda: conv_layer(shape, bits), tiles={"conv": tile} if tile else None
+                        ).layer_timers()["conv"]
+
+
+def tile_of(bench: Bench, shape: ConvShape, bits: Bits) -> Tile:
+    rows = bench.bundle(f"conv {shape} {bits}", lambda: conv_layer(shape, bits)).layers
+    return next(Tile.from_json(row["tile"]) for row in rows if row["name"] == "conv")
 
 
 def halves(shape: ConvShape) -> tuple[ConvShape, ConvShape]:
@@ -48,8 +56,9 @@ def popcount_rows(bench: Bench, rounds: int, tvm: Tvm019 | None, tvm_missing: st
     for bits in LOW_BITS:
         for shape in RESNET18_LAYERS:
             small, large = halves(shape)
-            subjects = {"whole": layer_timer(bench, shape, bits), "small": layer_timer(bench, small, bits),
-                        "large": layer_timer(bench, large, bits), **roofline.timers(bench.target)}
+            tile = tile_of(bench, shape, bits)
+            subjects = {"whole": layer_timer(bench, shape, bits), "small": layer_timer(bench, small, bits, tile),
+                        "large": layer_timer(bench, large, bits, tile), **roofline.timers(bench.target)}
             theirs = tvm.timers(shape, bits) if tvm else {}
             bench.say(f"measuring {bits} {shape}")
             found = measure({**subjects, **{f"tvm {n}": t for n, t in theirs.items()}}, rounds=rounds)
@@ -66,12 +75,12 @@ def popcount_rows(bench: Bench, rounds: int, tvm: Tvm019 | None, tvm_missing: st
             note = f"{found['whole'].seconds * 1e6:.0f} µs, {whole / 1e9:.0f} G bit-MAC/s, {detail['family']}"
             wholes.append(Row("popcount layer", what, whole / ceiling.popcount, "of ceiling", whole_layer_target(shape),
                               note, detail))
-            against.append(_against_tvm(what, found, theirs, tvm_missing))
+            against.append(_against_tvm(what, found, theirs, tvm_missing, shape.macs * bits.w * bits.a / ceiling.popcount))
     return kernels + wholes + against
 
 
 def _kernel(what: str, per_second: float, ceiling: roofline.Ceilings, detail: dict) -> Row:
-    """More than the ceiling is no kernel: then the layer with half the channels was not half as dear, by its tile."""
+    """More than the ceiling is no kernel: then the layer with half the channels cost too much, or a sample was disturbed."""
     share, note = per_second / ceiling.popcount, f"{per_second / 1e9:.0f} G bit-MAC/s"
     if not 0 < share < 1.05:
         note = f"the difference says {note}: half the channels cost too much or too little to tell"
@@ -79,8 +88,9 @@ def _kernel(what: str, per_second: float, ceiling: roofline.Ceilings, detail: di
     return Row("popcount kernel", what, share, "of ceiling", KERNEL_TARGET, note, detail)
 
 
-def _against_tvm(what: str, found: Measurement, theirs: dict[str, Timer], missing: str) -> Row:
-    """Against the operator as it comes; how much of that is left against its best setting stands in the note."""
+def _against_tvm(what: str, found: Measurement, theirs: dict[str, Timer], missing: str, least: float) -> Row:
+    """Against the operator as it comes; how much of that is left against its best setting stands in the note. `least`:
+    seconds at the ceiling."""
     group = "layer vs TVM 0.19 bit-serial, its default setting"
     if "default" not in theirs:
         return Row(group, what, None, "×", TVM_TARGET, missing or "TVM 0.19 does not compute this layer rightly")
@@ -90,7 +100,8 @@ def _against_tvm(what: str, found: Measurement, theirs: dict[str, Timer], missin
         f"{best.removeprefix('tvm ')}, {found[best].seconds * 1e6:.0f} µs"
     )
     return Row(group, what, found.ratio("tvm default", "whole"), "×", TVM_TARGET, note,
-               {"best setting": best, "ratio to best": found.ratio(best, "whole")})
+               {"best setting": best, "ratio to best": found.ratio(best, "whole")},
+               found["tvm default"].seconds / least)
 
 
 def dot_rows(bench: Bench, rounds: int) -> list[Row]:
@@ -116,5 +127,6 @@ def dot_rows(bench: Bench, rounds: int) -> list[Row]:
         rows.append(Row(group, what, theirs / ours, "×", DOT_TARGET,
                         f"{ours * 1e6:.0f} µs against {theirs * 1e6:.0f}; {shape.macs / ours / 1e9:.0f} GMAC/s, "
                         f"{shape.macs / ours / ceiling.dot:.2f} of the {roofline.loops(bench.target)['dot'].instruction} ceiling",
-                        {"ceiling": ceiling.to_json(), "measurement": found.to_json()}))
+                        {"ceiling": ceiling.to_json(), "measurement": found.to_json()},
+                        theirs * ceiling.dot / shape.macs))
     return rows

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
+HEADERS = ("", "what", ">measured", ">at most here", "must reach", "")
 AT_MOST = ("s", "× bytes", "× time", "% error")
 
 
@@ -13,7 +14,8 @@ AT_MOST = ("s", "× bytes", "× time", "% error")
 class Row:
     """`value` and `target` in `unit`: "×" and "of ceiling" should be at least the target, those of AT_MOST at most.
 
-    value None: it could not be measured, `note` says why. target None: for information.
+    value None: it could not be measured, `note` says why. target None: for information. most: a ratio to something that
+    was measured cannot be larger on this CPU, where its instructions alone take so long.
     """
 
     group: str
@@ -23,6 +25,7 @@ class Row:
     target: float | None = None
     note: str = ""
     detail: dict = field(default_factory=dict)
+    most: float | None = None
 
     @property
     def reached(self) -> bool | None:
@@ -31,11 +34,16 @@ class Row:
             return None
         return self.value <= self.target if self.unit in AT_MOST else self.value >= self.target
 
+    @property
+    def possible(self) -> bool:
+        """Whether the CPU's ceiling lets the target be reached."""
+        return self.most is None or self.target is None or self.most >= self.target
+
     def to_json(self) -> dict:
         return {**asdict(self), "reached": self.reached}
 
-    def cells(self) -> tuple[str, str, str, str, str]:
-        """group, what, value, target, note, as text."""
+    def cells(self) -> tuple[str, str, str, str, str, str]:
+        """What is under HEADERS, as text."""
         least = "≤" if self.unit in AT_MOST else "≥"
         value = "not measured" if self.value is None else f"{self.value:.2f} {self.unit}"
         target = (
@@ -43,12 +51,13 @@ class Row:
             if self.target is None
             else f"{least} {self.target:g} {'yes' if self.reached else 'NO' if self.reached is False else ''}"
         )
-        return self.group, self.what, value, target.strip(), self.note
+        most = "" if self.most is None else f"{self.most:.1f}"
+        return self.group, self.what, value, most, target.strip(), self.note
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table; a group is named once."""
-    lines = ["| | what | measured | must reach | |", "|---|---|---|---|---|"]
+    lines = ["| | what | measured | at most here | must reach | |", "|---|---|---|---|---|---|"]
     before = None
     for row in rows:
         group, *rest = row.cells()
@@ -71,6 +80,8 @@ def summary(rows: Sequence[Row]) -> str:
         least = "≤" if unit in AT_MOST else "≥"
         wanted = "" if target is None else f"{least} {target:g}"
         reached = "" if target is None else f"{sum(row.reached is True for row in found)} of {len(found)}"
+        possible = sum(row.possible for row in found)
+        reached += f", {possible} could on this CPU" if possible < len(found) else ""
         name = f"{group}: {found[0].what}" if len(found) == 1 else group
         lines.append(f"| {name}, {unit} | " + " | ".join([*figures, wanted, reached]) + " |")
     return "\n".join(lines) + "\n"

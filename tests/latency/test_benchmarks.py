@@ -127,9 +127,9 @@ def test_rows_say_whether_they_are_reached():
     assert Row("g", "w", 1.0, "×").reached is None
     text = markdown([Row("g", "a", 2.4, "×", 2.5), Row("g", "b", None, "×", 2.5, "why"), Row("h", "c", 0.1, "s", 0.2)])
     lines = text.splitlines()
-    assert lines[2] == "| g | a | 2.40 × | ≥ 2.5 NO |  |"
-    assert lines[3] == "|  | b | not measured | ≥ 2.5 | why |"
-    assert lines[4] == "| h | c | 0.10 s | ≤ 0.2 yes |  |"
+    assert lines[2] == "| g | a | 2.40 × |  | ≥ 2.5 NO |  |"
+    assert lines[3] == "|  | b | not measured |  | ≥ 2.5 | why |"
+    assert lines[4] == "| h | c | 0.10 s |  | ≤ 0.2 yes |  |"
 
 
 def test_a_summary_has_a_line_for_each_group():
@@ -140,3 +140,10 @@ def test_a_summary_has_a_line_for_each_group():
         "| h: e, s | 0.10 | 0.10 | 0.10 | ≤ 0.2 | 1 of 1 |",
         "| i: f, × |  | not measured |  |  |  |",
     ]
+
+
+def test_what_the_ceiling_forbids_is_told():
+    rows = [Row("g", "a", 12.0, "×", 15, most=13.04), Row("g", "b", 16.0, "×", 15, most=18.0)]
+    assert markdown(rows).splitlines()[2] == "| g | a | 12.00 × | 13.0 | ≥ 15 NO |  |"
+    assert summary(rows).splitlines()[2].endswith("| ≥ 15 | 1 of 2, 1 could on this CPU |")
+    assert not rows[0].possible and rows[1].possible and Row("g", "c", 1.0, "×", 2.0).possible
