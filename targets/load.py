@@ -28,6 +28,7 @@ _KEYS = {
     "l2_kib": (int, False),
     "clock_mhz": (int, False),
     "dot16_macs_per_cycle": (float, False),
+    "dot8_macs_per_cycle": (float, False),
     "lookup_macs_per_cycle": (float, False),
     "families": (list, False),
     "cpus": (list, False),

@@ -9,6 +9,9 @@ FAMILIES = ("popcount", "dot", "lookup", "depthwise")
 WIDEN_DOT = 0.6
 """What it costs to add 16-bit sums of products to 32-bit ones, in steps of 16-bit sums."""
 
+WIDEN_DOT8, MOST_DOT8 = 0.8, 8
+"""The same of 8-bit sums to 16-bit ones, in steps of 8-bit sums; so many are added at the most."""
+
 NO_COMBINER = "-x86-machine-combiner:bool=0"
 """LLVM's machine combiner makes trees of a tile's sums (a + (b + c)) to shorten the chain of additions, which no full
 tile waits for; the trees' registers are then spilled inside the loop. Integer sums only: floats are never reordered."""
@@ -45,6 +48,8 @@ class Target:
     """Those worth measuring on it."""
     dot16_macs_per_cycle: float = 0.0
     """The same of `dot` where sums of two products fit 16 bits (`dot_rate`); 0: no faster than any 8 bits."""
+    dot8_macs_per_cycle: float = 0.0
+    """The same where products fit 8 bits, before sums are widened; 0: no kernel adds them in 8 bits."""
     lookup_macs_per_cycle: float = 0.0
     """The same of `lookup`, for weights of one bit and 8-bit sums that are never widened; 0: it has no such kernel."""
     cpus: tuple[tuple[str, int, int, int], ...] = ()
@@ -66,9 +71,12 @@ class Target:
     def dot_rate(self, steps: int) -> float:
         """MAC a cycle of `dot` where so many sums of two products fit 16 bits: 0 where not even one does.
 
-        They are added in 16 bits, and then widened, at the cost of about half a step.
+        They are added in 16 bits, and then widened, at the cost of about half a step. Products that fit 16 bits 2·129
+        times fit 8 bits once.
         """
-        return max(self.dot_macs_per_cycle, self.dot16_macs_per_cycle / (1 + WIDEN_DOT / steps) if steps else 0.0)
+        eight = min(MOST_DOT8, steps * 127 // 16383)
+        return max(self.dot_macs_per_cycle, self.dot16_macs_per_cycle / (1 + WIDEN_DOT / steps) if steps else 0.0,
+                   self.dot8_macs_per_cycle / (1 + WIDEN_DOT8 / eight) if eight else 0.0)
 
     def expected_rates(self, weight_planes: int, activation_planes: int) -> dict[str, float]:
         """MAC a cycle of popcount, dot and lookup for a long inner product of so many planes, by their numbers alone.
@@ -79,7 +87,7 @@ class Target:
         digits = -(-activation_planes // 4)
         sums = 255 // (4 * ((1 << -(-activation_planes // digits)) - 1))
         return {
-            "dot": self.dot_rate(16384 // (((1 << activation_planes) - 1) << weight_planes - 1)),
+            "dot": self.dot_rate(16383 // (((1 << activation_planes) - 1) << weight_planes - 1)),
             "popcount": self.popcount_bitmacs_per_cycle / (weight_planes * activation_planes),
             "lookup": self.lookup_macs_per_cycle / (weight_planes * digits * (1 + 3 / sums)),
         }

@@ -76,7 +76,7 @@ def _fleet(fleet) -> dict:
 
 def _expected(target) -> str:
     """The expected families in few words."""
-    if not target.lookup_macs_per_cycle and not target.dot16_macs_per_cycle:
+    if not (target.lookup_macs_per_cycle or target.dot16_macs_per_cycle or target.dot8_macs_per_cycle):
         return f"popcount where w·a < {target.popcount_bitmacs_per_cycle / target.dot_macs_per_cycle:.2g}, else dot"
     found = Counter(target.expected_family(w, a) for w in BITS for a in BITS)
     return ", ".join(f"{family} at {n}" for family, n in found.items()) + f" of {len(BITS) ** 2} bit pairs"
