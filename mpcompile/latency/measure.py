@@ -160,11 +160,21 @@ def best_reference(seconds: float = 0.1, sample: float = REFERENCE_TIME) -> floa
     reference = local_reference()
     count = calibrate(reference, sample)
     seen: list[float] = []
-    while not seen or sum(seen) * count < seconds:
-        start = waited()
-        taken = reference(count)
-        seen.append(max(taken - (waited() - start), taken / 100) / count)
+    end = time.perf_counter() + seconds
+    while not seen or time.perf_counter() < end:
+        taken, wait = _run(reference, count, waited)
+        seen.append(max(taken - wait, taken / 100) / count)
     return _best(seen)
+
+
+def _run(timer: Timer, n: int, waits: Callable[[], float]) -> tuple[float, float]:
+    """Seconds of n runs, and how many of them were waiting: not what passed outside, between the clocks."""
+    clock = getattr(timer, "waits", waits)
+    before, start = time.perf_counter(), clock()
+    seconds = timer(n)
+    wait = clock() - start
+    outside = max(0.0, time.perf_counter() - before - seconds)
+    return seconds, min(max(0.0, wait - outside), seconds)
 
 
 def calibrate(timer: Timer, min_time: float, most: int = 1 << 24) -> int:
@@ -197,19 +207,10 @@ def measure(subjects: Mapping[str, Timer], *, rounds: int = 21, min_time: float 
     counts = {name: calibrate(timer, min_time) for name, timer in subjects.items()}
     reference_count = calibrate(reference, reference_time)
 
-    def run(timer: Timer, n: int) -> tuple[float, float]:
-        """Seconds of n runs, and how many of them were waiting: not what passed outside, between the clocks."""
-        clock = getattr(timer, "waits", waits)
-        before, start = time.perf_counter(), clock()
-        seconds = timer(n)
-        wait = clock() - start
-        outside = max(0.0, time.perf_counter() - before - seconds)
-        return seconds, min(max(0.0, wait - outside), seconds)
-
     def check() -> float:
         """Seconds of one run of the reference; a run that had to wait is another process's doing, and is done again."""
         for _ in range(TRIES):
-            seconds, wait = run(reference, reference_count)
+            seconds, wait = _run(reference, reference_count, waits)
             if wait <= slack * seconds:
                 break
         return max(seconds - wait, seconds / 100) / reference_count
@@ -228,7 +229,7 @@ def measure(subjects: Mapping[str, Timer], *, rounds: int = 21, min_time: float 
         for name in missing:
             if counts[name] > 1:
                 subjects[name](1)
-            seconds, wait = run(subjects[name], counts[name])
+            seconds, wait = _run(subjects[name], counts[name], waits)
             after = check()
             exact = getattr(subjects[name], "waits", waits) is not waited_by_all
             samples[name].append(_Sample(seconds / counts[name], wait / counts[name], max(before, after), exact))

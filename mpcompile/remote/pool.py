@@ -23,7 +23,7 @@ from mpcompile.runtime.device import About, Device, LocalDevice
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds that a pool without a device that can be used waits for one."""
 BUSY_SECONDS = 15.0
 """Seconds of waiting that are not worth a word: a device that was given back takes some to be free again."""
@@ -34,7 +34,7 @@ RECHECK = 5.0
 DEATHS = 2
 """An item on which so many devices were lost is what they were lost by."""
 REFUSED = 5
-"""So many measurements of a device in a row are kept out before it is given up."""
+"""So many measurements in a row are kept out, and for longer than the patience, before slow devices are given up."""
 KEPT = "what was measured is kept, and the same command goes on from there"
 TRACKER = "MPCOMPILE_TRACKER"
 CHECK = object()
@@ -71,6 +71,8 @@ class Pool:
         self.last = ""
         """The device that the last result came from."""
         self._members: list[Member] = []
+        self._told: set[tuple[str, str]] = set()
+        """Warnings that devices gave, and were passed on."""
         self._events: SimpleQueue = SimpleQueue()
         self._run = 0
         self._scout: _Scout | None = None
@@ -194,6 +196,10 @@ class Pool:
         else:
             reference = outcome if job is CHECK else getattr(outcome, "reference_best", None)
             good = reference is None or self._judge(member, reference, run)
+            for warning in getattr(outcome, "warnings", ()):
+                if (member.name, warning) not in self._told:
+                    self._told.add((member.name, warning))
+                    self.warn(f"{member.name}: {warning}")
             if at is not None and good:
                 self.last = member.name
                 run.tell(at, member, outcome)
@@ -274,19 +280,19 @@ class Pool:
 
     def _check_patience(self, run: _Run) -> None:
         """Raises TargetError where nothing can be used, and nothing came back for too long."""
+        now = time.monotonic()
         if any(m.state != OUT and (m.state != CHECKING or not m.until) for m in self._members):
-            run.alone_since = None
-            return
-        run.alone_since = run.alone_since or time.monotonic()
-        over = time.monotonic() - run.alone_since > self.patience or run.refused > REFUSED * len(self._members) > 0
+            run.alone_since = now
+        over = now - run.alone_since > self.patience
         if not self._members and not self.source:
             raise TargetError(f"{run.lost}; no device is left: {KEPT}")
-        if over and self._members:
-            raise TargetError(f"{self._members[0].name} stays {self._members[0].tally.ratio:.1f} times slower than it "
-                              f"was, or than others, by the reference kernel (hot, throttled, or busy?): {KEPT}")
-        if over:
+        if over and not self._members:
             raise TargetError(f"{run.lost or self.source.name}; no device came back within {self.patience:.0f} s: "
                               f"{KEPT}")
+        if over or run.refused >= REFUSED and now - run.good_since > self.patience:
+            slow = max(self._members, key=lambda m: m.tally.ratio)
+            raise TargetError(f"{slow.name} stays {slow.tally.ratio:.1f} times slower than it was, or than others, by the "
+                              f"reference kernel (hot, throttled, or busy?): {KEPT}")
 
     def rest(self) -> None:
         """Gives the devices back, as long as nothing is to be done; the next map takes those that are free then."""
@@ -324,7 +330,8 @@ class _Run:
         self.by: dict[int, Member | None] = {}
         """Items that are done → by whom."""
         self.lost: DeviceLost | None = None
-        self.alone_since: float | None = None
+        self.alone_since = self.good_since = time.monotonic()
+        """When a device could last be used; when a result last counted."""
         self.refused = 0
         """Results that were kept out since the last that was not."""
 
@@ -334,7 +341,7 @@ class _Run:
 
     def tell(self, at: int, member: Member, result) -> None:
         self.by[at] = member
-        self.refused = 0
+        self.refused, self.good_since = 0, time.monotonic()
         member.tally.measured += 1
         self.done(self.items[at], result)
 

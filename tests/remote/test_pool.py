@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -170,6 +171,16 @@ def test_one_that_is_slow_only_while_it_works_is_given_up_too():
         pool.known(1e-5)
         with pytest.raises(TargetError, match="a stays 4.0 times slower"):
             measured(pool, range(1, 3))
+
+
+def test_what_a_device_warns_of_is_passed_on_once():
+    lines = []
+    device = Formula("a")
+    measure = device.measure
+    device.measure = lambda item: replace(measure(item), warnings=("it is hot",))
+    with Pool([device], warn=lines.append, **QUICK) as pool:
+        measured(pool, [1, 2, 3])
+    assert lines == ["a: it is hot"]
 
 
 def test_what_was_recorded_of_a_device_counts():
