@@ -161,8 +161,8 @@ class Workbench:
     def slower(self) -> float:
         return self.pool.slower
 
-    def known(self, reference: float) -> None:
-        self.pool.known(reference)
+    def known(self, reference: float) -> float:
+        return self.pool.known(reference)
 
     def time(self, batches: Sequence[Sequence[Alone]], done: Callable[[int, Measurement | DeviceLost], None]) -> None:
         """Each batch on one device; while devices are at work, the next batch is being built."""

@@ -50,8 +50,9 @@ class Workbench(Protocol):
     lanes: int
     slower: float
 
-    def known(self, reference: float) -> None:
-        """The best seconds of the reference kernel that were recorded of this device."""
+    def known(self, reference: float) -> float:
+        """`reference`: the best seconds of the reference kernel that were recorded of this device; the best of that and
+        what it takes now."""
 
     def fuse(self, graph: Graph) -> Graph:
         """The model's graph to layers."""
@@ -95,8 +96,8 @@ class _Measured(dict):
         self.keys = {cell: key_of(cell.variant, bench.identity) for cell in plan.cells}
         self.identity = json.dumps(sorted(bench.identity.items()))
         self.device = bench.identity.get("cpu", "")
-        self.best = min((r["reference"] for r in cache if r.get("device") == self.device), default=float("inf"))
-        bench.known(self.best)
+        recorded = (r["reference"] for r in cache if r.get("device") == self.device)
+        self.best = bench.known(min(recorded, default=float("inf")))
         self._tell()
 
     def measure(self, cells: Sequence[Cell]) -> None:

@@ -29,6 +29,8 @@ BUSY_SECONDS = 15.0
 """Seconds of waiting that are not worth a word: a device that was given back takes some to be free again."""
 POLL = 2.0
 """Seconds between two questions whether another device is free."""
+CHECK_SECONDS = 5.0
+"""Seconds that work waits for the first look at a device."""
 RECHECK = 5.0
 """Seconds after which a device that is kept out is looked at again."""
 DEATHS = 2
@@ -111,9 +113,11 @@ class Pool:
         """Whether the devices are other machines, which this one does not disturb."""
         return not any(isinstance(m.device, LocalDevice) for m in self._members)
 
-    def known(self, reference: float) -> None:
-        """The best seconds of the reference kernel that were recorded of a device of this kind."""
-        self.best = min(self.best, reference)
+    def known(self, reference: float) -> float:
+        """`reference`: the best seconds of the reference kernel that were recorded of a device of this kind; the best
+        of that and what it takes on one of the devices now."""
+        self.best = min(self.best, reference, self.run(lambda device: device.reference()))
+        return self.best
 
     # -- working ---------------------------------------------------------------------------------------
     def run(self, work: Callable[[Device], Result]) -> Result:
@@ -161,8 +165,10 @@ class Pool:
                 self._scout.wanted.clear()
 
     def _give(self, run: _Run) -> None:
-        """Work for whoever has none."""
+        """Work for whoever has none; at first only when all have been looked at, or take long for it."""
         now = time.monotonic()
+        if now - run.began < CHECK_SECONDS and any(m.state == CHECKING and not m.until for m in self._members):
+            return
         for member in list(self._members):
             if member.state == OUT and now >= member.until:
                 self._check(member)
@@ -330,7 +336,7 @@ class _Run:
         self.by: dict[int, Member | None] = {}
         """Items that are done → by whom."""
         self.lost: DeviceLost | None = None
-        self.alone_since = self.good_since = time.monotonic()
+        self.began = self.alone_since = self.good_since = time.monotonic()
         """When a device could last be used; when a result last counted."""
         self.refused = 0
         """Results that were kept out since the last that was not."""

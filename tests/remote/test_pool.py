@@ -10,7 +10,9 @@ from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.remote.pool import Pool
 from tests.remote.simulated import Formula, Shelf
 
-QUICK = {"patience": 0.5, "recheck": 0.05, "poll": 0.02}
+QUICK = {"recheck": 0.05, "poll": 0.02}
+SOON = {**QUICK, "patience": 0.3}
+"""For what is to be given up."""
 
 
 def measured(pool, items):
@@ -106,17 +108,17 @@ def test_no_device_left_ends_with_one_line_and_keeps_what_was_measured():
     def dies(item):
         return item > 3
     kept = []
-    with Pool(source=Shelf(Formula("a", dies=dies)), **QUICK) as pool:
+    with Pool(source=Shelf(Formula("a", dies=dies)), **SOON) as pool:
         with pytest.raises(TargetError, match="a was lost; no device came back.*kept"):
             pool.map(lambda d, item: d.measure(item), range(1, 10), lambda item, _: kept.append(item))
     assert kept == [1, 2, 3]
     with pytest.raises(TargetError, match="no device is left"):
-        measured(Pool([Formula("a", dies=dies)], **QUICK), [5])
+        measured(Pool([Formula("a", dies=dies)], **SOON), [5])
 
 
 def test_nothing_to_begin_with():
     with pytest.raises(TargetError, match="the shelf: no device was free"):
-        Pool(source=Shelf(), **QUICK)
+        Pool(source=Shelf(), **SOON)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -157,7 +159,7 @@ def test_a_device_that_throttles_for_a_while_is_used_again():
 def test_a_device_that_stays_slow_is_given_up():
     calls = iter([1.0, 1.0])
     kept = []
-    with Pool([Formula("a", lambda: next(calls, 4.0))], **QUICK) as pool:
+    with Pool([Formula("a", lambda: next(calls, 4.0))], **SOON) as pool:
         with pytest.raises(TargetError, match="a stays 4.0 times slower.*kept"):
             pool.map(lambda d, item: d.measure(item), range(1, 9), lambda item, _: kept.append(item))
     assert kept == [1, 2]
@@ -167,7 +169,7 @@ def test_one_that_is_slow_only_while_it_works_is_given_up_too():
     class Hot(Formula):
         def reference(self):
             return 1e-5
-    with Pool([Hot("a", 4.0)], **QUICK) as pool:
+    with Pool([Hot("a", 4.0)], **SOON) as pool:
         pool.known(1e-5)
         with pytest.raises(TargetError, match="a stays 4.0 times slower"):
             measured(pool, range(1, 3))
@@ -184,7 +186,7 @@ def test_what_a_device_warns_of_is_passed_on_once():
 
 
 def test_what_was_recorded_of_a_device_counts():
-    with Pool([Formula("a", 2.0)], **QUICK) as pool:
+    with Pool([Formula("a", 2.0)], **SOON) as pool:
         assert len(measured(pool, [1, 2])) == 2
         pool.known(1e-5)
         with pytest.raises(TargetError, match="a stays 2.0 times slower"):
