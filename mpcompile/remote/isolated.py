@@ -20,12 +20,13 @@ METHODS = ("time_kernels", "race", "profile", "run", "trace", "reference", "stat
 
 
 class IsolatedDevice:
-    """As Device. A call that ends the process raises DeviceLost; the next call finds a fresh one."""
+    """As Device. A call that ends the process raises DeviceLost; the next call finds a fresh one. `limit`: seconds that one
+    call may take from now on; None: what `limits` say."""
 
     name = "this machine"
 
     def __init__(self, limits: Limits | None = None):
-        self.about = About.here()
+        self.about, self.limit = About.here(), None
         self._server = Server(key=secrets.token_hex(16), limits=limits, quiet=True)
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name="mpcompile-isolated")
@@ -46,6 +47,7 @@ class IsolatedDevice:
     def _live(self) -> RemoteDevice:
         if self._session is None or self._session.lost:
             self._session = self._connected()
+        self._session.limit = self.limit
         return self._session
 
     def _connected(self) -> RemoteDevice:

@@ -14,6 +14,7 @@ from typing import Protocol
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.remote.connection import RemoteDevice
+from mpcompile.remote.isolated import IsolatedDevice
 from mpcompile.remote.pool import Pool
 from mpcompile.runtime.device import Device, Kernel
 
@@ -82,21 +83,23 @@ class PoolRunner:
              together: bool = False) -> None:
         def work(device: Device, share: Sequence[str]) -> Measurement | Failed:
             asked = {BASE: base, **{name: kernels[name] for name in share}}
-            if isinstance(device, RemoteDevice) and base.library in self._seconds:
+            if isinstance(device, RemoteDevice | IsolatedDevice) and base.library in self._seconds:
                 device.limit = LEAST_LIMIT + LIMIT * self._seconds[base.library] * rounds * len(asked)
             return device.time_kernels(asked, threads or self.threads, stirred=self.stirred, rounds=rounds,
                                        min_time=MIN_TIME)
 
         alone: list[str] = []
 
-        def tell(share: Sequence[str], result: Measurement | Exception) -> None:
+        def tell(share: Sequence[str], result: Measurement | Failed | DeviceLost) -> None:
             if isinstance(result, Measurement):
                 self._seconds[base.library] = result[BASE].seconds
                 done({name: Timed(result[name], result[BASE]) for name in (BASE, *share)}, result)
-            elif not share:
-                raise TargetError(f"the default schedule cannot be measured: {result}")
-            elif len(share) == 1:
-                done({share[0]: Failed(" ".join(str(result).split()))}, None)
+                return
+            failed = result if isinstance(result, Failed) else Failed(one_line(result))
+            if not share:
+                raise TargetError(f"the default schedule cannot be measured: {failed.why}")
+            if len(share) == 1:
+                done({share[0]: failed}, None)
             else:
                 alone.extend(share)
 
@@ -111,13 +114,23 @@ class PoolRunner:
         self.pool.map(_failures_as_results(work), shares, tell)
 
 
+def one_line(error: Exception) -> str:
+    """What an exception says."""
+    return " ".join(str(error).split())
+
+
 def _failures_as_results(work):
-    """What a kernel raises on a device is that kernel's; a device that is lost is the pool's to replace."""
+    """What a kernel raises on a device is that kernel's; a device that is lost is the pool's to replace, but for one that
+    starts a fresh process by itself."""
     def safe(device: Device, share):
         try:
             return work(device, share)
-        except (DeviceLost, UsageError):
+        except UsageError:
+            raise
+        except DeviceLost as error:
+            if error.by_work and isinstance(device, IsolatedDevice):
+                return Failed(one_line(error))
             raise
         except Exception as error:
-            return Failed(f"{device.name}: {error}")
+            return Failed(f"{device.name}: {one_line(error)}")
     return safe

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mpcompile.latency.cache import Cache
 from mpcompile.records.store import Record
 from mpcompile.schedules.tile import Tile
-from mpcompile.tuning.runner import Failed, Outcome, Timed
+from mpcompile.tuning.runner import Failed, Outcome, Timed, one_line
 from mpcompile.tuning.search import Search
 from mpcompile.tuning.task import Builder, Task
 
@@ -83,7 +83,7 @@ class Trials:
         classes: dict[str, list[Tile]] = {}
         for tile in tiles:
             classes.setdefault(codes[tile], []).append(tile)
-        self._put("", {t: Failed(f"does not build: {made[t]}") for t in classes.pop("", [])})
+        self._put("", {t: Failed(f"does not build: {one_line(made[t])}") for t in classes.pop("", [])})
         for code in classes.keys() & self.measured.keys():
             self._put(code, {t: self.measured[code] for t in classes.pop(code)})
         if not classes:
@@ -132,7 +132,7 @@ class Trials:
             row = {"key": f"{self.identity}.{hashlib.sha256(repr(tile).encode()).hexdigest()[:16]}",
                    "task": self.identity, "title": self.task.title, "tile": tile.to_json(), "code": code,
                    "cost": cost if math.isfinite(cost) else None,
-                   "why": " ".join(outcome.why.split()) if isinstance(outcome, Failed) else None,
+                   "why": outcome.why if isinstance(outcome, Failed) else None,
                    "seconds": timed.timing.seconds if timed else None,
                    "default_seconds": timed.base.seconds if timed else None}
             rows.append(row)

@@ -24,13 +24,15 @@ from mpcompile import cpu
 from mpcompile.errors import UsageError
 from mpcompile.files import alone_in
 from mpcompile.graph import Graph
+from mpcompile.latency.alike import SLOWER_HERE
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.measure import Measurement
 from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import Record, family_of, read_records, records_for, write_records
 from mpcompile.remote.fit import board_for, threads_on
-from mpcompile.remote.here import this_machine
+from mpcompile.remote.isolated import IsolatedDevice
 from mpcompile.remote.pool import Pool, open_pool
+from mpcompile.runtime.server.limits import Limits
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target, load_target
 from mpcompile.tuning.runner import BASE, Outcome, PoolRunner, Runner
@@ -94,6 +96,11 @@ def tune(model: str | os.PathLike | Graph, target: str | os.PathLike | Target = 
             return Tuner(board, folder, runner, builder, trials, progress).run(tasks_of(graph, board, runner.threads))
         finally:
             builder.close()
+
+
+def this_machine(limits: Limits | None = None) -> Pool:
+    """A pool of this machine, in a process of its own."""
+    return Pool([IsolatedDevice(limits)], slower=SLOWER_HERE)
 
 
 class Tuner:
