@@ -32,6 +32,9 @@ VERBS = {
     "tune": "each layer's schedule, searched by measuring here; records for compile --records",
     "search": "bits for every layer, by gradient, against latency measured here; a front of networks",
     "report": "a search's folder as one HTML file, and its numbers as JSON",
+    "serve": "offer this machine to hosts, as a device that runs and times what they send",
+    "tracker": "lend devices by key: TVM's tracker",
+    "devices": "who is there at a tracker, who is busy, and for how long",
     "inspect": "what a bundle or a model holds, layer by layer",
 }
 """Each verb lives in commands/, in the module of its name : arguments(parser), work(args)."""

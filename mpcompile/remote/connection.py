@@ -18,6 +18,7 @@ from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.measure import Measurement
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.runtime.device import About, Kernel, Progress
+from mpcompile.runtime.state import State
 from mpcompile.runtime.server.door import keep_alive
 from mpcompile.runtime.server.wire import LOST, PIECE, PROTOCOL, Blobs, array_of, error_of, kernel_to_json
 
@@ -94,6 +95,9 @@ class RemoteDevice:
 
     def reference(self) -> float:
         return self._call("reference", {}, Blobs())
+
+    def state(self) -> State:
+        return State.from_json(json.loads(self._ask("state")))
 
     @property
     def lost(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,7 @@ from mpcompile.plan import Plan
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.runtime.bundle import Bundle, open_bundle
 from mpcompile.runtime.single import SingleKernel
+from mpcompile.runtime.state import State
 from mpcompile.runtime.threads import resolve
 
 WHOLE = "whole network"
@@ -114,6 +115,9 @@ class Device(Protocol):
     def reference(self) -> float:
         """Seconds of one run of the measurer's reference kernel, now, at its best: what devices are compared by."""
 
+    def state(self) -> State:
+        """Clock, heat and voltage now."""
+
     def close(self) -> None:
         """Gives the device back."""
 
@@ -135,7 +139,7 @@ class LocalDevice:
         for name, kernel in kernels.items():
             single = SingleKernel(kernel.library, kernel.plan, kernel.weights, threads)
             timers[name] = in_place(single.timer(), [local(single.prepare)], stir)
-        return measure(timers, rounds=rounds, min_time=min_time, progress=progress)
+        return watched(lambda: measure(timers, rounds=rounds, min_time=min_time, progress=progress))
 
     def race(self, files: Mapping[str, Path], threads: int, *, rounds: int, min_time: float,
              variant: str | None = None, progress: Progress | None = None) -> Measurement:
@@ -144,12 +148,13 @@ class LocalDevice:
             timers = {name: stack.enter_context(open_bundle(file, threads, variant=variant)).timer()
                       if Path(file).suffix != ".onnx" else onnxruntime.timer(onnxruntime.session(str(file), threads))
                       for name, file in files.items()}
-            return measure(timers, rounds=rounds, min_time=min_time, progress=progress)
+            return watched(lambda: measure(timers, rounds=rounds, min_time=min_time, progress=progress))
 
     def profile(self, bundle: Path, threads: int, *, stirred: int, rounds: int, min_time: float,
                 variant: str | None = None, progress: Progress | None = None) -> Measurement:
         with open_bundle(bundle, resolve(threads), variant=variant) as opened:
-            return profile_opened(opened, stirred=stirred, rounds=rounds, min_time=min_time, progress=progress)
+            return watched(lambda: profile_opened(opened, stirred=stirred, rounds=rounds, min_time=min_time,
+                                                  progress=progress))
 
     def run(self, file: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
             ) -> dict[str, np.ndarray]:
@@ -168,8 +173,18 @@ class LocalDevice:
     def reference(self) -> float:
         return best_reference()
 
+    def state(self) -> State:
+        return State.here()
+
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def watched(measuring: Callable[[], Measurement]) -> Measurement:
+    """A measurement, with warnings of what the machine suffered meanwhile."""
+    before = State.here()
+    found = measuring()
+    return replace(found, warnings=tuple(State.here().complaints(before)))
 
 
 def profile_opened(bundle: Bundle, *, stirred: int, rounds: int, min_time: float, progress: Progress | None = None

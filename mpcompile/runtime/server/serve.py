@@ -18,6 +18,7 @@ from mpcompile.runtime.server.limits import Limits, half_of_memory
 from mpcompile.runtime.server.process import Ended, SessionProcess
 from mpcompile.runtime.server.tracker import TrackerEntry
 from mpcompile.runtime.server.wire import LOST, PROTOCOL
+from mpcompile.runtime.state import State
 
 DRAIN_SECONDS = 5.0
 RETRY = 2.0
@@ -42,6 +43,7 @@ class Server:
         self._stop, self._stopping = socket.socketpair()
         self._entry = TrackerEntry(tracker, key, self.address[1], announce, self._report, log) if tracker else None
         self._client = ""
+        self._state = State.here()
         self._process: SessionProcess | None = None
 
     def stop(self) -> None:
@@ -94,7 +96,10 @@ class Server:
                 return False
 
     def _report(self) -> dict:
-        return {"about": self._about.to_json(), "client": self._client}
+        """What the tracker shows of it. While it measures, nothing is read that might disturb."""
+        if not self._client:
+            self._state = State.here()
+        return {"about": self._about.to_json(), "client": self._client, "state": self._state.to_json()}
 
     # -- one client ----------------------------------------------------------------------------------
     def _wait(self) -> Client | bool | None:

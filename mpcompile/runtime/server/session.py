@@ -44,7 +44,7 @@ class Session:
         return json.dumps(self._greeting | {"about": self._device.about.to_json()})
 
     def state(self) -> str:
-        return json.dumps({})
+        return json.dumps(self._device.state().to_json())
 
     def put(self, sha: str, total: int, piece: bytes) -> int:
         """Bytes of the blob that are here. Raises ValueError where the whole is not what its name says."""
