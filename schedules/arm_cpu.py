@@ -47,6 +47,14 @@ class Arm:
         """From a mpcompile.targets.Target."""
         return Arm(target.arch, "asimddp" in target.features, target.mcpu)
 
+    @property
+    def registers(self) -> int:
+        return REGISTERS[self.isa]
+
+    def lanes(self, part: PartSpec) -> int:
+        """Output channels whose weights lie together."""
+        return _lanes(part)
+
     def count_instruction(self, channels: int):
         return arm_intrinsics.count(self.isa, min(channels, BLOCK))
 

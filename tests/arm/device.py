@@ -1,0 +1,46 @@
+"""An emulated board that offers itself to hosts: `mpcompile serve` in tests/arm/board.py's system."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mpcompile.errors import TargetError
+from mpcompile.remote.tracker import devices
+from tests.arm import board
+from tests.remote.served import kill
+
+SECONDS = 120
+
+
+@contextmanager
+def emulated_device(core: str, tracker: str, key: str, folder: Path) -> Iterator[subprocess.Popen]:
+    """Serves a board of that core under `key` until the block ends, which kills it with all its children. What it says
+    goes to `folder`; yields when the tracker knows it."""
+    before = _known(tracker, key, time.monotonic() + SECONDS)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "serve.log", "w") as log:
+        process = subprocess.Popen(
+            [board.PYTHON, "-m", "mpcompile", "serve", "--port", "0", "--tracker", tracker, "--key", key],
+            stdout=log, stderr=log, cwd=folder, env=board.environment(core), start_new_session=True)
+    try:
+        until = time.monotonic() + SECONDS
+        while _known(tracker, key, until) <= before:
+            assert process.poll() is None and time.monotonic() < until, (folder / "serve.log").read_text()
+            time.sleep(0.2)
+        yield process
+    finally:
+        kill(process)
+
+
+def _known(tracker: str, key: str, until: float) -> int:
+    """How many the tracker lends; a busy machine may take its time to answer."""
+    while True:
+        try:
+            return sum(d.key == key for d in devices(tracker))
+        except TargetError:
+            if time.monotonic() > until:
+                raise
