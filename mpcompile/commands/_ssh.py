@@ -40,7 +40,6 @@ def check(args: argparse.Namespace) -> None:
 def work(args: argparse.Namespace) -> dict:
     from mpcompile.compiler.c_export.runner import build_runner
     from mpcompile.latency.measure import measure
-    from mpcompile.remote.clocks import clocks
     from mpcompile.remote.ssh import RemoteProgram
 
     with tempfile.TemporaryDirectory(prefix="mpcompile-") as temporary:
@@ -61,14 +60,14 @@ def work(args: argparse.Namespace) -> dict:
                     f"{console.seconds(timing.low)} – {console.seconds(timing.high)}", f"{timing.spread:.1%}")])
     threads = about["threads"]
     console.say(f"{threads} thread{'s' * (threads != 1)}, as {library.target}, on {args.ssh} ({about['cpu']}); {found.note()}")
-    told, warnings = clocks(before, after)
-    if told:
-        console.say(told)
-    for warning in warnings:
-        console.complain(warning)
+    if after.clock:
+        heat = "" if after.temperature is None else f", {after.temperature:.0f} °C"
+        console.say(f"its clock: {after.governor}, {before.clock} → {after.clock} MHz{heat}")
+    for complaint in (complaints := after.complaints(before)):
+        console.complain(f"warning: {args.ssh}: {complaint}: its times are those of a slower board")
     return {"threads": threads, "variant": library.target, "device": args.ssh, "cpu": about["cpu"],
-            "outputs": about["outputs"], "workspace_bytes": about["workspace"], "state": {"before": before, "after": after},
-            "warnings": warnings, **found.to_json(), "ratios": {}}
+            "outputs": about["outputs"], "workspace_bytes": about["workspace"], "state": {"before": before.to_json(), "after": after.to_json()},
+            "complaints": complaints, **found.to_json(), "ratios": {}}
 
 
 def _library(args: argparse.Namespace, folder: Path, step):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mpcompile.errors import DeviceLost, MissingDependency, TargetError, UsageError
 from mpcompile.latency.measure import Timer
+from mpcompile.runtime.state import State
 
 OPTIONS = ("ConnectTimeout=20", "ServerAliveInterval=10", "ServerAliveCountMax=3")
 """Of ssh, behind the user's, which win."""
@@ -70,10 +71,11 @@ class RemoteProgram:
         timer.waits = lambda: 0.0
         return timer
 
-    def state(self) -> dict[str, str]:
+    def state(self) -> State:
         """Governor, clock and the like, as the machine's files have them."""
         self._send(b"state\n")
-        return self._json()
+        told = self._json()
+        return State(told["governor"], told["clock"], told["temperature"] or None, told["throttled"], 0)
 
     def close(self) -> None:
         """Ends the program; what was copied is removed by the machine itself."""

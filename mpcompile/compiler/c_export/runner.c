@@ -7,11 +7,12 @@
  *   first it says       {"threads": 4, "cpu": "...", "outputs": "fnv1a of the outputs' bytes", "workspace": bytes}
  *   run N               the seconds of N runs of the network; with one thread, less those spent waiting for a core
  *   reference N         the same for a piece of constant work, by which a disturbed board is recognised
- *   state               {"governor": "...", "khz": "...", "throttled": "...", "millidegrees": "..."} as the system has them
+ *   state               {"governor": "...", "clock": MHz, "throttled": bits, "temperature": °C} as the system tells; 0, ""
  *
  * It ends when its input does.
  */
 #define _GNU_SOURCE
+#include <glob.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -108,13 +109,24 @@ static void model(char *text, int size) {
   if (!*text) snprintf(text, (size_t)size, "a board without a device tree");
 }
 
+static unsigned long number_of(const char *pattern, int base) {
+  char text[128] = "";
+  glob_t found;
+  if (!glob(pattern, 0, 0, &found)) {
+    line_of(found.gl_pathv[0], text, sizeof text);
+    globfree(&found);
+  }
+  return strtoul(text, 0, base);
+}
+
+/* The files that mpcompile/runtime/state.py reads where there is Python. */
 static void say_state(void) {
-  char text[4][128];
-  printf("{\"governor\": \"%s\", \"khz\": \"%s\", \"throttled\": \"%s\", \"millidegrees\": \"%s\"}\n",
-         line_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", text[0], sizeof text[0]),
-         line_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", text[1], sizeof text[1]),
-         line_of("/sys/devices/platform/soc/soc:firmware/get_throttled", text[2], sizeof text[2]),
-         line_of("/sys/class/thermal/thermal_zone0/temp", text[3], sizeof text[3]));
+  char governor[128];
+  printf("{\"governor\": \"%s\", \"clock\": %lu, \"throttled\": %lu, \"temperature\": %.3f}\n",
+         line_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", governor, sizeof governor),
+         number_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", 10) / 1000,
+         number_of("/sys/devices/platform/soc*/*firmware/get_throttled", 16),
+         (double)number_of("/sys/class/thermal/thermal_zone0/temp", 10) / 1000);
 }
 
 static void reference(void) {
