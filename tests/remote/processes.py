@@ -1,0 +1,110 @@
+"""Real trackers and devices: `mpcompile` as a user starts it, and kernels that misbehave."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mpcompile import cpu
+from mpcompile.formats import Buffer
+from mpcompile.plan import Arg, Call, Placed, Plan
+from mpcompile.runtime.device import Kernel
+
+PATIENCE = 150
+"""Seconds after which what was waited for is taken for lost: the machine may be busy."""
+
+SOURCE = r"""
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#define KERNEL(name) int __tvm_ffi_##name(void *h, const void *args, int32_t n, void *result)
+KERNEL(good) { return 0; }
+KERNEL(segfault) { *(volatile int *)0 = 1; return 0; }
+KERNEL(leave) { exit(0); }
+KERNEL(hang) { for (;;) __asm__ volatile(""); }
+KERNEL(grow) { for (;;) { char *p = malloc(1 << 24); if (p) memset(p, 1, 1 << 24); } }
+"""
+
+
+def library(folder: Path) -> bytes:
+    """lib.so of SOURCE: what a search might build."""
+    (folder / "bad.c").write_text(SOURCE)
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", folder / "bad.so", folder / "bad.c"], check=True)
+    return (folder / "bad.so").read_bytes()
+
+
+def kernel(library: bytes, function: str, features: tuple[str, ...] = ()) -> Kernel:
+    """One of its functions as a layer would be."""
+    x, y = Arg("workspace", 0, "uint8", (64,)), Arg("workspace", 64, "uint8", (64,))
+    placed = (Placed(Buffer("x", "plain", (64,)), x, -1, 0), Placed(Buffer("y", "plain", (64,)), y, 0, 0))
+    plan = Plan((), (), (Call(function, "layer", (x, y)),), placed, 128, 128)
+    return Kernel(library, plan, np.zeros(64, np.uint8), cpu.arch(), features)
+
+
+def until(what, patience: float = PATIENCE):
+    """The first true answer of `what()`, asked again and again."""
+    end = time.monotonic() + patience
+    while True:
+        found = what()
+        if found or time.monotonic() > end:
+            assert found, f"not within {patience} s"
+            return found
+        time.sleep(0.1)
+
+
+class Process:
+    """A command that runs until it is ended; `lines` is what it has printed so far."""
+
+    def __init__(self, *arguments: str):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mpcompile", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True, env=os.environ | {"TVM_USE_RUNTIME_LIB": "1"})
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    def said(self, pattern: str, count: int = 1) -> re.Match:
+        """Waits until so many lines match; the last match. Fails where the process ends before."""
+        def look():
+            over = self.process.poll() is not None and not self._reader.is_alive()
+            found = [m for line in list(self.lines) if (m := re.search(pattern, line))]
+            assert len(found) >= count or not over, f"{pattern!r} is not in {self.lines}"
+            return found[count - 1] if len(found) >= count else None
+
+        return until(look)
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT where it listens."""
+        return self.said(r" on ([\d.]+:\d+)")[1]
+
+    def descendants(self) -> list[int]:
+        import psutil
+
+        return [c.pid for c in psutil.Process(self.process.pid).children(recursive=True)]
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """The exit status after this signal."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return code
+
+
+def gone(pids: list[int]) -> bool:
+    import psutil
+
+    return not any(psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE for p in pids)

@@ -1,0 +1,220 @@
+"""The verbs on devices that are processes of this machine, served and lent as real ones are: side by side, slow, killed."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import mpcompile as mp
+from mpcompile.cli import main
+from mpcompile.latency.cache import Cache
+from mpcompile.latency.profile import build_table
+from mpcompile.remote.pool import Pool, open_pool
+from mpcompile.targets import load_target
+from mpcompile.workbench import Workbench
+from tests.remote.served import ROOT, Farm, kill
+
+MODEL = ROOT / "tests/data/brevitas_cnn_w2a2.onnx"
+TARGET = "x86-64-v2"
+SEARCH = f"""
+[data]
+path = "bars.npz"
+side = 8
+[network]
+widths = [8]
+blocks = [1]
+[search]
+weights = [1, 8]
+activations = [1, 8]
+epochs = 1
+warmup = 0.2
+batch = 16
+[objective]
+targets = ["60 %"]
+[pretrain]
+epochs = 1
+[retrain]
+epochs = 1
+[baselines]
+uniform = ["w1a1"]
+int8 = true
+[measure]
+target = "{TARGET}"
+threads = 1
+rounds = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory):
+    """Two devices; the second is slow while the file `slow` in the farm's folder exists."""
+    folder = tmp_path_factory.mktemp("farm")
+    with Farm(folder) as found:
+        found.serve("quick")
+        found.serve("switched", {"PYTHONPATH": str(ROOT / "tests/remote/slow"), "SLOW_DEVICE": str(folder / "slow")})
+        found.wait(2)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return mp.compile(MODEL, target="x86-64", output=tmp_path_factory.mktemp("bundle") / "m.mpc")
+
+
+def table(pool, file, progress=None):
+    """Of MODEL, its cells kept in `file`."""
+    graph = mp.load(MODEL)
+    bench = Workbench(load_target(TARGET), pool, threads=1, rounds=1).among(graph)
+    return build_table(graph, [1, 2], [1, 2], bench, Cache(file), progress=progress)
+
+
+def cells(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def shape(table):
+    """The table without its numbers."""
+    return {name: {k: sorted(found) for k, found in row.reads.items()} for name, row in table.layers.items()}
+
+
+def test_a_table_is_built_on_both_and_is_the_one_that_is_built_here(farm, tmp_path):
+    with open_pool(farm.tracker, farm.key) as pool:
+        found = table(pool, tmp_path / "cells")
+        assert len(pool.tallies) == 2 and all(tally.measured for tally in pool.tallies.values())
+    rows = cells(tmp_path / "cells")
+    assert len({row["key"] for row in rows}) == len(rows)            # none was measured twice
+    with Pool.local() as pool:
+        here = table(pool, tmp_path / "cells")
+        assert cells(tmp_path / "cells") == rows                     # this machine is of their kind: none is missing
+        assert here == found
+        assert shape(table(pool, tmp_path / "others")) == shape(found)
+
+
+def test_a_slow_device_is_named_and_leaves_no_number(farm, tmp_path):
+    slow, lines = farm.folder / "slow", []
+    slow.touch()
+    try:
+        with open_pool(farm.tracker, farm.key, warn=lines.append) as pool:
+            table(pool, tmp_path / "cells")
+    finally:
+        slow.unlink()
+    assert [line for line in lines if "times slower than the others, by the reference kernel: its numbers are kept out"
+            in line]
+    assert sorted(bool(tally.measured) for tally in pool.tallies.values()) == [False, True]
+    references = [row["reference"] for row in cells(tmp_path / "cells")]
+    assert max(references) < 3 * min(references)
+
+
+def test_profile_shows_the_layers_and_the_devices(farm, capsys):
+    command = ["profile", str(MODEL), "--target", TARGET, "--threads", "1", "--rounds", "1"]
+    assert main([*command, *farm.options]) == 0
+    said = capsys.readouterr().out
+    assert "/12/Gemm" in said and "whole network" in said and said.count("box at 127.0.0.1") == 2
+
+
+def test_run_gives_the_same_there_bit_for_bit(farm, bundle, tmp_path):
+    rng = np.random.default_rng(0)
+    with mp.open_bundle(bundle) as opened:
+        x = rng.normal(size=(3, *opened.inputs[0].shape)).astype(np.float32)
+        expected = opened.run(x)
+    np.savez(tmp_path / "x.npz", x=x)
+    for variant in ("x86-64-v3", None):
+        chosen = ["--variant", variant] if variant else []
+        command = ["run", str(bundle), "--input", str(tmp_path / "x.npz"), "--output", str(tmp_path / "y.npz"), *chosen,
+                   "--threads", "2", "--json", str(tmp_path / "run.json"), *farm.options]
+        assert main(command) == 0
+        (found,) = np.load(tmp_path / "y.npz").values()
+        np.testing.assert_array_equal(found, expected)
+        told = json.loads((tmp_path / "run.json").read_text())
+        assert told["device"].startswith("box at 127.0.0.1") and told["threads"] == 2
+        assert told["variant"] == variant or variant is None
+
+
+def test_bench_times_bundle_and_onnx_runtime_there(farm, bundle, tmp_path):
+    other = ROOT / "tests/data/ort_qdq_int8.onnx"
+    command = ["bench", str(bundle), "--vs-onnx", str(other), "--threads", "1", "--rounds", "1", *farm.options]
+    assert main([*command, "--json", str(tmp_path / "bench.json")]) == 0
+    told = json.loads((tmp_path / "bench.json").read_text())
+    assert told["device"].startswith("box at") and set(told["timings"]) == {bundle.name, f"ONNX Runtime, {other.name}"}
+    assert all(t["seconds"] > 0 for t in told["timings"].values()) and len(told["ratios"]) == 1
+
+
+def test_a_search_is_measured_there(farm, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    images = {f"{part}_images": rng.integers(0, 255, (48, 8, 8), dtype=np.uint8) for part in ("train", "test")}
+    labels = {f"{part}_labels": (np.arange(48) % 4).astype(np.uint8) for part in ("train", "test")}
+    np.savez(tmp_path / "bars.npz", **images, **labels)
+    (tmp_path / "search.toml").write_text(SEARCH + f'tracker = "{farm.tracker}"\nkey = "{farm.key}"\n')
+    out = tmp_path / "run"
+    assert main(["search", str(tmp_path / "search.toml"), "-o", str(out), "--no-report"]) == 0
+    said = capsys.readouterr()
+    assert "All 2 compiled networks equal the exact reference in every buffer" in said.out
+    assert "box at 127.0.0.1" in said.err and "measurement" in said.err
+    assert cells(out / "LUT.json.cells")
+    front = json.loads((out / "front.json").read_text())
+    assert all(p["raced"] > 0 for p in front["points"]) and any(p["kind"] == "int8" for p in front["points"])
+    record = json.loads((out / "run.json").read_text())
+    assert record["machine"]["devices"] == f"box at {farm.tracker}" and record["device"]["target"] == TARGET
+
+
+@pytest.mark.parametrize("options, code, says", [
+    (["--target", "native"], 2, "name its board; it can run what is built for .*x86-64-v2"),
+    (["--target", "rpi4b"], 4, "cannot run what is built for rpi4b: it is x86_64"),
+    (["--target", TARGET, "--threads", "4097"], 2, "4097 threads asked for"),
+    (["--target", TARGET, "--key", "nobody"], 4, "no device of key nobody: it has box"),
+])
+def test_what_cannot_be_done_there_is_said_before_anything_is_built(farm, capsys, options, code, says):
+    assert main(["profile", str(MODEL), *farm.options, *options]) == code
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(says, error), error
+
+
+@pytest.mark.parametrize("options, says", [
+    (["--key", "box"], "--tracker HOST:PORT, or MPCOMPILE_TRACKER"), (["--tracker", "h:1"], "--key"),
+    (["--tracker", "h:0", "--key", "box"], "no HOST:PORT")])
+@pytest.mark.parametrize("verb", [["profile"], ["bench"], ["run", "--input", "x.npz", "--output", "y.npz"]])
+def test_half_of_an_address_is_a_usage_error(bundle, monkeypatch, capsys, verb, options, says):
+    monkeypatch.delenv("MPCOMPILE_TRACKER", raising=False)
+    file = MODEL if verb == ["profile"] else bundle
+    assert main([verb[0], str(file), *verb[1:], *options]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+
+
+def test_a_device_killed_in_the_middle_changes_nothing(farm, tmp_path):
+    """Power goes while it measures: the others do its work."""
+    victim = farm.serve("victim")
+    farm.wait(3)
+    lines = []
+
+    def progress(done, total):
+        if done and victim.poll() is None:
+            kill(victim)
+
+    with open_pool(farm.tracker, farm.key, warn=lines.append) as pool:
+        found = table(pool, tmp_path / "cells", progress)
+    assert len(pool.tallies) == 3 and sum(tally.lost for tally in pool.tallies.values()) == 1
+    assert len([line for line in lines if "the connection was lost" in line]) == 1
+    with Pool.local() as pool:
+        rows = cells(tmp_path / "cells")
+        assert table(pool, tmp_path / "cells") == found and cells(tmp_path / "cells") == rows
+
+
+def test_an_interrupt_ends_at_once_and_leaves_what_was_measured(farm, tmp_path):
+    command = [sys.executable, "-m", "mpcompile", "profile", str(MODEL), "--target", TARGET, "--bits", "w1234a1234",
+               "--threads", "1", *farm.options, "-o", str(tmp_path / "lut.json")]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    kept = tmp_path / "lut.json.cells"
+    deadline = time.monotonic() + 120
+    while not kept.exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130 and errors.strip().splitlines()[-1] == "mpcompile: interrupted", errors
+    assert not (tmp_path / "lut.json").exists() and kept.read_text().endswith("\n")
