@@ -101,6 +101,7 @@ class LayerLoops(ABC):
         if axis:    # first of all: later, decomposed reductions have two writers, which `parallel` does not accept
             s.parallel({"lines": y, "rows": x, "groups": group}[axis])
         self.shared, self.inner, self.pixel = (y, x, pixel) if lines > 1 else (x, group, pixel)
+        self.group = group
         if self.spec.padded == IMAGE_CHANNELS and not self.stages.parts:
             self.image(pixel, vector, lane)
         else:
@@ -208,10 +209,17 @@ class LayerLoops(ABC):
         s.unroll(pixel)
         self.vectorize_channels(channel, min(16, *(self.lanes(p) for _, p in parts)))
         for reduction, part in parts:
+            if part.instr and part.instr.winograd:
+                self.winograd(reduction, part)
+                continue
             s.set_scope(reduction, 0, "local")
             s.compute_at(reduction, block, preserve_unit_loops=True)
             {"popcount": self.popcount, "dot": self.dot, "depthwise": self.depthwise,
              "lookup": self.lookup}[part.family](reduction, part)
+
+    def winograd(self, name: str, part: PartSpec) -> None:
+        """Only where the architecture's steps say `tiles`."""
+        raise AssertionError(f"{name}: no step of this architecture multiplies transformed tiles")
 
     def taps(self, kh, kw, word) -> list:
         """The reduction's loops in the tile's order."""
@@ -253,6 +261,8 @@ class LayerLoops(ABC):
         if tile.lines == 1:
             found.append((height * rows, (1, "rows")))
         found += [(height // n, (n, "lines")) for n in reversed(divisors(tile.lines, tile.lines - 1))]
+        if any(part.instr and part.instr.winograd for _, part in self.stages.parts):       # its tiles are two lines high
+            found = [choice for choice in found if choice[1][0] % 2 == 0 or choice[1][0] == height]
         even = [choice for iterations, choice in found if evenness(iterations) >= EVEN]
         return even[0] if even else max(found, key=lambda one: evenness(one[0]))[1]
 

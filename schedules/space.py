@@ -84,6 +84,8 @@ class Space:
         return tile.row % tile.pixels == 0 and all(map(self._holds, parts, self.lanes, [tile] * len(parts)))
 
     def _holds(self, part: PartSpec, lanes: int, tile: Tile) -> bool:
+        if part.instr and part.instr.winograd and tile.lines % 2 and tile.lines != self.spec.shape[1]:
+            return False                                               # its tiles are two lines high
         vectors = -(-tile.block // lanes)
         slots = 1 if tile.apart else _merged_slots(part)
         taps = _taps(part)

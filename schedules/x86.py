@@ -1,7 +1,7 @@
 """x86: how its CPUs count, multiply and look up inside the loops of a layer (loops.py), and the default tiles.
 
     popcount   for kh, kw, word: AND, VPOPCNTD, ADD of 32-bit lanes; without VPOPCNTDQ, PSHUFB of nibbles in 8-bit sums
-    dot        for kh, kw, 4 channels: VPDPBUSD; without VNNI, VPMADDUBSW in 16-bit sums, or VPMADDWD
+    dot        for kh, kw, 4 channels: VPDPBUSD; without VNNI, VPMADDUBSW in 16-bit sums, or VPMADDWD, 3×3 by tiles
     lookup     for kh, kw, 4 channels: VPSHUFB of sums of four activations, in 8-bit sums (AVX2)
     depthwise  for kh, kw: multiply-add of 32-bit lanes
 """
@@ -19,7 +19,8 @@ from mpcompile.kernels.popcount import LANES
 from mpcompile.kernels.popcount_bytes import UNROLLED_PAIRS, ByteCount
 from mpcompile.kernels.select import IMAGE_CHANNELS
 from mpcompile.kernels.spec import LayerSpec, PartSpec
-from mpcompile.schedules import narrow_loops
+from mpcompile.kernels.winograd_form import PRODUCTS, TILE, tiles
+from mpcompile.schedules import narrow_loops, winograd_loops
 from mpcompile.schedules.loops import LayerLoops, short_epilogue
 from mpcompile.schedules.tile import Tile, divisors, parts_of, register_tile, row_of, tile_without_contraction
 from mpcompile.schedules.x86_intrinsics import dot_instruction, vector_for
@@ -37,6 +38,10 @@ keep. Made for each line anew, tables took a third of a layer of 64 channels."""
 SHALLOW, SHALLOW_VECTORS = 128, (8, 12)
 """Products of an output up to which the epilogue decides a dot layer's tile, and the least and most accumulators of it:
 1.05 to 1.4 times as fast for 1×1 layers of 16 to 64 channels on Zen 4; from 256 on it is slower."""
+
+
+TILES = 28
+"""Winograd tiles that a group's weights serve, at least, where a layer has as many."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,10 @@ class X86:
 def _lines(spec: LayerSpec, parts: list[PartSpec]) -> int:
     """Output lines that a group serves. More than one where lines share look-up tables, or where they are few and a
     depthwise layer's input would leave the first cache between two of them."""
-    height = spec.shape[1]
+    _, height, width = spec.shape
+    if any(p.instr and p.instr.winograd for p in parts):
+        whole = [n for n in divisors(height, height) if n % 2 == 0 or n == height]
+        return next((n for n in whole if tiles(n) * tiles(width) >= TILES), height)
     if any(p.lookup and p.kernel[0] > 1 for p in parts):
         tables = lambda lines: max(map(lambda p: _table_bytes(p, lines), parts))
         return max(n for n in divisors(height, TABLE_LINES) if n == 1 or tables(n) <= TABLES)
@@ -183,6 +191,8 @@ class X86Layer(LayerLoops):
                 inner = part.kernel[0] * part.kernel[1]
             else:
                 inner = part.weight_shape[1] * part.weight_shape[2] * part.weight_shape[3]
+            if part.instr and part.instr.winograd:
+                inner = PRODUCTS * part.weight_shape[3] // TILE**2
             pairs = len(part.slots.of) * len(part.slots.of[0]) if part.slots else 1
             if part.count or part.lookup:
                 inner = math.prod(part.weight_shape[2:5])
@@ -236,6 +246,9 @@ class X86Layer(LayerLoops):
         s.vectorize(s.get_loops(s.decompose_reduction(name, taps[0]))[-1])
         s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-2], part.instr.intrin)
         self.unroll(taps)
+
+    def winograd(self, name: str, part: PartSpec):
+        winograd_loops.dot(self, name, part, 32 if part.instr.lanes == 16 else 16)
 
     def lookup(self, name: str, part: PartSpec):
         s, table = self.s, name.replace("L", "table")

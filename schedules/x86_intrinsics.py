@@ -55,7 +55,7 @@ def register(name: str) -> DotInstr:
     step = {"vnni": _vnni, "maddubs": _maddubs, "madd": _madd}[kind](lanes, int(bits))
     shape = (lanes, group, data, weight)
     TensorIntrin.register(f"mpcompile.{name}", _description(*shape), _implementation(*shape, step), override=True)
-    return DotInstr(f"mpcompile.{name}", *shape)
+    return DotInstr(f"mpcompile.{name}", *shape, tiles=kind == "madd")
 
 
 def _description(lanes: int, group: int, data: str, weight: str):

@@ -60,6 +60,11 @@ class Target:
         return "avx512_vnni" in self.features
 
     @property
+    def multiplies_16_bits(self) -> bool:
+        """Products of any 8 bits are PMADDWD's."""
+        return self.arch == "x86_64" and not self.has_vnni
+
+    @property
     def has_fma(self) -> bool:
         """A fused multiply-add instruction: without it an exact fma is computed in integers or double."""
         return "fma" in self.features

@@ -4,6 +4,8 @@
                  [y, x, block, plane, plane, lanes]; dot: [y, x, block, lanes])
     P0_1_bytes   the same in 8 bits, where counts are widened; nibbles0_1, of the data, where nibbles are counted
     L0_1         the same by tables: [y, x, block, plane, digit, 2, 16], after L0_1_bytes, and table0_1 of the data
+    D0_1_tiles, D0_1_products
+                 of a dot product by Winograd's tiles; D0_1 is then [tile y, 2, tile x, 2, block, lanes]
     wide0_1      the data of part 1 in another dtype, where its step takes no unsigned bytes
     window0_1    window sums, where the weight grid has an offset
     acc0         int32 [y, x, o] of a contraction, all corrections added
@@ -19,7 +21,7 @@ from dataclasses import dataclass, field
 
 from mpcompile.errors import ModelError
 from mpcompile.formats import channel_pad
-from mpcompile.kernels import depthwise, dot, lookup, popcount, popcount_bytes, storage
+from mpcompile.kernels import depthwise, dot, lookup, popcount, popcount_bytes, storage, winograd
 from mpcompile.kernels.epilogue import f32, fma, round_to
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, PartSpec, PoolSpec, ViewSpec
 from mpcompile.tvm_names import prim_func, te, tirx
@@ -106,6 +108,10 @@ class _Builder:
             table = lookup.tables(f"table{tag}", data, part.lookup)
             reduced = lookup.compute(name, table, weight, part.lookup, *place)
             product = lambda y, x, o: lookup.value(reduced, part.plane_weights, part.lookup, y, x, o)
+        elif part.family == "dot" and part.instr.winograd:
+            name = f"D{tag}"
+            reduced = winograd.compute(name, data, weight, height, width, part.origin)
+            product = lambda y, x, o: winograd.value(reduced, y, x, o)
         elif part.family == "dot":
             name = f"D{tag}"
             if part.instr.data_dtype != "uint8":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from mpcompile.errors import ModelError
 from mpcompile.formats import Buffer, channel_pad
 from mpcompile.grid import Grid
 from mpcompile.kernels.accumulators import check_int32, dot_reach, popcount_reach
-from mpcompile.kernels import depthwise, dot, lookup_form, popcount, popcount_bytes
+from mpcompile.kernels import depthwise, dot, lookup_form, popcount, popcount_bytes, winograd_form
 from mpcompile.kernels.weights import dot_weights
 from mpcompile.kernels.select import IMAGE_CHANNELS
 from mpcompile.kernels.spec import (ContractSpec, LayerSpec, Op, OutputSpec, PartSpec, PoolSpec, ViewSpec,
@@ -147,10 +147,15 @@ class _Describer:
                 weight = depthwise.pack_weights(w8, channel_pad(self.channels))
             else:
                 span = (int(w8.min()), int(w8.max()))
-                instr = spec["instr"] = self.architecture.dot_instruction(grid_a.levels - 1, span, self.padded)
+                instr = self.architecture.dot_instruction(grid_a.levels - 1, span, self.padded)
+                if self._by_winograd(part, w8, groups, instr, grid_a.levels - 1):
+                    instr, w8 = replace(instr, winograd=True), winograd_form.transform(w8)
+                spec["instr"] = instr
                 depth = round_up(q.shape[1], instr.group * (instr.steps if groups == 1 else 1))
                 depth = min(depth, round_up(q.shape[1], 4)) if q.shape[1] <= IMAGE_CHANNELS else depth
                 weight = dot.pack_weights(w8, instr, round_up(self.padded, instr.lanes), depth)
+                if instr.winograd:                 # what a group reads for one of the products lies together
+                    weight = np.ascontiguousarray(weight.transpose(1, 2, 0, 3, 4, 5))
                 shifted = spec["multiplier"] * instr.shift
         self.constants.append(weight)
         sums = None
@@ -168,6 +173,11 @@ class _Describer:
             spec["border"] = self.border(part, q, groups, halo_value)
         return PartSpec(**common, **spec, weight_shape=weight.shape, weight_dtype=str(weight.dtype),
                         sums=self.nameless(sums) if sums else None)
+
+    def _by_winograd(self, part: ir.ContractPart, w8: np.ndarray, groups: int, instr, max_level: int) -> bool:
+        return (instr.tiles and part.groups == 1
+                and winograd_form.has_form(w8.shape, self.layer.shape[1:], part.strides, part.dilations, groups)
+                and winograd_form.fits(w8, max_level))
 
     def _groups_fill_vectors(self, q, groups: int, family: str) -> bool:
         """Whether a vector of output channels, and a step of input channels, never straddles two groups."""

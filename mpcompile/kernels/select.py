@@ -13,6 +13,7 @@ from mpcompile.grid import Grid
 from mpcompile.kernels.accumulators import int16_steps
 from mpcompile.kernels.lookup_form import GROUP, LANES, WIDEN, digit_bits, entries
 from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
+from mpcompile.kernels.winograd_form import WORK, has_form, tiles
 from mpcompile.layer import ContractPart
 from mpcompile.planes import word_bytes, words
 
@@ -83,8 +84,12 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
             costs["popcount"] = pixels * (work + beside) / target.popcount_bitmacs_per_cycle
         if as_codes:
             depth = per_group if _groups_fill_vectors(part) else channels
+            steps16 = _steps16(part, in_grid)
             work = _up(outputs, 16) * kh * kw * _up(depth, 4)
-            costs["dot"] = pixels * (work + _up(outputs, 16) * _DOT_OUTPUT) / target.dot_rate(_steps16(part, in_grid))
+            if target.multiplies_16_bits and not steps16 and has_form(part.q.shape, output, part.strides, part.dilations,
+                                                                     part.groups):
+                work *= WORK * 4 * tiles(output[0]) * tiles(output[1]) / pixels
+            costs["dot"] = pixels * (work + _up(outputs, 16) * _DOT_OUTPUT) / target.dot_rate(steps16)
         if as_codes and target.lookup_macs_per_cycle and part.groups == 1 and _fill_lookups(outputs):
             found = lookup_cycles(part, in_grid, target.lookup_macs_per_cycle)
             if found is not None:

@@ -71,6 +71,7 @@ def _part(part: PartSpec) -> dict:
         step = f"{len(part.plane_weights)} planes {part.lookup.digits}x{part.lookup.bits} bits"
     else:
         step = part.instr.intrin.removeprefix("mpcompile.") if part.instr else "int16"
+        step += " tiles" if part.instr and part.instr.winograd else ""
     return {"family": part.family, "step": step, "in": list(part.data.shape), "kernel": list(part.kernel),
             "strides": list(part.strides), "groups": part.groups}
 

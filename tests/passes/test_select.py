@@ -82,7 +82,7 @@ def test_crossover_on_avx2(w, a, first):
 
 
 def test_dot_is_dearer_where_16_bits_do_not_hold_two_products():
-    cost = lambda w, a, target: dict(candidates(part(w), unsigned(a), target, (28, 28)))["dot"]
+    cost = lambda w, a, target: dict(candidates(part(w, kernel=5), unsigned(a), target, (28, 28)))["dot"]
     few, many = cost(twos_complement(4), 4, AVX2), cost(twos_complement(8), 8, AVX2)
     assert many / few == pytest.approx(51 / 25.7, rel=0.01)
     assert few < cost(twos_complement(7), 8, AVX2) < many <= cost(odd(8), 8, AVX2)
