@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -57,15 +59,15 @@ def register_tile(spec: LayerSpec, lanes: int, most: int, cost: Callable[[PartSp
                   ) -> tuple[int, int]:
     """(pixels, block) of the cheapest register tile, the wider of two that cost the same.
 
-    `cost` of a part at so many pixels and channels, None where it does not fit the registers; the dearest part of a
-    layer counts. `most`: pixels at the most.
+    `cost` of a part at so many pixels and channels, None where it does not fit the registers; each part of a layer
+    counts as much as it has products. `most`: pixels at the most.
     """
-    found = []
+    found, work = [], [math.prod(p.kernel) * p.data.shape[0] / p.groups for p in parts_of(spec)]
     for pixels in divisors(spec.shape[2], most):
         for blocks in divisors(spec.padded // spec.blocking[0] // lanes, 8):
             costs = [cost(p, pixels, blocks * lanes) for p in parts_of(spec)]
             if None not in costs:
-                found.append((max(costs), pixels, blocks * lanes))
+                found.append((sum(map(operator.mul, costs, work)) / sum(work), pixels, blocks * lanes))
     return min(found, key=lambda one: one[:2])[1:] if found else (1, lanes)
 
 
