@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.alike import SLOWER, SLOWER_HERE, alike
-from mpcompile.remote.member import BUSY, CHECKING, IDLE, LEAVE_SECONDS, OUT, Member, Tally
+from mpcompile.remote.items import Run
+from mpcompile.remote.member import BUSY, CHECKING, IDLE, OUT, Member, Tally
+from mpcompile.remote.source import Scout, Source
 from mpcompile.runtime.device import About, Device, LocalDevice
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -33,24 +34,12 @@ CHECK_SECONDS = 5.0
 """Seconds that work waits for the first look at a device."""
 RECHECK = 5.0
 """Seconds after which a device that is kept out is looked at again."""
-DEATHS = 2
-"""An item on which so many devices were lost is what they were lost by."""
 REFUSED = 5
 """So many measurements in a row are kept out, and for longer than the patience, before slow devices are given up."""
 KEPT = "what was measured is kept, and the same command goes on from there"
 TRACKER = "MPCOMPILE_TRACKER"
 CHECK = object()
 """The job of running the reference kernel."""
-
-
-class Source(Protocol):
-    """Where devices come from. `name` is for messages."""
-
-    name: str
-
-    def take(self) -> Device | None:
-        """A device that is free now; None where there is none. Raises TargetError where nobody can be asked, or no such
-        device is known."""
 
 
 class Pool:
@@ -77,7 +66,7 @@ class Pool:
         """Warnings that devices gave, and were passed on."""
         self._events: SimpleQueue = SimpleQueue()
         self._run = 0
-        self._scout: _Scout | None = None
+        self._scout: Scout | None = None
         self._about: About | None = None
         self._threaded = source is not None or len(devices) > 1
         self._idle, self._rest_later = idle, None
@@ -140,20 +129,20 @@ class Pool:
         with self._lock:
             if self._rest_later:
                 self._rest_later.cancel()
-            self._map(_Run(self._run + 1, work, items, done))
+            self._map(Run(self._run + 1, work, items, done))
             if self.source and self._idle is not None:
                 self._rest_later = threading.Timer(self._idle, self.rest)
                 self._rest_later.daemon = True
                 self._rest_later.start()
 
-    def _map(self, run: _Run) -> None:
+    def _map(self, run: Run) -> None:
         self._run = run.number
         self._fill()
         for member in self._members:
             if not self._threaded:
                 member.state = IDLE                     # an interrupt may have left it in the middle of something
         if self.source:
-            self._scout = self._scout or _Scout(self.source, self._events, self.poll)
+            self._scout = self._scout or Scout(self.source, self._events, self.poll)
             self._scout.wanted.set()
         try:
             while not run.finished:
@@ -164,7 +153,7 @@ class Pool:
             if self._scout:
                 self._scout.wanted.clear()
 
-    def _give(self, run: _Run) -> None:
+    def _give(self, run: Run) -> None:
         """Work for whoever has none; at first only when all have been looked at, or take long for it."""
         now = time.monotonic()
         if now - run.began < CHECK_SECONDS and any(m.state == CHECKING and not m.until for m in self._members):
@@ -177,7 +166,7 @@ class Pool:
                 member.state = BUSY
                 member.give((run.number, at), lambda device, item=run.items[at]: run.work(device, item))
 
-    def _hear(self, run: _Run) -> None:
+    def _hear(self, run: Run) -> None:
         """The next thing that happened; returns after a while where nothing does."""
         try:
             member, job, outcome = self._events.get(timeout=min(0.2, self.recheck))
@@ -217,7 +206,7 @@ class Pool:
         member.state, member.reference = CHECKING, 0.0
         member.give(CHECK, lambda device: device.reference())
 
-    def _judge(self, member: Member, reference: float, run: _Run) -> bool:
+    def _judge(self, member: Member, reference: float, run: Run) -> bool:
         """Whether a device's numbers count that were taken beside such a reference; those of others, too."""
         member.reference = reference
         self.best = min(self.best, reference)
@@ -284,7 +273,7 @@ class Pool:
             self._members.remove(member)
         member.leave()
 
-    def _check_patience(self, run: _Run) -> None:
+    def _check_patience(self, run: Run) -> None:
         """Raises TargetError where nothing can be used, and nothing came back for too long."""
         now = time.monotonic()
         if any(m.state != OUT and (m.state != CHECKING or not m.until) for m in self._members):
@@ -324,82 +313,6 @@ class Pool:
     def summary(self) -> list[str]:
         """A line for each device that took part."""
         return [f"{name}: {tally.words()}" for name, tally in self.tallies.items()]
-
-
-class _Run:
-    """The items of one map."""
-
-    def __init__(self, number: int, work, items: Sequence, done):
-        self.number, self.work, self.items, self.done = number, work, items, done
-        self.todo = deque(range(len(items)))
-        self.deaths: Counter = Counter()
-        self.by: dict[int, Member | None] = {}
-        """Items that are done → by whom."""
-        self.lost: DeviceLost | None = None
-        self.began = self.alone_since = self.good_since = time.monotonic()
-        """When a device could last be used; when a result last counted."""
-        self.refused = 0
-        """Results that were kept out since the last that was not."""
-
-    @property
-    def finished(self) -> bool:
-        return len(self.by) == len(self.items)
-
-    def tell(self, at: int, member: Member, result) -> None:
-        self.by[at] = member
-        self.refused, self.good_since = 0, time.monotonic()
-        member.tally.measured += 1
-        self.done(self.items[at], result)
-
-    def refuse(self, at: int) -> None:
-        self.refused += 1
-        self.todo.appendleft(at)
-
-    def died(self, at: int, error: DeviceLost) -> None:
-        self.lost = error
-        self.deaths[at] += 1
-        if self.deaths[at] < DEATHS:
-            self.todo.appendleft(at)
-        else:
-            self.by[at] = None
-            self.done(self.items[at], error)
-
-    def again(self, member: Member) -> None:
-        """What this device did is to be done by others."""
-        for at in [at for at, by in self.by.items() if by is member]:
-            del self.by[at]
-            member.tally.measured -= 1
-            self.todo.append(at)
-
-
-class _Scout:
-    """Asks for more devices, while they are wanted."""
-
-    def __init__(self, source: Source, events: SimpleQueue, poll: float):
-        self.source, self.events, self.poll = source, events, poll
-        self.wanted = threading.Event()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="scout", daemon=True)
-        self._thread.start()
-
-    def _look(self) -> None:
-        while not self._over.wait(self.poll):
-            self.wanted.wait()
-            if self._over.is_set():
-                return
-            try:
-                device = self.source.take()
-            except TargetError:
-                continue                                # the tracker may come back, as devices do
-            if device is not None and self._over.is_set():
-                device.close()
-            elif device is not None:
-                self.events.put((None, None, device))
-
-    def stop(self) -> None:
-        self._over.set()
-        self.wanted.set()
-        self._thread.join(LEAVE_SECONDS)
 
 
 def open_pool(tracker: str | None = None, key: str | None = None, *, warn: Callable[[str], None] | None = None,
