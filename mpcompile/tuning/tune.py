@@ -116,7 +116,7 @@ class Tuner:
         self.log = Cache(folder / f"{self.family}.trials.jsonl")
         self.records = {r.identity: r for r in read_records(path, self.family)} if path.exists() else {}
         self.compiled = TunedTiles(records_for(target, folder))
-        self.identity = {**runner.identity, **_versions(), "target": target.to_json()}
+        self.identity = {**runner.identity, **versions(), "target": target.to_json()}
         self.model = CostModel()
 
     def run(self, tasks: Sequence[Task]) -> Tuned:
@@ -202,7 +202,7 @@ def _seed(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:3])
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """TVM's version, and a hash of the sources that decide what code a schedule becomes."""
     from mpcompile import kernels, schedules
     from mpcompile.runtime.archive import tvm_version
