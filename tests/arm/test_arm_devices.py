@@ -13,6 +13,7 @@ import pytest
 import mpcompile as mp
 from mpcompile.cli import main
 from mpcompile.compiler.verify import fused
+from mpcompile.errors import TargetError
 from mpcompile.reference.run import run as reference
 from tests.arm.device import emulated_device
 from tests.latency.networks import branching
@@ -146,8 +147,9 @@ def test_search_on_a_board(tracker, tmp_path, capsys):
         code = command("search", tmp_path / "search.toml", "-o", tmp_path / "run", "--tracker", tracker, "--key", "pi4")
         assert code == 0, capsys.readouterr().err
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert len(report["points"]) == 3 and all(p["seconds"] > 0 for p in report["points"])
+    assert len(report["points"]) == 3 and report["run"]["machine"]["devices"].startswith("pi4 at ")
+    assert all(d["seconds"] > 0 and d["verify"]["ok"] for d in report["derived"].values())
     for point in report["points"]:
         bundle = tmp_path / "run" / "points" / point["name"] / "model.mpc"
-        with pytest.raises(mp.errors.TargetError, match="built for aarch64"):
+        with pytest.raises(TargetError, match="built for aarch64"):
             mp.open_bundle(bundle)

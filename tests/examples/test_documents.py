@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mpcompile.cli import VERBS, parser
+from mpcompile.search.config import read as read_config
 from mpcompile.targets import load_target
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,35 @@ def part(text: str, name: str) -> str:
     return re.search(rf"<!-- {name}\b[^>]*-->\n(.*?)<!-- /{name} -->", text, re.DOTALL)[1]
 
 
-COMMANDS = [line for block in blocks(README, "sh") for line in block.splitlines() if line.startswith("mpcompile ")]
+WALK = ROOT / "examples" / "raspberry_pi" / "README.md"
+"""Its lines that begin with `pi$` are typed on the board, where mpcompile is in an environment of its own."""
+
+
+def commands(text: str) -> list[str]:
+    lines = [line.strip().removeprefix("pi$ ").removeprefix("mp/bin/") for block in re.findall(
+        r"^ *```sh\n(.*?)```", text, re.DOTALL | re.MULTILINE) for line in block.splitlines()]
+    return [line for line in lines if line.startswith("mpcompile ")]
+
+
+COMMANDS = commands(README)
+ON_A_PI = commands(WALK.read_text())
+
+
+@pytest.mark.parametrize("line", ON_A_PI)
+def test_commands_of_the_walk_through_parse(line):
+    args = parser().parse_args(shlex.split(line, comments=True)[1:])
+    assert args.verb in VERBS
+    if getattr(args, "target", None):
+        assert load_target(args.target).arch in ("aarch64", "armv7l")
+
+
+def test_the_walk_through_is_whole(tmp_path):
+    verbs = {line.split()[1] for line in ON_A_PI}
+    assert verbs >= {"doctor", "tracker", "serve", "devices", "profile", "tune", "search", "compile", "run", "bench"}
+    (config,) = blocks(WALK.read_text(), "toml")
+    (tmp_path / "search.toml").write_text(config)
+    found = read_config(tmp_path / "search.toml")
+    assert found.measure.target == "rpi4b" and found.measure.key == "rpi4b" and found.measure.tracker
 
 
 @pytest.mark.parametrize("line", COMMANDS)
