@@ -18,13 +18,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def work(args: argparse.Namespace) -> dict:
-    from mpcompile.commands.serve import with_runtime_only
     from mpcompile.errors import TargetError, UsageError
 
     tracker = args.tracker or os.environ.get(VARIABLE)
     if not tracker:
         raise UsageError(f"name a tracker: --tracker HOST:PORT, or {VARIABLE}=HOST:PORT in the environment")
-    with_runtime_only()
     from mpcompile.remote.tracker import devices
 
     listed = devices(tracker)

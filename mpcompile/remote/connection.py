@@ -18,9 +18,9 @@ from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.measure import Measurement
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.runtime.device import About, Kernel, Progress
-from mpcompile.runtime.state import State
 from mpcompile.runtime.server.door import keep_alive
 from mpcompile.runtime.server.wire import LOST, PIECE, PROTOCOL, Blobs, array_of, error_of, kernel_to_json
+from mpcompile.runtime.state import State
 
 CONNECT_SECONDS = 20.0
 ANSWER_SECONDS = 60

@@ -149,18 +149,16 @@ def test_a_kernel_that_misbehaves(tracker, served, device, bad, function, cause,
 def test_a_host_that_is_killed(tracker, served, bad, tmp_path):
     (tmp_path / "bad.so").write_bytes(bad)
     code = ("import sys, pathlib; from mpcompile.remote.tracker import Key; from tests.remote.processes import *\n"
-            "device = until(Key(sys.argv[1], 'board').take); print('begun', flush=True)\n"
-            "device.time_kernels({'k': kernel(pathlib.Path(sys.argv[2]).read_bytes(), 'hang')}, 1, stirred=0, rounds=1,"
-            " min_time=1)")
-    before = sum("session" in line and "begins" in line for line in served.lines)
+            "device = until(Key(sys.argv[1], 'board').take)\n"
+            "device.time_kernels({'k': kernel(pathlib.Path(sys.argv[2]).read_bytes(), 'good')}, 1, stirred=0,"
+            " rounds=1000000, min_time=1e-5, progress=lambda *p: print('begun', flush=True))")
     host = subprocess.Popen([sys.executable, "-c", code, tracker.address, tmp_path / "bad.so"], stdout=subprocess.PIPE,
                             cwd=Path(__file__).parents[2])
     assert host.stdout.readline() == b"begun\n"
-    served.said("session .* begins", before + 1)
     host.kill()
     host.wait()
     host.stdout.close()
-    served.said("the client went")
+    served.said("the client went away in the middle of its work")
     assert free_again(tracker)
 
 
@@ -249,7 +247,7 @@ def test_a_device_that_is_killed(bad):
             served.process.kill()
 
     with pytest.raises(DeviceLost) as error:
-        device.time_kernels({"k": kernel(bad, "good")}, 1, stirred=1 << 24, rounds=100000, min_time=0.01, progress=kill)
+        device.time_kernels({"k": kernel(bad, "good")}, 1, stirred=0, rounds=1000000, min_time=1e-5, progress=kill)
     assert error.value.cause == "connection" and not error.value.by_work
     served.process.wait()
     until(lambda: gone(pids))

@@ -14,11 +14,12 @@ import os
 import queue
 import shutil
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from mpcompile.runtime.device import About, LocalDevice
+from mpcompile.runtime.device import LocalDevice
 from mpcompile.runtime.server.wire import ORDERLY, Blobs, array_of, error_to_json, kernel_of
 
 FUNCTIONS = ("about", "state", "put", "start", "wait", "fetch")
@@ -139,45 +140,63 @@ def main(control: socket.socket, folder: Path) -> None:
 
     try:
         _sacrifice()
-        import tvm.rpc
-        from tvm.rpc import server as tvm_server
-        from tvm.support import utils
-
-        logging.getLogger("RPCServer").setLevel(logging.ERROR)
-        tvm_server._server_env(None, utils.tempdir(str(folder / "uploads")))
-        os.chdir(folder / "uploads")
-        _load_extra()
-        About.here()
-    except BaseException as error:
-        tell("failed", reason=" ".join(f"{type(error).__name__}: {error}".split())[:2000])
-        os._exit(1)
-    tell("ready")
-    data, fds, _, _ = socket.recv_fds(control, 1 << 20, 1)
-    if not fds:
-        _leave(folder)
-    session = Session(folder, tell, json.loads(data))
-    for name in FUNCTIONS:
-        tvm.register_global_func(f"mpcompile.{name}", getattr(session, name), override=True)
-    threading.Thread(target=_follow, args=(control, folder), daemon=True).start()
-    threading.Thread(target=_serve, args=(fds[0], folder), daemon=True).start()
-    session.run()
-
-
-def _serve(fd: int, folder: Path) -> None:
-    from tvm.rpc import _ffi_api
-
-    try:
-        _ffi_api.ServerLoop(fd)
+        try:
+            _load(folder)
+        except Exception as error:
+            tell("failed", reason=" ".join(f"{type(error).__name__}: {error}".split())[:2000])
+            raise
+        tell("ready")
+        data, fds, _, _ = socket.recv_fds(control, 1 << 20, 1)
+        if fds:
+            _follow(control, folder)
+            session = Session(folder, tell, json.loads(data))
+            _serve(session, fds[0], folder)
+            session.run()
     finally:
         _leave(folder)
+
+
+def _load(folder: Path) -> None:
+    """TVM's runtime, and what its own clients expect of a server."""
+    sys.modules.setdefault("torch", None)           # TVM imports it where it is installed: seconds, and for nothing
+    import tvm.rpc
+    from tvm.rpc import server
+    from tvm.support import utils
+
+    logging.getLogger("RPCServer").setLevel(logging.ERROR)
+    server._server_env(None, utils.tempdir(str(folder / "uploads")))
+    os.chdir(folder / "uploads")
+    extra = Path(tvm.__file__).parent / "lib" / "libtvm_runtime_extra.so"
+    if extra.exists():                              # random_fill_for_measure, of MetaSchedule's runner
+        ctypes.CDLL(str(extra), ctypes.RTLD_GLOBAL)
+
+
+def _serve(session: Session, fd: int, folder: Path) -> None:
+    """Answers the host, on another thread."""
+    import tvm
+    from tvm.rpc import _ffi_api
+
+    for name in FUNCTIONS:
+        tvm.register_global_func(f"mpcompile.{name}", getattr(session, name), override=True)
+
+    def loop() -> None:
+        try:
+            _ffi_api.ServerLoop(fd)
+        finally:
+            _leave(folder)
+
+    threading.Thread(target=loop, daemon=True).start()
 
 
 def _follow(control: socket.socket, folder: Path) -> None:
-    """The server says nothing more; when it is gone, so are we."""
-    try:
-        control.recv(1)
-    finally:
-        _leave(folder)
+    """The server says nothing more; when it is gone, so is this process."""
+    def loop() -> None:
+        try:
+            control.recv(1)
+        finally:
+            _leave(folder)
+
+    threading.Thread(target=loop, daemon=True).start()
 
 
 def _leave(folder: Path) -> None:
@@ -192,13 +211,3 @@ def _sacrifice() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     except OSError:
         pass
-
-
-def _load_extra() -> None:
-    """What stock TVM clients expect of a server: random_fill_for_measure and such."""
-    import tvm
-
-    for folder in {Path(tvm.__file__).parent, Path(tvm.__file__).parent / "lib"}:
-        library = folder / "libtvm_runtime_extra.so"
-        if library.exists():
-            ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)

@@ -6,6 +6,7 @@ It runs on a thread of its own, so that a tracker that does not answer holds up 
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -119,12 +120,10 @@ class TrackerEntry(threading.Thread):
 
 def connect_tracker(address: tuple[str, int], seconds: float) -> socket.socket:
     """A connection to a TVM tracker. Raises OSError where there is none, or something else."""
-    import struct
-
-    from tvm.rpc.base import RPC_TRACKER_MAGIC, recvall
-
     connection = socket.create_connection(address, seconds)
     try:
+        from tvm.rpc.base import RPC_TRACKER_MAGIC, recvall
+
         connection.sendall(struct.pack("<i", RPC_TRACKER_MAGIC))
         found = struct.unpack("<i", recvall(connection, 4))[0]
         if found != RPC_TRACKER_MAGIC:
