@@ -29,8 +29,8 @@ def run_search(config: str | os.PathLike, out: str | os.PathLike, *, tracker: st
     """Runs the search of a TOML file in the folder `out`, or goes on with it: measured on this machine, or on the
     devices of `key` that `tracker` ("HOST:PORT") has, which replace those of the file.
 
-    They are given back where nothing is measured for a while. `warn` is told in one line what becomes of them. Raises MpError's
-    subclasses.
+    They are given back where nothing is measured for a while. `warn` is told in one line what becomes of them. Raises
+    MpError's subclasses.
     """
     from mpcompile.remote.pool import open_pool
 

@@ -24,8 +24,8 @@ VERSIONS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxruntime", "tor
 
 
 class Checks:
-    """On the workbench's devices, each question on one of them. A .mpc file is run by our runtime, an .onnx file by ONNX
-    Runtime."""
+    """On the workbench's devices, each question on one of them. A .mpc file is run by our runtime, an .onnx file by
+    ONNX Runtime."""
 
     def __init__(self, bench: Workbench):
         self.bench, self.pool, self.board, self.threads = bench, bench.pool, bench.target, bench.threads

@@ -71,8 +71,8 @@ def profile(model: str | os.PathLike | Graph, target: str | os.PathLike | Target
             cache: str | os.PathLike | None = None, threads: int | None = None, rounds: int = 21,
             progress: Callable[[int, int], None] | None = None, tracker: str | None = None, key: str | None = None,
             pool: Pool | None = None) -> NetworkProfile | LatencyTable:
-    """How long each layer of `model`, compiled for `target`, takes: on this machine, or on all the devices of `key` that
-    `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
+    """How long each layer of `model`, compiled for `target`, takes: on this machine, or on all the devices of `key`
+    that `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
 
     With `bits` ("w1234a1248") the whole latency table: every layer at every pair of bits. What is measured goes to the
     file `cache` at once, and is not measured again. Without, each layer as it is. Raises MpError's subclasses.

@@ -49,8 +49,8 @@ def work(args: argparse.Namespace) -> dict:
         if args.vs_onnx and not pool.source:
             onnxruntime.require()
         elif args.vs_onnx and not pool.about.onnxruntime:
-            raise MissingDependency(f"--vs-onnx is timed by ONNX Runtime on the device, and {pool.name} has none; leave "
-                                    "it out, or there: pip install onnxruntime==1.31.1")
+            raise MissingDependency(f"--vs-onnx is timed by ONNX Runtime on the device, and {pool.name} has none; "
+                                    "leave it out, or there: pip install onnxruntime==1.31.1")
         with console.progress("measuring") as update:
             found = pool.run(lambda device: device.race(subjects, threads, rounds=args.rounds, min_time=MIN_TIME,
                                                         variant=variant.name, progress=update))
@@ -69,7 +69,8 @@ def work(args: argparse.Namespace) -> dict:
             for name, t in found.timings.items()
         ],
     )
-    console.say(f"{threads} thread{'s' * (threads != 1)}, as {variant.name}{f', on {device}' if device else ''}; {found.note()}")
+    where = f", on {device}" if device else ""
+    console.say(f"{threads} thread{'s' * (threads != 1)}, as {variant.name}{where}; {found.note()}")
     return {
         "threads": threads,
         "variant": variant.name,

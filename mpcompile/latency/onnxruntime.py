@@ -112,8 +112,8 @@ def quantize_int8(source: str | os.PathLike, target: str | os.PathLike, images: 
 
 
 def run(sess, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The outputs by name. Inputs have the model's shape, or a batch axis of any size, or it in place of a first axis of
-    1: then one sample is run at a time, and the outputs have that axis too. Raises UsageError naming what does not
+    """The outputs by name. Inputs have the model's shape, or a batch axis of any size, or it in place of a first axis
+    of 1: then one sample is run at a time, and the outputs have that axis too. Raises UsageError naming what does not
     fit."""
     ports = {p.name: [n if isinstance(n, int) else None for n in p.shape] for p in sess.get_inputs()}
     odd = sorted(set(ports) ^ set(inputs))

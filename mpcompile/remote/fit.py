@@ -19,7 +19,8 @@ def board_for(target: str | os.PathLike | Target, pool: Pool) -> Target:
     if target == "native" and pool.source:
         fits = [name for name in list_targets()[1:] if not _lacks(load_target(name), about)]
         raise UsageError(f"target native is this machine, and {pool.source.name} is another ({about.arch}, "
-                         f"{about.cpu}): name its board; it can run what is built for {', '.join(fits) or 'none that ships'}")
+                         f"{about.cpu}): name its board; it can run what is built for "
+                         f"{', '.join(fits) or 'none that ships'}")
     board = target if isinstance(target, Target) else load_target(target)
     if board.arch == "armv7l":
         raise TargetError(f"there is no TVM for 32-bit ARM, so nothing can be measured by the layer for {board.name}: mpcompile "

@@ -46,9 +46,9 @@ class Pool:
     """`devices`, and those that `source` has now or gets later.
 
     One device without a source does its work in the caller's thread. `slower`: by what factor the reference kernel may
-    differ; `warn` is called with one line for people, in the caller's thread. With `idle`, devices of a source are given
-    back when nothing was asked of the pool for so many seconds, and taken again when something is. Raises TargetError
-    where there is no device to begin with.
+    differ; `warn` is called with one line for people, in the caller's thread. With `idle`, devices of a source are
+    given back when nothing was asked of the pool for so many seconds, and taken again when something is. Raises
+    TargetError where there is no device to begin with.
     """
 
     def __init__(self, devices: Sequence[Device] = (), source: Source | None = None, *, slower: float = SLOWER,
@@ -226,8 +226,8 @@ class Pool:
         member.tally.ratio = max(member.tally.ratio, ratio)
         if first:
             than = "the others" if len(self._members) > 1 else "it did before"
-            self.warn(f"{member.name} is {ratio:.1f} times slower than {than}, by the reference kernel: its numbers are "
-                      "kept out")
+            self.warn(f"{member.name} is {ratio:.1f} times slower than {than}, by the reference kernel: its numbers "
+                      "are kept out")
 
     # -- devices that come and go ------------------------------------------------------------------------
     def _fill(self) -> None:
@@ -266,7 +266,8 @@ class Pool:
     def _lost(self, member: Member, error: DeviceLost) -> None:
         member.tally.lost += 1
         self._leave(member)
-        self.warn(f"{error}; {len(self._members)} of {len(self.tallies)} devices go on" if self._members else str(error))
+        left = f"; {len(self._members)} of {len(self.tallies)} devices go on" if self._members else ""
+        self.warn(f"{error}{left}")
 
     def _leave(self, member: Member) -> None:
         if member in self._members:
@@ -286,8 +287,8 @@ class Pool:
                               f"{KEPT}")
         if over or run.refused >= REFUSED and now - run.good_since > self.patience:
             slow = max(self._members, key=lambda m: m.tally.ratio)
-            raise TargetError(f"{slow.name} stays {slow.tally.ratio:.1f} times slower than it was, or than others, by the "
-                              f"reference kernel (hot, throttled, or busy?): {KEPT}")
+            raise TargetError(f"{slow.name} stays {slow.tally.ratio:.1f} times slower than it was, or than others, by "
+                              f"the reference kernel (hot, throttled, or busy?): {KEPT}")
 
     def rest(self) -> None:
         """Gives the devices back, as long as nothing is to be done; the next map takes those that are free then."""

@@ -130,5 +130,6 @@ def pick(path: str | os.PathLike, variants: Sequence[Variant], wanted: str | Non
     which = f"its variant {least.name}, which asks for least, needs" if len(variants) > 1 else \
         f"its variant {least.name} needs" if wanted else "it needs"
     lacks = [f for f in least.features if f not in machine.features]
-    raise TargetError(f"{path} does not run {'here' if machine.name == 'this machine' else f'on {machine.name}'}: {which} "
-                      f"{', '.join(lacks)}, which this CPU ({machine.cpu}) lacks: compile the model for it")
+    where = "here" if machine.name == "this machine" else f"on {machine.name}"
+    raise TargetError(f"{path} does not run {where}: {which} {', '.join(lacks)}, which this CPU "
+                      f"({machine.cpu}) lacks: compile the model for it")

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 from mpcompile.remote.tracker import devices
+from tests.remote.processes import Process, until
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 120
 
 
 class Farm:
@@ -22,31 +17,27 @@ class Farm:
 
     key = "box"
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.processes: list[subprocess.Popen] = []
-        self.port = self._address(self._start("tracker", ["tracker", "--host", "127.0.0.1", "--port", "0"]))
-
-    @property
-    def tracker(self) -> str:
-        return f"127.0.0.1:{self.port}"
+    def __init__(self):
+        self.processes = [Process("tracker", "--port", "0")]
+        self.tracker = self.processes[0].address
 
     @property
     def options(self) -> list[str]:
         return ["--tracker", self.tracker, "--key", self.key]
 
-    def serve(self, name: str, env: dict[str, str] | None = None) -> subprocess.Popen:
+    def serve(self, **env: str) -> Process:
         """Another device; `env`: what its environment has besides."""
-        options = ["serve", "--host", "127.0.0.1", "--port", "0", "--tracker", self.tracker, "--key", self.key]
-        return self._start(name, options, env)
+        os.environ |= env
+        try:
+            self.processes.append(Process("serve", "--port", "0", *self.options))
+        finally:
+            for name in env:
+                del os.environ[name]
+        return self.processes[-1]
 
     def wait(self, count: int) -> None:
         """Until so many devices are registered."""
-        deadline = time.monotonic() + SECONDS
-        while len(devices(self.tracker)) < count:
-            assert time.monotonic() < deadline, [p.read_text() for p in self.folder.glob("*.log")]
-            assert all(p.poll() is None for p in self.processes), [p.read_text() for p in self.folder.glob("*.log")]
-            time.sleep(0.1)
+        until(lambda: len(devices(self.tracker)) >= count)
 
     def __enter__(self) -> Farm:
         return self
@@ -55,25 +46,9 @@ class Farm:
         for process in self.processes:
             kill(process)
 
-    def _start(self, name: str, options: list[str], env: dict[str, str] | None = None) -> subprocess.Popen:
-        with open(self.folder / f"{name}.log", "w") as log:
-            process = subprocess.Popen([sys.executable, "-m", "mpcompile", *options], stdout=log, stderr=log, cwd=ROOT,
-                                       env=os.environ | (env or {}), start_new_session=True)
-        self.processes.append(process)
-        return process
 
-    def _address(self, process: subprocess.Popen) -> int:
-        deadline = time.monotonic() + SECONDS
-        while not (found := re.search(r"127\.0\.0\.1:(\d+)", (self.folder / "tracker.log").read_text())):
-            assert process.poll() is None and time.monotonic() < deadline, (self.folder / "tracker.log").read_text()
-            time.sleep(0.05)
-        return int(found[1])
-
-
-def kill(process: subprocess.Popen) -> None:
+def kill(process: Process) -> None:
     """With its children, at once, as a power cut does; its sessions notice by themselves."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
+    if process.process.poll() is None:
+        os.killpg(process.process.pid, signal.SIGKILL)
+        process.process.wait()

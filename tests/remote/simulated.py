@@ -11,8 +11,8 @@ from mpcompile.errors import DeviceLost
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.runtime.device import About
 
-ABOUT = About("x86_64", ("avx2", "sse4_2", "popcnt"), "a formula", 4, 4, 1 << 20, 1000, "Linux", "3.11", "0.1.0", "0.27",
-              "")
+ABOUT = About("x86_64", ("avx2", "sse4_2", "popcnt"), "a formula", 4, 4, 1 << 20, 1000, "Linux", "3.11", "0.1.0",
+              "0.27", "")
 
 
 class Formula:
