@@ -5,8 +5,9 @@ from __future__ import annotations
 
 SLOWER = 1.5
 """Devices of one kind, and a device and itself, are alike; where the reference kernel takes so many times its best or
-more, the clock was lowered, something else was running, or it is another device: its numbers are kept out. (A Raspberry
-Pi that throttles takes 1.5 to 2.5 times its best, boards of one kind differ by a tenth at most.)"""
+more, the clock was lowered, something else was running, or it is another device: its numbers are kept out. Chosen, not
+measured: far above what the best of a reference's samples moves by on a quiet device (a few per cent), far below a
+device that is of no use."""
 SLOWER_HERE = 3.0
 """The same where a user's machine measures for itself, with all that runs on it besides."""
 
