@@ -5,13 +5,33 @@ from __future__ import annotations
 from math import prod
 
 
+TRIED = """What was tried, and what the assembly shows (Zen 4):
+
+* popcount: a tile's loop split the nibbles of its weights and shifted its activations, 10 of 58 vector instructions, on
+  the two ports of VPSHUFB. Both are stored split now; AND, VPSHUFB and VPADDB alone are left.
+* LLVM's machine combiner turned unrolled sums into trees, whose registers it spilled in the loop: 7 stores in 32 steps.
+  It is off (`targets/target.py`).
+* Harley-Seal's carry-save adders cost 5 logic operations each without VPTERNLOG, 35 for 8 vectors, and then a count: more
+  than VPSHUFB's 6 a vector. Saturating additions run on fewer ports and are slower (149 bit-MAC/cycle against 174).
+* lookup: a table took 11 instructions and was made three times, for each line of output. Now 3.5, and lines share it.
+* dot, 8 bits: VPMADDWD's 16 MAC an instruction are the ceiling of a direct product. Splitting weights or activations for
+  VPMADDUBSW takes 4.75 instructions for 32 MAC, not 4. Winograd's F(2×2, 3×3) needs 16 products where the direct one has
+  36: above 1 of that ceiling; stride 2 has no such form.
+* dot, 512×7×7, direct: 0.72 of the ceiling. A loop over channels outside of the taps 0.73, blocks of 32 to 128 channels
+  0.56 to 0.65, all lines for each group 0.67, tiles of two vectors 0.65: the limit is not the cache. By Winograd's tiles
+  it is bound by its weights, 8.4 MB, which come from the third cache.
+* Of VPMADDWD or VPMADDUBSW with an addition 1.6 a cycle are run, not 2, in whatever order: additions take ports that the
+  multiplications need. Of multiplications alone it is 2.
+"""
+
+
 def markdown(kept: dict) -> str:
     """The tables of the parts that were measured."""
     tables = {"layers": _layers, "choices": _choices, "networks": _networks}
     parts = [f"{tables[part](kept[part]['rows'])}\n\n{kept[part]['cpu']}, one core, {kept[part]['when']}.\n"
              for part in tables if part in kept]
     return ("AVX2 and FMA without VNNI (target x86-64-v3). Written by `python -m benchmarks.avx2`; every line is one "
-            "interleaved run.\n\n" + "\n".join(parts))
+            "interleaved run.\n\n" + "\n".join([*parts, TRIED]))
 
 
 def _layers(rows: list[dict]) -> str:

@@ -147,3 +147,23 @@ def test_what_the_ceiling_forbids_is_told():
     assert markdown(rows).splitlines()[2] == "| g | a | 12.00 × | 13.0 | ≥ 15 NO |  |"
     assert summary(rows).splitlines()[2].endswith("| ≥ 15 | 1 of 2, 1 could on this CPU |")
     assert not rows[0].possible and rows[1].possible and Row("g", "c", 1.0, "×", 2.0).possible
+
+
+def test_tables_of_avx2():
+    from benchmarks.avx2_tables import markdown as avx2
+
+    family = {"seconds": 2e-4, "loop": 0.9, "whole": 0.8, "c_seconds": 3e-4, "before": 2.4e-4, "ceiling": 1e11}
+    about = {"cpu": "a CPU", "when": "today"}
+    layers = [{"bits": "W1A1", "layer": "64x8x8->64 3x3", "macs": 2_359_296, "clock": 3e9, "chosen": "dot",
+               "chosen_before": "popcount", "families": {"popcount": {**family, "loop": 3.0}, "dot": family}}]
+    choices = [{"bits": bits, "layer": "64x8x8->64 3x3", "chosen": "dot", "chosen_before": "popcount",
+                "seconds": {"popcount": seconds, "dot": 1e-4, "lookup": 3e-4}} for bits, seconds in (("W1A1", 5e-5), ("W8A8", 1e-3))]
+    networks = [{"bits": "W8A8", "now": 1e-2, "before": 2e-2, "int8": 5e-3, "fp32": 3e-2}]
+    text = avx2({"layers": {"rows": layers, **about}, "choices": {"rows": choices, **about},
+                 "networks": {"rows": networks, **about}})
+    assert "| W1A1 | 64x8x8->64 3x3 | popcount | cannot tell | 0.80 | 12 | 1.50 | 1.20 |" in text
+    assert "| **dot** | 0.90 |" in text and "1.20× in the geometric mean" in text
+    assert "| 64x8x8->64 3x3 | W1A1 | **50** | 100 | 300 | dot | 2.00 |" in text
+    assert "The cost model picks the fastest of the three in 1 of 2; elsewhere its choice takes up to 2.00" in text
+    assert "Before, it picks the fastest of the three in 1 of 2; elsewhere its choice takes up to 10.00" in text
+    assert "| W8A8 | 10.00 | 0.50 | 3.00 | 2.00 |" in text
