@@ -64,10 +64,13 @@ def work(args: argparse.Namespace) -> dict:
 
 
 def with_runtime_only() -> None:
-    """Keeps TVM's compiler, 250 MB, out of memory."""
+    """For processes that stay: keeps TVM's compiler (250 MB) out of memory, and torch, which TVM imports where it is
+    installed. Call it before TVM is imported."""
     import os
+    import sys
 
     os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
+    sys.modules.setdefault("torch", None)
 
 
 def log(line: str) -> None:

@@ -12,7 +12,10 @@ from mpcompile.errors import TargetError, UsageError
 from mpcompile.remote.connection import RemoteDevice
 from mpcompile.runtime.server.tracker import NotATracker, ask, connect_tracker
 
-TRACKER_SECONDS = 5.0
+TRACKER_SECONDS = 4.0
+"""Seconds to connect to a tracker."""
+ANSWER_SECONDS = 30.0
+"""Seconds that a tracker has to answer."""
 GRANT_SECONDS = 3.0
 """Seconds that the tracker has to lend a device that it just called free."""
 PORT = 9190
@@ -51,10 +54,11 @@ class Key:
             with _connected(self.tracker) as connection:
                 return self._borrow(connection)
         except NotATracker as error:
-            if not error.is_device:
-                raise TargetError(f"{_text(self.tracker)} is neither a tracker nor a device") from None
-            if error.busy:
-                return None
+            device = _alone(error, self.tracker)
+        if self.key != device["key"]:
+            raise TargetError(f"{_text(self.tracker)} is no tracker but a device of key {device['key']}, not {self.key}")
+        if not device["free"]:
+            return None
         return RemoteDevice(self.tracker, self.key, self.name)
 
     def _borrow(self, connection: socket.socket) -> RemoteDevice | None:
@@ -84,19 +88,29 @@ class Key:
 
 
 def devices(tracker: str) -> list[Listed]:
-    """All devices that a tracker knows. Raises TargetError, within 5 s, where there is no tracker."""
+    """All devices that a tracker knows, or the one that is served there without. Raises TargetError, within seconds, where
+    there is neither."""
     address = parse_address(tracker)
     try:
         with _connected(address) as connection:
             return _listed(_summary(connection, address))
     except NotATracker as error:
-        what = "a device that is served without a tracker" if error.is_device else "no tracker"
-        raise TargetError(f"{_text(address)} is {what}") from None
+        device = _alone(error, address)
+        return [Listed(device.pop("key"), address, device)]
+
+
+def _alone(error: NotATracker, address: tuple[str, int]) -> dict:
+    """What a device without a tracker says of itself. Raises TargetError where it is none."""
+    if error.device is None:
+        raise TargetError(f"{_text(address)} is neither a tracker nor a device") from None
+    return dict(error.device)
 
 
 def _connected(address: tuple[str, int]) -> socket.socket:
     try:
-        return connect_tracker(address, TRACKER_SECONDS)
+        found = connect_tracker(address, TRACKER_SECONDS)
+        found.settimeout(ANSWER_SECONDS)
+        return found
     except NotATracker:
         raise
     except OSError as error:

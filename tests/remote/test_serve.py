@@ -218,9 +218,11 @@ def test_without_a_tracker_and_interrupted(bad, tmp_path):
     """A host names the device itself; Ctrl-C in the middle of a measurement leaves no process, no port, no file."""
     served = Process("serve", "--key", "alone", "--port", "0")
     address = served.address
-    with pytest.raises(TargetError, match="a device that is served without a tracker"):
-        devices(address)
+    with pytest.raises(TargetError, match="is no tracker but a device of key alone, not along"):
+        Key(address, "along").take()
     device = until(Key(address, "alone").take)
+    (listed,) = devices(address)
+    assert listed.key == "alone" and not listed.told["free"] and About.from_json(listed.told["about"]) == device.about
     assert Key(address, "alone").take() is None
     pids = served.descendants()
     folders = [Path(f"/proc/{pid}/cwd").resolve() for pid in pids]

@@ -52,17 +52,18 @@ class Client:
 
 
 class Door:
-    """Listens on `host`:`port` for clients that ask for `key`. Raises UsageError where it cannot."""
+    """Listens on `host`:`port` for clients that ask for `key`; `report()` tells others what this is. Raises UsageError
+    where it cannot."""
 
-    def __init__(self, host: str, port: int, key: str):
-        self.socket, self._key = listen(host, port), key
+    def __init__(self, host: str, port: int, key: str, report: Callable[[], dict]):
+        self.socket, self._key, self._report = listen(host, port), key, report
         self.address: tuple[str, int] = self.socket.getsockname()[:2]
         self._waiting: deque[tuple[socket.socket, str]] = deque()
 
-    def hear(self, busy: bool) -> None:
+    def hear(self) -> None:
         """Takes one connection. A client of a device waits for `enter`; whoever looks for a tracker is told at once that
-        this is a device (RPC_MAGIC), or one that is busy (RPC_CODE_DUPLICATE)."""
-        from tvm.rpc.base import RPC_CODE_DUPLICATE, RPC_MAGIC, RPC_TRACKER_MAGIC
+        this is a device, and the report."""
+        from tvm.rpc.base import RPC_MAGIC, RPC_TRACKER_MAGIC, sendjson
 
         try:
             connection, peer = self.socket.accept()
@@ -76,7 +77,8 @@ class Door:
                 return
             if magic == RPC_TRACKER_MAGIC:
                 connection.recv(4)
-                connection.sendall(struct.pack("<i", RPC_CODE_DUPLICATE if busy else RPC_MAGIC))
+                connection.sendall(struct.pack("<i", RPC_MAGIC))
+                sendjson(connection, self._report())
         except (OSError, struct.error):
             pass
         connection.close()

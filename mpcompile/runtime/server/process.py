@@ -81,7 +81,7 @@ class SessionProcess:
             if stop.fileno() in found:
                 return False
             if door.socket.fileno() in found:
-                door.hear(busy=True)
+                door.hear()
             if self.control.fileno() in found:
                 event = self._event() or {"event": "failed", "reason": "it ended without a word"}
                 break
@@ -118,7 +118,7 @@ class SessionProcess:
         while True:
             found = dict(poller.poll(1000 * TICK))
             if door.socket.fileno() in found:
-                door.hear(busy=True)
+                door.hear()
             if self.control.fileno() in found:
                 event = self._event()
                 if event is None:

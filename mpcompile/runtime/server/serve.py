@@ -38,11 +38,12 @@ class Server:
         self.limits = limits if limits.memory else replace(limits, memory=half_of_memory())
         self.key, self._log, self._quiet = key, log, quiet
         self._about = About.here()
-        self._door = Door(host, port, key)
+        self._door = Door(host, port, key, self._whole_report)
         self.address = self._door.address
         self._stop, self._stopping = socket.socketpair()
         self._entry = TrackerEntry(tracker, key, self.address[1], announce, self._report, log) if tracker else None
         self._client = ""
+        self._free, self._since = False, time.monotonic()
         self._state = State.here()
         self._process: SessionProcess | None = None
 
@@ -64,8 +65,7 @@ class Server:
             if self._entry:
                 self._entry.start()
             while True:
-                if self._entry:
-                    self._entry.set_free(True)
+                self._set_free(True)
                 client = self._wait()
                 if client is None or client and self._serve(client):
                     return
@@ -95,6 +95,16 @@ class Server:
             if select.select([self._stop], [], [], RETRY)[0]:
                 return False
 
+    def _set_free(self, free: bool) -> None:
+        self._free, self._since = free, time.monotonic()
+        if self._entry:
+            self._entry.set_free(free)
+
+    def _whole_report(self) -> dict:
+        """What a tracker would know."""
+        return {"key": self.key, "free": self._free, "seconds": round(time.monotonic() - self._since, 1),
+                **self._report()}
+
     def _report(self) -> dict:
         """What the tracker shows of it. While it measures, nothing is read that might disturb."""
         if not self._client:
@@ -117,14 +127,13 @@ class Server:
                 return None
             if self._process.control.fileno() in found:
                 return False
-            self._door.hear(busy=False)
+            self._door.hear()
 
     def _serve(self, client: Client) -> bool:
         """One session. True where the server is to stop."""
         self._client, begun, who, connection = client.address, time.monotonic(), client.address, client.connection
         seconds = min(self.limits.seconds, client.seconds or self.limits.seconds)
-        if self._entry:
-            self._entry.set_free(False)
+        self._set_free(False)
         self._log(f"session of {who} begins")
         stopped = False
         try:

@@ -119,15 +119,16 @@ class TrackerEntry(threading.Thread):
 
 
 def connect_tracker(address: tuple[str, int], seconds: float) -> socket.socket:
-    """A connection to a TVM tracker. Raises OSError where there is none, or something else."""
+    """A connection to a TVM tracker, made within `seconds`. Raises OSError where there is none, or something else."""
+    from tvm.rpc.base import RPC_MAGIC, RPC_TRACKER_MAGIC, recvall, recvjson
+
     connection = socket.create_connection(address, seconds)
     try:
-        from tvm.rpc.base import RPC_TRACKER_MAGIC, recvall
-
+        connection.settimeout(ANSWER)
         connection.sendall(struct.pack("<i", RPC_TRACKER_MAGIC))
         found = struct.unpack("<i", recvall(connection, 4))[0]
         if found != RPC_TRACKER_MAGIC:
-            raise NotATracker(found)
+            raise NotATracker(recvjson(connection) if found == RPC_MAGIC else None)
     except BaseException:
         connection.close()
         raise
@@ -135,13 +136,11 @@ def connect_tracker(address: tuple[str, int], seconds: float) -> socket.socket:
 
 
 class NotATracker(OSError):
-    """Something else listens there. `is_device`: a device of ours, served without a tracker; maybe it is `busy`."""
+    """Something else listens there. `device`: what a device that is served without a tracker says of itself."""
 
-    def __init__(self, magic: int):
-        from tvm.rpc.base import RPC_CODE_DUPLICATE, RPC_MAGIC
-
+    def __init__(self, device: dict | None):
         super().__init__("it is no TVM tracker")
-        self.is_device, self.busy = magic in (RPC_MAGIC, RPC_CODE_DUPLICATE), magic == RPC_CODE_DUPLICATE
+        self.device = device
 
 
 def ask(connection: socket.socket, question: list):
