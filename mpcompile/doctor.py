@@ -50,6 +50,7 @@ def examine() -> list[Finding]:
         _target(),
         _threads(),
         _linker(),
+        _rpc(),
         *map(_optional, OPTIONAL),
     ]
 
@@ -157,6 +158,14 @@ def _linker() -> Finding:
         " ".join(command) if command else "none: bundles run, nothing compiles",
         "" if command else ADVICE,
     )
+
+
+def _rpc() -> Finding:
+    """What `serve` and `tracker` need beside TVM: parts of the base, which an environment may lack all the same."""
+    missing = [name for name in ("psutil", "tornado", "cloudpickle") if _version(name) is None]
+    if missing:
+        return Finding("devices", False, f"{', '.join(missing)} not installed", f"pip install {' '.join(missing)}")
+    return Finding("devices", True, "serve, tracker and devices work")
 
 
 def _optional(distribution: str) -> Finding:
