@@ -105,6 +105,20 @@ def test_a_users_records_win_and_none_means_none(tmp_path):
     assert len(records_for(load_target(FAMILY), NONE)) == 0
 
 
+def test_of_several_threads_the_fewest_and_of_folders_the_last():
+    one, two = record(key(), 1), replace(record(key(), 2), threads=2)
+    for records in ([one, two], [two, one]):
+        assert Records(records).find(key(), anything).record is one
+    assert Records([one], [two]).find(key(), anything).record is two
+
+
+def test_a_file_keeps_records_of_several_threads(tmp_path):
+    path = tmp_path / f"{FAMILY}.json"
+    both = [record(key(), 1), replace(record(key(), 2), threads=2)]
+    write_records(path, FAMILY, both)
+    assert read_records(path, FAMILY) == both
+
+
 def test_families():
     assert family_of(load_target("zen4")) == "x86-64-v4-vnni-vpopcntdq"
     assert [family_of(load_target(f"x86-64-v{n}")) for n in (2, 3, 4)] == [f"x86-64-v{n}" for n in (2, 3, 4)]

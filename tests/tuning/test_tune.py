@@ -10,7 +10,8 @@ import pytest
 
 import mpcompile as mp
 from benchmarks.networks import Bits, ConvShape, conv_layer
-from mpcompile.errors import DeviceLost
+from mpcompile.errors import DeviceLost, UsageError
+from mpcompile.files import alone_in
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.remote.pool import Pool
 from mpcompile.runtime.device import About
@@ -18,7 +19,7 @@ from mpcompile.schedules.tile import Tile
 from mpcompile.targets import load_target
 from mpcompile.tuning.runner import PoolRunner
 from mpcompile.tuning.task import tasks_of
-from mpcompile.tuning.trials import BATCH
+from mpcompile.tuning.trials import BATCH, Trials
 from mpcompile.tuning.tune import Tuner, tune
 
 TARGET = load_target("x86-64-v4-vnni-vpopcntdq")
@@ -35,7 +36,7 @@ class Machine:
     def __init__(self, cost, spread: float = 0.001, stop_after: int | None = None, crash=lambda tile: False):
         self.cost, self.spread, self.stop_after, self.crash = cost, spread, stop_after, crash
         self.measured: list[Tile] = []
-        self.drift = 1.0
+        self.drift, self.crashes = 1.0, 0
 
     def build(self, kernels):
         return [RuntimeError("no such register") if k.tile["pixels"] == 2 else
@@ -50,11 +51,13 @@ class Machine:
     def time_kernels(self, kernels, threads, *, stirred, rounds, min_time, progress=None):
         if self.stop_after is not None and len(self.measured) >= self.stop_after:
             raise KeyboardInterrupt
+        self.threads = threads
         self.drift *= 1.1                                           # a machine that gets slower and slower
         found = {}
         for name, kernel in kernels.items():
             tile = Tile.from_json(json.loads(kernel.library))
             if self.crash(tile):
+                self.crashes += 1
                 raise DeviceLost(f"{self.name} crashed", "crash")
             self.measured.append(tile)
             seconds = 1e-4 * self.cost(tile) * self.drift
@@ -127,6 +130,72 @@ def test_what_was_measured_before_a_stop_is_kept_and_not_measured_again(task, tm
     assert not before & {json.dumps(t.to_json()) for t in again.measured[:-4]}
     third = Machine(bowl)
     assert tuner(tmp_path, third, 64).run([task]).new == 0 and third.measured == []
+
+
+class Shop:
+    """A source that gives its one device, and again when it was lost."""
+
+    name = "the shop"
+
+    def __init__(self, device):
+        self.device, self.given = device, -1
+
+    def take(self):
+        if self.given == self.device.crashes:
+            return None
+        self.given = self.device.crashes
+        return self.device
+
+
+def test_a_crash_costs_its_trial_and_is_not_tried_again(task, tmp_path):
+    crash = lambda tile: tile.pixels == 1 and tile.unroll == 3 and tile != task.default_tile
+    machine = Machine(bowl, crash=crash)
+    with Pool(source=Shop(machine), poll=0.001) as pool:
+        found = Tuner(TARGET, tmp_path, PoolRunner(pool, 1, elsewhere=True), machine, 32).run([task])
+    rows = [json.loads(line) for line in (tmp_path / TRIALS).read_text().splitlines()]
+    crashed = [r for r in rows if crash(Tile.from_json(r["tile"])) and r["tile"]["pixels"] != 2]
+    assert crashed and all(r["cost"] is None and "simulated crashed" in r["why"] for r in crashed)
+    assert found.failures[task.title] and len({r["key"] for r in rows}) == 32 and found.records[0][1].tuned
+    again = Machine(bowl, crash=lambda tile: True)
+    assert tuner(tmp_path, again, 32).run([task]).new == 0
+
+
+def test_layers_take_turns_where_devices_are_elsewhere(tmp_path):
+    model = tmp_path / "m.onnx"
+    conv_layer(ConvShape(32, 8, 128), Bits(1, 1)).save(model)
+    tasks = tasks_of(mp.load(model), TARGET, 1)
+    machine, other = Machine(bowl), Machine(bowl)
+    with Pool([machine, other]) as pool:
+        found = Tuner(TARGET, tmp_path, PoolRunner(pool, 1, elsewhere=True), machine, 24).run(tasks)
+    titles = [json.loads(line)["title"] for line in (tmp_path / TRIALS).read_text().splitlines()]
+    assert len(set(titles[:2 * BATCH])) > 1 and machine.measured and other.measured
+    assert [names for names, _ in found.records] == [t.layers for t in tasks] and found.new == len(titles)
+
+
+def test_one_run_at_a_time_writes_to_a_folder(tmp_path):
+    with alone_in(tmp_path), pytest.raises(UsageError, match="another process writes to"):
+        with alone_in(tmp_path):
+            pass
+
+
+def test_on_two_threads_what_is_slower_on_one_is_not_recorded(task, tmp_path):
+    better = replace(task.default_tile, unroll=1)
+    other = replace(task.default_tile, unroll=2)
+    for harm, recorded in ((2.0, other), (1.0, better)):
+        folder = tmp_path / str(harm)
+        folder.mkdir()
+        machine = Machine(None)
+        machine.cost = lambda tile: {better: 0.5 if machine.threads == 2 else harm, other: 0.8}.get(tile, 1.0)
+        tune = Tuner(TARGET, folder, PoolRunner(Pool([machine]), 2, elsewhere=False), machine, 4)
+        tune.trials, tune.compiled = 4, lambda spec, architecture: (task.default_tile, {})
+        work = Trials(task, machine, tune.log, tune.identity)
+        work.costs = {task.default_tile: 1.0, better: 0.5, other: 0.8}
+        confirm, found = work.confirm(2), None
+        try:
+            while True:
+                found = tune.measure(work, confirm.send(found), lambda: None)
+        except StopIteration as end:
+            assert end.value[0] == recorded
 
 
 def test_tuned_for_real_and_compiled_with_it(tmp_path):
