@@ -2,8 +2,8 @@
 
     python -m benchmarks.avx2 [--only layers choices networks] [--folder DIR [--prepare]] [--before DIR]
 
-`layers`: shares of the family's ceiling (benchmarks.roofline), inside the reduction's loop and of the whole layer, beside
-a hand-written C loop of the same family (lookup.c). `choices`: which family the cost model picks for each bit pair,
+`layers`: shares of the family's ceiling (benchmarks.roofline), inside the reduction's loop and of the whole layer,
+beside a hand-written C loop of the same family (lookup.c). `choices`: which family the cost model picks for each bit pair,
 against what was measured. `networks`: ResNet-18 against ONNX Runtime, which uses whatever the CPU has. --before names a
 folder that `--prepare` filled with an older version of mpcompile: its bundles are timed in turn with the new ones.
 Results are kept part by part in results/avx2.json and written to results/avx2.md.

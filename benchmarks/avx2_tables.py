@@ -11,18 +11,19 @@ TRIED = """What was tried, and what the assembly shows (Zen 4):
   the two ports of VPSHUFB. Both are stored split now; AND, VPSHUFB and VPADDB alone are left.
 * LLVM's machine combiner turned unrolled sums into trees, whose registers it spilled in the loop: 7 stores in 32 steps.
   It is off (`targets/target.py`).
-* Harley-Seal's carry-save adders cost 5 logic operations each without VPTERNLOG, 35 for 8 vectors, and then a count: more
-  than VPSHUFB's 6 a vector. Saturating additions run on fewer ports and are slower (149 bit-MAC/cycle against 174).
+* Harley-Seal's carry-save adders cost 5 logic operations each without VPTERNLOG, 35 for 8 vectors, and then a count:
+  more than VPSHUFB's 6 a vector. Saturating additions run on fewer ports and are slower (149 bit-MAC/cycle against
+  174).
 * lookup: a table took 11 instructions and was made three times, for each line of output. Now 3.5, and lines share it.
-* dot, 8 bits: VPMADDWD's 16 MAC an instruction are the ceiling of a direct product. Splitting weights or activations for
-  VPMADDUBSW takes 4.75 instructions for 32 MAC, not 4. Winograd's F(2×2, 3×3) needs 16 products where the direct one has
-  36: above 1 of that ceiling; stride 2 has no such form.
+* dot, 8 bits: VPMADDWD's 16 MAC an instruction are the ceiling of a direct product. Splitting weights or activations
+  for VPMADDUBSW takes 4.75 instructions for 32 MAC, not 4. Winograd's F(2×2, 3×3) needs 16 products where the direct
+  one has 36: above 1 of that ceiling; stride 2 has no such form.
 * dot, 512×7×7, direct: 0.72 of the ceiling. A loop over channels outside of the taps 0.73, blocks of 32 to 128 channels
-  0.56 to 0.65, all lines for each group 0.67, tiles of two vectors 0.65: the limit is not the cache. By Winograd's tiles
-  it is bound by its 8.4 MB of weights: the same loops in C take 770 µs once the third cache holds them, and 950 to 1100
-  before.
-* Of VPMADDWD or VPMADDUBSW with an addition 1.6 a cycle are run, not 2, in whatever order: additions take ports that the
-  multiplications need. Of multiplications alone it is 2.
+  0.56 to 0.65, all lines for each group 0.67, tiles of two vectors 0.65: the limit is not the cache. By Winograd's
+  tiles it is bound by its 8.4 MB of weights: the same loops in C take 770 µs once the third cache holds them, and 950
+  to 1100 before.
+* Of VPMADDWD or VPMADDUBSW with an addition 1.6 a cycle are run, not 2, in whatever order: additions take ports that
+  the multiplications need. Of multiplications alone it is 2.
 """
 
 
@@ -37,8 +38,8 @@ def markdown(kept: dict) -> str:
 
 def _layers(rows: list[dict]) -> str:
     before = "chosen_before" in rows[0]
-    lines = ["Each 3×3 layer of ResNet-18 in each family: the share of the family's ceiling inside the reduction's loop "
-             "(what twice the\ninput channels cost more) and of the whole layer, how many times faster than the same "
+    lines = ["Each 3×3 layer of ResNet-18 in each family: the share of the family's ceiling inside the reduction's "
+             "loop (what twice the\ninput channels cost more) and of the whole layer, how many times faster than the same "
              "family's inner loop written in C\nwith intrinsics (`lookup.c`, gcc -O3, its epilogue left out)"
              + (", and than before" if before else "") + ".\n",
              "| bits | layer | family | loop | whole | G MAC/s | × C |" + (" × before |" if before else ""),
@@ -47,14 +48,15 @@ def _layers(rows: list[dict]) -> str:
         for family, found in row["families"].items():
             share = f"{found['loop']:.2f}" if 0 < found["loop"] < 1.2 else "cannot tell"
             marks = "**" if family == row["chosen"] else ""
-            lines.append(f"| {row['bits']} | {row['layer']} | {marks}{family}{marks} | {share} | {found['whole']:.2f} | "
-                         f"{row['macs'] / found['seconds'] / 1e9:.0f} | {found['c_seconds'] / found['seconds']:.2f} |"
+            lines.append(f"| {row['bits']} | {row['layer']} | {marks}{family}{marks} | {share} | "
+                         f"{found['whole']:.2f} | {row['macs'] / found['seconds'] / 1e9:.0f} | {found['c_seconds'] / found['seconds']:.2f} |"
                          + (f" {found['before'] / found['seconds']:.2f} |" if "before" in found else ""))
     lines.append("\nBold: what the cost model chooses.")
     if before:
-        times = [row["families"][row["chosen_before"]]["before"] / row["families"][row["chosen"]]["seconds"] for row in rows]
-        lines.append(f"The chosen family over the one chosen before, as each was then: {prod(times) ** (1 / len(times)):.2f}× "
-                     f"in the geometric mean of these layers, {min(times):.2f} to {max(times):.2f}.")
+        times = [row["families"][row["chosen_before"]]["before"] / row["families"][row["chosen"]]["seconds"]
+                 for row in rows]
+        lines.append("The chosen family over the one chosen before, as each was then: "
+                     f"{prod(times) ** (1 / len(times)):.2f}× in the geometric mean of these layers, {min(times):.2f} to {max(times):.2f}.")
     return "\n".join(lines)
 
 
@@ -83,8 +85,8 @@ def _hits(rows: list[dict], which: str, who: str) -> str:
 
 def _networks(rows: list[dict]) -> str:
     before = "before" in rows[0]
-    lines = ["ResNet-18 224², one thread. ONNX Runtime cannot be told to leave AVX-512 VNNI alone: where the CPU has it, its "
-             "int8\nuses it, ours does not.\n",
+    lines = ["ResNet-18 224², one thread. ONNX Runtime cannot be told to leave AVX-512 VNNI alone: where the CPU has "
+             "it, its int8\nuses it, ours does not.\n",
              "| bits | ms | × ONNX Runtime int8 | × fp32 |" + (" × before |" if before else ""),
              "|---|---|---|---|" + ("---|" if before else "")]
     for row in rows:

@@ -261,7 +261,7 @@ class LayerLoops(ABC):
         if tile.lines == 1:
             found.append((height * rows, (1, "rows")))
         found += [(height // n, (n, "lines")) for n in reversed(divisors(tile.lines, tile.lines - 1))]
-        if any(part.instr and part.instr.winograd for _, part in self.stages.parts):       # its tiles are two lines high
+        if any(part.instr and part.instr.winograd for _, part in self.stages.parts):     # its tiles are two lines high
             found = [choice for choice in found if choice[1][0] % 2 == 0 or choice[1][0] == height]
         even = [choice for iterations, choice in found if evenness(iterations) >= EVEN]
         return even[0] if even else max(found, key=lambda one: evenness(one[0]))[1]

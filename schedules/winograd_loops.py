@@ -1,4 +1,4 @@
-"""Loops of a dot product by Winograd's tiles (kernels/winograd.py), for a group of channels and all lines that it serves.
+"""Loops of a dot product by Winograd's tiles (kernels/winograd.py), for a group of channels and the lines it serves.
 
     for chunk of lines
       V: for tile, 16 channels: 4 × 4 levels transformed            once for all groups
@@ -17,8 +17,8 @@ CHANNELS = 16
 
 
 def register_tile(across: int, vectors: int, registers: int) -> tuple[int, int]:
-    """(tiles, vectors of channels) with the fewest loads a step, rather of levels than of weights, which come from further
-    away. Weights, a broadcast and a product need registers too."""
+    """(tiles, vectors of channels) with the fewest loads a step, rather of levels than of weights, which come from
+    further away. Weights, a broadcast and a product need registers too."""
     fitting = [(t, v) for t in divisors(across, 8) for v in divisors(vectors, 4) if t * v + v + 2 <= registers]
     return min(fitting, key=lambda n: ((n[0] + n[1]) / (n[0] * n[1]), n[1]))
 

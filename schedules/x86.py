@@ -32,8 +32,8 @@ FEW_LINES, NEAR = 8, 24 * 1024
 """A depthwise layer of so few lines, whose kernel's rows of all channels are more bytes than the first cache keeps, does
 all lines of a group before the next group's: 1.3 to 1.4 times as fast on Zen 4 with 960 or 1024 channels of 7×7."""
 TABLE_LINES, TABLES = 7, 256 * 1024
-"""Output lines that share look-up tables, at most; and bytes of the tables that they read, which the second cache should
-keep. Made for each line anew, tables took a third of a layer of 64 channels."""
+"""Output lines that share look-up tables, at most; and bytes of the tables that they read, which the second cache
+should keep. Made for each line anew, tables took a third of a layer of 64 channels."""
 
 SHALLOW, SHALLOW_VECTORS = 128, (8, 12)
 """Products of an output up to which the epilogue decides a dot layer's tile, and the least and most accumulators of it:

@@ -2,7 +2,7 @@
 
     look    acc[16, 2] u8 += table[index[16, 2]]          PSHUFB, PADDB
     widen   acc[2, 16] u16 += u8[16, 2]                   even bytes: AND, PADDW; odd bytes: PSRLW, PADDW
-    fill    table[2·16] u8 = Σ_4 a[2, 4] where bit        PSHUFB of 8 activations, a 0 where the entry's bit is: 4, PADDB 3
+    fill    table[2·16] u8 = Σ_4 a[2, 4] where bit        4 PSHUFB of 8 activations, 0 where the entry's bit is; PADDB
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ class Target:
 
     `features` are flags by the names of /proc/cpuinfo; a CPU without one of them must not run its bundles. `mcpu`,
     `mattr`, `mtriple` are LLVM's ("" for the host's own triple). `popcount_bitmacs_per_cycle`, `dot_macs_per_cycle` (of
-    any 8 bits, in 32-bit sums): what one core can do of each family's inner step, from registers. `cpus`: (vendor, family, first model, last model)
-    that `native` knows as this board. Cores, caches (KiB) and clock (MHz) are of the board as a rule; a native target
-    has the machine's.
+    any 8 bits, in 32-bit sums): what one core can do of each family's inner step, from registers. `cpus`: (vendor,
+    family, first model, last model) that `native` knows as this board. Cores, caches (KiB) and clock (MHz) are of the
+    board as a rule; a native target has the machine's.
     """
 
     name: str

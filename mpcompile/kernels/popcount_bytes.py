@@ -61,7 +61,7 @@ class ByteCount:
 def pack_weights(q: np.ndarray, grid: Grid, outputs: int, count: ByteCount) -> np.ndarray:
     """Weights int64 [O, C, KH, KW] to uint8 [outputs/lanes, planes, KH, KW, steps, lanes, 4].
 
-    There are 2·words steps, or as many of low nibbles and then as many of high ones. Channels past the last have 0 bits.
+    There are 2·words steps, or as many of low nibbles and then of high ones. Channels past the last have 0 bits.
     """
     lanes = count.lanes
     o, c, kh, kw = q.shape

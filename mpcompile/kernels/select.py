@@ -86,8 +86,8 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
             depth = per_group if _groups_fill_vectors(part) else channels
             steps16 = _steps16(part, in_grid)
             work = _up(outputs, 16) * kh * kw * _up(depth, 4)
-            if target.multiplies_16_bits and not steps16 and has_form(part.q.shape, output, part.strides, part.dilations,
-                                                                     part.groups):
+            if target.multiplies_16_bits and not steps16 and has_form(part.q.shape, output, part.strides,
+                                                                     part.dilations, part.groups):
                 work *= WORK * 4 * tiles(output[0]) * tiles(output[1]) / pixels
             costs["dot"] = pixels * (work + _up(outputs, 16) * _DOT_OUTPUT) / target.dot_rate(steps16)
         if as_codes and target.lookup_macs_per_cycle and part.groups == 1 and _fill_lookups(outputs):

@@ -1,7 +1,7 @@
 """`dot` of 3×3 kernels by Winograd's F(2×2, 3×3) (winograd_form.py): definition.
 
     V[e, ty, tx, c]               int16   Bᵀ·l·B of tile (ty, tx), e = 0..15
-    M[e, ty, tx, ob, lane]        int32   Σ_c V·U, the reduction; U: dot.pack_weights of `transform`'s result, e outermost
+    M[e, ty, tx, ob, lane]        int32   Σ_c V·U; U: dot.pack_weights of `transform`'s result, e outermost
     D[ty, py, tx, px, ob, lane]   int32   Aᵀ·M·A / 4 = output (2·ty + py, 2·tx + px)
 """
 

@@ -28,8 +28,8 @@ LEAST_CHANNELS, LEAST_SIZE = 16, 4
 
 
 def has_form(shape: tuple[int, ...], output: tuple[int, int], strides, dilations, groups: int) -> bool:
-    """Whether a contraction with weights of shape [O, C, KH, KW] and so many output lines and columns is of the kind that
-    pays."""
+    """Whether a contraction with weights of shape [O, C, KH, KW] and so many output lines and columns is of the kind
+    that pays."""
     return (tuple(shape[2:]) == (3, 3) and tuple(strides) == tuple(dilations) == (1, 1) and groups == 1
             and min(shape[:2]) >= LEAST_CHANNELS and min(output) >= LEAST_SIZE)
 

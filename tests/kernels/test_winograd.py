@@ -1,4 +1,4 @@
-"""Dot products by Winograd's tiles where a CPU multiplies 16 bits: every byte against the reference, extreme codes too."""
+"""Dot products by Winograd's tiles where a CPU multiplies 16 bits: every byte against the reference, extremes too."""
 
 import numpy as np
 import pytest
@@ -34,16 +34,17 @@ def instruction(found, target="x86-64-v3"):
 
 @pytest.mark.parametrize("target", LEVELS)
 @pytest.mark.parametrize("channels, height, width, outputs, pads", [
-    (64, 8, 8, 64, (1, 1, 1, 1)), (20, 9, 12, 16, (1, 1, 1, 1)), (32, 7, 7, 40, (1, 1, 1, 1)), (16, 6, 7, 130, (0, 0, 0, 0)),
-    (24, 5, 8, 32, (2, 0, 1, 3))])
+    (64, 8, 8, 64, (1, 1, 1, 1)), (20, 9, 12, 16, (1, 1, 1, 1)), (32, 7, 7, 40, (1, 1, 1, 1)),
+    (16, 6, 7, 130, (0, 0, 0, 0)), (24, 5, 8, 32, (2, 0, 1, 3))])
 def test_shapes(target, channels, height, width, outputs, pads):
     found = case(channels, height, width, outputs, pads)
     assert instruction(found, target).winograd
     run(found, "dot", target)
 
 
-@pytest.mark.parametrize("grid_w, grid_a", [(grids.odd(8), grids.unsigned(8)), (grids.unsigned(8), grids.unsigned(8, 7)),
-                                            (EIGHT, grids.odd(8)), (EIGHT, grids.twos_complement(8))], ids=str)
+@pytest.mark.parametrize("grid_w, grid_a", [
+    (grids.odd(8), grids.unsigned(8)), (grids.unsigned(8), grids.unsigned(8, 7)), (EIGHT, grids.odd(8)),
+    (EIGHT, grids.twos_complement(8))], ids=str)
 def test_grids_with_offsets_and_borders(grid_w, grid_a):
     found = case(18, 6, 9, 24, grid_w=grid_w, grid_a=grid_a)
     assert instruction(found).winograd
@@ -90,8 +91,9 @@ def test_bounds_hold_for_every_input():
     assert abs(m).sum((2, 3)).max() <= INT32
 
 
-@pytest.mark.parametrize("change", [dict(kernel=(3, 5), pads=(1, 2, 1, 2)), dict(stride=(2, 2)), dict(groups=2), dict(width=3),
-                                    dict(outputs=12), dict(grid_w=grids.twos_complement(4))], ids=str)
+@pytest.mark.parametrize("change", [
+    dict(kernel=(3, 5), pads=(1, 2, 1, 2)), dict(stride=(2, 2)), dict(groups=2), dict(width=3), dict(outputs=12),
+    dict(grid_w=grids.twos_complement(4))], ids=str)
 def test_what_is_left_alone(change):
     found = case(**dict(channels=32, height=8, width=8, outputs=32) | change)
     assert not instruction(found).winograd

@@ -157,7 +157,8 @@ def test_tables_of_avx2():
     layers = [{"bits": "W1A1", "layer": "64x8x8->64 3x3", "macs": 2_359_296, "clock": 3e9, "chosen": "dot",
                "chosen_before": "popcount", "families": {"popcount": {**family, "loop": 3.0}, "dot": family}}]
     choices = [{"bits": bits, "layer": "64x8x8->64 3x3", "chosen": "dot", "chosen_before": "popcount",
-                "seconds": {"popcount": seconds, "dot": 1e-4, "lookup": 3e-4}} for bits, seconds in (("W1A1", 5e-5), ("W8A8", 1e-3))]
+                "seconds": {"popcount": seconds, "dot": 1e-4, "lookup": 3e-4}}
+               for bits, seconds in (("W1A1", 5e-5), ("W8A8", 1e-3))]
     networks = [{"bits": "W8A8", "now": 1e-2, "before": 2e-2, "int8": 5e-3, "fp32": 3e-2}]
     text = avx2({"layers": {"rows": layers, **about}, "choices": {"rows": choices, **about},
                  "networks": {"rows": networks, **about}})

@@ -52,7 +52,7 @@ def test_every_shipped_board_loads():
 def test_levels_contain_each_other(lower, higher):
     low, high = load_target(lower), load_target(higher)
     assert set(low.features) < set(high.features)
-    # Wider registers are no faster by themselves: AVX-512 without VPOPCNTDQ and VNNI has fewer ports for PSHUFB, PMADDWD.
+    # Wider registers are no faster by themselves: AVX-512 without VPOPCNTDQ and VNNI has fewer ports.
     slower = 0.7 if higher == "x86-64-v4" else 1.0
     assert low.popcount_bitmacs_per_cycle * slower <= high.popcount_bitmacs_per_cycle
     assert low.dot_rate(0) * slower <= high.dot_rate(0) and low.dot_rate(99) * slower <= high.dot_rate(99)
