@@ -7,13 +7,13 @@ The loops around a tile are those of loops.py; here are the inner loops:
                both on 64-bit ARM by micro-kernels (arm_microkernels.py), else by tensor intrinsics (arm_intrinsics.py)
     depthwise  for kh, kw: multiply-add of 32-bit lanes
 
-On ARMv7, NEON takes subnormal float32 numbers for 0: there alone the float epilogue differs, for values below 2^-126.
+On ARMv7, NEON takes subnormal float32 numbers for 0: there the epilogue's floats are scalars, which VFP computes exactly.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mpcompile.kernels.accumulators import chunk
 from mpcompile.kernels.popcount_bytes import MOST_STEPS, UNROLLED_PAIRS
@@ -93,7 +93,7 @@ class Arm:
         """The scheduled PrimFunc."""
         import tvm
 
-        return ArmLayer(Schedule(tvm.IRModule({"main": func})), stages, spec, tile).apply()
+        return ArmLayer(Schedule(tvm.IRModule({"main": func})), stages, spec, tile, self.isa).apply()
 
 
 def _lanes(part: PartSpec) -> int:
@@ -110,7 +110,10 @@ def whole_kind(part: PartSpec) -> str:
     return part.instr.whole if part.instr else ""
 
 
+@dataclass
 class ArmLayer(LayerLoops):
+    isa: str = "aarch64"
+
     def lanes(self, part: PartSpec) -> int:
         return _lanes(part)
 
@@ -128,8 +131,26 @@ class ArmLayer(LayerLoops):
                 steps += taps * self.spec.padded / LANES
         return height * width * steps
 
+    @property
+    def scalar_floats(self) -> bool:
+        """Whether the layer computes in float32 where vectors of it are not exact. Thresholds compare integers."""
+        computed = any(op.kind not in ("Load", "Thresholds", "Value") for op in self.spec.ops)
+        return self.isa == "armv7l" and computed
+
+    def image(self, pixel, vector, lane):
+        tile = self.tile
+        self.tile = replace(tile, row=1) if self.scalar_floats else tile         # lanes are pixels of a row
+        super().image(pixel, vector, lane)
+        self.tile = tile
+
+    def vectorize_channels(self, channel, lanes: int):
+        if lanes > 1:
+            super().vectorize_channels(channel, lanes)
+
     def epilogue_lanes(self) -> int:
         """Lanes of int32 and float32 vectors in the epilogue."""
+        if self.scalar_floats:
+            return 1
         return next(n for n in (8, 4, 2, 1) if self.channels % n == 0)
 
     def whole(self, name: str, part: PartSpec, units: list, y, x, ob, lane, taps: list, group):

@@ -33,7 +33,9 @@ def fma(x, a, b):
 def round_to(x, rounding: str, lo: int, hi: int):
     """int32 level: clamp(round(x), lo, hi) − lo. The clamp comes first: its bounds are whole, so it is the same."""
     if rounding == "sign":
-        return (x >= f32(0.0)).astype("int32")
+        # x >= 0 by its bits, of which -0 has the greatest: where vectors of floats take subnormals for 0 (ARMv7), these
+        # do not
+        return (tirx.reinterpret("uint32", x) <= tirx.const(1 << 31, "uint32")).astype("int32")
     t = tirx.max(tirx.min(x, f32(float(hi))), f32(float(lo)))
     even = lo - lo % 2                          # moving by an even number leaves ties as they are
     if rounding == "half_even" and max(hi - even, -even) <= NEAREST_MOST:
