@@ -1,0 +1,48 @@
+"""Where kernels' scratch memory lies: on the stack while there is room, else asked for, and counted."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpcompile import grid as grids
+from mpcompile.compiler import library, scratch
+from mpcompile.kernels.layer import lower
+from mpcompile.targets import load_target
+from tests.kernels.harness import stored
+from tests.kernels.test_contract import convolution
+
+PADS = (1, 1, 1, 1)
+ASKS = "__TVMBackendAllocWorkspace"
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    """A layer with tiles of more than 1 KiB, and its target."""
+    target = load_target("x86-64-v3")
+    layer, types, _ = convolution(np.random.default_rng(0), 64, 14, 14, 64, (3, 3), (1, 1), PADS, grids.bipolar(),
+                                  grids.unsigned(2), grids.unsigned(2))
+    x, y = types["x"], types["y"]
+    forms = {"x": stored("x", x.shape, x.grid, ("planes+sums",), PADS)}, {"y": stored("y", y.shape, y.grid, ("planes",))}
+    return lower(layer, *forms, {(0, 0): "popcount"}, target).func, target
+
+
+def measured(kernel) -> tuple[scratch.MeasureScratch, str]:
+    """What a C export would provide, and the kernel's assembly."""
+    func, target = kernel
+    found = scratch.MeasureScratch()
+    with tempfile.TemporaryDirectory() as folder:
+        library.build_objects({"main": func}, target.tvm_dict(), Path(folder), [found])
+    return found, library.compiled({"main": func}, target.tvm_dict()).mod.inspect_source("asm")
+
+
+def test_a_tile_lies_on_the_stack(kernel):
+    found, assembly = measured(kernel)
+    assert ASKS not in assembly and found.bytes == 0 and 1024 < found.stack <= scratch.STACK
+
+
+def test_what_has_no_room_there_is_asked_for(kernel, monkeypatch):
+    monkeypatch.setattr(scratch, "STACK", 512)
+    found, assembly = measured(kernel)
+    assert ASKS in assembly and found.bytes > 1024 and found.stack <= 512
