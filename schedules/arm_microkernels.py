@@ -257,8 +257,8 @@ def assembly(micro: Micro, window: Window) -> list[str]:
     advance = ["subs x9, x9, #1", f"b.eq {tap}", f"{on}:", *[f"add {r}, {r}, #{step}" for r in a],
                *[f"add {r}, {r}, #{weights}" for r in w]]
     code += [*iteration.ordered(advance), f"cbnz x7, {loop}", f"b {done}"]
-    code += [f"{tap}:", *_number("x9", bytes_ // step), *[f"add {r}, {r}, x10" for r in a], "subs x8, x8, #1", f"b.ne {on}",
-             f"mov x8, #{taps}", *[f"add {r}, {r}, x11" for r in a], "subs x7, x7, #1", f"b.ne {on}"]
+    code += [f"{tap}:", *_number("x9", bytes_ // step), *[f"add {r}, {r}, x10" for r in a], "subs x8, x8, #1",
+             f"b.ne {on}", f"mov x8, #{taps}", *[f"add {r}, {r}, x11" for r in a], "subs x7, x7, #1", f"b.ne {on}"]
     code += [f"sub {r}, {r}, #{step}" for r in a] + [f"sub {r}, {r}, #{weights}" for r in w]
     code += [f"sub {r}, {r}, x{jump}" for r in a for jump in (10, 11)] + [f"b {on}", f"{done}:"]
     return code + _store(micro, iteration)
@@ -334,7 +334,8 @@ def _tensor_intrinsic(name: str, micro: Micro, window: Window, dtypes: tuple[str
         head += [f" {stride} = T.int32()" for stride in strides]
         head.append(f" {n} = T.match_buffer({n.lower()}, {shapes[n]}, '{dtype}', offset_factor=1, scope='{scope}', "
                     f"strides=[{', '.join(strides)}])")
-    head += [" with T.sblock('root'):", f"  T.reads({whole['C']}, {whole['A']}, {whole['W']})", f"  T.writes({whole['C']})"]
+    head += [" with T.sblock('root'):", f"  T.reads({whole['C']}, {whole['A']}, {whole['W']})",
+             f"  T.writes({whole['C']})"]
     kinds = "".join("S" if axis in ("p", "b", "lane") else "R" for axis in loops)
     description = [*head, f"  for {', '.join(extents)} in T.grid({', '.join(map(str, extents.values()))}):",
                    "   with T.sblock('update'):",

@@ -3,8 +3,8 @@
     Σ_k w̃_k·ã_k = Σ_(i,j) c_i·d_j · P_ij        P_ij = Σ_k popcount(W_i & A_j)
 
 A vector is 4 output channels × 4 bytes: 32 channels of a pixel's plane are broadcast to all of them. Counts are added in
-8-bit lanes, or in pairs in 16-bit lanes (UADALP), as many as cannot overflow, and then pairwise into 32 bits; or by a dot
-product with ones, where the CPU has one (UDOT). None needs a step across lanes: the 4 bytes of a lane end in that lane.
+8-bit lanes, or in pairs in 16-bit lanes (UADALP), as many as cannot overflow, and then pairwise into 32 bits. None needs
+a step across lanes: the 4 bytes of a lane end in that lane.
 Plane pairs are reduced one after the other, so the whole register file holds accumulators of one pair.
 
 PSHUFB counts the low nibbles of bytes whose high ones are 0. So that no shift and no mask is left in the loop, weights
@@ -43,6 +43,7 @@ class ByteCount:
     widen: acc[lanes] int32 += Σ_parts acc[lanes, parts]; or, where widen is "", step adds to acc[lanes] int32.
     parts: 4, in uint8: each byte's counts by themselves; or 2, in uint16: two bytes' together.
     nibbles: step takes bytes of w that are at most 15, and the low nibbles of a's.
+    whole: step is no intrinsic: the schedule has one for all steps of a tile.
     """
 
     step: str

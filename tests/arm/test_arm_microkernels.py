@@ -23,7 +23,8 @@ def extreme(channels, outputs, kernel, grid_w, grid_a, size=5):
 
 
 @pytest.mark.parametrize("w, a, kind, run", [(2, 2, "mla", 21), (2, 4, "mla", 4), (3, 3, "mla", 4), (4, 3, "mla", 2),
-                                             (4, 4, "mla", 1), (4, 8, "smlal", 31), (6, 8, "smlal", 7), (8, 8, "smlal", 1)])
+                                             (4, 4, "mla", 1), (4, 8, "smlal", 31), (6, 8, "smlal", 7),
+                                             (8, 8, "smlal", 1)])
 def test_extreme_products(w, a, kind, run):
     """Every partial sum is as far from 0 as it can be; 512 channels fill the 16-bit lanes of mla several times."""
     grid_w, grid_a = grids.twos_complement(w), grids.unsigned(a)
@@ -37,8 +38,8 @@ def test_counts_that_fill_16_bits():
     contract.run(extreme(15000, 16, (3, 3), grids.unsigned(1), grids.unsigned(1), 3), "popcount", "rpi3b", ("codes",))
 
 
-@pytest.mark.parametrize("board, family, w, a", [("rpi3b", "popcount", 2, 2), ("rpi3b", "dot", 2, 2), ("rpi3b", "dot", 8, 8),
-                                                 ("rpi5", "dot", 8, 8)])
+@pytest.mark.parametrize("board, family, w, a", [("rpi3b", "popcount", 2, 2), ("rpi3b", "dot", 2, 2),
+                                                 ("rpi3b", "dot", 8, 8), ("rpi5", "dot", 8, 8)])
 @pytest.mark.parametrize("pixels, block", [(1, 16), (1, 64), (3, 32), (6, 16), (4, 48), (12, 32)])
 def test_tile(board, family, w, a, pixels, block):
     """Tiles that hold several micro-kernels' tiles; strides and dilations in both axes."""

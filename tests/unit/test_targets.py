@@ -8,6 +8,7 @@ from mpcompile import cpu
 from mpcompile.errors import TargetError
 from mpcompile.targets import Target, list_fleets, list_targets, load_fleet, load_target, native_target
 from mpcompile.targets import native as native_module
+from mpcompile.targets.target import WIDEN_DOT
 
 GOOD = """
 description = "mine"
@@ -74,6 +75,9 @@ def test_rates_of_dot_depend_on_what_16_bits_hold():
     v3, zen5 = load_target("x86-64-v3"), load_target("zen5")
     assert v3.dot_rate(0) == v3.dot_macs_per_cycle and v3.dot_rate(1) < v3.dot_rate(8) < v3.dot16_macs_per_cycle
     assert zen5.dot_rate(0) == zen5.dot_rate(1) == zen5.dot_rate(99) == zen5.dot_macs_per_cycle
+    a53 = load_target("rpi3b")                                # products of at most 127, 63, …, 15 are added in 8 bits
+    assert a53.dot_rate(128) == a53.dot16_macs_per_cycle / (1 + WIDEN_DOT / 128) < a53.dot_rate(129) < a53.dot_rate(520)
+    assert a53.expected_family(2, 2) == "dot" and a53.expected_gain(2, 2) > 2.4 > a53.expected_gain(4, 4) > 1.4
     assert v3.expected_family(8, 8) == "dot" and v3.expected_gain(8, 8) == 1.0 and v3.expected_gain(4, 4) > 1.9
     assert v3.expected_family(1, 1) == "lookup" and v3.expected_gain(1, 1) > 7
 
