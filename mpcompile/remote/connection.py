@@ -172,7 +172,8 @@ def _lost(name: str, text: str) -> DeviceLost:
     _, found, told = text.partition(LOST)
     if found:
         reason = json.loads(told.splitlines()[0])
-        return DeviceLost(f"{name}: what was asked of it {reason['reason']}", reason["cause"])
+        subject = {"server": "", "idle": "the session "}.get(reason["cause"], "what was asked of it ")
+        return DeviceLost(f"{name}: {subject}{reason['reason']}", reason["cause"])
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
     return DeviceLost(f"{name}: the connection was lost ({lines[-1]})")
 

@@ -16,6 +16,7 @@ from mpcompile.runtime.server.limits import Limits
 from mpcompile.runtime.server.serve import Server
 
 START_SECONDS = 200.0
+CONNECT_SECONDS = 60.0
 METHODS = ("time_kernels", "race", "profile", "run", "trace", "reference", "state")
 
 
@@ -58,7 +59,7 @@ class IsolatedDevice:
             if not self._thread.is_alive():
                 raise DeviceLost(f"{self.name}: the device was closed")
             try:
-                return RemoteDevice(self._server.address, self._server.key, self.name)
+                return RemoteDevice(self._server.address, self._server.key, self.name, seconds=CONNECT_SECONDS)
             except TargetError:
                 if time.monotonic() > end or not self._thread.is_alive() and not self._failure:
                     raise

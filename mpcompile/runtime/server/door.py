@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from collections import deque
@@ -40,6 +41,13 @@ def listen(host: str, port: int) -> socket.socket:
         found.close()
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     return found
+
+
+def _hung_up(connection: socket.socket) -> bool:
+    """Whether the client did not want to wait so long."""
+    poller = select.poll()
+    poller.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+    return bool(poller.poll(0))
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class Door:
         while self._waiting:
             connection, who = self._waiting.popleft()
             try:
-                fits, seconds = self._handshake(connection, accepts)
+                fits, seconds = (False, None) if _hung_up(connection) else self._handshake(connection, accepts)
             except (OSError, ValueError, struct.error):
                 fits, seconds = False, None
             if fits:

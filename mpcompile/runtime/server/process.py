@@ -105,11 +105,8 @@ class SessionProcess:
         `seconds`: of the whole session, as long as its client has not shown to be mpcompile. Others who come meanwhile
         wait at the `door`.
         """
-        begun = time.monotonic()
-        until: float | None = begun + seconds
-        what = f"ran longer than {seconds:g} s"
-        cause = "time"
-        closed = None
+        until, cause, what = time.monotonic() + seconds, "time", f"ran longer than {seconds:g} s"
+        working, closed = False, None
         poller = select.poll()
         poller.register(self.control, select.POLLIN)
         poller.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
@@ -123,10 +120,11 @@ class SessionProcess:
                 event = self._event()
                 if event is None:
                     return self._exit()
-                if event["event"] == "job":
+                working = event["event"] == "job"
+                if working:
                     allowed = min(event["seconds"] or limits.seconds, limits.seconds)
                     until, what, cause = time.monotonic() + allowed, f"ran longer than {allowed:g} s", "time"
-                elif event["event"] in ("host", "done"):
+                else:                               # it has come in, or it is done with a call
                     until, cause = time.monotonic() + limits.idle, "idle"
                     what = f"was asked for nothing in {limits.idle:g} s"
             if not self.alive():
@@ -136,8 +134,8 @@ class SessionProcess:
             now = time.monotonic()
             if connection.fileno() in found:
                 closed = closed or now
-                if now > closed + GRACE or cause == "time":
-                    return "the client went away in the middle of its work" if cause == "time" else "the client went"
+                if working or now > closed + GRACE:
+                    return "the client went away" + " in the middle of its work" * working
                 time.sleep(TICK / 4)
             if now > until:
                 raise Ended(cause, what)

@@ -137,7 +137,10 @@ class Server:
         self._log(f"session of {who} begins")
         stopped = False
         try:
-            self._process.hand(connection, {"protocol": PROTOCOL, "key": self.key, "limits": self.limits.to_json()})
+            try:
+                self._process.hand(connection, {"protocol": PROTOCOL, "key": self.key, "limits": self.limits.to_json()})
+            except OSError as error:
+                raise Ended("crash", "found its process dead") from error
             how = self._process.watch(connection, self.limits, seconds, self._stop, self._door)
         except Ended as error:
             how, stopped = str(error), error.cause == "server"
