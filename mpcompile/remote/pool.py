@@ -36,7 +36,7 @@ RECHECK = 5.0
 """Seconds after which a device that is kept out is looked at again."""
 REFUSED = 5
 """So many measurements in a row are kept out, and for longer than the patience, before slow devices are given up."""
-KEPT = "what was measured is kept, and the same command goes on from there"
+KEPT = "the same command, run again, goes on with all that was measured"
 TRACKER = "MPCOMPILE_TRACKER"
 CHECK = object()
 """The job of running the reference kernel."""
@@ -173,9 +173,10 @@ class Pool:
         except Empty:
             return
         if member is None:
-            if outcome is not None:
-                self._join(outcome)
+            self._join(outcome)
             return
+        if member not in self._members:
+            return                                      # given back while it was still looked at
         at = job[1] if job is not CHECK and job[0] == run.number else None
         member.state = IDLE
         if isinstance(outcome, DeviceLost):
@@ -295,6 +296,14 @@ class Pool:
         with self._lock:
             for member in list(self._members) if self.source else ():
                 self._leave(member)
+            self._give_back_late()
+
+    def _give_back_late(self) -> None:
+        """Devices that came when nobody wanted them any more."""
+        while self.source and not self._events.empty():
+            member, _, outcome = self._events.get()
+            if member is None:
+                outcome.close()
 
     def close(self) -> None:
         """Gives all devices back; what they are doing is broken off."""
@@ -304,6 +313,7 @@ class Pool:
             self._scout.stop()
         for member in list(self._members):
             self._leave(member)
+        self._give_back_late()
 
     def __enter__(self) -> Pool:
         return self

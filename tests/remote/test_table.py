@@ -13,6 +13,7 @@ from mpcompile.remote.ahead import map_built
 from mpcompile.remote.pool import Pool
 from tests.latency.networks import branching
 from tests.latency.simulated import REFERENCE, Simulated
+from tests.remote.processes import until
 from tests.remote.simulated import Formula, Shelf
 
 QUICK = {"recheck": 0.05, "poll": 0.02}
@@ -91,7 +92,14 @@ def test_what_was_measured_while_all_devices_were_slow_is_measured_again_when_th
     """A faster one joins when most of the table is done."""
     slow, fast = Board("slow", 10.0), Board("fast")
     shelf, cells = Shelf(slow), tmp_path / "cells"
-    slow.dies = lambda variant: len(slow.took) == 60 and shelf.put(fast)
+
+    def joins(variant):
+        if len(slow.took) == 60:
+            shelf.put(fast)
+            until(lambda: "fast" in pool.tallies)
+        return False
+
+    slow.dies = joins
     with Pool(source=shelf, **QUICK) as pool:
         assert built(model, cells, pool) == table
     rows = [json.loads(line) for line in cells.read_text().splitlines()]
