@@ -30,7 +30,7 @@ VERBS = {
     "verify": "a bundle against the exact reference, buffer by buffer",
     "profile": "a model's time layer by layer; with --bits the whole latency table",
     "tune": "each layer's schedule, searched by measuring here; records for compile --records",
-    "search": "bits for every layer, by gradient, against latency measured here; a front of networks",
+    "search": "bits for every layer, by gradient, against measured latency; a front of networks",
     "report": "a search's folder as one HTML file, and its numbers as JSON",
     "serve": "offer this machine to hosts, as a device that runs and times what they send",
     "tracker": "lend devices by key: TVM's tracker",
