@@ -1,8 +1,8 @@
 """The records that ship, made and weighed: ResNet-18 tuned at several bits, and what that gains.
 
-    python -m benchmarks.tune_shipped --target x86-64-v3              tunes, into schedules/records; goes on where it was
-    python -m benchmarks.tune_shipped --target x86-64-v3 --bits w1a1  one network of them: three minutes on a quiet machine
-    python -m benchmarks.tune_shipped --target x86-64-v3 --gain       times each network with the records and without
+    python -m benchmarks.tune_shipped --target x86-64-v3              into schedules/records; goes on where it was
+    python -m benchmarks.tune_shipped --target x86-64-v3 --bits w1a1  one of the networks: 3 minutes on a quiet machine
+    python -m benchmarks.tune_shipped --target x86-64-v3 --gain       times each with the records and without
 
 A run of all networks drops records of older kernels at its end; the kernels must not change between two runs.
 """
@@ -56,11 +56,13 @@ def prune(target: str, records: Path) -> None:
 
 def gain(target: str, bits: str, records: Path, rounds: int, threads: int) -> tuple[str, ...]:
     """(bits, time without records, with, ratio), timed in turn."""
-    image, timers = calibration_image(224), {}
+    image = calibration_image(224)
     with tempfile.TemporaryDirectory() as folder:
         model = saved(bits, Path(folder))
-        bundles = {name: mp.open_bundle(mp.compile(model, target, f"{folder}/{name}.mpc", records=chosen), threads=threads)
-                   for name, chosen in (("default", NONE), ("tuned", records))}
+        bundles = {}
+        for name, chosen in (("default", NONE), ("tuned", records)):
+            path = mp.compile(model, target, f"{folder}/{name}.mpc", records=chosen)
+            bundles[name] = mp.open_bundle(path, threads=threads)
         timers = {name: bundle.timer(image) for name, bundle in bundles.items()}
         found = measure(timers, rounds=rounds)
         for bundle in bundles.values():

@@ -4,9 +4,9 @@ Spaces hold 10 to 10⁴ points. What cannot differ for a shape (the order of the
 pair) has one value, and what is known to be slow is left out: register tiles that cannot stay in registers, unrolled
 bodies that leave the instruction cache. So is what cannot pay on the CPUs that were measured (Zen 4):
 
-* tiles of the reduction (K) and prefetching: weights that the caches have lost cost a 3×3 layer of ResNet-18 1 to 2 % at
-  the most (as many bytes read between two runs as its second-level cache holds, or sixteen times that), at any depth and
-  bits, and that bounds what either could win; which weights stay near is decided by `lines`;
+* tiles of the reduction (K) and prefetching: weights that the caches have lost cost a 3×3 layer of ResNet-18 1 to 2 %
+  at the most (as many bytes read between two runs as its second-level cache holds, or sixteen times that), at any depth
+  and bits, and that bounds what either could win; which weights stay near is decided by `lines`;
 * the width of words: 64-bit lanes count 1.02 times as fast as 32-bit ones with as many accumulators, alone.
 """
 

@@ -6,8 +6,8 @@
 
 `key` is key.layer_key's. Where the default schedule won, `tile` is the default's. Bytes never depend on a record, only
 speed does; so a record of another CPU, or of older kernels, is used, and says what it was measured on. A layer has a
-record for each number of threads that it was tuned on; whoever compiles does not know on how many it will run, and takes
-the one for the fewest (see Records).
+record for each number of threads that it was tuned on; whoever compiles does not know on how many it will run, and
+takes the one for the fewest (see Records).
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Found:
 
 
 class Records:
-    """Records of one family of targets, by key. Those of a later folder win over those of an earlier one; within one, the
-    record for the fewest threads.
+    """Records of one family of targets, by key. Those of a later folder win over those of an earlier one; within one,
+    the record for the fewest threads.
 
     Timed on Zen 4 on two threads, six layers of ResNet-18 W1A2 were 1.09 times as fast as with default schedules under
     those tuned on one thread, and 1.03 times under those tuned on two: what is good for one core is good for each of

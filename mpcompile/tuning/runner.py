@@ -24,8 +24,8 @@ STIRRED = 1 << 20
 """Bytes read between two runs where a device does not tell the size of its second-level cache."""
 BASE = "default"
 LEAST_LIMIT, LIMIT = 30.0, 500.0
-"""Seconds that a measurement may take on a device; and how many times the default's time, a kernel and round: a schedule
-that is ten times slower on a disturbed machine still ends in time."""
+"""Seconds that a measurement may take on a device; and how many times the default's time, a kernel and round: a
+schedule that is ten times slower on a disturbed machine still ends in time."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def one_line(error: Exception) -> str:
 
 
 def _failures_as_results(work):
-    """What a kernel raises on a device is that kernel's; a device that is lost is the pool's to replace, but for one that
-    starts a fresh process by itself."""
+    """What a kernel raises on a device is that kernel's; a device that is lost is the pool's to replace, but for one
+    that starts a fresh process by itself."""
     def safe(device: Device, share):
         try:
             return work(device, share)

@@ -72,7 +72,8 @@ def tasks_of(graph: Graph, target: Target, threads: int) -> list[Task]:
     for node in fused.nodes:
         if not isinstance(node, Layer):
             continue
-        inputs, outputs = ({t: chosen.buffers[t] for t in names} for names in (dict.fromkeys(node.inputs), node.outputs))
+        inputs = {t: chosen.buffers[t] for t in node.inputs}
+        outputs = {t: chosen.buffers[t] for t in node.outputs}
         lowered = lower(node, inputs, outputs, chosen.families.get(node.name, {}), target)
         key = layer_key(lowered.spec)
         if text_of(key) not in tasks:

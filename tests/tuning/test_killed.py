@@ -1,4 +1,4 @@
-"""Tuning as a process that is killed, or interrupted: nothing measured is lost, or measured twice, and nothing stays."""
+"""Tuning as a process that is killed, or interrupted: nothing measured is lost or measured twice, nothing stays."""
 
 import json
 import os
@@ -62,10 +62,10 @@ def nothing_runs(folder) -> bool:
 @pytest.mark.parametrize("where", ["here", "two devices"])
 def test_killed_and_started_again(where, model, tmp_path):
     trials = tmp_path / "records" / f"{TARGET}.trials.jsonl"
-    with Farm(tmp_path) if where != "here" else nullcontext() as farm:
+    with Farm() if where != "here" else nullcontext() as farm:
         if farm:
-            farm.serve("a")
-            farm.serve("b")
+            farm.serve()
+            farm.serve()
             farm.wait(2)
         arguments = command(model, tmp_path / "records", farm.options if farm else [])
         process = started(tmp_path, arguments)

@@ -1,5 +1,5 @@
-"""Tuning: what is measured, what is kept, and what it takes to replace a default. Machines are simulated here but for the
-last test, which measures."""
+"""Tuning: what is measured, what is kept, and what it takes to replace a default. Machines are simulated here but for
+the last test, which measures."""
 
 import json
 import math
