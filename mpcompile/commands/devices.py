@@ -46,9 +46,11 @@ def _row(d) -> tuple:
         return d.key, where, "TVM's own server", *[""] * 6
     about, state = d.told["about"], d.told["state"]
     span = _span(d.told["seconds"])
-    use = f"free for {span}" if d.told["free"] else f"busy for {span}" + (f" ({d.told['client']})" * bool(d.told["client"]))
+    client = f" ({d.told['client']})" if d.told["client"] else ""
+    use = f"free for {span}" if d.told["free"] else f"busy for {span}{client}"
     clock = f"{state['clock'] or about['clock']} MHz" if state["clock"] or about["clock"] else ""
-    return (d.key, where, use, f"{about['arch']} {about['cpu']}", about["cores"], f"{clock} {state['governor']}".strip(),
+    cpu, clock = f"{about['arch']} {about['cpu']}", f"{clock} {state['governor']}".strip()
+    return (d.key, where, use, cpu, about["cores"], clock,
             "" if state["temperature"] is None else f"{state['temperature']:.0f}",
             f"{about['mpcompile']}, {about['tvm']}", ", ".join(f for f in TELLING if f in about["features"]))
 

@@ -15,13 +15,16 @@ TUNNEL = ("TVM's RPC has no authentication and no encryption: whoever reaches th
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--key", required=True, metavar="K", help="what hosts ask for: name the kind of device (rpi4b)")
-    parser.add_argument("--tracker", metavar="HOST:PORT", help="that lends the device; without one, hosts name this device's "
-                        "own address as their tracker")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, for SSH tunnels)")
-    parser.add_argument("--port", type=int, default=PORT, metavar="N", help="default: %(default)s; 0 for any that is free")
-    parser.add_argument("--announce", metavar="HOST", help="where hosts reach this device, if not where its tracker sees it: "
-                        "127.0.0.1 with a tunnel")
+    parser.add_argument("--key", required=True, metavar="K",
+                        help="what hosts ask for: name the kind of device (rpi4b)")
+    parser.add_argument("--tracker", metavar="HOST:PORT",
+                        help="that lends the device; without one, hosts name this device's own address as their tracker")
+    parser.add_argument("--host", default="127.0.0.1",
+                        help="address to listen on (default: %(default)s, for SSH tunnels)")
+    parser.add_argument("--port", type=int, default=PORT, metavar="N",
+                        help="default: %(default)s; 0 for any that is free")
+    parser.add_argument("--announce", metavar="HOST",
+                        help="where hosts reach it, if not where its tracker sees it: 127.0.0.1 with a tunnel")
     parser.add_argument("--max-seconds", type=float, default=600.0, metavar="S",
                         help="a measurement that takes longer is ended (default: %(default)g)")
     parser.add_argument("--max-memory", type=int, metavar="MIB",

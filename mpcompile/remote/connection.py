@@ -19,7 +19,7 @@ from mpcompile.latency.measure import Measurement
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.runtime.device import About, Kernel, Progress
 from mpcompile.runtime.server.door import keep_alive
-from mpcompile.runtime.server.wire import LOST, PIECE, PROTOCOL, Blobs, array_of, error_of, kernel_to_json
+from mpcompile.runtime.server.wire import FUNCTIONS, LOST, PIECE, PROTOCOL, Blobs, array_of, error_of, kernel_to_json
 from mpcompile.runtime.state import State
 
 CONNECT_SECONDS = 20.0
@@ -31,8 +31,8 @@ ASK_SECONDS = 1.0
 class RemoteDevice:
     """A session on a device. `limit`: seconds that one call may take; None: what the device allows.
 
-    Each method raises what it raises on the device, by one line that begins with `name`, and DeviceLost where the device
-    ended the session or went away: then the object is of no more use.
+    Each method raises what it raises on the device, by one line that begins with `name`, and DeviceLost where the
+    device ended the session or went away: then the object is of no more use.
     """
 
     def __init__(self, address: tuple[str, int], match_key: str, name: str, limit: float | None = None,
@@ -42,6 +42,7 @@ class RemoteDevice:
         self.address = address
         self._there: set[str] = set()
         self._lost: DeviceLost | None = None
+        self._functions: dict = {}
         self._session, self._sockets = _connect(address, match_key, name, seconds)
         try:
             greeting = self._greeting()
@@ -81,7 +82,8 @@ class RemoteDevice:
         blobs = Blobs()
         sent = _file(file, blobs)
         arrays = {name: blobs.add_array(np.asarray(x)) for name, x in inputs.items()}
-        found = self._call("run", {"file": sent, "inputs": arrays, "threads": threads, "variant": variant}, blobs, [sent])
+        found = self._call("run", {"file": sent, "inputs": arrays, "threads": threads, "variant": variant}, blobs,
+                           [sent])
         return {name: self._array(d) for name, d in found.items()}
 
     def trace(self, bundle: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
@@ -107,8 +109,9 @@ class RemoteDevice:
     def close(self) -> None:
         """Ends the session: the device is free again. May be called again."""
         self._lost = self._lost or DeviceLost(f"{self.name}: the session was closed")
-        self._session = None
         _hang_up(self._sockets)
+        self._functions.clear()
+        self._session = None
 
     def __enter__(self) -> RemoteDevice:
         return self
@@ -118,11 +121,14 @@ class RemoteDevice:
 
     # -- the wire -------------------------------------------------------------------------------------
     def _greeting(self) -> dict:
+        # Looked up once: TVM's client drops the reason of a lost session where it comes as the answer to a look-up.
         try:
-            self._session.get_function("mpcompile.about")
+            self._functions = {name: self._session.get_function(f"mpcompile.{name}") for name in FUNCTIONS}
         except AttributeError as error:
             raise TargetError(f"{self.name} is TVM's own RPC server, not mpcompile's: start `mpcompile serve` there"
                               ) from error
+        except Exception as error:
+            raise _lost(self.name, str(error)) from None
         greeting = json.loads(self._ask("about"))
         there, here = greeting["about"], (__version__, tvm_version())
         if greeting["protocol"] != PROTOCOL or any(
@@ -138,7 +144,8 @@ class RemoteDevice:
                 view = memoryview(data)
                 for at in range(0, max(1, len(view)), PIECE):
                     self._ask("put", sha, len(view), bytes(view[at:at + PIECE]))
-        self._ask("start", json.dumps({"method": method, "arguments": arguments, "seconds": self.limit, "files": named}))
+        call = {"method": method, "arguments": arguments, "seconds": self.limit, "files": named}
+        self._ask("start", json.dumps(call))
         while True:
             answer = json.loads(self._ask("wait", ASK_SECONDS))
             if "error" in answer:
@@ -159,7 +166,7 @@ class RemoteDevice:
         if self._lost:
             raise self._lost
         try:
-            return self._session.get_function(f"mpcompile.{function}")(*arguments)
+            return self._functions[function](*arguments)
         except Exception as error:
             lost = _lost(self.name, str(error))
             self.close()

@@ -21,8 +21,8 @@ METHODS = ("time_kernels", "race", "profile", "run", "trace", "reference", "stat
 
 
 class IsolatedDevice:
-    """As Device. A call that ends the process raises DeviceLost; the next call finds a fresh one. `limit`: seconds that one
-    call may take from now on; None: what `limits` say."""
+    """As Device. A call that ends the process raises DeviceLost; the next call finds a fresh one. `limit`: seconds that
+    one call may take from now on; None: what `limits` say."""
 
     name = "this machine"
 

@@ -56,7 +56,8 @@ class Key:
         except NotATracker as error:
             device = _alone(error, self.tracker)
         if self.key != device["key"]:
-            raise TargetError(f"{_text(self.tracker)} is no tracker but a device of key {device['key']}, not {self.key}")
+            raise TargetError(f"{_text(self.tracker)} is no tracker but a device of key {device['key']}, not "
+                              f"{self.key}")
         if not device["free"]:
             return None
         return RemoteDevice(self.tracker, self.key, self.name)
@@ -88,8 +89,8 @@ class Key:
 
 
 def devices(tracker: str) -> list[Listed]:
-    """All devices that a tracker knows, or the one that is served there without. Raises TargetError, within seconds, where
-    there is neither."""
+    """All devices that a tracker knows, or the one that is served there without. Raises TargetError, within seconds,
+    where there is neither."""
     address = parse_address(tracker)
     try:
         with _connected(address) as connection:

@@ -65,8 +65,8 @@ class Process:
 
     def __init__(self, *arguments: str):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mpcompile", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True, env=os.environ | {"TVM_USE_RUNTIME_LIB": "1"})
+            [sys.executable, "-m", "mpcompile", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, start_new_session=True, env=os.environ | {"TVM_USE_RUNTIME_LIB": "1"})
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

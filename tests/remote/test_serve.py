@@ -207,28 +207,35 @@ def test_a_stock_server_is_refused(tracker, served):
     stock = Server("127.0.0.1", 9400, 9500, tracker_addr=(host, int(port)), key="stock", silent=True)
     try:
         until(lambda: "stock" in [d.key for d in devices(tracker.address)])
-        with pytest.raises(TargetError, match="is TVM's own RPC server, not mpcompile's: start `mpcompile serve` there"):
+        with pytest.raises(TargetError, match="is TVM's own RPC server, not mpcompile's: start `mpcompile serve`"):
             until(Key(tracker.address, "stock").take)
     finally:
         stock.terminate()
 
 
 # -- the end ---------------------------------------------------------------------------------------------
-def test_without_a_tracker_and_interrupted(bad, tmp_path):
+@pytest.fixture
+def alone():
+    """A device without a tracker, of the test's own."""
+    process = Process("serve", "--key", "alone", "--port", "0")
+    yield process
+    process.end()
+
+
+def test_without_a_tracker_and_interrupted(alone):
     """A host names the device itself; Ctrl-C in the middle of a measurement leaves no process, no port, no file."""
-    served = Process("serve", "--key", "alone", "--port", "0")
-    address = served.address
+    address = alone.address
     with pytest.raises(TargetError, match="is no tracker but a device of key alone, not along"):
         Key(address, "along").take()
     device = until(Key(address, "alone").take)
     (listed,) = devices(address)
     assert listed.key == "alone" and not listed.told["free"] and About.from_json(listed.told["about"]) == device.about
     assert Key(address, "alone").take() is None
-    pids = served.descendants()
+    pids = alone.descendants()
     folders = [Path(f"/proc/{pid}/cwd").resolve() for pid in pids]
     assert folders and all("mpcompile-session-" in str(f) for f in folders)
     device._ask("start", json.dumps({"method": "reference", "arguments": {}, "seconds": None, "files": {}}))
-    assert served.end(signal.SIGINT) == 130
+    assert alone.end(signal.SIGINT) == 130
     with pytest.raises(DeviceLost) as error:
         device.reference()
     assert error.value.cause == "server" and "the server was stopped" in str(error.value)
@@ -238,18 +245,16 @@ def test_without_a_tracker_and_interrupted(bad, tmp_path):
         again.bind(("127.0.0.1", int(address.split(":")[1])))
 
 
-def test_a_device_that_is_killed(bad):
+def test_a_device_that_is_killed(alone, bad):
     """SIGKILL in the middle of a measurement: the host hears of it at once, and no process stays."""
-    served = Process("serve", "--key", "alone", "--port", "0")
-    device = until(Key(served.address, "alone").take)
-    pids = served.descendants()
+    device = until(Key(alone.address, "alone").take)
+    pids = alone.descendants()
 
     def kill(done: int, total: int) -> None:
-        if served.process.poll() is None:
-            served.process.kill()
+        if alone.process.poll() is None:
+            alone.process.kill()
 
     with pytest.raises(DeviceLost) as error:
         device.time_kernels({"k": kernel(bad, "good")}, 1, stirred=0, rounds=1000000, min_time=1e-5, progress=kill)
     assert error.value.cause == "connection" and not error.value.by_work
-    served.process.wait()
     until(lambda: gone(pids))

@@ -69,8 +69,8 @@ class Door:
         self._waiting: deque[tuple[socket.socket, str]] = deque()
 
     def hear(self) -> None:
-        """Takes one connection. A client of a device waits for `enter`; whoever looks for a tracker is told at once that
-        this is a device, and the report."""
+        """Takes one connection. A client of a device waits for `enter`; whoever looks for a tracker is told at once
+        that this is a device, and the report."""
         from tvm.rpc.base import RPC_MAGIC, RPC_TRACKER_MAGIC, sendjson
 
         try:

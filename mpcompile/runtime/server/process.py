@@ -1,4 +1,5 @@
-"""A session's process as the server sees it: started ahead, handed a connection, watched, ended with all its children."""
+"""A session's process as the server sees it: started ahead, handed a connection, watched, ended with all that it
+started."""
 
 from __future__ import annotations
 

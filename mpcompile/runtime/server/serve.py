@@ -27,8 +27,8 @@ RETRY = 2.0
 class Server:
     """A device offered at `address`. Binding happens here: raises UsageError where the port is taken.
 
-    `key`: what hosts ask for. `tracker`: TVM's, where there is one; hosts reach the device at `announce`, else where the
-    tracker sees it. `log(line)` takes lines for people; `quiet`: what sessions write to stderr is dropped.
+    `key`: what hosts ask for. `tracker`: TVM's, where there is one; hosts reach the device at `announce`, else where
+    the tracker sees it. `log(line)` takes lines for people; `quiet`: what sessions write to stderr is dropped.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, *, key: str, limits: Limits | None = None,

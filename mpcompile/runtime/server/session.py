@@ -20,9 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mpcompile.runtime.device import LocalDevice
-from mpcompile.runtime.server.wire import ORDERLY, Blobs, array_of, error_to_json, kernel_of
-
-FUNCTIONS = ("about", "state", "put", "start", "wait", "fetch")
+from mpcompile.runtime.server.wire import FUNCTIONS, ORDERLY, Blobs, array_of, error_to_json, kernel_of
 
 
 class Session:

@@ -25,6 +25,7 @@ from mpcompile.plan import Plan
 from mpcompile.runtime.device import Kernel
 
 PROTOCOL = 1
+FUNCTIONS = ("about", "state", "put", "start", "wait", "fetch")
 PIECE = 1 << 20
 """Bytes of a blob that go up or down in one call."""
 LOST = "mpcompile: the session ended: "
