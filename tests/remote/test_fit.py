@@ -1,0 +1,38 @@
+"""What devices cannot do is said before anything is built for them."""
+
+from dataclasses import replace
+
+import pytest
+
+from mpcompile.errors import MissingDependency, TargetError, UsageError
+from mpcompile.measured_search import device_of
+from mpcompile.remote.fit import board_for, threads_on
+from mpcompile.remote.pool import Pool
+from mpcompile.search.config import Baselines, Config, Measure
+from tests.remote.simulated import ABOUT, Formula, Shelf
+
+
+def test_a_board_must_fit_the_devices():
+    pi = {"arch": "aarch64", "features": ("asimd", "fp"), "cpu": "Cortex-A72"}
+    with Pool(source=Shelf(Formula("pi", **pi))) as pool:
+        assert board_for("aarch64", pool).name == "aarch64"
+        with pytest.raises(UsageError, match="the shelf is another .aarch64, Cortex-A72.: name its board; .*aarch64"):
+            board_for("native", pool)
+        with pytest.raises(TargetError, match="the shelf cannot run .* x86-64-v3: it is aarch64"):
+            board_for("x86-64-v3", pool)
+        with pytest.raises(TargetError, match="cannot run .* rpi5: it .Cortex-A72. lacks asimddp"):
+            board_for("rpi5", pool)
+
+
+def test_threads_are_the_devices_cores_unless_said():
+    about = replace(ABOUT, cores=4, cpus=8)
+    assert threads_on(about, None) == 4 and threads_on(about, 8) == 8
+    for wrong, says in ((9, "9 threads asked for, but a formula has 8"), (0, "from 1 up, not 0"), (True, "from 1 up")):
+        with pytest.raises(UsageError, match=says):
+            threads_on(about, wrong)
+
+
+def test_baselines_of_onnx_runtime_need_it_there():
+    config = Config(baselines=Baselines(int8=True), measure=Measure(target="x86-64-v2"))
+    with Pool([Formula("box")]) as pool, pytest.raises(MissingDependency, match="baselines.int8 .* and box has none"):
+        device_of(config, pool)
