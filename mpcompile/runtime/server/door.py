@@ -39,7 +39,8 @@ def listen(host: str, port: int) -> socket.socket:
         found.listen(MOST_WAITING)
     except OSError as error:
         found.close()
-        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}; port 0 takes any that is "
+                         "free") from error
     return found
 
 
