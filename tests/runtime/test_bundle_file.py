@@ -16,6 +16,7 @@ from mpcompile.errors import ModelError, MpError, TargetError, UsageError
 from mpcompile.plan import Arg, Call
 from mpcompile.runtime import archive, open_bundle
 from mpcompile.runtime.shared_weights import joined
+from tests.foreign_zip import use_foreign_compression
 from tests.runtime.small_bundle import BIAS, SHAPE, small_plan, small_target, small_variant, small_weights, write_small
 
 
@@ -95,6 +96,13 @@ def test_foreign_files(tmp_path):
         open_bundle(tmp_path / "none.mpc")
     with pytest.raises(UsageError, match="is not a file"):
         open_bundle(tmp_path)
+
+
+def test_members_compressed_by_a_method_that_python_lacks(bundle_path):
+    use_foreign_compression(bundle_path)
+    with pytest.raises(ModelError, match="damaged: manifest.json: That compression method is not supported") as error:
+        open_bundle(bundle_path)
+    one_line(error)
 
 
 def rewritten(path, members):

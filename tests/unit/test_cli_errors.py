@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mpcompile import cli
 from mpcompile.cli import main
 from mpcompile.errors import MissingDependency, ModelError, TargetError, UsageError
 from mpcompile.files import atomic_path
+from tests.foreign_zip import use_foreign_compression
 
 USAGE, MODEL, TARGET, DEPENDENCY, INTERNAL, INTERRUPTED = 2, 3, 4, 5, 70, 130
 
@@ -278,6 +280,9 @@ def test_arrays_from_files(there):
     (there / "f.npz").write_bytes((there / "c.npz").read_bytes()[:100])
     with pytest.raises(UsageError, match="f.npz is no .npz file"):
         read_arrays("f.npz", ["x"])
+    use_foreign_compression(Path(npz("h.npz", x=x)))
+    with pytest.raises(UsageError, match="h.npz is no .npz file of plain arrays .*compression method"):
+        read_arrays("h.npz", ["x"])
     write_arrays("g.npz", {"x": x})
     assert np.array_equal(np.load("g.npz")["x"], x)
 
