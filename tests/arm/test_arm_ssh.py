@@ -48,7 +48,9 @@ def test_a_model(target, emulator, threads, tmp_path, capsys):
     found = json.loads((tmp_path / "b.json").read_text())
     assert found["threads"] == threads and found["variant"] == target and found["device"] == board.host
     timing = found["timings"][MODEL.name]
-    assert 0 < timing["low"] <= timing["seconds"] <= timing["high"] and timing["samples"] == 3
+    # Good samples may be more than the rounds asked for: some count only when the reference's best is known better.
+    assert 0 < timing["low"] <= timing["seconds"] <= timing["high"] and timing["samples"] >= 3
+    assert timing["samples"] + timing["repeated"] == found["rounds"]
     assert found["outputs"] == runners_outputs(MODEL, tmp_path)
     assert "median" in printed.out and target in printed.out
 
