@@ -74,12 +74,12 @@ def export_c(model: str | os.PathLike | Graph, target: str | os.PathLike | Targe
         say(f"making lib{name}.a")
         (made / "weights.bin").write_bytes(compiled.weights)
         texts = {f"{name}.h": source.header(export), EXAMPLE: source.example(export), CMAKE: source.cmake(export),
-                 f"{name}.c": source.table_c(export),
+                 "table.c": source.table_c(export),
                  "weights.s": source.weights_s(export, str(made / "weights.bin"), board.arch)}
         for file, text in texts.items():
             (made / file).write_text(text, encoding="utf-8")
         include = [*WARNINGS, *include_flags(), f"-I{made}", *flags]
-        objects += [tools.compile(made / f"{name}.c", made / "table.o", include),
+        objects += [tools.compile(made / "table.c", made / "table.o", include),
                     tools.compile(Path(source.__file__).with_name("runtime.c"), made / "runtime.o", include),
                     tools.compile(made / "weights.s", made / "weights.o")]
         public = [f"{name}_{function}" for function in ("run", "run_parallel", "error")]
