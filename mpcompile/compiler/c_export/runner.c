@@ -122,10 +122,13 @@ static unsigned long number_of(const char *pattern, int base) {
 /* The files that mpcompile/runtime/state.py reads where there is Python. */
 static void say_state(void) {
   char governor[128];
+  unsigned long throttled = number_of("/sys/devices/platform/soc*/*firmware/get_throttled", 16);
+  if (!throttled)
+    throttled = number_of("/sys/devices/platform/soc*/*firmware/raspberrypi-hwmon*/hwmon/hwmon*/in0_lcrit_alarm", 10);
   printf("{\"governor\": \"%s\", \"clock\": %lu, \"throttled\": %lu, \"temperature\": %.3f}\n",
          line_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", governor, sizeof governor),
          number_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", 10) / 1000,
-         number_of("/sys/devices/platform/soc*/*firmware/get_throttled", 16),
+         throttled,
          (double)number_of("/sys/class/thermal/thermal_zone0/temp", 10) / 1000);
 }
 
