@@ -450,7 +450,8 @@ def run(config_file: Path, config: Config, out: Path, device: Device, show: Show
         raise UsageError(f"{out} is not empty, and holds no run of a search")
     with folder.locked():
         _same_device(folder, device)
-        if not copy.exists():
+        sweep = Sweep(config, out, device, show, name=config_file.name)
+        if not copy.exists():  # the folder belongs to a configuration once its data could be read
             with atomic_path(copy) as temporary:
                 temporary.write_bytes(text)
-        return Sweep(config, out, device, show, name=config_file.name).run()
+        return sweep.run()

@@ -18,10 +18,11 @@ import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from mpcompile import cpu
-from mpcompile.errors import UsageError
+from mpcompile.errors import MissingDependency, UsageError
 from mpcompile.files import alone_in
 from mpcompile.graph import Graph
 from mpcompile.latency.alike import SLOWER_HERE
@@ -80,6 +81,8 @@ def tune(model: str | os.PathLike | Graph, target: str | os.PathLike | Target = 
 
     if trials < 1:
         raise UsageError(f"trials must be at least 1, not {trials}")
+    if find_spec("xgboost") is None:  # MetaSchedule imports it only after the first batches
+        raise MissingDependency('tuning needs xgboost: pip install "mpcompile[tune]"')
     graph = model if isinstance(model, Graph) else load(Path(model))
     folder = Path(records)
     try:

@@ -10,7 +10,7 @@ import pytest
 
 import mpcompile as mp
 from benchmarks.networks import Bits, ConvShape, conv_layer
-from mpcompile.errors import DeviceLost, UsageError
+from mpcompile.errors import DeviceLost, MissingDependency, UsageError
 from mpcompile.files import alone_in
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.remote.pool import Pool
@@ -176,6 +176,13 @@ def test_one_run_at_a_time_writes_to_a_folder(tmp_path):
     with alone_in(tmp_path), pytest.raises(UsageError, match="another process writes to"):
         with alone_in(tmp_path):
             pass
+
+
+def test_without_xgboost_nothing_is_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr("mpcompile.tuning.tune.find_spec", lambda name: None)
+    with pytest.raises(MissingDependency, match=r'needs xgboost: pip install "mpcompile\[tune\]"'):
+        tune("no such model", "native", tmp_path / "records")
+    assert not list(tmp_path.iterdir())
 
 
 def test_on_two_threads_what_is_slower_on_one_is_not_recorded(task, tmp_path):
