@@ -1,14 +1,13 @@
 """A pool against devices that die, come back, are slow, throttle, or are of another kind."""
 
 import threading
-import time
 from dataclasses import replace
 
 import pytest
 
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.remote.pool import Pool
-from tests.remote.processes import until
+from tests.patience import PATIENCE, until
 from tests.remote.simulated import Formula, Shelf
 
 QUICK = {"recheck": 0.05, "poll": 0.02}
@@ -39,7 +38,7 @@ def test_devices_work_side_by_side_and_each_item_is_done_once():
     told = []
 
     def work(device, item):
-        both.wait(20)
+        both.wait(PATIENCE)
         return device.measure(item)
 
     with Pool(devices, **QUICK) as pool:
@@ -83,8 +82,17 @@ def test_an_interrupt_in_the_middle_of_work_leaves_a_pool_that_works():
 def test_a_lost_devices_item_goes_to_another_and_the_device_comes_back():
     lines = []
     again = Formula("a")
-    shelf = Shelf(Formula("a", dies=lambda item: shelf.put(again) or True), Formula("b", pause=0.01))
-    with Pool(source=shelf, warn=lines.append, **QUICK) as pool:
+    shelf = Shelf(Formula("a", dies=lambda item: True), Formula("b", dies=lambda item: item == 20 and not back()))
+
+    def back():
+        """Nobody goes beyond this item before it has come back and done something."""
+        return until(lambda: again.took)
+
+    def warn(line):
+        lines.append(line)
+        shelf.put(again)
+
+    with Pool(source=shelf, warn=warn, **QUICK) as pool:
         told = measured(pool, range(1, 41))
     assert {item: seconds(r[-1]) for item, r in told.items()} == right(told) and len(told) == 40
     assert again.took and all(len(r) == 1 for r in told.values())
@@ -138,8 +146,7 @@ def test_what_a_slow_device_did_before_a_faster_one_joined_is_done_again():
     def work(device, item):
         if item == 5 and device is slow:
             shelf.put(fast)
-            until(lambda: "fast" in pool.tallies)
-        time.sleep(0.01)
+            until(lambda: pool.best == fast.reference())
         return device.measure(item)
     slow, fast = Formula("slow", 10.0), Formula("fast")
     shelf, told = Shelf(slow), {}
