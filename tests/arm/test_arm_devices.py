@@ -18,6 +18,7 @@ from mpcompile.reference.run import run as reference
 from tests.arm.device import emulated_device, kill
 from tests.latency.networks import branching
 from tests.remote.served import Farm
+from tests.search.small_config import small_config
 
 MODEL = Path(__file__).parents[1] / "data" / "brevitas_residual_w3a4.onnx"
 
@@ -108,40 +109,11 @@ def test_tune_on_a_board(tracker, tmp_path, capsys):
         assert there.tobytes() == y.tobytes()
 
 
-SEARCH = """
-[data]
-side = 12
-train = 64
-test = 32
-[network]
-widths = [8]
-blocks = [1]
-[search]
-weights = [1, 8]
-activations = [2, 8]
-epochs = 1
-warmup = 0
-batch = 16
-[objective]
-targets = ["50 %"]
-[pretrain]
-epochs = 1
-[retrain]
-epochs = 1
-[baselines]
-uniform = ["w1a2", "w8a8"]
-float = false
-int8 = false
-[measure]
-target = "rpi4b"
-threads = 1
-rounds = 1
-"""
-
-
 def test_search_on_a_board(tracker, tmp_path, capsys):
     """The objective's table and every network's time are the board's; the bundles are for it, and exact on it."""
-    (tmp_path / "search.toml").write_text(SEARCH)
+    (tmp_path / "search.toml").write_text(small_config(
+        data={"side": 12, "train": 64, "test": 32}, objective={"targets": ["50 %"]},
+        baselines={"uniform": ["w1a2", "w8a8"], "float": False, "int8": False}, measure={"target": "rpi4b"}))
     with emulated_device("cortex-a72", tracker, "pi4", tmp_path / "pi4"):
         code = command("search", tmp_path / "search.toml", "-o", tmp_path / "run", "--tracker", tracker, "--key", "pi4")
         assert code == 0, capsys.readouterr().err

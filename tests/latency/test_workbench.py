@@ -1,10 +1,8 @@
 """profile on this machine: real layers, compiled by the pipeline and timed; and what the command says of it."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -20,6 +18,7 @@ from mpcompile.layer import Layer
 from mpcompile.remote.pool import Pool
 from mpcompile.targets import load_target
 from mpcompile.workbench import Workbench
+from tests.latency.interrupted import interrupted_profile
 
 
 @pytest.fixture(scope="module")
@@ -132,15 +131,4 @@ def test_a_wrong_command_line_is_one_line_and_2(model, tmp_path, arguments, says
 
 
 def test_an_interrupted_command_leaves_cells_but_no_table(model, tmp_path):
-    out = tmp_path / "lut.json"
-    command = [sys.executable, "-m", "mpcompile", "profile", str(model), "--bits", "w1234a1248", "--threads", "1",
-               "--rounds", "3", "-o", str(out)]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    cells = tmp_path / "lut.json.cells"
-    deadline = time.monotonic() + 120
-    while not cells.exists() and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=60)
-    assert running.returncode == 130 and errors.strip() == "mpcompile: interrupted"
-    assert not out.exists() and cells.read_text().endswith("\n")
+    assert interrupted_profile(model, tmp_path, "w1234a1248", "--rounds", "3").strip() == "mpcompile: interrupted"
