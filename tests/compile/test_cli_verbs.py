@@ -121,6 +121,20 @@ def test_bench_beside_onnxruntime(here, capsys):
     assert all(ratio > 0 for ratio in told["ratios"].values()) and len(told["ratios"]) == 1
     assert main(["bench", "model.mpc", "--vs-onnx", "none.onnx"]) == 2
     assert "none.onnx: no such file" in said(capsys)[1][-1]
+    assert main(["bench", "model.mpc", "--vs-onnx", "model.mpc"]) == 2
+    assert "--vs-onnx model.mpc: a file whose name ends in .onnx" in said(capsys)[1][-1]
+
+
+def test_bench_beside_two_files_of_one_name(here):
+    """As a search's points are: each is timed, by its path."""
+    words = ["bench", "model.mpc", "--threads", "1", "--rounds", "2", "--json", "b.json"]
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        shutil.copyfile(DATA / "ort_qdq_int8.onnx", f"{folder}/model.onnx")
+        words += ["--vs-onnx", f"{folder}/model.onnx"]
+    assert main(words) == 0
+    timed = set(json.loads(Path("b.json").read_text())["timings"])
+    assert timed == {"model.mpc", "ONNX Runtime, a/model.onnx", "ONNX Runtime, b/model.onnx"}
 
 
 def test_inspect_bundle_and_model(here, capsys):
