@@ -284,7 +284,7 @@ def test_arrays_from_files(there):
     with pytest.raises(UsageError, match="h.npz is no .npz file of plain arrays .*compression method"):
         read_arrays("h.npz", ["x"])
     (there / "text.npz").write_text("hello")
-    with pytest.raises(UsageError, match=r"text.npz is no .npz file of plain arrays \(at most pickled objects, which are not"):
+    with pytest.raises(UsageError, match=r"text.npz is no .npz file of plain arrays \(at most pickled objects"):
         read_arrays("text.npz", ["x"])
     write_arrays("g.npz", {"x": x})
     assert np.array_equal(np.load("g.npz")["x"], x)
