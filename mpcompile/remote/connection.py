@@ -17,6 +17,7 @@ import numpy as np
 from mpcompile import __version__
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.measure import Measurement
+from mpcompile.latency.onnxruntime import self_contained
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.runtime.device import About, Kernel, Progress
 from mpcompile.runtime.server.door import keep_alive
@@ -199,9 +200,11 @@ def _minor(version: str) -> list[str]:
 
 
 def _file(path: Path, blobs: Blobs) -> tuple[str, str]:
-    """(sha256, the name that messages use) of a file that goes up. Raises UsageError where it cannot be read."""
+    """(sha256, the name that messages use) of a file that goes up, a .onnx file with its external data. Raises UsageError
+    where it cannot be read, and what self_contained raises."""
+    read = self_contained if Path(path).suffix == ".onnx" else Path.read_bytes
     try:
-        return blobs.add(Path(path).read_bytes()), str(path)
+        return blobs.add(read(Path(path))), str(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
 

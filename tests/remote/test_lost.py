@@ -19,7 +19,8 @@ from mpcompile.remote.isolated import isolated_device
 from mpcompile.remote.pool import open_pool
 from mpcompile.remote.tracker import Key, devices
 from mpcompile.runtime.server import process
-from tests.remote.processes import Process, gone, kernel, library, until
+from tests.patience import PATIENCE, until
+from tests.remote.processes import Process, gone, kernel, library
 from tests.remote.served import Farm
 
 LONG = {"stirred": 0, "rounds": 1000000, "min_time": 1e-5}
@@ -180,5 +181,5 @@ def test_a_session_that_both_ends_leave_removes_its_folder(tmp_path):
             "session._leave(pathlib.Path(sys.argv[1]))\n")
     folder = tmp_path / "session"
     folder.mkdir()
-    subprocess.run([sys.executable, "-c", code, folder], cwd=Path(__file__).parents[2], timeout=150)
+    subprocess.run([sys.executable, "-c", code, folder], cwd=Path(__file__).parents[2], timeout=PATIENCE)
     assert not folder.exists()
