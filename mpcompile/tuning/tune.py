@@ -118,7 +118,7 @@ class Tuner:
         self.found = Tuned(path)
         self.log = Cache(folder / f"{self.family}.trials.jsonl")
         self.records = {r.identity: r for r in read_records(path, self.family)} if path.exists() else {}
-        self.compiled = TunedTiles(records_for(target, folder))
+        self.compiled = TunedTiles(records_for(target, folder if self.records else None))
         self.identity = {**runner.identity, **versions(), "target": target.to_json()}
         self.model = CostModel()
 

@@ -94,6 +94,9 @@ def test_no_json_and_no_folder(tmp_path):
         records_for(load_target(FAMILY), tmp_path)
     with pytest.raises(UsageError, match="there is no folder of records"):
         records_for(load_target(FAMILY), tmp_path / "nowhere")
+    (tmp_path / f"{FAMILY}.json").rename(tmp_path / f"{FAMILY}.trials.jsonl")
+    with pytest.raises(UsageError, match="there are no records in .*: name a folder that"):
+        records_for(load_target(FAMILY), tmp_path)
 
 
 def test_a_users_records_win_and_none_means_none(tmp_path):
