@@ -15,6 +15,7 @@ from mpcompile.cli import main
 from mpcompile.compiler.c_export.api import export_c
 from mpcompile.compiler.c_export.source import identifier
 from mpcompile.errors import TargetError, UsageError
+from tests.patience import PATIENCE
 
 DATA = Path(__file__).parents[1] / "data"
 MODELS = ("brevitas_concat", "brevitas_keywords", "brevitas_quantized_skip", "brevitas_residual_w3a4",
@@ -101,7 +102,7 @@ def cc(*words) -> None:
 
 
 def run(*words) -> str:
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -12,6 +12,7 @@ import pytest
 
 import mpcompile as mp
 from mpcompile.cli import main
+from tests.patience import PATIENCE
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 MODEL = "brevitas_cnn_w1a1"
@@ -208,7 +209,7 @@ def test_compiling_without_the_compiler(here):
         env=env,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 5 and len(done.stderr.splitlines()) == 1 and "unset TVM_USE_RUNTIME_LIB" in done.stderr
     run = [
@@ -224,7 +225,7 @@ def test_compiling_without_the_compiler(here):
         "--threads",
         "1",
     ]
-    assert subprocess.run(run, env=env, capture_output=True, timeout=120).returncode == 0
+    assert subprocess.run(run, env=env, capture_output=True, timeout=PATIENCE).returncode == 0
     assert sorted(os.listdir(here)) == ["model.mpc", "model.onnx", "x.npz", "y.npz"]
 
 

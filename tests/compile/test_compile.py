@@ -15,6 +15,7 @@ from mpcompile.errors import ModelError, TargetError, UsageError
 from mpcompile.frontend import load
 from mpcompile.runtime.archive import read_manifest
 from mpcompile.runtime.bundle import open_bundle
+from tests.patience import PATIENCE
 
 DATA = Path(__file__).parents[1] / "data"
 MODEL = DATA / "brevitas_residual_w3a4.onnx"
@@ -78,7 +79,7 @@ loaded = open("/proc/self/maps").read()
 assert "libtvm_compiler" not in loaded and "libtvm_runtime" in loaded
 """
     subprocess.run([sys.executable, "-c", code, bundle, tmp_path / "x.npy", tmp_path / "y.npy"], check=True,
-                   timeout=120, env=os.environ | {"TVM_USE_RUNTIME_LIB": "1"})
+                   timeout=PATIENCE, env=os.environ | {"TVM_USE_RUNTIME_LIB": "1"})
     with open_bundle(bundle, 1) as here:
         np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), here.run(x))
 

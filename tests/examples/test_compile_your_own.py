@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "examples" / "compile_your_own"
 MODELS = ROOT / "tests" / "data"
@@ -18,7 +20,7 @@ def script(name: str, *arguments, cwd) -> subprocess.CompletedProcess:
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
 
 

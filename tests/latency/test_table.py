@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from mpcompile.latency.requantize import knobs, requantize
 from mpcompile.latency.table import LatencyTable, parse_bits
 from tests.latency.networks import branching
 from tests.latency.simulated import Simulated
+from tests.patience import until
 
 W, A = [1, 2, 4], [1, 2, 3, 8]
 
@@ -163,7 +163,7 @@ from mpcompile.frontend import load
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
 from tests.latency.simulated import Simulated
-bench = Simulated(pause=0.02)
+bench = Simulated(pause=float(sys.argv[4]))
 table = build_table(load(sys.argv[1]), [1, 2, 4], [1, 2, 3, 8], bench, Cache(sys.argv[2]))
 table.save(sys.argv[2] + ".json")
 print(bench.timed)
@@ -173,16 +173,14 @@ print(bench.timed)
 def test_a_killed_build_goes_on_where_it_was(table, tmp_path):
     model, cells = branching(tmp_path / "m.onnx"), tmp_path / "cells"
     command = [sys.executable, "-c", WORKER, model, str(cells), str(Path(__file__).parents[2])]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not (cells.exists() and cells.read_bytes().count(b"\n") >= 10) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    first = subprocess.Popen([*command, "0.2"], stdout=subprocess.PIPE)       # slow: it must not end before it is killed
+    until(lambda: cells.exists() and cells.read_bytes().count(b"\n") >= 10)
     first.send_signal(signal.SIGKILL)
     first.wait()
     kept = len(Cache(cells))
     assert kept >= 10 and not Path(f"{cells}.json").exists()
     cells.write_bytes(cells.read_bytes() + b'{"key": "cut sho')
-    second = subprocess.run(command, capture_output=True, text=True, check=True)
+    second = subprocess.run([*command, "0"], capture_output=True, text=True, check=True)
     measured = int(second.stdout)
     assert 0 < measured == len(Cache(cells)) - kept
     again = json.loads(Path(f"{cells}.json").read_text())

@@ -18,8 +18,11 @@ from mpcompile.cli import main
 from mpcompile.errors import MissingDependency, ModelError, TargetError, UsageError
 from mpcompile.files import atomic_path
 from tests.foreign_zip import use_foreign_compression
+from tests.patience import PATIENCE
 
 USAGE, MODEL, TARGET, DEPENDENCY, INTERNAL, INTERRUPTED = 2, 3, 4, 5, 70, 130
+ASLEEP = f"time.sleep({2 * PATIENCE})\n"
+"""Only a signal ends this in time."""
 
 
 @pytest.fixture
@@ -161,10 +164,10 @@ def test_json_to_a_device_or_a_pipe(there):
         pass
     command = f"cat pipe > got & {sys.executable} -m mpcompile targets zen5 --json pipe > table; wait; " \
               f"{sys.executable} -m mpcompile targets zen5 --json /dev/stdout > both"
-    subprocess.run(["bash", "-c", command], timeout=60, check=True)
+    subprocess.run(["bash", "-c", command], timeout=PATIENCE, check=True)
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)
     assert (there / "both").read_text() == (there / "table").read_text() + (there / "got").read_text()
-    done = subprocess.run([sys.executable, "-m", "mpcompile", "targets", "--json", "/dev/full"], timeout=60,
+    done = subprocess.run([sys.executable, "-m", "mpcompile", "targets", "--json", "/dev/full"], timeout=PATIENCE,
                           capture_output=True, text=True)
     assert done.returncode == USAGE and done.stderr == "mpcompile: cannot write /dev/full: No space left on device\n"
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
@@ -200,7 +203,7 @@ def test_signals_leave_nothing_behind(tmp_path, number, code):
         "    with atomic_path('out.json') as temporary:\n"
         "        temporary.write_text('half')\n"
         "        print('ready', flush=True)\n"
-        "        time.sleep(60)\n"
+        f"        {ASLEEP}"
         "t.work = work\nsys.exit(main(['targets']))\n"
     )
     (tmp_path / "out.json").write_text("before")
@@ -210,7 +213,7 @@ def test_signals_leave_nothing_behind(tmp_path, number, code):
     assert child.stdout.readline() == "ready\n"
     time.sleep(0.1)
     child.send_signal(number)
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=PATIENCE)
     assert child.returncode == code and "Traceback" not in err
     assert os.listdir(tmp_path) == ["out.json"] and (tmp_path / "out.json").read_text() == "before"
 
@@ -218,7 +221,7 @@ def test_signals_leave_nothing_behind(tmp_path, number, code):
 LOST = {
     "a callback of compiled code": "    import tvm_ffi\n    tvm_ffi.convert(ready)()\n",
     "a destructor": "    class Slow:\n        __del__ = lambda self: ready()\n"
-    "    slow = Slow()\n    del slow\n    time.sleep(60)\n",
+    f"    slow = Slow()\n    del slow\n    {ASLEEP}",
 }
 
 
@@ -231,28 +234,28 @@ def test_a_signal_is_not_lost_in(where, number, code, says):
     """There Python's exception becomes another one, or is only printed."""
     program = (
         "import sys, time\nimport mpcompile.commands.targets as t\nfrom mpcompile.cli import main\n"
-        "def ready():\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        f"def ready():\n    print('ready', flush=True)\n    {ASLEEP}"
         f"def work(args):\n{LOST[where]}"
         "t.work = work\nsys.exit(main(['targets']))\n"
     )
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "ready\n"
     child.send_signal(number)
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=PATIENCE)
     assert (child.returncode, err) == (code, says)
 
 
 def test_a_reader_that_goes_away(tmp_path):
     command = f"{sys.executable} -m mpcompile targets; echo $? > code"
     done = subprocess.run(
-        ["bash", "-c", f"({command}) | true"], cwd=tmp_path, timeout=60, check=True, capture_output=True, text=True
+        ["bash", "-c", f"({command}) | true"], cwd=tmp_path, timeout=PATIENCE, check=True, capture_output=True, text=True
     )
     assert (tmp_path / "code").read_text() in ("0\n", "141\n") and done.stderr == ""
 
 
 def test_a_full_disk():
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m mpcompile targets > /dev/full"], timeout=60, capture_output=True, text=True
+        ["bash", "-c", f"{sys.executable} -m mpcompile targets > /dev/full"], timeout=PATIENCE, capture_output=True, text=True
     )
     assert done.returncode == USAGE and done.stderr.splitlines()[0] == "mpcompile: No space left on device"
     assert "Traceback" not in done.stderr
