@@ -117,7 +117,7 @@ def _guarded(work: Callable[[], int], debug: bool, interruptions: Interruptions)
     except KeyboardInterrupt:
         return _interrupted(interruptions)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more as it ends
+        _drop_output()
         return CLOSED_PIPE
     except Exception as error:
         if interruptions.code is not None:
@@ -132,6 +132,7 @@ def _guarded(work: Callable[[], int], debug: bool, interruptions: Interruptions)
                 f'"mpcompile[all]", or only what `mpcompile doctor` names'
             )
         if isinstance(error, OSError):  # a full disk, a folder without permission
+            _drop_output()
             error = UsageError(
                 f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
             )
@@ -141,6 +142,14 @@ def _guarded(work: Callable[[], int], debug: bool, interruptions: Interruptions)
         reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
         complain(f"a fault of mpcompile itself: {type(error).__name__}: {reason.strip()}; --debug shows where")
         return INTERNAL
+
+
+def _drop_output() -> None:
+    """What stdout does not take: Python would complain of it once more as it ends, and end with a status of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupted(interruptions: Interruptions) -> int:
