@@ -1,6 +1,7 @@
 """Devices that are killed or stopped in the middle of their work: the host is told what is known, in bounded time, and
 others do the work."""
 
+import errno
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from mpcompile.remote.connection import ANSWER_SECONDS
 from mpcompile.remote.isolated import isolated_device
 from mpcompile.remote.pool import open_pool
 from mpcompile.remote.tracker import Key, devices
-from mpcompile.runtime.server import process
+from mpcompile.runtime.server import process, serve
 from tests.patience import PATIENCE, until
 from tests.remote.processes import Process, gone, kernel, library
 from tests.remote.served import Farm
@@ -81,6 +82,25 @@ def test_what_is_broken_off_here_is_broken_off_there(isolated, good):
     with pytest.raises(KeyboardInterrupt):
         isolated.time_kernels(good, 1, stirred=0, rounds=100, min_time=0.02, progress=interrupted)
     assert isolated.reference() > 0
+
+
+def test_a_device_that_has_no_memory_for_another_session_waits_for_it(isolated, monkeypatch):
+    start, failures, lines = process.subprocess.Popen, [], []
+
+    def without_memory(*arguments, **named):
+        if len(failures) < 2:
+            failures.append(named["cwd"])
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return start(*arguments, **named)
+
+    assert isolated.reference() > 0
+    monkeypatch.setattr(isolated._server, "_log", lines.append)
+    monkeypatch.setattr(serve, "RETRY", 0.01)
+    monkeypatch.setattr(process.subprocess, "Popen", without_memory)
+    isolated._session.close()
+    assert isolated.reference() > 0
+    assert lines[1:3] == ["the process that runs kernels does not start here: Cannot allocate memory; trying again"] * 2
+    assert not any(folder.exists() for folder in failures)
 
 
 @pytest.fixture

@@ -62,25 +62,25 @@ def sweep() -> None:
 
 
 class SessionProcess:
-    """A process of its own group, in a folder of its own, which is removed with it."""
+    """A process of its own group, in a folder of its own, which is removed with it. Raises OSError where there is no
+    memory, no space or no descriptor left for it."""
 
     def __init__(self, quiet: bool = False):
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self._held = ExitStack()
-        self._held.enter_context(alone_in(self.folder))
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = ":".join(p or os.getcwd() for p in sys.path)
         env = os.environ | {"TVM_USE_RUNTIME_LIB": "1", "TMPDIR": str(self.folder)}
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", BOOT, str(theirs.fileno()), str(self.folder), paths], env=env,
-                pass_fds=[theirs.fileno()], start_new_session=True, cwd=self.folder, stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None)
+            self._held.enter_context(alone_in(self.folder))
+            self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", BOOT, str(theirs.fileno()), str(self.folder), paths], env=env,
+                    pass_fds=[theirs.fileno()], start_new_session=True, cwd=self.folder, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None)
         except BaseException:
             self._remove()
             raise
-        finally:
-            theirs.close()
         self._family_at = 0.0
         self._children: list = []
 

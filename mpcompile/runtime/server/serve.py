@@ -83,7 +83,10 @@ class Server:
 
     def _start(self) -> bool:
         """A fresh process for the next session. False where the server is to stop."""
-        self._process = SessionProcess(self._quiet)
+        try:
+            self._process = SessionProcess(self._quiet)
+        except OSError as error:
+            raise TargetError(f"the process that runs kernels does not start here: {error.strerror or error}") from error
         return self._process.wait_ready(self._stop, self._door)
 
     def _start_again(self) -> bool:
