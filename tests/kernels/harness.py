@@ -15,7 +15,14 @@ from mpcompile.reference.run import run
 from mpcompile.targets import load_target
 from mpcompile.tvm_names import buffer_of
 
-LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
+
+def can_run(target: str) -> bool:
+    """Whether this CPU has all that code for `target` may use."""
+    return cpu.features().issuperset(load_target(target).features)
+
+
+LEVELS = tuple(level for level in ("x86-64-v2", "x86-64-v3", "x86-64-v4") if can_run(level))
+"""Those of x86 that run here."""
 
 
 def check(layer: Layer, types: dict[str, TensorType], values: dict, families, target, inputs, outputs, tile=None):

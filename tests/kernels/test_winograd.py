@@ -11,10 +11,9 @@ from mpcompile.layer import ContractPart
 from mpcompile.schedules import architecture_of
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import load_target
-from tests.kernels.harness import stored
+from tests.kernels.harness import LEVELS, stored
 from tests.kernels.test_contract import convolution, run
 
-LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 EIGHT = grids.twos_complement(8)
 
 
