@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 import mpcompile as mp
 from mpcompile.cli import main
+from mpcompile.errors import UsageError
 from tests.patience import PATIENCE
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -233,6 +235,22 @@ def test_dump_ir(here):
     assert main(["compile", "model.onnx", "-o", "new.mpc", "--dump-ir", "ir"]) == 0
     names = sorted(os.listdir("ir"))
     assert names[0].startswith("01-") and len(names) >= 6 and all(os.path.getsize(f"ir/{n}") for n in names)
+
+
+def test_a_full_disk_names_the_file(here, capsys):
+    """The limit of a file's size stands for the disk's."""
+    from mpcompile.compiler.c_export.api import _put
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        assert main(["compile", "model.onnx", "-o", "new.mpc", "--dump-ir", "ir"]) == 2
+        with pytest.raises(UsageError, match=r"cannot write .*libnet\.a: File too large"):
+            _put(Path("model.onnx"), Path("libnet.a"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert said(capsys)[1] == ["mpcompile: cannot write ir/01-import.txt: File too large"]
+    assert sorted(os.listdir(here)) == ["ir", "model.mpc", "model.onnx", "x.npz"]
 
 
 def test_doctor(capsys, tmp_path):

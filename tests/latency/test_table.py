@@ -1,6 +1,7 @@
 """The latency table against a device whose truth is a formula: what it predicts must be what the formula says."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -92,6 +93,21 @@ def test_progress_counts_down_to_what_is_measured(model, tmp_path):
     again = []
     build_table(model, W, A, bench, cache, progress=lambda done, total: again.append((done, total)))
     assert again[-1] == told[-1]
+
+
+def test_what_a_full_disk_cut_is_said_and_spoils_nothing_after_it(tmp_path):
+    """The limit of a file's size stands for the disk's: a write takes what there is room for, the next one fails."""
+    cache = Cache(tmp_path / "cells")
+    cache.put([{"key": "a"}])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (cache.path.stat().st_size + 5, limits[1]))
+    try:
+        with pytest.raises(UsageError, match="cannot write the cache .*cells: File too large"):
+            cache.put([{"key": "b"}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    cache.put([{"key": "c"}])
+    assert [record["key"] for record in cache] == [record["key"] for record in Cache(cache.path)] == ["a", "c"]
 
 
 def test_layers_that_read_one_quantizer_must_agree(table):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,4 +105,4 @@ def _folder(path: str | os.PathLike) -> Path:
 def _put(made: Path, path: Path) -> None:
     """Whole or not at all."""
     with atomic_path(path) as temporary:
-        shutil.copyfile(made, temporary)
+        temporary.write_bytes(made.read_bytes())
