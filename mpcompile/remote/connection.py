@@ -176,10 +176,9 @@ class RemoteDevice:
         try:
             return self._functions[function](*arguments)
         except Exception as error:
-            lost = _lost(self.name, str(error))
+            self._lost = self._lost or _lost(self.name, str(error))        # unless another thread has closed it
             self.close()
-            self._lost = lost
-            raise lost from None
+            raise self._lost from None
 
 
 def _lost(name: str, text: str) -> DeviceLost:
@@ -200,8 +199,8 @@ def _minor(version: str) -> list[str]:
 
 
 def _file(path: Path, blobs: Blobs) -> tuple[str, str]:
-    """(sha256, the name that messages use) of a file that goes up, a .onnx file with its external data. Raises UsageError
-    where it cannot be read, and what self_contained raises."""
+    """(sha256, the name that messages use) of a file that goes up, a .onnx file with its external data. Raises
+    UsageError where it cannot be read, and what self_contained raises."""
     read = self_contained if Path(path).suffix == ".onnx" else Path.read_bytes
     try:
         return blobs.add(read(Path(path))), str(path)
@@ -244,9 +243,12 @@ def _connect(address: tuple[str, int], match_key: str, name: str, seconds: float
 
 
 def _hang_up(sockets: list[socket.socket]) -> None:
-    """Ends the connection, whoever else holds its descriptor or waits for it."""
-    while sockets:
-        found = sockets.pop()
+    """Ends the connection, whoever else holds its descriptor or waits for it. Two threads may do so at once."""
+    while True:
+        try:
+            found = sockets.pop()
+        except IndexError:
+            return
         try:
             found.shutdown(socket.SHUT_RDWR)
         except OSError:

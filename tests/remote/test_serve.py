@@ -126,6 +126,7 @@ def test_no_tracker_there(capsys):
     assert cli.main(["devices", "--tracker", "127.0.0.1:port"]) == 2
     assert cli.main(["serve", "--key", "a b"]) == 2
     assert cli.main(["serve", "--key", "k", "--max-seconds", "0"]) == 2
+    assert cli.main(["serve", "--key", "k", "--max-idle", "nan"]) == 2
 
 
 # -- faults ----------------------------------------------------------------------------------------------
