@@ -113,6 +113,20 @@ def test_an_item_that_kills_two_devices_is_told_as_that():
             pool.run(lambda device: device.measure(5))
 
 
+@pytest.mark.parametrize("cause", ["server", "idle"])
+def test_an_item_is_not_blamed_for_devices_that_were_stopped_or_took_leave(cause):
+    class Leaves(Formula):
+        def measure(self, item):
+            shelf.put(next(others))
+            raise DeviceLost(f"{self.name} leaves", cause)
+    others = iter([Leaves("b"), Leaves("c"), Formula("d")])
+    shelf = Shelf(Leaves("a"))
+    with Pool(source=shelf, **QUICK) as pool:
+        told = measured(pool, [5])
+    assert [seconds(r) for r in told[5]] == [right(told)[5]]
+    assert [pool.tallies[name].lost for name in "abcd"] == [1, 1, 1, 0]
+
+
 def test_no_device_left_ends_with_one_line_and_keeps_what_was_measured():
     def dies(item):
         return item > 3
