@@ -3,7 +3,6 @@ compute. Times under QEMU mean nothing; that they come from the boards is what c
 
 import json
 import threading
-import time
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mpcompile.errors import TargetError
 from mpcompile.reference.run import run as reference
 from tests.arm.device import emulated_device, kill
 from tests.latency.networks import branching
+from tests.patience import until
 from tests.remote.served import Farm
 from tests.search.small_config import small_config
 
@@ -71,16 +71,17 @@ def test_a_table_from_two_boards_one_of_which_is_lost(tracker, tmp_path, capsys)
     cells = Path(f"{table}.cells")
     with emulated_device("cortex-a53", tracker, "pi", tmp_path / "one") as first, \
             emulated_device("cortex-a53", tracker, "pi", tmp_path / "two"):
+        over = threading.Event()
+
         def lose() -> None:
-            until = time.monotonic() + 240
-            while time.monotonic() < until and not (cells.exists() and len(cells.read_text().splitlines()) > 3):
-                time.sleep(0.1)
+            until(lambda: over.is_set() or cells.exists() and len(cells.read_text().splitlines()) > 3)
             kill(first)
 
         thread = threading.Thread(target=lose)
         thread.start()
         code = command("profile", model, "--target", "rpi3b", "--bits", "w12a2", "-o", table, "--threads", 1, "--rounds", 1,
                        *device)
+        over.set()
         thread.join()
         printed = capsys.readouterr()
         assert code == 0, printed.err
