@@ -55,7 +55,7 @@ def work(args: argparse.Namespace) -> dict:
     (host, port), limits = server.address, server.limits
     if host not in LOOPBACK:
         console.complain(f"warning: listening on {host}, not only on this machine. {TUNNEL}")
-    where = f"registered with the tracker {args.tracker}" if tracker else f"hosts name it by --tracker {host}:{port}"
+    where = f"lent by the tracker {args.tracker}" if tracker else f"hosts name it by --tracker {host}:{port}"
     log(f"serving {args.key} on {host}:{port}, {where}; a measurement may take {limits.seconds:g} s and "
         f"{limits.memory >> 20} MiB")
     if host in LOOPBACK:

@@ -178,6 +178,7 @@ def test_a_host_that_asks_for_nothing():
 def test_a_tracker_that_comes_back(served, tracker):
     """Killed and started again on the same port, it knows the device within seconds."""
     host, port = tracker.address.split(":")
+    served.said(f"tracker {tracker.address}: registered$")
     tracker.end(signal.SIGKILL)
     served.said("trying again until it is back")
     tracker.__init__("tracker", "--host", host, "--port", port)
