@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mpcompile.errors import DeviceLost, TargetError, UsageError
+from mpcompile.remote import pool as pools
 from mpcompile.remote.pool import Pool
 from tests.patience import PATIENCE, until
 from tests.remote.simulated import Formula, Shelf
@@ -145,8 +146,9 @@ def test_nothing_to_begin_with():
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_a_slow_device_is_named_and_its_numbers_are_kept_out(first):
-    """Whichever of the two answers first."""
+def test_a_slow_device_is_named_and_its_numbers_are_kept_out(monkeypatch, first):
+    """Whichever of the two answers first; it gets nothing to do."""
+    monkeypatch.setattr(pools, "CHECK_SECONDS", PATIENCE)
     lines = []
     slow, fast = Formula("slow", 10.0), Formula("fast", pause=0.002)
     with Pool([slow, fast][::1 if first == 0 else -1], warn=lines.append, **QUICK) as pool:
@@ -154,6 +156,7 @@ def test_a_slow_device_is_named_and_its_numbers_are_kept_out(first):
     assert {item: seconds(r[-1]) for item, r in told.items()} == right(told)
     assert [line for line in lines if "slow is 10.0 times slower than the others" in line] == lines and len(lines) == 1
     assert "slow: 0 measurements, kept out once, 10.0× slower" in pool.summary()
+    assert not slow.took
 
 
 def test_what_a_slow_device_did_before_a_faster_one_joined_is_done_again():
