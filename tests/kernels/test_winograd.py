@@ -41,6 +41,10 @@ def test_shapes(target, channels, height, width, outputs, pads):
     run(found, "dot", target)
 
 
+def test_a_halo_that_is_larger_than_the_paddings():
+    run(case(20, 7, 8, 32), "dot", "x86-64-v3", in_halo=(2, 4, 3, 1))
+
+
 @pytest.mark.parametrize("grid_w, grid_a", [
     (grids.odd(8), grids.unsigned(8)), (grids.unsigned(8), grids.unsigned(8, 7)), (EIGHT, grids.odd(8)),
     (EIGHT, grids.twos_complement(8))], ids=str)
