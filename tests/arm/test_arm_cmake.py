@@ -12,6 +12,7 @@ import mpcompile as mp
 from mpcompile.targets import load_target
 from tests.arm.emulator import TOOLS, emulated_core, temporary
 from tests.compile.test_c_export import reference
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.quick
 DATA = Path(__file__).parents[1] / "data"
@@ -83,7 +84,7 @@ def built(source: Path, folder: Path, board: str) -> Path:
     arch = load_target(board).arch
     cross = [] if arch == "x86_64" else [f"-DCMAKE_C_COMPILER={TOOLS[arch][0]}", "-DCMAKE_SYSTEM_NAME=Linux"]
     for command in (["cmake", "-S", source, "-B", folder, "-Werror=dev", *cross], ["cmake", "--build", folder]):
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -92,7 +93,7 @@ def run(board: str, *words) -> None:
     target = load_target(board)
     emulator = [] if target.arch == "x86_64" else [
         TOOLS[target.arch][1], "-L", "/usr/aarch64-linux-gnu", "-cpu", emulated_core(target)]
-    done = subprocess.run([*emulator, *map(str, words)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*emulator, *map(str, words)], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

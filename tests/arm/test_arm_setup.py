@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[2]
 STAND_INS = {
@@ -48,7 +50,7 @@ def start(folder: Path, commands: dict[str, str]) -> subprocess.Popen:
 def test_what_fails_is_one_line(failure, tmp_path):
     commands, says = FAILURES[failure]
     process = start(tmp_path, commands)
-    _, error = process.communicate(timeout=300)
+    _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert error.splitlines() == [f"the arm64 system in .arm was not made: {says}"]
     assert not {"made", "pyarm", "root"} & set(os.listdir(tmp_path / ".arm"))
@@ -62,5 +64,5 @@ def test_a_second_one_waits(tmp_path):
         process = start(tmp_path, FAILURES["pip"][0])
         assert process.stdout.readline().startswith("Another set-up")
         assert os.listdir(tmp_path / ".arm") == ["setup.lock"]
-    output, error = process.communicate(timeout=300)
+    output, error = process.communicate(timeout=PATIENCE)
     assert output.startswith("Making an arm64 system") and FAILURES["pip"][1] in error and process.returncode == 1

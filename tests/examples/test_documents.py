@@ -91,6 +91,14 @@ def test_the_board_of_contributing_loads(tmp_path):
     assert load_target(tmp_path / "board.toml").cores == 4
 
 
+def test_every_example_is_run_by_a_test_and_named():
+    scripts = {p.name for p in (ROOT / "examples").rglob("*.py")}
+    tests = "".join(p.read_text() for p in Path(__file__).parent.glob("*.py"))
+    assert scripts and all(f'"{name}"' in tests for name in scripts)
+    assert {p.name for p in (ROOT / "examples" / "compile_your_own").iterdir() if p.is_file()} == set(
+        re.findall(r"^\| [^|]+ \| `(\w+\.py)`", README, re.MULTILINE))
+
+
 @pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
 def test_files_that_are_named_exist(text):
     made = ("runs/", "RUN_DIR/", "benchmarks/results", "path/", ".venv")
