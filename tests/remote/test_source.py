@@ -3,9 +3,10 @@
 import threading
 
 from mpcompile.errors import DeviceLost, TargetError
+from mpcompile.remote import member
 from mpcompile.remote import pool as pools
 from mpcompile.remote.pool import Pool
-from tests.patience import until
+from tests.patience import PATIENCE, until
 from tests.remote.simulated import Formula, Shelf
 
 QUICK = {"recheck": 0.05, "poll": 0.02}
@@ -48,17 +49,26 @@ def test_a_device_that_is_lent_while_the_pool_is_closed_is_given_back():
     assert late.closed and "late" not in pool.tallies
 
 
-def test_a_device_that_is_given_back_while_it_is_looked_at_was_not_lost(monkeypatch):
+def test_a_device_that_was_given_back_while_it_was_looked_at_was_not_lost(monkeypatch):
+    """It says only much later that its session is over."""
     class Slow(Formula):
         def reference(self):
-            until(lambda: self.closed)
+            late.wait(PATIENCE)
             raise DeviceLost("slow: the session was closed")
 
+    def work(device, item):
+        if device.name == "b":
+            late.set()
+            until(lambda: "slow" not in [thread.name for thread in threading.enumerate()])
+        return device.name
+
     monkeypatch.setattr(pools, "CHECK_SECONDS", 0.0)
-    lines, shelf = [], Shelf(Formula("a"), Slow("slow"))
+    monkeypatch.setattr(member, "LEAVE_SECONDS", 0.0)
+    late, lines, shelf = threading.Event(), [], Shelf(Formula("a"), Slow("slow"))
     with Pool(source=shelf, warn=lines.append, **QUICK) as pool:
         assert pool.run(lambda device: device.name) == "a"
         pool.rest()
         shelf.put(Formula("b"))
-        assert pool.run(lambda device: device.name) == "b"
-    assert not lines and pool.tallies["slow"].lost == 0
+        told = []
+        pool.map(work, [1], lambda *result: told.append(result))
+    assert told == [(1, "b")] and not lines and pool.tallies["slow"].lost == 0
