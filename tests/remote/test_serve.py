@@ -202,9 +202,10 @@ def test_a_stock_client(tracker, served, library_file):
     assert np.array_equal(z.numpy(), x.numpy() ** 2)
 
 
-def test_a_stock_server_is_refused(tracker, served):
+def test_a_stock_server_is_refused(tracker, served, monkeypatch, tmp_path):
     from tvm.rpc.server import Server
 
+    monkeypatch.setenv("TMPDIR", str(tmp_path))                      # it leaves its folder there when it is terminated
     host, port = tracker.address.split(":")
     stock = Server("127.0.0.1", 9400, 9500, tracker_addr=(host, int(port)), key="stock", silent=True)
     try:
