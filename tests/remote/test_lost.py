@@ -46,17 +46,18 @@ def hurry(device) -> None:
 
 def lost_by(call) -> DeviceLost:
     """What `call()` raises; a call that hangs fails the test, and no more."""
-    raised = []
+    ended = []
 
     def work():
         try:
-            call()
-        except DeviceLost as error:
-            raised.append(error)
+            ended.append(call())
+        except BaseException as error:
+            ended.append(error)
 
     threading.Thread(target=work, daemon=True).start()
-    until(lambda: raised)
-    return raised[0]
+    until(lambda: ended)
+    assert isinstance(ended[0], DeviceLost), ended
+    return ended[0]
 
 
 @pytest.fixture(scope="module")
