@@ -124,6 +124,8 @@ def test_bench_beside_onnxruntime(here, capsys):
     assert all(ratio > 0 for ratio in told["ratios"].values()) and len(told["ratios"]) == 1
     assert main(["bench", "model.mpc", "--vs-onnx", "none.onnx"]) == 2
     assert "none.onnx: no such file" in said(capsys)[1][-1]
+    assert main(["bench", "net_c", "--ssh", "board"]) == 2
+    assert "net_c: no such file or folder" in said(capsys)[1][-1]
     assert main(["bench", "model.mpc", "--vs-onnx", "model.mpc"]) == 2
     assert "--vs-onnx model.mpc: a file whose name ends in .onnx" in said(capsys)[1][-1]
 
