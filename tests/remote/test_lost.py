@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from mpcompile.errors import DeviceLost
 from mpcompile.files import alone_in
 from mpcompile.remote.connection import ANSWER_SECONDS
-from mpcompile.remote.isolated import isolated_device
+from mpcompile.remote.isolated import IsolatedDevice
 from mpcompile.remote.pool import open_pool
 from mpcompile.remote.tracker import Key, devices
 from mpcompile.runtime.server import process, serve
@@ -62,7 +63,7 @@ def lost_by(call) -> DeviceLost:
 
 @pytest.fixture(scope="module")
 def isolated():
-    with isolated_device() as found:
+    with closing(IsolatedDevice()) as found:
         yield found
 
 
