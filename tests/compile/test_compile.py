@@ -31,7 +31,7 @@ def test_the_manifest_tells_every_layer(bundle):
     rows = read_manifest(bundle)["variants"][0]["layers"]
     parts = [part for row in rows for part in row.get("parts", [])]
     assert sum(len(row.get("source", [])) for row in rows) >= len(rows)
-    assert all(part["family"] in ("popcount", "dot", "depthwise") and part["macs"] > 0 for part in parts)
+    assert all(part["family"] in ("popcount", "dot", "lookup", "depthwise") and part["macs"] > 0 for part in parts)
     assert {len(part["weight_grid"]["plane_weights"]) for part in parts} >= {3}
     assert all(row["macs"] == sum(p["macs"] for p in row["parts"]) for row in rows if "parts" in row)
     stored = {p.buffer.key for p in open_bundle(bundle, 1).plan.buffers}

@@ -82,13 +82,14 @@ def test_bits_that_a_kernel_does_not_see_make_no_other(model, family, same):
 
 def test_a_network_is_compiled_with_what_its_table_found_fastest(model, tmp_path):
     found = mp.profile(model, bits="w1a1", cache=tmp_path / "cells", threads=1, rounds=1)
-    for form, family in (("codes", "dot"), ("planes", "popcount")):
+    for form, families in (("codes", {"dot", "lookup"}), ("planes", {"popcount"})):
         cell = found.layers[found.contractions["c1"].layer].reads["c1"][1, 1]
         cell |= {"codes": 1.0, "planes": 1.0, form: 0.5}
         path = Workbench(load_target("native"), Pool.local(), 1).compile(model, tmp_path / "m.mpc", found)
         with mp.open_bundle(path) as bundle:
             rows = [row for row in bundle.layers if "c1" in row.get("source", ())]
-        assert [part["family"] for row in rows for part in row["parts"]] == [family]
+        (part,) = (part for row in rows for part in row["parts"])
+        assert part["family"] in families
 
 
 def test_a_cut_layer_stores_what_the_network_stores(model, tmp_path):
@@ -118,7 +119,8 @@ def test_the_command(model, tmp_path):
     out = tmp_path / "profile.json"
     done = run(model, "--threads", 1, "--rounds", 3, "-o", out)
     assert done.returncode == 0, done.stderr
-    assert "c0" in done.stdout and "popcount" in done.stdout and len(json.loads(out.read_text())["layers"]) >= 5
+    assert "c0" in done.stdout and load_target("native").expected_family(1, 1) in done.stdout
+    assert len(json.loads(out.read_text())["layers"]) >= 5
 
 
 @pytest.mark.parametrize("arguments, says", [
