@@ -108,3 +108,22 @@ def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "zen5" in done.stdout
+
+
+def test_the_checkout_works_without_an_installation():
+    """As where `pip install .` was typed and Python is started in the checkout, whose folder it then imports."""
+    code = (
+        "import sys; sys.path += sys.argv[1:]\n"
+        "from mpcompile import schedules, targets\n"
+        "print(targets.__file__, schedules.__file__, targets.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, *[p for p in sys.path if "site-packages" in p]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )
+    where = f"{ROOT / 'targets' / '__init__.py'} {ROOT / 'schedules' / '__init__.py'} mpcompile.targets"
+    assert done.stdout.strip() == where, done.stderr
