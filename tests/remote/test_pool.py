@@ -108,10 +108,12 @@ def test_an_item_that_kills_two_devices_is_told_as_that():
     with Pool(source=shelf, **QUICK) as pool:
         told = measured(pool, range(1, 10))
     assert isinstance(told[5][0], DeviceLost) and len(told) == 9
+    assert sum(tally.lost for tally in pool.tallies.values()) == 2
     assert all(seconds(told[i][0]) == pytest.approx(i * 1e-6) for i in range(1, 10) if i != 5)
     with Pool([Formula("a", dies=dies), Formula("b", dies=dies), Formula("c", dies=dies)], **QUICK) as pool:
         with pytest.raises(DeviceLost):
             pool.run(lambda device: device.measure(5))
+    assert sum(tally.lost for tally in pool.tallies.values()) == 2
 
 
 @pytest.mark.parametrize("cause", ["server", "idle"])
