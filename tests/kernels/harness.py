@@ -14,6 +14,7 @@ from mpcompile.layer import Layer
 from mpcompile.reference.run import run
 from mpcompile.targets import load_target
 from mpcompile.tvm_names import buffer_of
+from tests.kernels.guarded import guarded
 
 
 def can_run(target: str) -> bool:
@@ -56,7 +57,7 @@ def _run(func, target, arrays: list) -> list:
 
         return emulator.run(func, target, arrays)
     function = compiled({"main": func}, target.tvm_dict(2))["main"]
-    tensors = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in arrays]
+    tensors = [tvm.runtime.from_dlpack(guarded(a)) for a in arrays]
     function(*tensors)
     return [t.numpy() for t in tensors]
 
