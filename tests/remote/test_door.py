@@ -79,12 +79,52 @@ def test_more_than_may_wait_are_sent_away(door):
 def test_others_are_told_what_this_is_or_nothing(door, monkeypatch):
     looks = comes(door, struct.pack("<i", RPC_TRACKER_MAGIC))
     assert struct.unpack("<i", recvall(looks, 4))[0] == RPC_MAGIC and recvjson(looks) == {"key": "k"}
-    monkeypatch.setattr(doors, "PEEK_SECONDS", 0.1)
+    monkeypatch.setattr(doors, "MAGIC_SECONDS", 0.1)
     for said in (b"GET / HTTP/1.1\r\n\r\n", b"ab", b""):
         with comes(door, said) as client:
             assert sent_away(client)
     assert not door._waiting
     looks.close()
+
+
+def test_a_client_whose_words_come_in_pieces_is_let_in(door, monkeypatch):
+    monkeypatch.setattr(doors, "MAGIC_SECONDS", PATIENCE)
+    said = hello("client:good")
+    with socket.create_connection(door.address, PATIENCE) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.sendall(said[:2])
+        hears = threading.Thread(target=door.hear)
+        hears.start()
+        hears.join(0.1)
+        client.sendall(said[2:6])
+        hears.join(PATIENCE)
+        assert len(door._waiting) == 1
+        client.sendall(said[6:])
+        found = door.enter("good".__eq__)
+        assert found is not None
+        found.connection.close()
+
+
+def test_a_client_that_drips_is_sent_away(door, monkeypatch):
+    """However patiently each of its bytes is awaited."""
+    monkeypatch.setattr(doors, "HANDSHAKE_SECONDS", 0.2)
+    done, said = threading.Event(), hello("client:good" + " " * (LONGEST_KEY - 50))
+    client = comes(door, said[:8])
+
+    def drip() -> None:
+        for at in range(8, len(said)):
+            if done.wait(0.01):
+                return
+            client.sendall(said[at:at + 1])
+
+    drips = threading.Thread(target=drip)
+    drips.start()
+    try:
+        assert door.enter("good".__eq__) is None and not door._waiting
+    finally:
+        done.set()
+        drips.join()
+        client.close()
 
 
 def test_a_key_that_was_lent_and_not_used_is_replaced(monkeypatch):
