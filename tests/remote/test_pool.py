@@ -262,6 +262,17 @@ def test_devices_that_are_asked_nothing_for_a_while_are_given_back():
     assert a.took == [1] and b.took == [2]
 
 
+def test_a_device_that_comes_while_the_pool_rests_works_when_it_is_asked_again():
+    """The scout's question may take longer than the pool's patience with idle devices."""
+    late = Formula("late")
+    pool = Pool(source=Shelf(Formula("a")), **SOON)
+    measured(pool, [1])
+    pool.rest()
+    pool._events.put((None, None, late))                             # as the scout does, whose question took its time
+    assert list(measured(pool, [2])) == [2] and late.took == [2]
+    pool.close()
+
+
 def test_a_device_that_comes_when_nobody_wants_it_any_more_is_given_back():
     a, b = Formula("a"), Formula("b")
     pool = Pool(source=Shelf(a), **QUICK)
