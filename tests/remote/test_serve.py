@@ -123,7 +123,10 @@ def test_no_tracker_there(capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         assert cli.main(["devices", "--tracker", f"127.0.0.1:{taken.getsockname()[1]}"]) == 4
-    assert "no tracker answers at 127.0.0.1" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no tracker answers at 127.0.0.1" in line
+    for advice in ("no device", "`mpcompile tracker`", "`mpcompile serve`", "the way to it is cut"):
+        assert advice in line
     assert cli.main(["devices", "--tracker", "127.0.0.1:port"]) == 2
     assert cli.main(["serve", "--key", "a b"]) == 2
     assert cli.main(["serve", "--key", "k", "--max-seconds", "0"]) == 2
