@@ -156,6 +156,19 @@ def test_json_and_table(capsys, there):
     assert "popcount" in capsys.readouterr().out and os.listdir(there) == ["t.json"]
 
 
+def test_json_alone_on_stdout(capsys, there):
+    assert main(["targets", "zen5"]) == 0
+    table = capsys.readouterr().out
+    assert main(["targets", "zen5", "--json", "-"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["families_by_bits"]["w1a1"] == "popcount"
+    assert printed.err == table and not os.listdir(there)
+    assert main(["targets", "zen6", "--json", "-"]) == TARGET and not capsys.readouterr().out
+    whole = subprocess.run([sys.executable, "-m", "mpcompile", "targets", "--json", "-"], timeout=PATIENCE,
+                           stdout=open("/dev/full", "w"), stderr=subprocess.PIPE, text=True)
+    assert whole.returncode == USAGE and whole.stderr.endswith("mpcompile: No space left on device\n")
+
+
 def test_json_to_a_device_or_a_pipe(there):
     """Written to, never renamed onto: a device stays a device, a pipe a pipe; a redirected stdout keeps its table."""
     os.mkfifo("pipe")
