@@ -23,7 +23,7 @@ from pathlib import Path
 
 from mpcompile import cpu
 from mpcompile.errors import MissingDependency, UsageError
-from mpcompile.files import alone_in
+from mpcompile.files import alone_in, output_folder
 from mpcompile.graph import Graph
 from mpcompile.latency.alike import SLOWER_HERE
 from mpcompile.latency.cache import Cache
@@ -84,14 +84,9 @@ def tune(model: str | os.PathLike | Graph, target: str | os.PathLike | Target = 
     if find_spec("xgboost") is None:  # MetaSchedule imports it only after the first batches
         raise MissingDependency('tuning needs xgboost: pip install "mpcompile[tune]"')
     graph = model if isinstance(model, Graph) else load(Path(model))
-    folder = Path(records)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write records into {folder}: {error.strerror}") from error
     here = pool is None and key is None and tracker is None
     devices = this_machine() if here else nullcontext(pool) if pool else open_pool(tracker, key)
-    with alone_in(folder), devices as opened:
+    with output_folder(records) as folder, alone_in(folder), devices as opened:
         board = board_for(load_target(target) if here and not isinstance(target, Target) else target, opened)
         runner = PoolRunner(opened, threads_on(opened.about, threads), elsewhere=not here and opened.elsewhere)
         builder = LocalBuilder(board, len(cpu.allowed()))

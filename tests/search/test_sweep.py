@@ -179,8 +179,8 @@ def test_a_configuration_whose_data_cannot_be_read_takes_no_folder(tmp_path):
         file = tmp_path / f"{n}.toml"
         file.write_text(f'data.path = "{wrong}"')
         with pytest.raises(UsageError, match=f"there is no data set {wrong}"):
-            run(file, replace(CONFIG, data=replace(CONFIG.data, path=wrong)), tmp_path / "run", device())
-    assert not (tmp_path / "run" / "config.toml").exists()
+            run(file, replace(CONFIG, data=replace(CONFIG.data, path=wrong)), tmp_path / "runs" / "one", device())
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_folder_of_another_kind_of_device_is_refused(tmp_path):

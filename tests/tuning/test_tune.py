@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,6 +185,17 @@ def test_one_run_at_a_time_writes_to_a_folder(tmp_path):
     with alone_in(tmp_path), pytest.raises(UsageError, match="another process writes to"):
         with alone_in(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("threads", [-1, 0, 1 << 20])
+def test_threads_that_no_machine_has_leave_no_folder(tmp_path, threads):
+    model = Path(__file__).parents[1] / "data" / "brevitas_mlp_w3a3.onnx"
+    with pytest.raises(UsageError, match=f"{threads}"):
+        tune(model, "native", tmp_path / "new" / "records", threads=threads)
+    (tmp_path / "records").mkdir()
+    with pytest.raises(UsageError, match=f"{threads}"):
+        tune(model, "native", tmp_path / "records", threads=threads)
+    assert [p.name for p in tmp_path.iterdir()] == ["records"]
 
 
 def test_without_xgboost_nothing_is_begun(tmp_path, monkeypatch):

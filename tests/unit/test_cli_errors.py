@@ -16,7 +16,7 @@ import pytest
 from mpcompile import cli
 from mpcompile.cli import main
 from mpcompile.errors import MissingDependency, ModelError, TargetError, UsageError
-from mpcompile.files import atomic_path
+from mpcompile.files import atomic_path, output_folder
 from tests.foreign_zip import use_foreign_compression
 from tests.patience import PATIENCE
 
@@ -95,6 +95,28 @@ def test_unknown_targets(capsys, there):
 def test_json_that_cannot_be_written(capsys, there, output, told):
     code, line = complaint(capsys, "targets", "zen4", "--json", output)
     assert code == USAGE and told in line
+
+
+def test_a_folder_made_for_what_failed_is_removed_again(there):
+    """With those above it; not what was there before, nor one in which something lies."""
+    (there / "old").mkdir()
+    for path in ("new/inner", "old/inner", "old"):
+        with pytest.raises(ZeroDivisionError), output_folder(path) as folder:
+            assert folder.is_dir()
+            raise ZeroDivisionError
+    assert sorted(there.rglob("*")) == [there / "old"]
+    with pytest.raises(ZeroDivisionError), output_folder("new/inner") as folder:
+        (folder / "kept").write_text("")
+        raise ZeroDivisionError
+    assert os.listdir("new/inner") == ["kept"]
+    for path, told in (("new/inner/kept", "File exists"), ("new/inner/kept/x", "Not a directory")):
+        with pytest.raises(UsageError, match=f"cannot make the folder {path}: {told}"), output_folder(path):
+            pass
+    with pytest.raises(UsageError, match="No such file"), output_folder("one/two", parents=False):
+        pass
+    with output_folder("made"):
+        pass
+    assert sorted(os.listdir(there)) == ["made", "new", "old"]
 
 
 def test_output_is_checked_before_the_work(capsys, there, monkeypatch):

@@ -15,7 +15,7 @@ from mpcompile.compiler.c_export.build import WARNINGS, Tools, include_flags
 from mpcompile.compiler.library import build_objects
 from mpcompile.compiler.scratch import MeasureScratch
 from mpcompile.errors import UsageError
-from mpcompile.files import atomic_path
+from mpcompile.files import atomic_path, output_folder
 from mpcompile.frontend import load
 from mpcompile.graph import Graph
 from mpcompile.records.choose import TunedTiles
@@ -55,9 +55,11 @@ def export_c(model: str | os.PathLike | Graph, target: str | os.PathLike | Targe
     board = target if isinstance(target, Target) else load_target(target)
     graph = model if isinstance(model, Graph) else load(Path(model))
     name = source.check_name(name) if name else source.identifier(Path(graph.source).stem)
-    folder = _folder(folder if folder is not None else name)
     tools, say = Tools.find(board.arch, f"a C library for {board.name}"), progress or (lambda line: None)
-    with tempfile.TemporaryDirectory(prefix="mpcompile-") as temporary:
+    with (output_folder(folder if folder is not None else name, parents=False) as folder,
+          tempfile.TemporaryDirectory(prefix="mpcompile-") as temporary):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"cannot write into {folder}: no permission")
         made = Path(temporary)
         objects: list[Path] = []
         scratch = MeasureScratch()
@@ -88,18 +90,6 @@ def export_c(model: str | os.PathLike | Graph, target: str | os.PathLike | Targe
             _put(made / file, folder / file)
     return Exported(folder, name, files, export.base_bytes + export.scratch_bytes, export.scratch_bytes,
                     len(compiled.weights))
-
-
-def _folder(path: str | os.PathLike) -> Path:
-    """Raises UsageError where it can be no output folder."""
-    folder = Path(path)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write into {folder}: no permission")
-    return folder
 
 
 def _put(made: Path, path: Path) -> None:
