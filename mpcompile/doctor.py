@@ -153,8 +153,12 @@ def _threads() -> Finding:
 
 def _linker() -> Finding:
     from mpcompile.compiler.linker import ADVICE, find_linker
+    from mpcompile.errors import TargetError
 
-    command = find_linker()
+    try:
+        command = find_linker()
+    except TargetError as error:
+        return Finding("linker", None, str(error), "unset CC")
     return Finding(
         "linker",
         True if command else None,

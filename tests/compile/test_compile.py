@@ -11,6 +11,8 @@ import pytest
 
 from mpcompile.compiler import linker
 from mpcompile.compiler.api import compile_model
+from mpcompile.compiler.c_export.api import export_c
+from mpcompile.doctor import examine
 from mpcompile.errors import ModelError, TargetError, UsageError
 from mpcompile.frontend import load
 from mpcompile.runtime.archive import read_manifest
@@ -121,6 +123,17 @@ def test_a_linker_that_fails(tmp_path, monkeypatch):
     with pytest.raises(TargetError, match="did not link"):
         compile_model(DATA / "brevitas_mlp_w3a3.onnx", output=tmp_path / "m.mpc")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_linker_that_the_user_named_and_that_is_not_there(tmp_path, monkeypatch):
+    """Whoever sets CC wants that one, not what happens to be installed."""
+    monkeypatch.setenv("CC", "/nonexistent/cc -m64")
+    for compiles in (compile_model, export_c):
+        with pytest.raises(TargetError, match=r"^\$CC names the C compiler /nonexistent/cc, which is not there"):
+            compiles(DATA / "brevitas_mlp_w3a3.onnx", "native", tmp_path / "made")
+    assert not list(tmp_path.iterdir())
+    (found,) = (f for f in examine() if f.name == "linker")
+    assert found.ok is None and "/nonexistent/cc" in found.found and "CC" in found.mend
 
 
 def test_a_graph_needs_an_output():
