@@ -4,6 +4,7 @@ when it ends. One connection, the system's own ssh, so ~/.ssh/config holds here 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpcompile.errors import DeviceLost, MissingDependency, TargetError, UsageError
+from mpcompile.errors import DeviceLost, MissingDependency, MpError, TargetError, UsageError
 from mpcompile.latency.measure import Timer
 from mpcompile.runtime.state import State
 
@@ -37,7 +38,7 @@ class RemoteProgram:
     """`host` is ssh's [USER@]HOST. `program` is linked for that machine; its first line is JSON: `about`.
 
     options: of ssh, as its -o takes them. Raises MissingDependency where there is no ssh, TargetError with ssh's or the
-    program's own last words.
+    program's own last words, UsageError with those where it ends with EX_USAGE: the words do not fit that machine.
     """
 
     def __init__(self, host: str, program: Path, words: Sequence[str] = (), options: Sequence[str] = ()):
@@ -124,7 +125,7 @@ class RemoteProgram:
         except ValueError as error:
             raise TargetError(f"{self.host} answered {line!r}, which is no JSON") from error
 
-    def _ended(self) -> TargetError:
+    def _ended(self) -> MpError:
         """Why the program, or the connection, is no longer there."""
         code = self._process.wait()
         self._said.seek(0)
@@ -132,6 +133,8 @@ class RemoteProgram:
         last = lines[-1] if lines else "no message"
         if code == 255:
             return DeviceLost(f"ssh to {self.host}: {last}")
+        if code == os.EX_USAGE:
+            return UsageError(f"{self.host}: {last}")
         if code == SIGILL:
             return TargetError(f"{self.host}: its CPU has not even the base instructions of this architecture")
         if code == CANNOT_EXECUTE or "format error" in last.lower():
