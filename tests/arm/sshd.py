@@ -63,6 +63,19 @@ class Board:
         os.killpg(self.server.pid, signal.SIGCONT)
         self.server.kill()
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The emulated program stands still in the block."""
+        programs = [pid for pid, name in _descendants(self.server.pid) if name.startswith("qemu-")]
+        assert programs
+        for pid in programs:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in programs:
+                os.kill(pid, signal.SIGCONT)
+
     def left(self) -> list[str]:
         """What lies in `tmp` when all that ran there should have ended."""
         end = time.monotonic() + PATIENCE

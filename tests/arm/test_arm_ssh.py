@@ -12,6 +12,7 @@ import mpcompile as mp
 from mpcompile.cli import main
 from mpcompile.compiler.c_export.runner import build_runner, exported
 from mpcompile.errors import DeviceLost
+from mpcompile.remote import ssh
 from mpcompile.remote.ssh import RemoteProgram
 from tests.arm import sshd
 
@@ -105,4 +106,20 @@ def test_a_connection_that_breaks(tmp_path):
         with pytest.raises(DeviceLost, match="ssh to "):
             while True:
                 there.timer("run")(20)
+        assert not board.left()
+
+
+def test_a_program_that_stands_still(tmp_path, monkeypatch):
+    """The connection lives on, and ssh sees nothing wrong: what was asked is given up after a time."""
+    made = mp.export_c(MODEL, "rpi4b-32", tmp_path / "net_c")
+    program = build_runner(exported(made.folder), tmp_path / "runner")
+    with sshd.board(tmp_path, BOARD_32) as board, RemoteProgram(board.host, program, ["1"], board.options) as there:
+        timer = there.timer("run")
+        assert timer(2) > 0
+        monkeypatch.setattr(ssh, "ANSWER_SECONDS", 1.0)
+        monkeypatch.setattr(ssh, "ANSWER_TIMES", 0.0)
+        with board.stopped():
+            with pytest.raises(DeviceLost, match=f"^{board.host}: the program there has answered nothing for 1 s$"):
+                timer(1)
+            there.close()
         assert not board.left()
