@@ -56,8 +56,8 @@ def check_writable(path: str | os.PathLike) -> None:
 
 @contextmanager
 def output_folder(path: str | os.PathLike, *, parents: bool = True) -> Iterator[Path]:
-    """`path` as a folder, made where it is not there, those above it too if `parents`. Where the block fails, those that
-    were made and hold nothing are removed again.
+    """`path` as a folder, made where it is not there, those above it too if `parents`. Where the block fails, those
+    that were made and hold nothing are removed again.
 
     Raises UsageError where it cannot be made.
     """
