@@ -24,6 +24,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ from mpcompile.graph import Quantizer
 from mpcompile.kernels.layer import Lowered, lower
 from mpcompile.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, Round
 from mpcompile.schedules.arm_microkernels import TILES, Iteration, choose
+from mpcompile.schedules.tile import Tile
 from mpcompile.targets import load_target
 from mpcompile.tvm_names import Target, buffer_of, build
 
@@ -55,7 +57,7 @@ KERNELS = {"rpi3b": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8), ("do
            "rpi5": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8))}
 
 
-def kernel(board: str, family: str, w: int, a: int, height: int = SIZE) -> Lowered:
+def kernel(board: str, family: str, w: int, a: int, height: int = SIZE, tile: Tile | None = None) -> Lowered:
     """The layer's kernel; of fewer output lines, without padding above and below."""
     target, rng = load_target(board), np.random.default_rng(0)
     grid_w = grids.bipolar() if w == 1 else grids.twos_complement(w, narrow=True)
@@ -73,7 +75,7 @@ def kernel(board: str, family: str, w: int, a: int, height: int = SIZE) -> Lower
         return [Buffer(name, form, whole, grid_a, halo), Buffer(name, "sums", whole, grid_a, halo, form)]
 
     return lower(layer, {"x": stored("x", height + 2 - pads[0] - pads[2], pads)},
-                 {"y": stored("y", height, (1, 1, 1, 1))}, {(0, 0): family}, target)
+                 {"y": stored("y", height, (1, 1, 1, 1))}, {(0, 0): family}, target, tile)
 
 
 def assembly(board: str, family: str, w: int, a: int) -> str:
@@ -83,12 +85,13 @@ def assembly(board: str, family: str, w: int, a: int) -> str:
 
 
 def whole_layer(board: str, family: str, w: int, a: int) -> float:
-    """Work a cycle of all instructions of one output line."""
-    lowered = kernel(board, family, w, a, 1)
+    """Work a cycle of all instructions of one output line, or of those that share look-up tables."""
+    tile = Tile.from_json(kernel(board, family, w, a).tile)
+    lowered = kernel(board, family, w, a, tile.lines, replace(tile, parallel="lines"))
     parameters = [buffer_of(lowered.func, i) for i in range(len(lowered.func.params))]
     arrays = [np.zeros([int(n) for n in p.shape], str(p.dtype)) for p in parameters]
     lines = arm_trace.executed(lowered.func, load_target(board), arrays)
-    work = CHANNELS * CHANNELS * 9 * SIZE * (w * a if family == "popcount" else 1)
+    work = CHANNELS * CHANNELS * 9 * SIZE * tile.lines * (w * a if family == "popcount" else 1)
     return work / arm_loops.cycles(lines, MODELS[board], 1)
 
 
