@@ -4,8 +4,9 @@ The loops around a tile are those of loops.py; here are the inner loops:
 
     popcount   for plane pair: for kh, kw, 32 channels: AND, CNT, UADALP into 16 bits; then UADALP into 32 bits
     dot        for kh, kw, channels: SDOT; or SMULL, SMLAL, SADALP; or MLA in 8 bits
-    lookup     for weight plane: for kh, kw, 8 channels: TBL in two tables, UADALP into 16 bits
-               all on 64-bit ARM by micro-kernels (arm_microkernels.py), else by tensor intrinsics (arm_intrinsics.py), but lookup, which only it has
+               both on 64-bit ARM by micro-kernels (arm_microkernels.py), else by tensor intrinsics (arm_intrinsics.py)
+    lookup     for weight plane, digit: for kh, kw, 8 channels: TBL in two tables, UADALP into 16 bits; or, by 4 channels,
+               TBL, ADD in 8 bits, UADDW; by micro-kernels, only on 64-bit ARM
     depthwise  for kh, kw: multiply-add of 32-bit lanes
 
 On ARMv7, NEON takes subnormal float32 numbers for 0: there the epilogue's floats are scalars, which VFP computes exactly.
@@ -17,20 +18,21 @@ import math
 from dataclasses import dataclass, replace
 
 from mpcompile.kernels.accumulators import chunk
+from mpcompile.kernels.lookup_form import Lookup
 from mpcompile.kernels.popcount_bytes import MOST_STEPS, UNROLLED_PAIRS
 from mpcompile.kernels.select import IMAGE_CHANNELS
-from mpcompile.kernels.lookup_form import Lookup
 from mpcompile.kernels.spec import LayerSpec, PartSpec
 from mpcompile.schedules import arm_intrinsics, arm_microkernels, narrow_loops
 from mpcompile.schedules.arm_intrinsics import BLOCK, LANES
 from mpcompile.schedules.arm_lookup import lookup
 from mpcompile.schedules.loops import LayerLoops
 from mpcompile.schedules.table_fill import FILLED
-from mpcompile.schedules.tile import (Tile, divisors, parts_of, register_tile, row_of, table_lines, tile_without_contraction)
+from mpcompile.schedules.tile import (Tile, divisors, parts_of, register_tile, row_of, table_lines,
+                                      tile_without_contraction)
 from mpcompile.tvm_names import Schedule
 
 TABLES = 256 * 1024
-"""Bytes of the look-up tables that some output lines share: half of the second cache of the smallest of these boards."""
+"""Bytes of the look-up tables that some output lines share: half of these boards' smallest second cache."""
 
 FILLS = 4
 """Fillings of tables side by side: a chain of one takes 20 cycles of a Cortex-A53."""
@@ -89,8 +91,9 @@ class Arm:
     def _cost(self, part: PartSpec, pixels: int, block: int) -> float | None:
         """Loads and broadcasts per arithmetic step of a register tile; None where it does not fit the registers.
 
-        A broadcast counts twice: LD1R takes a vector pipe besides; tables are loaded as weights are. A dot product's weights of all its steps stay for all
-        pixels of the tile. Micro-kernels have tiles of their own, into which any other is cut.
+        A broadcast counts twice: LD1R takes a vector pipe besides. A dot product's weights of all its steps stay for all
+        pixels of the tile. Micro-kernels have tiles of their own, into which any other is cut; look-ups load tables as
+        they load weights.
         """
         kind = whole_kind(part)
         if kind:
@@ -208,7 +211,7 @@ class ArmLayer(LayerLoops):
         narrow_loops.popcount(self, name, part, UNROLLED_PAIRS)
 
     def tables(self, name: str, part: PartSpec):
-        """The tables that a tile's micro-kernels read; after the reduction's loops are theirs, before it is one of them."""
+        """The tables that the micro-kernels read; TVM moves them only while the reduction is no micro-kernel yet."""
         s, table = self.s, name.replace("L", "table")
         s.compute_at(f"{table}_o", self.shared, preserve_unit_loops=True)
         pairs = s.get_loops(s.get_sblock(f"{table}_o"))[-1]

@@ -1,7 +1,7 @@
 """NEON's tables of `lookup` (kernels/lookup.py); what looks up in them is a micro-kernel (arm_microkernels.py).
 
-    fill    table[2·16] u8 = Σ_4 a[2, 4] where bit        neighbours' sums; then for each table 2 TBL of 8 activations and
-                                                          these, 0 where the index is past them; ADD
+    fill    table[2·16] u8 = Σ_4 a[2, 4] where bit      neighbours' sums; then for each table 2 TBL of 8 activations and
+                                                        these, 0 where the index is past them; ADD
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from mpcompile.kernels.lookup_form import Lookup, digit_bits
 from mpcompile.schedules.arm_intrinsics import BLOCK
 from mpcompile.schedules.table_fill import fill
 from mpcompile.tvm_names import TensorIntrin, llvm_intrin, tirx
+
 
 @cache
 def lookup(level_bits: int, tables: int) -> Lookup:
@@ -29,12 +30,14 @@ def _subset_sums(a):
 
 
 def _pair(a, first: int, shift: int):
-    """What a[first] and the one after it add to each of the 16 entries, by bits `shift` and `shift` + 1 of its number."""
+    """What a[first] and a[first + 1] add to each of the 16 entries, by bits `shift` and `shift` + 1 of its number."""
     chosen = [255, first, first + 1, 8 + first]
-    return llvm_intrin("uint8x16", "llvm.aarch64.neon.tbl1", 2, a, _constant([chosen[e >> shift & 3] for e in range(16)]))
+    index = _constant([chosen[e >> shift & 3] for e in range(16)])
+    return llvm_intrin("uint8x16", "llvm.aarch64.neon.tbl1", 2, a, index)
 
 
 def _constant(values: list[int]):
     """16 bytes as a vector."""
     words = [sum(v << 8 * b for b, v in enumerate(values[i:i + 8])) for i in (0, 8)]
-    return tirx.reinterpret("uint8x16", tirx.Shuffle([tirx.Broadcast(tirx.const(n, "uint64"), 2) for n in words], [0, 2]))
+    halves = [tirx.Broadcast(tirx.const(n, "uint64"), 2) for n in words]
+    return tirx.reinterpret("uint8x16", tirx.Shuffle(halves, [0, 2]))

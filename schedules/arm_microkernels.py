@@ -50,8 +50,8 @@ _ADDRESSES = [*range(12, 18), *range(20, 29)]         # x18 is the platform's, x
 @dataclass(frozen=True)
 class Micro:
     """A tile of `pixels` × `blocks`·16 channels. `run`: so many steps mla, smlal and tbl1 add in narrow lanes; it
-    divides `unroll`. The other kinds have none (0). Sums of `run` steps, and in the 16 bits of popcount, mla and look-ups
-    all steps, must fit: their caller proves it."""
+    divides `unroll`. The other kinds have none (0). Sums of `run` steps, and in the 16 bits of popcount, mla and
+    look-ups all steps, must fit: their caller proves it."""
 
     kind: str
     pixels: int
@@ -369,8 +369,8 @@ def intrinsic(micro: Micro, window: Window, dtypes: tuple[str, str], planes: boo
     """Registers the tensor intrinsic of a reduction, and gives its name.
 
     dtypes: of activations and weights. It stands for the loops (kh, kw, step, pixel, block, lane, byte), in this order,
-    and of a look-up (…, table, entry). `planes`: activations have an axis of planes (or digits), weights of planes after
-    that of blocks, accumulators of pairs of these; one of each is taken.
+    and of a look-up (…, table, entry). `planes`: activations have an axis of planes (or digits), weights of planes
+    after that of blocks, accumulators of pairs of these; one of each is taken.
     """
     name = "mpcompile_" + hashlib.sha256(repr((micro, window, dtypes, planes)).encode()).hexdigest()[:16]
     TensorIntrin.register(name, *_tensor_intrinsic(name, micro, window, dtypes, planes), override=True)

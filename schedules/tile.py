@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
 
 TABLE_LINES = 7
-"""Output lines that share look-up tables, at most. Made for each line anew, tables took a third of a layer of 64 channels
-on AVX2."""
+"""Output lines that share look-up tables, at most. Made for each line anew, tables took a third of a layer of 64
+channels on AVX2."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@
 
 A digit is `bits` = b bits of an activation's level. One PSHUFB looks up 32 output channels: 128 products of one weight
 bit. Entries are added in 8 bits as long as they provably fit, then in 16 bits. Work grows with the weights' bits; with
-the activations' only through the digits, and through how soon 8 bits are full. On ARM, where a TBL looks up in two tables
-for 8 output channels and UADALP adds both entries in 16 bits, they never are.
+the activations' only through the digits, and through how soon 8 bits are full. On ARM, where a TBL may look up in two
+tables for 8 output channels and UADALP add both entries in 16 bits, they never are.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from mpcompile.grid import Grid
 from mpcompile.kernels.accumulators import uint8_steps, uint16_steps
 
 LANES = 32
-"""Output channels of a vector of AVX2: a byte each. Byte 2l is channel l, byte 2l + 1 channel 16 + l, so that 16-bit sums
-of even and of odd bytes are vectors of neighbouring channels."""
+"""Output channels of a vector of AVX2: a byte each. Byte 2l is channel l, byte 2l + 1 channel 16 + l, so that 16-bit
+sums of even and of odd bytes are vectors of neighbouring channels."""
 
 GROUP = 4
 """Input channels that a table sums."""
@@ -52,8 +52,8 @@ class Lookup:
 def digit_bits(level_bits: int, products: int, widen: float) -> int | None:
     """The bits of a digit that cost least, of those with which four digits fit 8 bits and `products` of them 16.
 
-    `products`: 1 where 16-bit sums are widened when they are full. widen: what adding 8-bit sums to 16-bit ones costs, in
-    look-ups. None: too many products.
+    `products`: 1 where 16-bit sums are widened when they are full. widen: what adding 8-bit sums to 16-bit ones costs,
+    in look-ups. None: too many products.
     """
     costs = {}
     for digits in range(1, level_bits + 1):

@@ -1,4 +1,4 @@
-"""Look-ups under QEMU: bit pairs, digits, chunks, shapes, extreme codes, threads' lines; every byte against the reference."""
+"""Look-ups under QEMU: bit pairs, digits, shapes, extreme codes, shared lines; every byte against the reference."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ PAIRS = [*((w, a) for w in range(1, 5) for a in range(1, 5)), (1, 5), (1, 6), (2
 @pytest.mark.parametrize("w, a", PAIRS)
 def test_bit_pair(board, w, a):
     rng = np.random.default_rng(64 * w + a)
-    case = convolution(rng, 13, 5, 6, 20, (3, 3), (1, 1), (1, 1, 1, 1), weight_grid(w, w + a), activation_grid(a, w + a),
-                       grids.unsigned(3))
+    case = convolution(rng, 13, 5, 6, 20, (3, 3), (1, 1), (1, 1, 1, 1), weight_grid(w, w + a),
+                       activation_grid(a, w + a), grids.unsigned(3))
     run(case, "lookup", board)
 
 
