@@ -9,6 +9,7 @@ from mpcompile.layer import ContractPart
 from mpcompile.schedules.arm_lookup import lookup
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import load_target
+from tests.kernels import test_layers as layers
 from tests.kernels.test_contract import SHAPES, activation_grid, convolution, run, weight_grid
 
 BOARDS = ("rpi4b", "rpi5")
@@ -26,7 +27,7 @@ def test_bit_pair(board, w, a):
     run(case, "lookup", board)
 
 
-@pytest.mark.parametrize("board", (*BOARDS, "rpi3b"))
+@pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_shape(board, shape):
     """Channels are no multiple of 4, outputs none of 16; strides, dilations, kernels without padding."""
@@ -71,6 +72,13 @@ def test_lines_share_tables(board, lines, parallel):
                        grids.unsigned(4), grids.unsigned(2))
     assert case[0].shape == (128, 6, 9)
     run(case, "lookup", board, ("planes",), tile=Tile(9, 3, 32, lines, parallel=parallel))
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("families", [("lookup", "lookup"), ("lookup", "dot"), ("popcount", "lookup")])
+def test_residual_block(board, families):
+    """Two contractions in one layer, each with tables of its own or by another family."""
+    layers.test_residual_block(board, families)
 
 
 @pytest.mark.parametrize("outputs, offered", [(64, True), (20, True), (48, True), (5, True), (4, False)])
