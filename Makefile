@@ -12,7 +12,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make test-arm  run kernels, networks and boards of ARM under QEMU; ARM=quick: a few of them"
 	@echo "make demo    search bitwidths by measured latency, retrain, compile, verify, time; leaves runs/demo/report.html"
-	@echo "make bench   measure this machine against the speeds that mpcompile aims at"
+	@echo "make bench   measure this machine against the speeds that mpcompile aims at; into benchmarks/results and README.md"
 	@echo "make setup   only set up $(VENV)"
 	@echo "make clean   remove $(VENV), .arm, runs/ and build outputs"
 
@@ -38,6 +38,7 @@ demo: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.readme
 
 clean:
 	rm -rf $(VENV) .arm runs build dist .pytest_cache .hypothesis *.egg-info

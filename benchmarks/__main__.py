@@ -38,7 +38,8 @@ def main() -> int:
     parser.add_argument(
         "--without-tvm019", action="store_true", help="leave the comparison with TVM 0.19 out (a 700 MB install)"
     )
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for benchmarks.json and benchmarks.md")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder for benchmarks.json and benchmarks.md "
+                        "(default: benchmarks/results where all parts run; those of --only are then not written)")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME",
                         help=f"which whole networks: {', '.join(NETWORKS)} (default: all)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="keep networks and bundles there, and take what is "
@@ -55,7 +56,7 @@ def main() -> int:
             return 0
         if "networks" in args.only:
             _networks(bench, args)
-        if list(args.only) == ["networks"]:
+        if set(args.only) == {"networks"}:
             return 0
         rows, machine = _rows(bench, args), _machine(args.target)
     except MpError as error:
@@ -63,22 +64,26 @@ def main() -> int:
         return error.exit_code
     finally:
         bench.close()
-    _write(args.output, rows, machine)
+    output = args.output or (RESULTS if set(args.only) == set(PARTS) else None)   # a part must not replace the whole
+    if output:
+        _write(output, rows, machine)
     table(HEADERS, [row.cells() for row in rows])
     judged = [row for row in rows if row.target is not None]
-    print(f"{sum(row.reached is True for row in judged)} of {len(judged)} rows reached; written to {args.output}")
+    print(f"{sum(row.reached is True for row in judged)} of {len(judged)} rows reached; "
+          + (f"written to {output}" if output else "written nowhere (--output DIR)"))
     return 0
 
 
 def _networks(bench: Bench, args: argparse.Namespace) -> None:
     """Whole networks: a table of their own, kept network by network."""
     rows: list[Row] = []
+    output = args.output or RESULTS
     for name in args.networks:
         result = whole_networks.measured(bench, name, args.rounds)
-        whole_networks.keep(args.output, result)
+        whole_networks.keep(output, result)
         rows += whole_networks.rows(result)
     table(HEADERS, [row.cells() for row in rows])
-    print(f"written to {args.output / whole_networks.FILE}")
+    print(f"written to {output / whole_networks.FILE}")
 
 
 def _rows(bench: Bench, args: argparse.Namespace) -> list[Row]:

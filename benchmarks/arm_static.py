@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 import tvm
 
-from benchmarks import arm_loops, arm_trace
+from benchmarks import arm_loops, arm_trace, boards
 from mpcompile import console
 from mpcompile import grid as grids
 from mpcompile.errors import MpError
@@ -209,26 +209,13 @@ def report(rows: list[dict], others: list[dict]) -> str:
         mla = f"{r['mla']:.1f}" if r["mla"] else ""
         lines.append(f"| {r['board']} | W{r['w']}A{r['a']} | {r['popcount']:.1f} | {r['dot']:.1f} | {mla} | "
                      f"{r['tbl']:.1f} | {max(names, key=names.get)} |")
-    return "\n".join(lines) + "\n\n" + expected()
+    return "\n".join(lines) + "\n\n" + boards.expected(MODELS)
 
 
 def _reached(r: dict) -> str:
     if not r["must_reach"]:
         return ""
     return f"≥ {r['must_reach']} {'yes' if r['inner'] >= r['must_reach'] * r['ceiling'] else 'no'}"
-
-
-def expected() -> str:
-    """For each board and bit pair the family that is expected fastest, and its gain over int8: of targets/*.toml."""
-    bits = (1, 2, 3, 4, 8)
-    lines = ["Expected fastest, and how many times faster than int8 on long inner products (`mpcompile targets BOARD`):"]
-    for board in MODELS:
-        target = load_target(board)
-        lines += ["", f"| {board} | " + " | ".join(f"A{a}" for a in bits) + " |", "|---" * (len(bits) + 1) + "|"]
-        for w in bits:
-            lines.append(f"| W{w} | " + " | ".join(f"{target.expected_family(w, a)} {target.expected_gain(w, a):.1f}"
-                                                   for a in bits) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def main() -> int:

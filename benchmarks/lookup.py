@@ -116,10 +116,11 @@ def build() -> ctypes.CDLL:
     compiler = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
     if not compiler:
         raise MissingDependency("the loops need a C compiler (gcc or clang) on PATH: apt install gcc")
-    out = Path(tempfile.mkdtemp(prefix="mpcompile-lookup-")) / "lookup.so"
-    subprocess.run([compiler, "-O3", *roofline.flags(TARGET), "-mtune=native", "-shared", "-fPIC", str(SOURCE), "-o",
-                    str(out)], check=True)
-    return ctypes.CDLL(str(out))
+    with tempfile.TemporaryDirectory(prefix="mpcompile-lookup-") as folder:
+        out = Path(folder) / "lookup.so"
+        subprocess.run([compiler, "-O3", *roofline.flags(TARGET), "-mtune=native", "-shared", "-fPIC", str(SOURCE), "-o",
+                        str(out)], check=True)
+        return ctypes.CDLL(str(out))
 
 
 def table() -> str:

@@ -10,6 +10,7 @@ of them without the weights' gradients.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 
@@ -94,11 +95,15 @@ def peak(name: str, kind: str) -> int:
     return int(done.stdout)
 
 
-def _main(name: str, kind: str) -> None:
-    plain, mixture = steps(name)
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mixture", description=__doc__.splitlines()[0])
+    parser.add_argument("network", choices=BATCH)
+    parser.add_argument("kind", choices=("plain", "mixture"))
+    args = parser.parse_args()
+    plain, mixture = steps(args.network)
     before = _memory("VmRSS")
     for _ in range(2):
-        (plain if kind == "plain" else mixture)()
+        (plain if args.kind == "plain" else mixture)()
     print(_memory("VmHWM") - before)
 
 
@@ -109,4 +114,4 @@ def _memory(field: str) -> int:
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    main()

@@ -11,6 +11,7 @@ searched layers all have the same bits, UNIFORM, which are not among those that 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -175,9 +176,16 @@ def _errors(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    folder, names = Path(sys.argv[1]), sys.argv[2:]
-    subjects = [s for s in SUBJECTS if not names or any(s.name.startswith(n) for n in names)]
-    for row in rows(folder, 11, subjects=subjects, say=lambda line: print(line, file=sys.stderr, flush=True)):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="gets what is compiled and measured, which a later run uses again")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a network's, or how it begins; default: all of "
+                        + ", ".join(s.name for s in SUBJECTS))
+    asked = parser.parse_args()
+    for name in asked.names:
+        if not any(s.name.startswith(name) for s in SUBJECTS):
+            parser.error(f"there is no network {name}")
+    subjects = [s for s in SUBJECTS if not asked.names or any(s.name.startswith(n) for n in asked.names)]
+    for row in rows(asked.folder, 11, subjects=subjects, say=lambda line: print(line, file=sys.stderr, flush=True)):
         print(" | ".join(row.cells()))
 
 

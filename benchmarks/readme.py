@@ -1,8 +1,8 @@
-"""python -m benchmarks.readme: writes the README's tables from what was measured. Standard library only.
+"""python -m benchmarks.readme: writes the README's tables from what was measured.
 
 Between `<!-- NAME: … -->` and `<!-- /NAME -->` of README.md come, for `summary`, `networks` and `search`, the file of that
-name in benchmarks/results, and for `demo`, the table of runs/demo/report.json. A source that does not exist leaves its
-part as it is.
+name in benchmarks/results; for `demo`, the table of runs/demo/report.json; for `boards`, what targets/*.toml expect. A
+source that does not exist leaves its part as it is, and is named with the command that makes it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ import re
 import sys
 from pathlib import Path
 
+from benchmarks import boards
+from mpcompile.errors import MpError
+from mpcompile.files import atomic_path
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 REPORT = ROOT / "runs" / "demo" / "report.json"
+MADE_BY = {"summary": "python -m benchmarks", "networks": "python -m benchmarks --only networks",
+           "search": "python -m benchmarks.search_figures", "demo": "make demo"}
+"""Part of README.md that was measured → the command that makes its source."""
 
 
 def demo_markdown(report: dict) -> str:
@@ -51,20 +58,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="a folder (default: %(default)s)")
     parser.add_argument("--report", type=Path, default=REPORT, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    text, written = options.readme.read_text(), []
-    for name in ("summary", "networks", "search"):
-        table = options.results / f"{name}.md"
-        if table.exists():
-            text = replaced(text, name, table.read_text())
-            written.append(str(table))
-    if options.report.exists():
-        text = replaced(text, "demo", demo_markdown(json.loads(options.report.read_text())))
-        written.append(str(options.report))
-    if not written:
+    sources = {name: options.report if name == "demo" else options.results / f"{name}.md" for name in MADE_BY}
+    absent = {name: source for name, source in sources.items() if not source.exists()}
+    if absent == sources:
         print(f"neither tables in {options.results} nor {options.report} exist: run make bench or make demo", file=sys.stderr)
         return 2
-    options.readme.write_text(text)
-    print(f"{options.readme}: tables of {' and '.join(written)}")
+    try:
+        text = replaced(options.readme.read_text(), "boards", boards.expected())
+        for name in sources.keys() - absent.keys():
+            content = sources[name].read_text()
+            text = replaced(text, name, demo_markdown(json.loads(content)) if name == "demo" else content)
+        with atomic_path(options.readme) as temporary:
+            temporary.write_text(text)
+    except (OSError, ValueError, MpError) as error:
+        print(f"{options.readme} is left as it was: {error}", file=sys.stderr)
+        return 2
+    for name, source in sources.items():
+        print(f"{options.readme}: {name} " + (
+            f"is left as it was: there is no {source} ({MADE_BY[name]} writes it)" if name in absent else f"from {source}"))
+    print(f"{options.readme}: boards from targets/*.toml")
     return 0
 
 

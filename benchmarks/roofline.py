@@ -7,6 +7,7 @@ them. A target's ceiling is that of the best loop known for its instructions, no
 from __future__ import annotations
 
 import argparse
+import atexit
 import ctypes
 import shutil
 import subprocess
@@ -58,7 +59,9 @@ def library(target: str = "native") -> Path:
     compiler = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
     if not compiler:
         raise MissingDependency("the ceilings need a C compiler (gcc or clang) on PATH: apt install gcc")
-    out = Path(tempfile.mkdtemp(prefix="mpcompile-roofline-")) / "roofline.so"
+    folder = tempfile.mkdtemp(prefix="mpcompile-roofline-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    out = Path(folder) / "roofline.so"
     built = subprocess.run([compiler, "-O3", *flags(target), "-shared", "-fPIC", str(SOURCE), "-o", str(out)],
                            capture_output=True, text=True)
     if built.returncode:

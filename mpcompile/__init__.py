@@ -8,7 +8,14 @@
 The names below are looked up when they are used: `import mpcompile` loads neither TVM nor torch nor onnx.
 """
 
+import os
 from importlib import import_module
+
+# In a checkout, schedules/ and targets/ stand beside this folder, and only an installation puts them into it. Python that
+# is started there imports this folder, whatever is installed, and finds them all the same.
+_ABOVE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if not os.path.isdir(os.path.join(__path__[0], "targets")) and os.path.isfile(os.path.join(_ABOVE, "pyproject.toml")):
+    __path__.append(_ABOVE)
 
 __version__ = "0.1.0"
 

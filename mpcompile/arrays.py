@@ -31,7 +31,10 @@ def read_arrays(path: str | os.PathLike, names: Sequence[str]) -> dict[str, np.n
             chosen = dict(zip(names, found)) if len(names) == 1 == len(found) else {n: n for n in names if n in found}
             arrays = {name: stored[key] for name, key in chosen.items()}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise UsageError(f"{path} is no .npz file of plain arrays ({' '.join(str(error).split())})") from error
+        told = " ".join(str(error).split())
+        if "pickle" in told:  # numpy takes all that it does not know for pickle, and advises to trust it
+            told = "at most pickled objects, which are not read"
+        raise UsageError(f"{path} is no .npz file of plain arrays ({told})") from error
     missing = [name for name in names if name not in arrays]
     if missing:
         raise UsageError(f"{path} has no array {', '.join(missing)}; it has {', '.join(found) or 'none'}")

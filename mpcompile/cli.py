@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 
 from mpcompile import __version__
@@ -20,6 +21,8 @@ from mpcompile.files import atomic_path, check_writable, is_stream, write_stream
 from mpcompile.interrupts import Interruptions
 
 INTERNAL, INTERRUPTED, CLOSED_PIPE, TERMINATED = 70, 130, 141, 143
+STDOUT = "-"
+"""As --json's FILE; tables and lines go to stderr then."""
 
 VERBS = {
     "doctor": "what works on this machine, and what is missing, with the command that mends it",
@@ -51,7 +54,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """All verbs with their options. Loads none of what they need."""
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", metavar="FILE", help="write the result as JSON, too")
+    shared.add_argument("--json", metavar="FILE", help="write the result as JSON, too (-: to stdout, tables to stderr)")
     shared.add_argument("--debug", action="store_true", help="show a traceback where something fails")
     top = _Parser(
         prog="mpcompile",
@@ -82,13 +85,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    _check_outputs(vars(args))
-    result = args.work(args)
+    piped = args.json == STDOUT
+    _check_outputs(vars(args) | {"json": None} if piped else vars(args))
+    with redirect_stdout(sys.stderr) if piped else nullcontext():
+        result = args.work(args)
     found, code = result if isinstance(result, tuple) else (result, 0)
     sys.stdout.flush()
     if args.json:
         text = json.dumps(found, indent=1) + "\n"
-        if is_stream(args.json):
+        if piped:
+            print(text, end="", flush=True)
+        elif is_stream(args.json):
             write_stream(args.json, text)
         else:
             with atomic_path(args.json) as temporary:
@@ -117,7 +124,7 @@ def _guarded(work: Callable[[], int], debug: bool, interruptions: Interruptions)
     except KeyboardInterrupt:
         return _interrupted(interruptions)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more as it ends
+        _drop_output()
         return CLOSED_PIPE
     except Exception as error:
         if interruptions.code is not None:
@@ -132,6 +139,7 @@ def _guarded(work: Callable[[], int], debug: bool, interruptions: Interruptions)
                 f'"mpcompile[all]", or only what `mpcompile doctor` names'
             )
         if isinstance(error, OSError):  # a full disk, a folder without permission
+            _drop_output()
             error = UsageError(
                 f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
             )
@@ -141,6 +149,14 @@ def _guarded(work: Callable[[], int], debug: bool, interruptions: Interruptions)
         reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
         complain(f"a fault of mpcompile itself: {type(error).__name__}: {reason.strip()}; --debug shows where")
         return INTERNAL
+
+
+def _drop_output() -> None:
+    """What stdout does not take: Python would complain of it once more as it ends, and end with a status of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupted(interruptions: Interruptions) -> int:

@@ -21,9 +21,12 @@ OPTIONAL = {
         "search and the demo",
         "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu",
     ),
-    "brevitas": ("brevitas", "the example of a Brevitas module", "pip install brevitas==0.13.4"),
+    "brevitas": ("brevitas", "the example of a Brevitas module", "pip install brevitas==0.13.4 onnxoptimizer"),
     "onnxruntime": ("onnxruntime", "comparisons with ONNX Runtime", "pip install onnxruntime==1.31.1"),
     "xgboost-cpu": ("xgboost", "tuning", 'pip install "mpcompile[tune]"'),
+    "jinja2": ("jinja2", "reports, and so a search", 'pip install "mpcompile[report]"'),
+    "scikit-learn": ("sklearn", "the digits that are searched on where no data are named", "pip install scikit-learn"),
+    "pillow": ("PIL", "searching on folders of images", "pip install pillow"),
 }
 
 
@@ -150,8 +153,12 @@ def _threads() -> Finding:
 
 def _linker() -> Finding:
     from mpcompile.compiler.linker import ADVICE, find_linker
+    from mpcompile.errors import TargetError
 
-    command = find_linker()
+    try:
+        command = find_linker()
+    except TargetError as error:
+        return Finding("linker", None, str(error), "unset CC")
     return Finding(
         "linker",
         True if command else None,

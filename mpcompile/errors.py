@@ -28,8 +28,8 @@ class TargetError(MpError):
 class DeviceLost(TargetError):
     """A device that went away in the middle of its work: another one may do that work again.
 
-    `cause`: the work itself ended it ("crash", "time", "memory"), it was asked for nothing for long ("idle"), its server
-    was stopped ("server"), or the connection broke ("connection").
+    `cause`: the work itself ended it ("crash", "time", "memory"), someone or the system did by SIGKILL ("killed"), it was
+    asked for nothing for long ("idle"), its server was stopped ("server"), or the connection broke ("connection").
     """
 
     def __init__(self, message: str, cause: str = "connection"):
@@ -38,8 +38,9 @@ class DeviceLost(TargetError):
 
     @property
     def by_work(self) -> bool:
-        """Whether the work itself is to blame: done again, here or on another device, it would likely do it again."""
-        return self.cause in ("crash", "time", "memory")
+        """Whether the work itself is, or may be, to blame: done again, here or on another device, it would likely do it
+        again."""
+        return self.cause in ("crash", "time", "memory", "killed")
 
 
 class MissingDependency(MpError):

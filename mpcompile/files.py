@@ -55,6 +55,30 @@ def check_writable(path: str | os.PathLike) -> None:
 
 
 @contextmanager
+def output_folder(path: str | os.PathLike, *, parents: bool = True) -> Iterator[Path]:
+    """`path` as a folder, made where it is not there, those above it too if `parents`. Where the block fails, those that
+    were made and hold nothing are removed again.
+
+    Raises UsageError where it cannot be made.
+    """
+    path = Path(path)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        try:
+            path.mkdir(parents=parents, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot make the folder {path}: {error.strerror}") from error
+        yield path
+    except BaseException:
+        for folder in made:
+            try:
+                folder.rmdir()
+            except OSError:
+                pass
+        raise
+
+
+@contextmanager
 def alone_in(folder: str | os.PathLike) -> Iterator[None]:
     """No other process enters this with the same folder meanwhile; a process that dies leaves.
 

@@ -2,7 +2,8 @@
 
     python examples/compile_your_own/brevitas_module.py [-o MODEL.mpc]
 
-Put your own module in the place of `module()`; the QONNX file stays beside the bundle. Needs brevitas and onnx.
+Put your own module in the place of `module()`; the QONNX file stays beside the bundle. Needs brevitas, onnx and
+onnxoptimizer.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python examples/compile_your_own/float_onnx_to_int8.py FLOAT.onnx SAMPLES.npz [-o MODEL.mpc]
 
-SAMPLES.npz holds typical inputs, float32, for calibration: one array an input, samples along its first axis.
-Needs onnxruntime.
+SAMPLES.npz holds typical inputs, float32, for calibration: one array an input, samples along its first axis. The
+quantized network stays beside the bundle, as MODEL.int8.onnx. Needs onnxruntime.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     with np.load(options.samples, allow_pickle=False) as arrays:
         samples = dict(arrays)
 
-    int8 = output.with_suffix(".onnx")
+    int8 = output.with_name(output.stem.removesuffix(".int8") + ".int8.onnx")
+    if int8.resolve() == options.model.resolve():
+        parser.error(f"{int8} would replace the float model: give the bundle another name")
     quantize(options.model, int8, samples)
     mp.compile(int8, target="native", output=output)
 

@@ -84,6 +84,8 @@ def _library(args: argparse.Namespace, folder: Path, step):
         return exported(given)
     if given.suffix == ".mpc":
         raise UsageError(f"{given} is a bundle, which needs TVM: with --ssh give the model, or a folder of compile --format c")
+    if not given.exists():
+        raise UsageError(f"{given}: no such file or folder")
     if not args.target:
         raise UsageError("--ssh needs --target: which board the model is compiled for")
     require_compiler()

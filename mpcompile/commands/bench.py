@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from mpcompile import console
@@ -30,6 +31,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     _ssh.arguments(parser)
 
 
+def _others(files: Sequence[str]) -> dict[str, Path]:
+    """What ONNX Runtime runs, by the names that are shown: files of one name in several folders by their paths."""
+    from mpcompile.errors import UsageError
+
+    for file in files:
+        if not Path(file).is_file():
+            raise UsageError(f"{file} is a folder, not a file" if Path(file).is_dir() else f"{file}: no such file")
+        if Path(file).suffix != ".onnx":
+            raise UsageError(f"--vs-onnx {file}: a file whose name ends in .onnx would be accepted")
+    names = [Path(file).name for file in files]
+    return {f"ONNX Runtime, {name if names.count(name) == 1 else file}": Path(file) for name, file in zip(names, files)}
+
+
 def work(args: argparse.Namespace) -> dict:
     from mpcompile.errors import MissingDependency, UsageError
     from mpcompile.latency import onnxruntime
@@ -39,11 +53,7 @@ def work(args: argparse.Namespace) -> dict:
     _ssh.check(args)
     if args.ssh:
         return _ssh.work(args)
-    subjects = {Path(args.bundle).name: Path(args.bundle)}
-    for other in args.vs_onnx:
-        if not Path(other).is_file():
-            raise UsageError(f"{other}: no such file")
-        subjects[f"ONNX Runtime, {Path(other).name}"] = Path(other)
+    subjects = {Path(args.bundle).name: Path(args.bundle), **_others(args.vs_onnx)}
     with _devices.opened(args) as pool:
         variant, threads = _devices.chosen(pool, args.bundle, args.threads, args.variant)
         if args.vs_onnx and not pool.source:

@@ -7,23 +7,23 @@ import os
 
 from mpcompile import console
 
-VARIABLE = "MPCOMPILE_TRACKER"
-TELLING = ("avx2", "avx512f", "avx512_vnni", "avx512_vpopcntdq", "neon", "vfpv4", "asimd", "asimddp", "asimdhp", "i8mm")
+TELLING = ("avx2", "avx512f", "avx512_vnni", "avx512_vpopcntdq", "neon", "vfpv4", "asimd", "asimddp", "asimdhp")
 """Of a CPU's features, those that decide which kernels it takes."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tracker", metavar="HOST:PORT", help=f"default: what {VARIABLE} says")
+    parser.add_argument("--tracker", metavar="HOST:PORT", help="default: $MPCOMPILE_TRACKER")
     parser.add_argument("--key", metavar="K", help="only devices of this key")
 
 
 def work(args: argparse.Namespace) -> dict:
     from mpcompile.errors import TargetError, UsageError
-
-    tracker = args.tracker or os.environ.get(VARIABLE)
-    if not tracker:
-        raise UsageError(f"name a tracker: --tracker HOST:PORT, or {VARIABLE}=HOST:PORT in the environment")
+    from mpcompile.remote.pool import TRACKER
     from mpcompile.remote.tracker import devices
+
+    tracker = args.tracker or os.environ.get(TRACKER)
+    if not tracker:
+        raise UsageError(f"name a tracker: --tracker HOST:PORT, or {TRACKER}=HOST:PORT in the environment")
 
     listed = devices(tracker)
     found = [d for d in listed if args.key in (None, d.key)]

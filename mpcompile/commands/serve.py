@@ -41,21 +41,21 @@ def work(args: argparse.Namespace) -> dict:
         raise UsageError(f"--key {args.key!r}: a name without spaces and colons")
     for option in ("max_seconds", "max_memory", "max_idle"):
         value = getattr(args, option)
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:
             raise UsageError(f"--{option.replace('_', '-')} must be more than 0, not {value:g}")
     if not 0 <= args.port < 65536:
         raise UsageError(f"--port must be from 0 to 65535, not {args.port}")
     tracker = parse_address(args.tracker) if args.tracker else None
     with_runtime_only()
-    from mpcompile.runtime.server.limits import Limits, half_of_memory
+    from mpcompile.runtime.server.limits import Limits
     from mpcompile.runtime.server.serve import Server
 
-    limits = Limits(args.max_seconds, args.max_memory << 20 if args.max_memory else half_of_memory(), args.max_idle)
+    limits = Limits(args.max_seconds, (args.max_memory or 0) << 20, args.max_idle)
     server = Server(args.host, args.port, key=args.key, limits=limits, tracker=tracker, announce=args.announce, log=log)
-    host, port = server.address
+    (host, port), limits = server.address, server.limits
     if host not in LOOPBACK:
         console.complain(f"warning: listening on {host}, not only on this machine. {TUNNEL}")
-    where = f"registered with the tracker {args.tracker}" if tracker else f"hosts name it by --tracker {host}:{port}"
+    where = f"lent by the tracker {args.tracker}" if tracker else f"hosts name it by --tracker {host}:{port}"
     log(f"serving {args.key} on {host}:{port}, {where}; a measurement may take {limits.seconds:g} s and "
         f"{limits.memory >> 20} MiB")
     if host in LOOPBACK:

@@ -25,7 +25,8 @@ CROSS = {"aarch64-linux-gnu": "aarch64-linux-gnu", "armv7l-linux-gnueabihf": "ar
 def find_linker(triple: str = "") -> list[str] | None:
     """The command of the first that is there; None where there is none.
 
-    $CC, gcc, clang, cc, then the ziglang wheel; for a `triple` of another architecture its gcc, then the wheel.
+    $CC, or where that is not set gcc, clang, cc, then the ziglang wheel; for a `triple` of another architecture its
+    gcc, then the wheel. Raises TargetError where $CC is not there: whoever set it wants no other.
     """
     zig = [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else None
     if triple and triple.split("-")[0] != cpu.arch():
@@ -33,7 +34,10 @@ def find_linker(triple: str = "") -> list[str] | None:
         found = shutil.which(f"{name}-gcc")
         return [found] if found else zig and [*zig, "-target", name]
     wanted = os.environ.get("CC", "").split()
-    if wanted and shutil.which(wanted[0]):
+    if wanted and not shutil.which(wanted[0]):
+        raise TargetError(f"$CC names the C compiler {wanted[0]}, which is not there: name one that is, or unset CC, "
+                          f"and the first of {', '.join(CANDIDATES)} and the ziglang wheel is taken")
+    if wanted:
         return wanted
     for name in CANDIDATES:
         if found := shutil.which(name):

@@ -112,4 +112,9 @@ class _Dump:
     def __call__(self, phase: str, text: Callable[[], str]) -> None:
         if self.folder is not None:
             self.count += 1
-            (self.folder / f"{self.count:02}-{phase}.txt").write_text(text())
+            path = self.folder / f"{self.count:02}-{phase}.txt"
+            found = text()
+            try:
+                path.write_text(found)
+            except OSError as error:
+                raise UsageError(f"cannot write {path}: {error.strerror}") from error

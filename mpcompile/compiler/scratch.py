@@ -40,21 +40,27 @@ def use_stack(function: tirx.PrimFunc) -> tirx.PrimFunc:
 
 @tvm.ir.instrument.pass_instrument
 class MeasureScratch:
-    """Looks at every function right before its buffers become calls for memory; the most of one of them:
-
-    bytes: that it asks for while it runs, which a caller must provide. stack: of its buffers on the stack.
-    """
+    """Looks at every function right before its buffers become calls for memory; it may be asked from several threads."""
 
     def __init__(self):
-        self.bytes = self.stack = 0
+        self._found: list[tuple[int, int]] = []
+
+    @property
+    def bytes(self) -> int:
+        """The most that a function asks for while it runs, which a caller must provide."""
+        return max((asked for asked, _ in self._found), default=0)
+
+    @property
+    def stack(self) -> int:
+        """The most that a function's buffers take of the stack."""
+        return max((kept for _, kept in self._found), default=0)
 
     def run_before_pass(self, mod, info) -> None:
         if info.name == "tirx.LowerTVMBuiltin":
             for function in mod.functions.values():
                 kept: list[int] = []
                 _each_allocation(function.body, lambda n: kept.append(nbytes(n.buffer) * _on_stack(n)) or n)
-                self.bytes = max(self.bytes, _asked_for(function.body))
-                self.stack = max(self.stack, sum(kept))
+                self._found.append((_asked_for(function.body), sum(kept)))
 
 
 def _asked_for(statement) -> int:

@@ -23,9 +23,9 @@ def verify(model: str | os.PathLike | Graph, bundle: str | os.PathLike | Bundle,
            inputs: np.ndarray | Mapping[str, np.ndarray] | None = None, *, threads: int | None = None) -> check.Report:
     """Runs both on `inputs` and compares every buffer of every layer with the exact reference.
 
-    model: an ONNX file or a normalised Graph. bundle: a file, or one that is open, here or on a device. inputs: float32 by name, or one array where the model has one input, with
-    or without a batch axis; without it, a few normal random samples. Raises as `load`, `open_bundle` and
-    `compare.verify` do.
+    model: an ONNX file or a normalised Graph. bundle: a file, or one that is open, here or on a device. inputs: float32 by
+    name, or one array where the model has one input, with or without a batch axis; without it, a few normal random
+    samples. Raises as `load`, `open_bundle` and `compare.verify` do.
     """
     graph = fused(model)
     given = _inputs(graph, inputs)

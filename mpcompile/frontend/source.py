@@ -52,7 +52,7 @@ def read_graph(path: Path) -> Graph:
 def open_model(path: Path) -> ir.Model:
     """The file's model, local functions inlined, external data loaded. Raises UsageError or ModelError."""
     if not path.is_file():
-        raise UsageError(f"there is no file {path}")
+        raise UsageError(f"{path} is a folder, not a file" if path.is_dir() else f"there is no file {path}")
     try:
         model = ir.load(path)
         operators = sum(1 for _ in model.graph)

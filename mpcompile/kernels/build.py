@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mpcompile.errors import ModelError
-from mpcompile.formats import channel_pad
+from mpcompile.formats import Buffer, channel_pad
 from mpcompile.kernels import depthwise, dot, lookup, popcount, popcount_bytes, storage, winograd
 from mpcompile.kernels.epilogue import f32, fma, round_to
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, PartSpec, PoolSpec, ViewSpec
@@ -162,8 +162,7 @@ class _Builder:
         kh, kw = te.reduce_axis((0, term.kernel[0]), "kh"), te.reduce_axis((0, term.kernel[1]), "kw")
         zero = tirx.const(0, "int32" if term.data.grid else "float32")
         top, left, bottom, right = term.pads
-        stored = term.data.buffer_shape[-1] if term.data.format in ("codes", "float") else self.spec.padded
-        read = self.guarded(lambda y, x, o: storage.read(data, term.data, o, y, x), stored)
+        read = self.guarded(lambda y, x, o: storage.read(data, term.data, o, y, x), term.data)
 
         def tap(y, x, o):
             iy, ix = y * term.strides[0] + kh - top, x * term.strides[1] + kw - left
@@ -178,8 +177,10 @@ class _Builder:
         self.stages.pools.append(f"pool{index}")
         return _Indexed.of(te.compute((height, width, self.spec.padded), tap, name=f"pool{index}"))
 
-    def guarded(self, read, stored: int):
+    def guarded(self, read, data: Buffer):
         """Channels past what is stored read as channel 0; no output keeps them."""
+        stored = data.shape[0] if data.format == "plain" else \
+            data.buffer_shape[-1] if data.format in ("codes", "float") else self.spec.padded
         if stored >= self.spec.padded:
             return read
         return lambda y, x, o: read(y, x, tirx.Select(o < stored, o, 0))
@@ -193,9 +194,7 @@ class _Builder:
                 self.stages.accumulators.append(f"acc{i}")
                 self.loaded[i] = _Indexed.of(stage)
             elif isinstance(term, ViewSpec):
-                stored = term.data.shape[0] if term.data.format == "plain" else \
-                    term.data.buffer_shape[-1] if term.data.format in ("codes", "float") else self.spec.padded
-                self.loaded[i] = self.guarded(self.loaded[i], stored)
+                self.loaded[i] = self.guarded(self.loaded[i], term.data)
 
     # -- epilogue --------------------------------------------------------------------------------
     def value(self, at: int, y, x, o, known):

@@ -48,15 +48,18 @@ class Cache:
         return self._kernels.get(kernel)
 
     def put(self, records: Iterable[dict]) -> None:
-        """Appends a line for each, all with a single write; each has its "key". Raises UsageError where the file cannot
+        """Appends a line for each, as a rule with a single write; each has its "key". Raises UsageError where the file cannot
         be written."""
         records = list(records)
         lines = b"".join(json.dumps(record).encode() + b"\n" for record in records)
         try:
             with open(self.path, "ab", buffering=0) as file:
-                file.write(b"\n" * self._cut + lines)
+                left = b"\n" * self._cut + lines
+                while left:  # a disk that fills up takes a part, and says so only when it is given the rest
+                    left = left[file.write(left):]
                 os.fsync(file.fileno())
         except OSError as error:
+            self._cut = True
             raise UsageError(f"cannot write the cache {self.path}: {error.strerror}") from error
         self._cut = False
         for record in records:

@@ -17,6 +17,9 @@ from mpcompile.files import atomic_path
 from mpcompile.latency.measure import Timer, local
 from mpcompile.latency.waiting import waits_of
 
+EXTERNAL = b"\x0a\x08location"
+"""In a protobuf, the key that a tensor has whose data lie in another file; without it there is none."""
+
 
 def require() -> None:
     """Raises MissingDependency where ONNX Runtime is not installed; loads nothing."""
@@ -43,6 +46,28 @@ def session(model: str | bytes, threads: int):
     except Exception as error:
         name = model if isinstance(model, str) else "the model"
         raise ModelError(f"ONNX Runtime does not take {name}: {str(error).splitlines()[0]}") from None
+
+
+def self_contained(path: str | os.PathLike) -> bytes:
+    """The file of a model with its external data inside, for a session elsewhere. Raises OSError where it cannot be
+    read, MissingDependency where that needs onnx, ModelError where the data cannot be read, or are too much."""
+    data = Path(path).read_bytes()
+    if EXTERNAL not in data:
+        return data
+    if find_spec("onnx") is None:
+        raise MissingDependency(f"{path} has its data in other files; sending all needs onnx: pip install onnx==1.22.0")
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(data)
+        onnx.load_external_data_for_model(model, str(Path(path).parent))
+    except Exception as error:                                # protobuf and onnx raise many kinds at damaged files
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the data of {path} in other files cannot be read ({reason})") from None
+    try:
+        return model.SerializeToString()
+    except Exception:                                         # which kind depends on protobuf's version
+        raise ModelError(f"{path} is larger than 2 GiB with its data, more than can be sent in one ONNX file") from None
 
 
 def timer(sess, feeds: dict[str, np.ndarray] | None = None, seed: int = 0) -> Timer:

@@ -122,7 +122,7 @@ def shipped_records() -> Path:
 def records_for(target, folder: str | os.PathLike | None = None) -> Records:
     """What ships for the target's family, and over it what `folder` holds; with "none", nothing.
 
-    Raises UsageError naming the file, and the key in it, that is wrong.
+    Raises UsageError naming the file, and the key in it, that is wrong, or a folder without records of any family.
     """
     if folder is not None and os.fspath(folder) == NONE:
         return Records()
@@ -131,6 +131,8 @@ def records_for(target, folder: str | os.PathLike | None = None) -> Records:
     if folder is not None:
         if not Path(folder).is_dir():
             raise UsageError(f"there is no folder of records {folder}: name one that `mpcompile tune` wrote, or {NONE}")
+        if not any(Path(folder).glob("*.json")):
+            raise UsageError(f"there are no records in {folder}: name a folder that `mpcompile tune` wrote, or {NONE}")
         folders.append(Path(folder))
     paths = [f / f"{family}.json" for f in folders]
     return Records(*(read_records(path, family) for path in paths if path.exists()))

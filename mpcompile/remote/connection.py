@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import numpy as np
 from mpcompile import __version__
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.measure import Measurement
+from mpcompile.latency.onnxruntime import self_contained
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.runtime.device import About, Kernel, Progress
 from mpcompile.runtime.server.door import keep_alive
@@ -139,22 +141,28 @@ class RemoteDevice:
 
     def _call(self, method: str, arguments: dict, blobs: Blobs, files=(), progress: Progress | None = None) -> dict:
         named = dict(files)
-        for sha, data in blobs.data.items():
-            if sha not in self._there:
-                view = memoryview(data)
-                for at in range(0, max(1, len(view)), PIECE):
-                    self._ask("put", sha, len(view), bytes(view[at:at + PIECE]))
-        call = {"method": method, "arguments": arguments, "seconds": self.limit, "files": named}
-        self._ask("start", json.dumps(call))
-        while True:
-            answer = json.loads(self._ask("wait", ASK_SECONDS))
-            if "error" in answer:
-                raise error_of(answer["error"], self.name)
-            if "result" in answer:
-                self._there |= set(named)
-                return answer["result"]
+        try:
+            for sha, data in blobs.data.items():
+                if sha not in self._there:
+                    view = memoryview(data)
+                    for at in range(0, max(1, len(view)), PIECE):
+                        self._ask("put", sha, len(view), bytes(view[at:at + PIECE]))
+            call = {"method": method, "arguments": arguments, "seconds": self.limit, "files": named}
+            self._ask("start", json.dumps(call))
+            answer = self._answer(progress)
+        except BaseException:
+            self.close()                    # what Ctrl-C, or `progress`, breaks off here would go on over there
+            raise
+        if "error" in answer:
+            raise error_of(answer["error"], self.name)
+        self._there |= set(named)
+        return answer["result"]
+
+    def _answer(self, progress: Progress | None) -> dict:
+        while "progress" in (answer := json.loads(self._ask("wait", ASK_SECONDS))):
             if progress and answer["progress"][1]:
                 progress(*answer["progress"])
+        return answer
 
     def _array(self, d: dict) -> np.ndarray:
         return array_of(d, lambda sha: self._fetch(sha, d["bytes"])).copy()
@@ -168,10 +176,9 @@ class RemoteDevice:
         try:
             return self._functions[function](*arguments)
         except Exception as error:
-            lost = _lost(self.name, str(error))
+            self._lost = self._lost or _lost(self.name, str(error))        # unless another thread has closed it
             self.close()
-            self._lost = lost
-            raise lost from None
+            raise self._lost from None
 
 
 def _lost(name: str, text: str) -> DeviceLost:
@@ -182,6 +189,8 @@ def _lost(name: str, text: str) -> DeviceLost:
         subject = {"server": "", "idle": "the session "}.get(reason["cause"], "what was asked of it ")
         return DeviceLost(f"{name}: {subject}{reason['reason']}", reason["cause"])
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
+    if lines[-1].endswith(os.strerror(errno.EAGAIN)):
+        return DeviceLost(f"{name}: it has answered nothing for {ANSWER_SECONDS} s")
     return DeviceLost(f"{name}: the connection was lost ({lines[-1]})")
 
 
@@ -190,9 +199,11 @@ def _minor(version: str) -> list[str]:
 
 
 def _file(path: Path, blobs: Blobs) -> tuple[str, str]:
-    """(sha256, the name that messages use) of a file that goes up. Raises UsageError where it cannot be read."""
+    """(sha256, the name that messages use) of a file that goes up, a .onnx file with its external data. Raises
+    UsageError where it cannot be read, and what self_contained raises."""
+    read = self_contained if Path(path).suffix == ".onnx" else Path.read_bytes
     try:
-        return blobs.add(Path(path).read_bytes()), str(path)
+        return blobs.add(read(Path(path))), str(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
 
@@ -205,7 +216,7 @@ def _connect(address: tuple[str, int], match_key: str, name: str, seconds: float
         resolved = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][4][:2]
     except OSError as error:
         raise TargetError(f"{name}: {error.strerror or error}") from error
-    before, found = _descriptors(), []
+    before, found = _open_sockets(), []
 
     def connect() -> None:
         try:
@@ -216,22 +227,28 @@ def _connect(address: tuple[str, int], match_key: str, name: str, seconds: float
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(seconds)
-    sockets = [s for fd in _descriptors() - before if (s := _socket_to(fd, resolved))]
+    sockets = [s for inode, fd in _open_sockets().items() if inode not in before and (s := _socket_to(fd, resolved))]
     session = found[0] if found else TimeoutError(f"no answer in {seconds:g} s; is another session using it?")
     if isinstance(session, Exception):
         _hang_up(sockets)
         lines = [line.strip() for line in str(session).splitlines() if line.strip()]
         raise TargetError(f"{name} cannot be reached: {lines[-1] if lines else type(session).__name__}") from None
+    if not sockets:
+        raise RuntimeError(f"the connection to {name} is none of this process's sockets")
     for s in sockets:
         keep_alive(s)
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", ANSWER_SECONDS, 0))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            s.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", ANSWER_SECONDS, 0))
     return session, sockets
 
 
 def _hang_up(sockets: list[socket.socket]) -> None:
-    """Ends the connection, whoever else holds its descriptor or waits for it."""
-    while sockets:
-        found = sockets.pop()
+    """Ends the connection, whoever else holds its descriptor or waits for it. Two threads may do so at once."""
+    while True:
+        try:
+            found = sockets.pop()
+        except IndexError:
+            return
         try:
             found.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -239,15 +256,29 @@ def _hang_up(sockets: list[socket.socket]) -> None:
         found.close()
 
 
-def _descriptors() -> set[int]:
-    return {int(fd) for fd in os.listdir("/proc/self/fd")}
+def _open_sockets() -> dict[str, int]:
+    """This process's sockets: inode → descriptor. A descriptor's number may be another's a moment later."""
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            kind, _, inode = os.readlink(f"/proc/self/fd/{fd}").partition(":")
+        except OSError:                                          # closed meanwhile, as what listed them is
+            continue
+        if kind == "socket":
+            found[inode] = int(fd)
+    return found
 
 
 def _socket_to(fd: int, address: tuple) -> socket.socket | None:
     """A duplicate of the descriptor where it is a connection to `address`."""
     try:
-        found = socket.socket(fileno=os.dup(fd))
+        copy = os.dup(fd)
     except OSError:
+        return None
+    try:
+        found = socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
         return None
     try:
         if found.getpeername()[:2] == address:

@@ -6,8 +6,6 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from mpcompile.errors import DeviceLost, TargetError
 from mpcompile.remote.connection import RemoteDevice
@@ -70,13 +68,3 @@ class IsolatedDevice:
             self._session.close()
         self._server.stop()
         self._thread.join()
-
-
-@contextmanager
-def isolated_device(limits: Limits | None = None) -> Iterator[IsolatedDevice]:
-    """An IsolatedDevice that is closed when the block ends."""
-    device = IsolatedDevice(limits)
-    try:
-        yield device
-    finally:
-        device.close()

@@ -10,7 +10,9 @@ from mpcompile.errors import DeviceLost
 from mpcompile.remote.member import Member
 
 DEATHS = 2
-"""An item on which so many devices were lost is what they were lost by."""
+"""An item on which so many devices were lost is what they were lost by,"""
+INNOCENT = ("idle", "server")
+"""but for these causes."""
 
 
 class Run:
@@ -44,7 +46,7 @@ class Run:
 
     def died(self, at: int, error: DeviceLost) -> None:
         self.lost = error
-        self.deaths[at] += 1
+        self.deaths[at] += error.cause not in INNOCENT
         if self.deaths[at] < DEATHS:
             self.todo.appendleft(at)
         else:

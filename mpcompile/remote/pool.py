@@ -235,6 +235,7 @@ class Pool:
         """Takes all that are free. Raises TargetError where there is none after all the patience."""
         began, told = time.monotonic(), False
         while self.source:
+            self._join_late()
             try:
                 while device := self.source.take():
                     self._join(device)
@@ -249,6 +250,15 @@ class Pool:
                 self.warn(f"{self.source.name}: all devices are busy; waiting for one")
                 told = True
             time.sleep(min(self.poll, 1.0))
+
+    def _join_late(self) -> None:
+        """Joins devices that the scout took when nothing was asked any more; other events stay."""
+        for _ in range(self._events.qsize()):
+            event = self._events.get()
+            if event[0] is None:
+                self._join(event[2])
+            else:
+                self._events.put(event)
 
     def _join(self, device: Device) -> None:
         mine = self._about = self._about or device.about

@@ -108,6 +108,7 @@ def _alone(error: NotATracker, address: tuple[str, int]) -> dict:
 
 
 def _connected(address: tuple[str, int]) -> socket.socket:
+    """Raises TargetError where nobody answers: a tracker's machine, a device's, or what leads to it (a tunnel)."""
     try:
         found = connect_tracker(address, TRACKER_SECONDS)
         found.settimeout(ANSWER_SECONDS)
@@ -115,8 +116,9 @@ def _connected(address: tuple[str, int]) -> socket.socket:
     except NotATracker:
         raise
     except OSError as error:
-        raise TargetError(f"no tracker answers at {_text(address)} ({error.strerror or error}): start one there with "
-                          "`mpcompile tracker`") from None
+        raise TargetError(f"no tracker answers at {_text(address)}, and no device ({error.strerror or error}): start "
+                          "`mpcompile tracker` there, or `mpcompile serve`; if one runs there, the way to it is cut"
+                          ) from None
 
 
 def _summary(connection: socket.socket, address: tuple[str, int]) -> dict:

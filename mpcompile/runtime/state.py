@@ -11,13 +11,20 @@ RASPBERRY_BITS = {0: "the supply voltage is too low", 1: "the clock is capped", 
                   3: "the soft temperature limit holds"}
 """Bits of the firmware's get_throttled: what holds now; each 16 places up: that it has happened since the start."""
 SINCE_START = 16
+FIRMWARE = "soc*/*firmware"
+"""The firmware's device in devices/platform: soc/soc:firmware on a Pi 3 and 4, soc@107c000000/soc@107c000000:firmware on
+a Pi 5."""
+LOW_VOLTAGE = "raspberrypi-hwmon*/hwmon/hwmon*/in0_lcrit_alarm"
+"""Below it: what Linux itself has of the firmware's bits, 1 where the voltage was too low in the last two seconds;
+get_throttled is Raspberry Pi's own addition, which other kernels lack."""
 SYS = Path("/sys")
 
 
 @dataclass(frozen=True)
 class State:
     """`governor`: cpufreq's, "" where there is none. `clock`: MHz now, 0 unknown. `temperature`: °C of the hottest zone,
-    None unknown. `throttled`: a Raspberry Pi's get_throttled. `throttles`: how often x86 cores have been, so far."""
+    None unknown. `throttled`: a Raspberry Pi's get_throttled, or what there is of it. `throttles`: how often
+    x86 cores have been, so far."""
 
     governor: str
     clock: int
@@ -32,10 +39,13 @@ class State:
         governors = {_text(p) for p in cpus.glob(f"{frequency}/scaling_governor")} - {""}
         clocks = [_number(p) for p in cpus.glob(f"{frequency}/scaling_cur_freq")]
         zones = [_number(p) for p in (sys / "class/thermal").glob("thermal_zone*/temp")]
-        firmware = [_text(p) for p in (sys / "devices/platform").glob("soc*/*firmware/get_throttled")]
+        devices = sys / "devices/platform"
+        throttled = [_hex(_text(p)) for p in devices.glob(f"{FIRMWARE}/get_throttled")]
+        alarms = [_number(p) for p in devices.glob(f"{FIRMWARE}/{LOW_VOLTAGE}")]
         counts = [_number(p) for p in cpus.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
         return State(", ".join(sorted(governors)), max(clocks, default=0) // 1000,
-                     max(zones) / 1000 if zones else None, _hex(firmware[0]) if firmware else 0, sum(counts))
+                     max(zones) / 1000 if zones else None, max(throttled, default=0) or max(alarms, default=0),
+                     sum(counts))
 
     def complaints(self, before: State | None = None) -> list[str]:
         """What is wrong now, and with `before` what went wrong since then; each a few words."""

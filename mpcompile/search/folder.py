@@ -15,7 +15,6 @@ Everything but the log appears whole or not at all. `mpcompile report` reads the
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,9 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mpcompile.errors import UsageError
-from mpcompile.files import atomic_path
+from mpcompile.files import alone_in, atomic_path
 
-LOCK = ".lock"
 TEMPORARY = (".npz", ".json", ".onnx", ".mpc", ".tmp")
 """Suffixes of files.atomic_path's temporary files, whose names begin with a dot."""
 
@@ -54,11 +52,7 @@ class Folder:
 
         Raises UsageError where another process is at work here.
         """
-        with open(self.path / LOCK, "a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UsageError(f"another process is at work in {self.path}") from None
+        with alone_in(self.path):
             for left in self.path.rglob(".*.*"):
                 if left.is_file() and left.suffix in TEMPORARY:
                     left.unlink()

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from mpcompile.errors import UsageError
-from mpcompile.files import atomic_path
+from mpcompile.files import atomic_path, output_folder
 from mpcompile.latency.table import LatencyTable
 from mpcompile.search import checkpoint, data
 from mpcompile.search.calibrate import Calibration, calibrate
@@ -26,7 +26,7 @@ from mpcompile.search.config import Budget, Config, Training, pair
 from mpcompile.search.device import Device
 from mpcompile.search.ebs import EBS
 from mpcompile.search.export import export
-from mpcompile.search.folder import LOCK, Folder, key_of
+from mpcompile.search.folder import Folder, key_of
 from mpcompile.search.front import Point, pareto
 from mpcompile.search.layers import Assignment, Network
 from mpcompile.search.loop import Keeper, Recipe, SearchRecipe, Show, accuracy, retrain, search, silent
@@ -440,17 +440,19 @@ def run(config_file: Path, config: Config, out: Path, device: Device, show: Show
     Raises UsageError where `out` holds another configuration's run, or one that was measured on another kind of device,
     or another process is at work in it.
     """
-    folder = Folder(out)
     copy, text = out / "config.toml", config_file.read_bytes()
-    if copy.exists() and copy.read_bytes() != text:
-        raise UsageError(
-            f"{out} holds the run of another configuration ({copy}): choose another folder for {config_file}"
-        )
-    if not copy.exists() and any(f.name != LOCK for f in out.iterdir()):
-        raise UsageError(f"{out} is not empty, and holds no run of a search")
-    with folder.locked():
-        _same_device(folder, device)
-        if not copy.exists():
-            with atomic_path(copy) as temporary:
-                temporary.write_bytes(text)
-        return Sweep(config, out, device, show, name=config_file.name).run()
+    with output_folder(out):
+        if copy.exists() and copy.read_bytes() != text:
+            raise UsageError(
+                f"{out} holds the run of another configuration ({copy}): choose another folder for {config_file}"
+            )
+        if not copy.exists() and any(out.iterdir()):
+            raise UsageError(f"{out} is not empty, and holds no run of a search")
+        folder = Folder(out)
+        with folder.locked():
+            _same_device(folder, device)
+            sweep = Sweep(config, out, device, show, name=config_file.name)
+            if not copy.exists():  # the folder belongs to a configuration once its data could be read
+                with atomic_path(copy) as temporary:
+                    temporary.write_bytes(text)
+            return sweep.run()

@@ -18,11 +18,12 @@ import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from mpcompile import cpu
-from mpcompile.errors import UsageError
-from mpcompile.files import alone_in
+from mpcompile.errors import MissingDependency, UsageError
+from mpcompile.files import alone_in, output_folder
 from mpcompile.graph import Graph
 from mpcompile.latency.alike import SLOWER_HERE
 from mpcompile.latency.cache import Cache
@@ -80,15 +81,12 @@ def tune(model: str | os.PathLike | Graph, target: str | os.PathLike | Target = 
 
     if trials < 1:
         raise UsageError(f"trials must be at least 1, not {trials}")
+    if find_spec("xgboost") is None:  # MetaSchedule imports it only after the first batches
+        raise MissingDependency('tuning needs xgboost: pip install "mpcompile[tune]"')
     graph = model if isinstance(model, Graph) else load(Path(model))
-    folder = Path(records)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write records into {folder}: {error.strerror}") from error
     here = pool is None and key is None and tracker is None
     devices = this_machine() if here else nullcontext(pool) if pool else open_pool(tracker, key)
-    with alone_in(folder), devices as opened:
+    with output_folder(records) as folder, alone_in(folder), devices as opened:
         board = board_for(load_target(target) if here and not isinstance(target, Target) else target, opened)
         runner = PoolRunner(opened, threads_on(opened.about, threads), elsewhere=not here and opened.elsewhere)
         builder = LocalBuilder(board, len(cpu.allowed()))
@@ -115,7 +113,7 @@ class Tuner:
         self.found = Tuned(path)
         self.log = Cache(folder / f"{self.family}.trials.jsonl")
         self.records = {r.identity: r for r in read_records(path, self.family)} if path.exists() else {}
-        self.compiled = TunedTiles(records_for(target, folder))
+        self.compiled = TunedTiles(records_for(target, folder if self.records else None))
         self.identity = {**runner.identity, **versions(), "target": target.to_json()}
         self.model = CostModel()
 

@@ -13,6 +13,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".arm"
 PYTHON = FOLDER / "pyarm"
@@ -71,10 +73,10 @@ def environment(core: str) -> dict[str, str]:
     return kept | {"QEMU_CPU": core, "PYTHONPATH": str(installed())}
 
 
-def python(core: str, *words, folder: Path, timeout: float = 300) -> subprocess.CompletedProcess:
+def python(core: str, *words, folder: Path) -> subprocess.CompletedProcess:
     """Runs the board's Python in `folder`; what it printed."""
     return subprocess.run([str(w) for w in (PYTHON, *words)], cwd=folder, env=environment(core), capture_output=True,
-                          text=True, timeout=timeout)
+                          text=True, timeout=PATIENCE)
 
 
 def mpcompile(core: str, *words, folder: Path) -> subprocess.CompletedProcess:

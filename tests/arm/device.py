@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,25 +12,25 @@ from pathlib import Path
 from mpcompile.errors import TargetError
 from mpcompile.remote.tracker import devices
 from tests.arm import board
-
-SECONDS = 120
+from tests.patience import until
 
 
 @contextmanager
 def emulated_device(core: str, tracker: str, key: str, folder: Path) -> Iterator[subprocess.Popen]:
     """Serves a board of that core under `key` until the block ends, which kills it with all its children. What it says
     goes to `folder`; yields when the tracker knows it."""
-    before = _known(tracker, key, time.monotonic() + SECONDS)
+    before = _known(tracker, key)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "serve.log", "w") as log:
         process = subprocess.Popen(
             [board.PYTHON, "-m", "mpcompile", "serve", "--port", "0", "--tracker", tracker, "--key", key],
             stdout=log, stderr=log, cwd=folder, env=board.environment(core), start_new_session=True)
     try:
-        until = time.monotonic() + SECONDS
-        while _known(tracker, key, until) <= before:
-            assert process.poll() is None and time.monotonic() < until, (folder / "serve.log").read_text()
-            time.sleep(0.2)
+        def known() -> bool:
+            assert process.poll() is None, (folder / "serve.log").read_text()
+            return _known(tracker, key) > before
+
+        until(known, pause=0.2)
         yield process
     finally:
         kill(process)
@@ -44,11 +43,12 @@ def kill(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def _known(tracker: str, key: str, until: float) -> int:
-    """How many the tracker lends; a busy machine may take its time to answer."""
-    while True:
+def _known(tracker: str, key: str) -> int:
+    """How many the tracker knows; a busy machine may take its time to answer."""
+    def asked() -> tuple[int] | None:
         try:
-            return sum(d.key == key for d in devices(tracker))
+            return (sum(d.key == key for d in devices(tracker)),)
         except TargetError:
-            if time.monotonic() > until:
-                raise
+            return None
+
+    return until(asked)[0]

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
 
+from tests.patience import PATIENCE, until
+
+TRIES = 5
 START = '"$d/runner" '
 """How mpcompile/remote/ssh.py starts the program, in its script."""
 
@@ -60,10 +63,23 @@ class Board:
         os.killpg(self.server.pid, signal.SIGCONT)
         self.server.kill()
 
-    def left(self, seconds: float = 20) -> list[str]:
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The emulated program stands still in the block."""
+        programs = [pid for pid, name in _descendants(self.server.pid) if name.startswith("qemu-")]
+        assert programs
+        for pid in programs:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in programs:
+                os.kill(pid, signal.SIGCONT)
+
+    def left(self) -> list[str]:
         """What lies in `tmp` when all that ran there should have ended."""
-        until = time.monotonic() + seconds
-        while (found := sorted(p.name for p in self.tmp.iterdir())) and time.monotonic() < until:
+        end = time.monotonic() + PATIENCE
+        while (found := sorted(p.name for p in self.tmp.iterdir())) and time.monotonic() < end:
             time.sleep(0.1)
         return found
 
@@ -71,35 +87,44 @@ class Board:
 @contextmanager
 def board(folder: Path, emulator: str) -> Iterator[Board]:
     """emulator: the words that the program is started with ("" : the program itself)."""
-    server = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
     (folder / "tmp").mkdir()
     for key in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     (folder / "board.py").write_text(BOARD.format(start=START, emulator=f"{emulator} " if emulator else ""))
-    (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, python=sys.executable))
     if os.geteuid() == 0:
         os.makedirs("/run/sshd", exist_ok=True)                             # of its separated privileges
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen([server, "-D", "-e", "-f", folder / "sshd_config"], stderr=log,
-                                   start_new_session=True)
+    process, port = _start(folder)
     options = (f"Port={port}", f"IdentityFile={folder}/user", "IdentitiesOnly=yes", "StrictHostKeyChecking=no",
                "UserKnownHostsFile=/dev/null", "BatchMode=yes", "LogLevel=ERROR")
     try:
-        until = time.monotonic() + 20
-        while True:
-            assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
         yield Board(f"{getuser()}@127.0.0.1", options, folder / "tmp", process)
     finally:
         process.kill()
         process.wait()
+
+
+def _start(folder: Path) -> tuple[subprocess.Popen, int]:
+    """sshd, and the port where it takes connections: one that was free, and that no other process took meanwhile."""
+    server = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
+    for _ in range(TRIES):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, python=sys.executable))
+        with open(folder / "log", "wb") as log:
+            process = subprocess.Popen([server, "-D", "-e", "-f", folder / "sshd_config"], stderr=log,
+                                       start_new_session=True)
+        if until(lambda: _listens(port) or process.poll() is not None) and process.poll() is None:
+            return process, port
+    raise AssertionError((folder / "log").read_text())
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+        return True
+    except OSError:
+        return False
 
 
 def _descendants(pid: int) -> list[tuple[int, str]]:

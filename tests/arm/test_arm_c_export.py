@@ -15,6 +15,7 @@ from benchmarks.networks import NETWORKS, Bits
 from mpcompile.targets import load_target
 from tests.arm.emulator import TOOLS, emulated_core, temporary
 from tests.compile.test_c_export import CHECK, MODELS, reference
+from tests.patience import PATIENCE
 
 DATA = Path(__file__).parents[1] / "data"
 BOARDS = ("rpi4b", "rpi5", "rpi4b-32")
@@ -55,7 +56,7 @@ def build(name: str, board: str, folder: Path) -> Path:
 def emulate(board: str, *words, core: str = "") -> subprocess.CompletedProcess:
     target = load_target(board)
     return subprocess.run([TOOLS[target.arch][1], "-cpu", core or emulated_core(target), *map(str, words)],
-                          capture_output=True, text=True, timeout=600)
+                          capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("board", BOARDS)

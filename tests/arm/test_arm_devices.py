@@ -3,7 +3,6 @@ compute. Times under QEMU mean nothing; that they come from the boards is what c
 
 import json
 import threading
-import time
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +16,9 @@ from mpcompile.errors import TargetError
 from mpcompile.reference.run import run as reference
 from tests.arm.device import emulated_device, kill
 from tests.latency.networks import branching
+from tests.patience import until
 from tests.remote.served import Farm
+from tests.search.small_config import small_config
 
 MODEL = Path(__file__).parents[1] / "data" / "brevitas_residual_w3a4.onnx"
 
@@ -70,16 +71,17 @@ def test_a_table_from_two_boards_one_of_which_is_lost(tracker, tmp_path, capsys)
     cells = Path(f"{table}.cells")
     with emulated_device("cortex-a53", tracker, "pi", tmp_path / "one") as first, \
             emulated_device("cortex-a53", tracker, "pi", tmp_path / "two"):
+        over = threading.Event()
+
         def lose() -> None:
-            until = time.monotonic() + 240
-            while time.monotonic() < until and not (cells.exists() and len(cells.read_text().splitlines()) > 3):
-                time.sleep(0.1)
+            until(lambda: over.is_set() or cells.exists() and len(cells.read_text().splitlines()) > 3)
             kill(first)
 
         thread = threading.Thread(target=lose)
         thread.start()
         code = command("profile", model, "--target", "rpi3b", "--bits", "w12a2", "-o", table, "--threads", 1, "--rounds", 1,
                        *device)
+        over.set()
         thread.join()
         printed = capsys.readouterr()
         assert code == 0, printed.err
@@ -108,40 +110,11 @@ def test_tune_on_a_board(tracker, tmp_path, capsys):
         assert there.tobytes() == y.tobytes()
 
 
-SEARCH = """
-[data]
-side = 12
-train = 64
-test = 32
-[network]
-widths = [8]
-blocks = [1]
-[search]
-weights = [1, 8]
-activations = [2, 8]
-epochs = 1
-warmup = 0
-batch = 16
-[objective]
-targets = ["50 %"]
-[pretrain]
-epochs = 1
-[retrain]
-epochs = 1
-[baselines]
-uniform = ["w1a2", "w8a8"]
-float = false
-int8 = false
-[measure]
-target = "rpi4b"
-threads = 1
-rounds = 1
-"""
-
-
 def test_search_on_a_board(tracker, tmp_path, capsys):
     """The objective's table and every network's time are the board's; the bundles are for it, and exact on it."""
-    (tmp_path / "search.toml").write_text(SEARCH)
+    (tmp_path / "search.toml").write_text(small_config(
+        data={"side": 12, "train": 64, "test": 32}, objective={"targets": ["50 %"]},
+        baselines={"uniform": ["w1a2", "w8a8"], "float": False, "int8": False}, measure={"target": "rpi4b"}))
     with emulated_device("cortex-a72", tracker, "pi4", tmp_path / "pi4"):
         code = command("search", tmp_path / "search.toml", "-o", tmp_path / "run", "--tracker", tracker, "--key", "pi4")
         assert code == 0, capsys.readouterr().err

@@ -1,6 +1,7 @@
 """bench --ssh: a network timed on a board that has no TVM, through a real sshd, under QEMU."""
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import mpcompile as mp
 from mpcompile.cli import main
 from mpcompile.compiler.c_export.runner import build_runner, exported
 from mpcompile.errors import DeviceLost
+from mpcompile.remote import ssh
 from mpcompile.remote.ssh import RemoteProgram
 from tests.arm import sshd
 
 DATA = Path(__file__).parents[1] / "data"
 MODEL = DATA / "brevitas_residual_w3a4.onnx"
 BOARD_32, BOARD_64 = "qemu-arm-static -cpu cortex-a15", "qemu-aarch64-static -cpu cortex-a53"
+CPUS = len(os.sched_getaffinity(0))
+"""Of the emulated board, too."""
 
 
 def runners_outputs(model: Path, folder: Path) -> str:
@@ -39,6 +43,7 @@ def runners_outputs(model: Path, folder: Path) -> str:
                                                        ("rpi3b-32", BOARD_32, 3),
                                                        ("rpi3b", BOARD_64, 2)])
 def test_a_model(target, emulator, threads, tmp_path, capsys):
+    threads = min(threads, CPUS)
     with sshd.board(tmp_path, emulator) as board:
         code = main(["bench", str(MODEL), "--target", target, "--threads", str(threads), "--rounds", "3",
                      "--json", str(tmp_path / "b.json"), *board.words])
@@ -64,6 +69,16 @@ def test_a_folder_and_a_cpu_that_lacks_an_instruction(tmp_path, capsys):
         assert not board.left()
 
 
+def test_more_threads_than_the_board_has_cpus(tmp_path, capsys):
+    """Refused as a bundle's run is there, before anything is timed."""
+    made = mp.export_c(MODEL, "rpi4b-32", tmp_path / "net_c")
+    with sshd.board(tmp_path, BOARD_32) as board:
+        assert main(["bench", str(made.folder), "--threads", str(CPUS + 1), *board.words]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"mpcompile: {board.host}: {CPUS + 1} threads asked for, but there are {CPUS} CPUs for them"
+        assert not board.left()
+
+
 def test_a_board_of_another_kind(tmp_path, capsys):
     """A 32-bit program on a machine that has only 64-bit ones: what its kernel says, in one line."""
     with sshd.board(tmp_path, "") as board:
@@ -85,10 +100,26 @@ def test_a_connection_that_breaks(tmp_path):
     """In the middle of a measurement: one error, and the board cleans up by itself."""
     made = mp.export_c(MODEL, "rpi4b-32", tmp_path / "net_c")
     program = build_runner(exported(made.folder), tmp_path / "runner")
-    with sshd.board(tmp_path, BOARD_32) as board, RemoteProgram(board.host, program, ["2"], board.options) as there:
-        assert there.about["threads"] == 2 and there.timer("run")(2) > 0 and len(list(board.tmp.iterdir())) == 1
+    with sshd.board(tmp_path, BOARD_32) as board, RemoteProgram(board.host, program, [str(min(2, CPUS))], board.options) as there:
+        assert there.about["threads"] == min(2, CPUS) and there.timer("run")(2) > 0 and len(list(board.tmp.iterdir())) == 1
         threading.Timer(1.0, board.cut).start()
         with pytest.raises(DeviceLost, match="ssh to "):
             while True:
                 there.timer("run")(20)
+        assert not board.left()
+
+
+def test_a_program_that_stands_still(tmp_path, monkeypatch):
+    """The connection lives on, and ssh sees nothing wrong: what was asked is given up after a time."""
+    made = mp.export_c(MODEL, "rpi4b-32", tmp_path / "net_c")
+    program = build_runner(exported(made.folder), tmp_path / "runner")
+    with sshd.board(tmp_path, BOARD_32) as board, RemoteProgram(board.host, program, ["1"], board.options) as there:
+        timer = there.timer("run")
+        assert timer(2) > 0
+        monkeypatch.setattr(ssh, "ANSWER_SECONDS", 1.0)
+        monkeypatch.setattr(ssh, "ANSWER_TIMES", 0.0)
+        with board.stopped():
+            with pytest.raises(DeviceLost, match=f"^{board.host}: the program there has answered nothing for 1 s$"):
+                timer(1)
+            there.close()
         assert not board.left()

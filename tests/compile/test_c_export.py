@@ -15,6 +15,7 @@ from mpcompile.cli import main
 from mpcompile.compiler.c_export.api import export_c
 from mpcompile.compiler.c_export.source import identifier
 from mpcompile.errors import TargetError, UsageError
+from tests.patience import PATIENCE
 
 DATA = Path(__file__).parents[1] / "data"
 MODELS = ("brevitas_concat", "brevitas_keywords", "brevitas_quantized_skip", "brevitas_residual_w3a4",
@@ -101,7 +102,7 @@ def cc(*words) -> None:
 
 
 def run(*words) -> str:
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -171,8 +172,8 @@ def test_the_command_and_its_example(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("words, says", [
-    (["--name", "9net"], "--name"), (["--name", "a b"], "--name"), (["-o", "file"], "file"),
-    (["--target", "x86-64"], "x86-64")])
+    (["--name", "9net"], "--name"), (["--name", "a b"], "--name"), (["--name", "string"], "net_string will do"),
+    (["-o", "file"], "file"), (["--target", "x86-64"], "x86-64")])
 def test_what_cannot_be_exported_is_one_line(tmp_path, capsys, monkeypatch, words, says):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("here before")
@@ -192,7 +193,8 @@ def test_missing_tools_are_named(tmp_path, monkeypatch, target, absent, says):
         export_c(DATA / "brevitas_concat.onnx", target, tmp_path / "c")
 
 
-@pytest.mark.parametrize("text, name", [("my-Net v2", "my_net_v2"), ("18layers", "net_18layers"), ("größe", "gr_e")])
+@pytest.mark.parametrize("text, name", [
+    ("my-Net v2", "my_net_v2"), ("18layers", "net_18layers"), ("größe", "gr_e"), ("Signal", "net_signal")])
 def test_names_from_files(text, name):
     assert identifier(text) == name
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 
 import mpcompile as mp
 from mpcompile.cli import main
+from mpcompile.errors import UsageError
+from tests.patience import PATIENCE
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 MODEL = "brevitas_cnn_w1a1"
@@ -121,6 +124,22 @@ def test_bench_beside_onnxruntime(here, capsys):
     assert all(ratio > 0 for ratio in told["ratios"].values()) and len(told["ratios"]) == 1
     assert main(["bench", "model.mpc", "--vs-onnx", "none.onnx"]) == 2
     assert "none.onnx: no such file" in said(capsys)[1][-1]
+    assert main(["bench", "net_c", "--ssh", "board"]) == 2
+    assert "net_c: no such file or folder" in said(capsys)[1][-1]
+    assert main(["bench", "model.mpc", "--vs-onnx", "model.mpc"]) == 2
+    assert "--vs-onnx model.mpc: a file whose name ends in .onnx" in said(capsys)[1][-1]
+
+
+def test_bench_beside_two_files_of_one_name(here):
+    """As a search's points are: each is timed, by its path."""
+    words = ["bench", "model.mpc", "--threads", "1", "--rounds", "2", "--json", "b.json"]
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        shutil.copyfile(DATA / "ort_qdq_int8.onnx", f"{folder}/model.onnx")
+        words += ["--vs-onnx", f"{folder}/model.onnx"]
+    assert main(words) == 0
+    timed = set(json.loads(Path("b.json").read_text())["timings"])
+    assert timed == {"model.mpc", "ONNX Runtime, a/model.onnx", "ONNX Runtime, b/model.onnx"}
 
 
 def test_inspect_bundle_and_model(here, capsys):
@@ -194,7 +213,7 @@ def test_compiling_without_the_compiler(here):
         env=env,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 5 and len(done.stderr.splitlines()) == 1 and "unset TVM_USE_RUNTIME_LIB" in done.stderr
     run = [
@@ -210,7 +229,7 @@ def test_compiling_without_the_compiler(here):
         "--threads",
         "1",
     ]
-    assert subprocess.run(run, env=env, capture_output=True, timeout=120).returncode == 0
+    assert subprocess.run(run, env=env, capture_output=True, timeout=PATIENCE).returncode == 0
     assert sorted(os.listdir(here)) == ["model.mpc", "model.onnx", "x.npz", "y.npz"]
 
 
@@ -218,6 +237,22 @@ def test_dump_ir(here):
     assert main(["compile", "model.onnx", "-o", "new.mpc", "--dump-ir", "ir"]) == 0
     names = sorted(os.listdir("ir"))
     assert names[0].startswith("01-") and len(names) >= 6 and all(os.path.getsize(f"ir/{n}") for n in names)
+
+
+def test_a_full_disk_names_the_file(here, capsys):
+    """The limit of a file's size stands for the disk's."""
+    from mpcompile.compiler.c_export.api import _put
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        assert main(["compile", "model.onnx", "-o", "new.mpc", "--dump-ir", "ir"]) == 2
+        with pytest.raises(UsageError, match=r"cannot write .*libnet\.a: File too large"):
+            _put(Path("model.onnx"), Path("libnet.a"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert said(capsys)[1] == ["mpcompile: cannot write ir/01-import.txt: File too large"]
+    assert sorted(os.listdir(here)) == ["ir", "model.mpc", "model.onnx", "x.npz"]
 
 
 def test_doctor(capsys, tmp_path):

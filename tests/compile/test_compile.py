@@ -11,10 +11,13 @@ import pytest
 
 from mpcompile.compiler import linker
 from mpcompile.compiler.api import compile_model
+from mpcompile.compiler.c_export.api import export_c
+from mpcompile.doctor import examine
 from mpcompile.errors import ModelError, TargetError, UsageError
 from mpcompile.frontend import load
 from mpcompile.runtime.archive import read_manifest
 from mpcompile.runtime.bundle import open_bundle
+from tests.patience import PATIENCE
 
 DATA = Path(__file__).parents[1] / "data"
 MODEL = DATA / "brevitas_residual_w3a4.onnx"
@@ -30,7 +33,7 @@ def test_the_manifest_tells_every_layer(bundle):
     rows = read_manifest(bundle)["variants"][0]["layers"]
     parts = [part for row in rows for part in row.get("parts", [])]
     assert sum(len(row.get("source", [])) for row in rows) >= len(rows)
-    assert all(part["family"] in ("popcount", "dot", "depthwise") and part["macs"] > 0 for part in parts)
+    assert all(part["family"] in ("popcount", "dot", "lookup", "depthwise") and part["macs"] > 0 for part in parts)
     assert {len(part["weight_grid"]["plane_weights"]) for part in parts} >= {3}
     assert all(row["macs"] == sum(p["macs"] for p in row["parts"]) for row in rows if "parts" in row)
     stored = {p.buffer.key for p in open_bundle(bundle, 1).plan.buffers}
@@ -78,7 +81,7 @@ loaded = open("/proc/self/maps").read()
 assert "libtvm_compiler" not in loaded and "libtvm_runtime" in loaded
 """
     subprocess.run([sys.executable, "-c", code, bundle, tmp_path / "x.npy", tmp_path / "y.npy"], check=True,
-                   timeout=120, env=os.environ | {"TVM_USE_RUNTIME_LIB": "1"})
+                   timeout=PATIENCE, env=os.environ | {"TVM_USE_RUNTIME_LIB": "1"})
     with open_bundle(bundle, 1) as here:
         np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), here.run(x))
 
@@ -120,6 +123,17 @@ def test_a_linker_that_fails(tmp_path, monkeypatch):
     with pytest.raises(TargetError, match="did not link"):
         compile_model(DATA / "brevitas_mlp_w3a3.onnx", output=tmp_path / "m.mpc")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_linker_that_the_user_named_and_that_is_not_there(tmp_path, monkeypatch):
+    """Whoever sets CC wants that one, not what happens to be installed."""
+    monkeypatch.setenv("CC", "/nonexistent/cc -m64")
+    for compiles in (compile_model, export_c):
+        with pytest.raises(TargetError, match=r"^\$CC names the C compiler /nonexistent/cc, which is not there"):
+            compiles(DATA / "brevitas_mlp_w3a3.onnx", "native", tmp_path / "made")
+    assert not list(tmp_path.iterdir())
+    (found,) = (f for f in examine() if f.name == "linker")
+    assert found.ok is None and "/nonexistent/cc" in found.found and "CC" in found.mend
 
 
 def test_a_graph_needs_an_output():

@@ -14,6 +14,7 @@ from mpcompile.compiler.verify import verify
 from mpcompile.errors import ModelError
 from mpcompile.graph import FloatOp, Graph, Reshape, TensorType, Transpose
 from mpcompile.runtime.bundle import open_bundle
+from tests.patience import PATIENCE
 
 QONNX = "qonnx.custom_op.general"
 
@@ -142,7 +143,7 @@ try:
 except ModelError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert "Frobnicate" in done.stdout and done.stderr == "", done.stderr
 
 

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from mpcompile import cpu
 from mpcompile.compiler.api import compile_model
 from mpcompile.compiler.verify import verify
 from mpcompile.runtime.bundle import open_bundle
-from mpcompile.targets import load_target
 from tests.compile.plans import check_plan
+from tests.kernels.harness import can_run
 from tests.passes.random_graphs import random_graph
 
 TARGETS = ["native", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
@@ -16,10 +15,6 @@ FAMILIES = [None, "popcount", "dot"]
 CASES = [(seed, 12, TARGETS[seed % 4], FAMILIES[seed // 4 % 3]) for seed in range(36)]
 # Layers with several plain outputs, which transposes and concats read: TVM fuses those, and no name may get lost.
 CASES += [(320, 18, "native", "dot"), (326, 18, "x86-64-v4", None), (363, 18, "x86-64-v3", None)]
-
-
-def can_run(target: str) -> bool:
-    return cpu.features().issuperset(load_target(target).features)
 
 
 @pytest.mark.parametrize("seed, operators, target, family", CASES)

@@ -2,9 +2,11 @@
 
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tvm
 
 from mpcompile import grid as grids
 from mpcompile.compiler import library, scratch
@@ -46,3 +48,20 @@ def test_what_has_no_room_there_is_asked_for(kernel, monkeypatch):
     monkeypatch.setattr(scratch, "STACK", 512)
     found, assembly = measured(kernel)
     assert ASKS in assembly and found.bytes > 1024 and found.stack <= 512
+
+
+def test_what_threads_find_at_the_same_time_is_not_lost(kernel, monkeypatch):
+    """The larger of two functions is looked at while the smaller one still is."""
+    func, target = kernel
+    found, sizes = scratch.MeasureScratch(), iter((64, 4096))
+
+    def asked_for(body):
+        size = next(sizes)
+        if size == 64:
+            found.run_before_pass(mod, step)
+        return size
+
+    mod, step = tvm.IRModule({"main": func}), SimpleNamespace(name="tirx.LowerTVMBuiltin")
+    monkeypatch.setattr(scratch, "_asked_for", asked_for)
+    found.run_before_pass(mod, step)
+    assert found.bytes == 4096

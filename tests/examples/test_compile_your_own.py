@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "examples" / "compile_your_own"
 MODELS = ROOT / "tests" / "data"
@@ -18,7 +20,7 @@ def script(name: str, *arguments, cwd) -> subprocess.CompletedProcess:
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
 
 
@@ -66,6 +68,13 @@ def test_float_onnx_to_int8(tmp_path):
         dynamo=False,
     )
     np.savez(tmp_path / "samples.npz", x=np.random.default_rng(0).normal(size=(16, 3, 16, 16)).astype(np.float32))
-    done = script("float_onnx_to_int8.py", "float.onnx", "samples.npz", cwd=tmp_path)
+    source = (tmp_path / "float.onnx").read_bytes()
+    done = script("float_onnx_to_int8.py", "float.onnx", "samples.npz", "-o", "float.mpc", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "largest difference to ONNX Runtime" in done.stdout and (tmp_path / "float.int8.mpc").exists()
+    assert "largest difference to ONNX Runtime" in done.stdout
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["float.int8.onnx", "float.mpc", "float.onnx", "samples.npz"]
+    assert (tmp_path / "float.onnx").read_bytes() == source
+    quantized = (tmp_path / "float.int8.onnx").read_bytes()
+    done = script("float_onnx_to_int8.py", "float.int8.onnx", "samples.npz", "-o", "float.mpc", cwd=tmp_path)
+    assert done.returncode == 2 and "float.int8.onnx would replace the float model" in done.stderr
+    assert (tmp_path / "float.int8.onnx").read_bytes() == quantized

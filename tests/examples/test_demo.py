@@ -8,39 +8,14 @@ import numpy as np
 import pytest
 
 import mpcompile as mp
+from tests.search.small_config import small_config
 
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
-SMALL = """
-[data]
-side = 16
-train = 96
-test = 48
-[network]
-widths = [8, 16]
-blocks = [1, 1]
-[search]
-weights = [1, 8]
-activations = [2, 8]
-epochs = 1
-warmup = 0
-batch = 16
-[objective]
-targets = ["1 s"]
-[pretrain]
-epochs = 1
-[retrain]
-epochs = 1
-[baselines]
-uniform = ["w1a2"]
-float = true
-int8 = true
-[measure]
-threads = 1
-rounds = 3
-"""
+SMALL = small_config(data={"side": 16, "train": 96, "test": 48}, network={"widths": [8, 16], "blocks": [1, 1]},
+                     objective={"targets": ["1 s"]}, baselines={"float": True, "int8": True}, measure={"rounds": 3})
 
 
 @pytest.fixture

@@ -91,6 +91,14 @@ def test_the_board_of_contributing_loads(tmp_path):
     assert load_target(tmp_path / "board.toml").cores == 4
 
 
+def test_every_example_is_run_by_a_test_and_named():
+    scripts = {p.name for p in (ROOT / "examples").rglob("*.py")}
+    tests = "".join(p.read_text() for p in Path(__file__).parent.glob("*.py"))
+    assert scripts and all(f'"{name}"' in tests for name in scripts)
+    assert {p.name for p in (ROOT / "examples" / "compile_your_own").iterdir() if p.is_file()} == set(
+        re.findall(r"^\| [^|]+ \| `(\w+\.py)`", README, re.MULTILINE))
+
+
 @pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
 def test_files_that_are_named_exist(text):
     made = ("runs/", "RUN_DIR/", "benchmarks/results", "path/", ".venv")
@@ -105,7 +113,27 @@ def test_files_that_are_named_exist(text):
         assert any((room / name).exists() for room in rooms), name
 
 
-def test_tables_are_written_between_their_marks(tmp_path):
+def test_the_boards_are_the_codes():
+    """Read from the table's text: what a reader finds there is what `mpcompile targets` says."""
+    tables = re.split(r"^\| (rpi\w+) \|", part(README, "boards"), flags=re.MULTILINE)[1:]
+    boards = dict(zip(tables[::2], tables[1::2]))
+    assert list(boards) == ["rpi3b", "rpi4b", "rpi5"]
+    for board, text in boards.items():
+        target, found = load_target(board), {}
+        columns = re.findall(r"A(\d)", text.splitlines()[0])
+        for w, cells in re.findall(r"^\| W(\d) \|(.*)\|$", text, re.MULTILINE):
+            found |= {(int(w), int(a)): cell.strip() for a, cell in zip(columns, cells.split("|"), strict=True)}
+        bits = (1, 2, 3, 4, 8)
+        assert found == {(w, a): f"{target.expected_family(w, a)} {target.expected_gain(w, a):.1f}" for w in bits for a in bits}
+        assert text.strip() in (ROOT / "benchmarks" / "results" / "arm.md").read_text()
+
+
+def test_make_bench_brings_its_tables_into_the_readme():
+    recipe = re.search(r"^bench:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    assert [line.split("python ")[1] for line in recipe.splitlines()] == ["-m benchmarks", "-m benchmarks.readme"]
+
+
+def test_tables_are_written_between_their_marks(tmp_path, capsys):
     from benchmarks.readme import main
 
     readme, results, report = tmp_path / "README.md", tmp_path / "results", tmp_path / "report.json"
@@ -114,6 +142,9 @@ def test_tables_are_written_between_their_marks(tmp_path):
     assert main(["--readme", str(readme), "--results", str(results), "--report", str(report)]) == 2
     assert readme.read_text() == README
     (results / "summary.md").write_text("| a table |\n")
+    (tmp_path / "other.md").write_text("no marks here\n")
+    assert main(["--readme", str(tmp_path / "other.md"), "--results", str(results), "--report", str(report)]) == 2
+    assert "<!-- boards -->" in capsys.readouterr().err
     (results / "networks.md").write_text("| networks |\n")
     report.write_text(
         json.dumps(
@@ -133,6 +164,10 @@ def test_tables_are_written_between_their_marks(tmp_path):
         )
     )
     assert main(["--readme", str(readme), "--results", str(results), "--report", str(report)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(": ", 1)[1].split()[0] for line in said] == ["summary", "networks", "search", "demo", "boards"]
+    assert said[2].endswith("(python -m benchmarks.search_figures writes it)") and "left as it was" in said[2]
+    assert sum("left as it was" in line for line in said) == 1 and part(readme.read_text(), "search") == part(README, "search")
     assert (
         main(["--readme", str(readme), "--results", str(results), "--report", str(report)]) == 0
     )  # again: nothing piles up
@@ -141,6 +176,7 @@ def test_tables_are_written_between_their_marks(tmp_path):
     demo = part(text, "demo")
     assert demo.endswith("| search 1 ms | 100.0% | 200 µs | 1.50× |\n| W2A2 | 50.0% | 300 µs |  |\n\n")
     assert "a CPU, 1 thread; digits, 32×32" in demo and "One beats another. All are exact." in demo
+    assert part(text, "boards") == part(README, "boards")
     assert (
         text.split("## Install")[1].split("## Performance")[0]
         == README.split("## Install")[1].split("## Performance")[0]

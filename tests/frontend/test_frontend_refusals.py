@@ -255,7 +255,7 @@ def test_no_onnx_file(tmp_path, content):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(UsageError, match="there is no file"):
+    with pytest.raises(UsageError, match="is a folder, not a file"):
         load(tmp_path)
 
 

@@ -65,10 +65,31 @@ def test_dot_at_the_extreme_codes(target, w, a):
 
 
 @pytest.mark.parametrize("target", LEVELS)
-@pytest.mark.parametrize("channels", [64, 192, 1984])
+@pytest.mark.parametrize("channels", [64, 192, 1024, 1984])
 def test_popcount_at_the_extreme_codes(target, channels):
-    """Rows of 3, 9 and 31 words of a tap, all bits set: 8-bit counts come up to 248."""
+    """Rows of 3 and 9 words, a tap of 31, all bits set: 8-bit counts come up to 248. With 1024 channels a tap has 64 steps
+    of nibbles, one more than fit."""
     run(extremes(2, 1, channels, grids.unsigned(2)), "popcount", target)
+
+
+@pytest.mark.parametrize("multiplier, offset", [(1, 0), (2, -255), (-2, 255), (2, 7)])
+def test_no_sum_of_dot_reaches_farther_than_its_bound(multiplier, offset):
+    """Nor the two that it is made of, at any step; where all products have the sign of the rest, it reaches the bound."""
+    w8 = np.random.default_rng(offset + 300).integers(-128, 128, (6, 5, 3, 3))
+    w8[0], w8[1] = 127, -128
+    levels = 200 * np.concatenate([w8 > 0, w8 < 0, np.ones_like(w8, bool)]).reshape(3, 6, -1)
+    reach = accumulators.dot_reach(w8, 200, multiplier, offset)
+    products = multiplier * np.cumsum(levels * w8.reshape(6, -1), -1)
+    sums = offset * np.cumsum(levels, -1)
+    assert max(abs(products).max() + abs(sums).max(), abs(products + sums).max()) <= reach
+    assert reach == 200 * 45 * (128 * abs(multiplier) + abs(offset))
+
+
+def test_no_sum_of_popcounts_reaches_farther_than_its_bound():
+    """Of weights 2u − 3, offset included, and activations of three bits, as many taps as 2·3·3."""
+    weights, activations = grids.odd(2), grids.twos_complement(3)
+    reach = accumulators.popcount_reach(18, weights.plane_weights, activations.plane_weights, weights.offset)
+    assert reach == 18 * (1 + 2 + 4) * (2 + 4 + 3)
 
 
 def test_sums_that_int32_cannot_hold_are_refused():

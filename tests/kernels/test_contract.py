@@ -50,14 +50,15 @@ def convolution(rng, channels, height, width, outputs, kernel, stride, pads, gri
     return layer, types, {"x": codes(rng, grid_a, (channels, height, width))}
 
 
-def run(case, family, target, out_forms=("planes+sums", "codes+sums"), out_halo=(1, 1, 1, 1), tile=None):
+def run(case, family, target, out_forms=("planes+sums", "codes+sums"), out_halo=(1, 1, 1, 1), tile=None, in_halo=None):
+    """`in_halo`: where another reader of the input wants more of it than this layer's paddings."""
     layer, types, values = case
     part = layer.terms[0].parts[0]
     form = "planes" if family == "popcount" else "codes"
     form += "+sums" if needs_sums(part.grid, family) else ""
     x, y = types["x"], types["y"]
     return check(layer, types, values, {(0, 0): family}, target,
-                 {"x": stored("x", x.shape, x.grid, (form,), part.pads)},
+                 {"x": stored("x", x.shape, x.grid, (form,), in_halo or part.pads)},
                  {"y": stored("y", y.shape, y.grid, out_forms, out_halo)}, tile)
 
 
@@ -94,6 +95,14 @@ def test_shape(target, family, shape):
     case = convolution(rng, channels, height, width, outputs, kernel, stride, pads, grids.odd(2),
                        grids.twos_complement(3), grids.unsigned(3), dilation)
     run(case, family, target)
+
+
+@pytest.mark.parametrize("target", LEVELS)
+@pytest.mark.parametrize("family", ["popcount", "dot"])
+def test_a_halo_that_is_larger_than_the_paddings(target, family):
+    rng = np.random.default_rng(5)
+    run(convolution(rng, 40, 7, 6, 32, (3, 2), (1, 2), (1, 1, 0, 1), grids.odd(2), grids.unsigned(2, 1),
+                    grids.unsigned(3)), family, target, in_halo=(2, 4, 3, 1))
 
 
 @pytest.mark.parametrize("target", LEVELS)

@@ -7,14 +7,15 @@ from mpcompile import grid as grids
 from mpcompile.kernels import winograd_form
 from mpcompile.kernels.accumulators import INT32
 from mpcompile.kernels.describe import describe
+from mpcompile.kernels.spec import LayerSpec
 from mpcompile.layer import ContractPart
+from mpcompile.records.key import distance, layer_key
 from mpcompile.schedules import architecture_of
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import load_target
-from tests.kernels.harness import stored
+from tests.kernels.harness import LEVELS, stored
 from tests.kernels.test_contract import convolution, run
 
-LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 EIGHT = grids.twos_complement(8)
 
 
@@ -24,12 +25,15 @@ def case(channels, height, width, outputs, pads=(1, 1, 1, 1), grid_w=EIGHT, grid
                        grid_w, grid_a, grids.unsigned(8), groups=groups)
 
 
-def instruction(found, target="x86-64-v3"):
+def described(found, target="x86-64-v3", out_forms=("codes",)) -> LayerSpec:
     layer, types, _ = found
     part, x, y = layer.terms[0].parts[0], types["x"], types["y"]
-    forms = stored("x", x.shape, x.grid, ("codes+sums",), part.pads), stored("y", y.shape, y.grid, ("codes",))
-    spec = describe(layer, {"x": forms[0]}, {"y": forms[1]}, {(0, 0): "dot"}, architecture_of(load_target(target))).spec
-    return spec.terms[0].parts[0].instr
+    forms = stored("x", x.shape, x.grid, ("codes+sums",), part.pads), stored("y", y.shape, y.grid, out_forms)
+    return describe(layer, {"x": forms[0]}, {"y": forms[1]}, {(0, 0): "dot"}, architecture_of(load_target(target))).spec
+
+
+def instruction(found, target="x86-64-v3"):
+    return described(found, target).terms[0].parts[0].instr
 
 
 @pytest.mark.parametrize("target", LEVELS)
@@ -40,6 +44,10 @@ def test_shapes(target, channels, height, width, outputs, pads):
     found = case(channels, height, width, outputs, pads)
     assert instruction(found, target).winograd
     run(found, "dot", target)
+
+
+def test_a_halo_that_is_larger_than_the_paddings():
+    run(case(20, 7, 8, 32), "dot", "x86-64-v3", in_halo=(2, 4, 3, 1))
 
 
 @pytest.mark.parametrize("grid_w, grid_a", [
@@ -101,6 +109,15 @@ def test_what_is_left_alone(change):
 
 def test_targets_with_vnni_multiply_bytes():
     assert not instruction(case(32, 8, 8, 32), "zen4").winograd
+
+
+def test_records_tell_tiles_from_direct_products_and_what_is_written_apart():
+    small, direct = case(512, 4, 4, 16), case(512, 4, 4, 16)
+    small[0].terms[0].parts[0].q[:] = small[0].terms[0].parts[0].q[4:5]
+    direct[0].terms[0].parts[0].q[:] = -128                          # its tiles' sums might leave int32
+    tiles = layer_key(described(small))
+    assert distance(tiles, layer_key(described(direct))) is None
+    assert distance(tiles, layer_key(described(small, out_forms=("planes", "codes")))) > 0
 
 
 @pytest.mark.parametrize("lines", [2, 4, 8])

@@ -149,7 +149,7 @@ def test_a_layer_in_place_runs_after_its_producers_and_counts_alone():
 
 
 def test_stirring_makes_a_layer_find_its_data_cold():
-    data = np.zeros(1 << 19, np.uint8)[::64]
+    data = np.zeros(1 << 17, np.uint8)[::64]                  # what the smallest second-level cache holds
     read = local(lambda: data.sum(dtype=np.uint8))
     found = measure({"warm": in_place(read, [], lambda: None), "cold": in_place(read, [], stirrer(1 << 25))}, rounds=5)
     assert found.ratio("cold", "warm") > 1.05

@@ -1,10 +1,10 @@
 """The latency table against a device whose truth is a formula: what it predicts must be what the formula says."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from mpcompile.latency.requantize import knobs, requantize
 from mpcompile.latency.table import LatencyTable, parse_bits
 from tests.latency.networks import branching
 from tests.latency.simulated import Simulated
+from tests.patience import until
 
 W, A = [1, 2, 4], [1, 2, 3, 8]
 
@@ -94,6 +95,21 @@ def test_progress_counts_down_to_what_is_measured(model, tmp_path):
     assert again[-1] == told[-1]
 
 
+def test_what_a_full_disk_cut_is_said_and_spoils_nothing_after_it(tmp_path):
+    """The limit of a file's size stands for the disk's: a write takes what there is room for, the next one fails."""
+    cache = Cache(tmp_path / "cells")
+    cache.put([{"key": "a"}])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (cache.path.stat().st_size + 5, limits[1]))
+    try:
+        with pytest.raises(UsageError, match="cannot write the cache .*cells: File too large"):
+            cache.put([{"key": "b"}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    cache.put([{"key": "c"}])
+    assert [record["key"] for record in cache] == [record["key"] for record in Cache(cache.path)] == ["a", "c"]
+
+
 def test_layers_that_read_one_quantizer_must_agree(table):
     with pytest.raises(UsageError, match="down and c0 read the same q0"):
         table.predict({"c0": (1, 2), "down": (1, 3)})
@@ -163,7 +179,7 @@ from mpcompile.frontend import load
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
 from tests.latency.simulated import Simulated
-bench = Simulated(pause=0.02)
+bench = Simulated(pause=float(sys.argv[4]))
 table = build_table(load(sys.argv[1]), [1, 2, 4], [1, 2, 3, 8], bench, Cache(sys.argv[2]))
 table.save(sys.argv[2] + ".json")
 print(bench.timed)
@@ -173,16 +189,14 @@ print(bench.timed)
 def test_a_killed_build_goes_on_where_it_was(table, tmp_path):
     model, cells = branching(tmp_path / "m.onnx"), tmp_path / "cells"
     command = [sys.executable, "-c", WORKER, model, str(cells), str(Path(__file__).parents[2])]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not (cells.exists() and cells.read_bytes().count(b"\n") >= 10) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    first = subprocess.Popen([*command, "0.2"], stdout=subprocess.PIPE)       # slow: it must not end before it is killed
+    until(lambda: cells.exists() and cells.read_bytes().count(b"\n") >= 10)
     first.send_signal(signal.SIGKILL)
     first.wait()
     kept = len(Cache(cells))
     assert kept >= 10 and not Path(f"{cells}.json").exists()
     cells.write_bytes(cells.read_bytes() + b'{"key": "cut sho')
-    second = subprocess.run(command, capture_output=True, text=True, check=True)
+    second = subprocess.run([*command, "0"], capture_output=True, text=True, check=True)
     measured = int(second.stdout)
     assert 0 < measured == len(Cache(cells)) - kept
     again = json.loads(Path(f"{cells}.json").read_text())

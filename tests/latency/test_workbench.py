@@ -1,10 +1,8 @@
 """profile on this machine: real layers, compiled by the pipeline and timed; and what the command says of it."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -20,6 +18,7 @@ from mpcompile.layer import Layer
 from mpcompile.remote.pool import Pool
 from mpcompile.targets import load_target
 from mpcompile.workbench import Workbench
+from tests.latency.interrupted import interrupted_profile
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,9 @@ def test_a_table_of_real_layers(model, tmp_path, monkeypatch):
     found = mp.profile(model, bits="w1a18", cache=cells, threads=1, rounds=5)
     assert set(found.contractions) == {"c0", "c1", "fc"}
     assert found.latency("c0", 1, 8) > found.latency("c0", 1, 1) > 0
-    assert found.format("c0", 1, 1) == "planes" and found.format("c0", 1, 8) == "codes"
+    cell = found.layers[found.contractions["c0"].layer].reads["c0"][1, 1]
+    assert set(cell) == {"planes", "codes"}                # popcount reads the one, lookup and dot the other
+    assert found.format("c0", 1, 1) == min(cell, key=cell.get) and found.format("c0", 1, 8) == "codes"
     assert found.predict({"c0": (1, 8), "c1": (1, 8)}) > found.predict()
     found.save(tmp_path / "lut.json")
     assert LatencyTable.load(tmp_path / "lut.json") == found
@@ -81,13 +82,14 @@ def test_bits_that_a_kernel_does_not_see_make_no_other(model, family, same):
 
 def test_a_network_is_compiled_with_what_its_table_found_fastest(model, tmp_path):
     found = mp.profile(model, bits="w1a1", cache=tmp_path / "cells", threads=1, rounds=1)
-    for form, family in (("codes", "dot"), ("planes", "popcount")):
+    for form, families in (("codes", {"dot", "lookup"}), ("planes", {"popcount"})):
         cell = found.layers[found.contractions["c1"].layer].reads["c1"][1, 1]
         cell |= {"codes": 1.0, "planes": 1.0, form: 0.5}
         path = Workbench(load_target("native"), Pool.local(), 1).compile(model, tmp_path / "m.mpc", found)
         with mp.open_bundle(path) as bundle:
             rows = [row for row in bundle.layers if "c1" in row.get("source", ())]
-        assert [part["family"] for row in rows for part in row["parts"]] == [family]
+        (part,) = (part for row in rows for part in row["parts"])
+        assert part["family"] in families
 
 
 def test_a_cut_layer_stores_what_the_network_stores(model, tmp_path):
@@ -117,7 +119,8 @@ def test_the_command(model, tmp_path):
     out = tmp_path / "profile.json"
     done = run(model, "--threads", 1, "--rounds", 3, "-o", out)
     assert done.returncode == 0, done.stderr
-    assert "c0" in done.stdout and "popcount" in done.stdout and len(json.loads(out.read_text())["layers"]) >= 5
+    assert "c0" in done.stdout and load_target("native").expected_family(1, 1) in done.stdout
+    assert len(json.loads(out.read_text())["layers"]) >= 5
 
 
 @pytest.mark.parametrize("arguments, says", [
@@ -132,15 +135,4 @@ def test_a_wrong_command_line_is_one_line_and_2(model, tmp_path, arguments, says
 
 
 def test_an_interrupted_command_leaves_cells_but_no_table(model, tmp_path):
-    out = tmp_path / "lut.json"
-    command = [sys.executable, "-m", "mpcompile", "profile", str(model), "--bits", "w1234a1248", "--threads", "1",
-               "--rounds", "3", "-o", str(out)]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    cells = tmp_path / "lut.json.cells"
-    deadline = time.monotonic() + 120
-    while not cells.exists() and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=60)
-    assert running.returncode == 130 and errors.strip() == "mpcompile: interrupted"
-    assert not out.exists() and cells.read_text().endswith("\n")
+    assert interrupted_profile(model, tmp_path, "w1234a1248", "--rounds", "3").strip() == "mpcompile: interrupted"

@@ -14,9 +14,9 @@ from mpcompile.targets import load_target
 FAMILY = "x86-64-v3"
 
 
-def key(channels=64, size=28, kernel=3, step="1x2 planes", writes=("planes2",), stride=1) -> dict:
+def key(channels=64, size=28, kernel=3, step="1x2 planes", writes=("planes2",), stride=1, groups=1) -> dict:
     part = {"family": "popcount", "step": step, "in": [channels, size, size], "kernel": [kernel, kernel],
-            "strides": [stride, stride], "groups": 1}
+            "strides": [stride, stride], "groups": groups}
     return {"out": [channels, size // stride, size // stride], "parts": [part], "reads": [], "epilogue": 4,
             "writes": list(writes)}
 
@@ -35,6 +35,9 @@ def test_what_is_written_is_read(tmp_path):
     records = [record(key(64)), record(key(128), tuned=False)]
     write_records(path, FAMILY, records)
     assert sorted(read_records(path, FAMILY), key=str) == sorted(records, key=str)
+    text = path.read_bytes()
+    write_records(path, FAMILY, reversed(records))
+    assert path.read_bytes() == text
 
 
 def test_the_exact_key_wins_over_a_near_one():
@@ -51,12 +54,20 @@ def test_a_shape_never_seen_gets_the_nearest():
     assert records.find(key(192), lambda tile: False) is None
 
 
+def test_a_tile_that_cannot_be_the_layers_gives_way_to_the_nearest_shapes():
+    records = Records([record(key(64), 1), record(key(96), 2)])
+    found = records.find(key(96), lambda tile: tile["row"] == 1)
+    assert found.record.tile == {"row": 1} and found.transferred
+
+
 def test_a_near_shape_whose_default_won_says_default():
-    assert Records([record(key(64), tuned=False), record(key(512), 3)]).find(key(80), anything) is None
+    farther = record(key(128), 3)
+    assert Records([farther]).find(key(80), anything).record is farther
+    assert Records([record(key(64), tuned=False), farther]).find(key(80), anything) is None
 
 
-@pytest.mark.parametrize("other", [key(step="2x2 planes"), key(kernel=1), key(channels=64 * 16), {**key(), "parts": []}],
-                         ids=["bits", "pointwise", "far", "no contraction"])
+@pytest.mark.parametrize("other", [key(step="2x2 planes"), key(kernel=1), key(groups=2), key(channels=64 * 16),
+                                   {**key(), "parts": []}], ids=["bits", "pointwise", "groups", "far", "no contraction"])
 def test_nothing_is_transferred_between_layers_that_differ_in_kind(other):
     assert Records([record(key())]).find(other, anything) is None
 
@@ -71,6 +82,7 @@ BROKEN = {
     "format must be 1": {"format": 2},
     "family is 'x86-64-v2'": {"family": "x86-64-v2"},
     "records must be a list": {"records": {}},
+    "records[0] has tiles, which is unknown": {"records": [asdict(record(key())) | {"tiles": {}}]},
     "records[0] lacks cpu": {"records": [{k: v for k, v in asdict(record(key())).items() if k != "cpu"}]},
     "records[0].threads must be int": {"records": [asdict(record(key())) | {"threads": "1"}]},
     "records[0].seconds must be positive": {"records": [asdict(record(key())) | {"seconds": 0.0}]},
@@ -94,6 +106,9 @@ def test_no_json_and_no_folder(tmp_path):
         records_for(load_target(FAMILY), tmp_path)
     with pytest.raises(UsageError, match="there is no folder of records"):
         records_for(load_target(FAMILY), tmp_path / "nowhere")
+    (tmp_path / f"{FAMILY}.json").rename(tmp_path / f"{FAMILY}.trials.jsonl")
+    with pytest.raises(UsageError, match="there are no records in .*: name a folder that"):
+        records_for(load_target(FAMILY), tmp_path)
 
 
 def test_a_users_records_win_and_none_means_none(tmp_path):

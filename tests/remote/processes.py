@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,7 @@ from mpcompile import cpu
 from mpcompile.formats import Buffer
 from mpcompile.plan import Arg, Call, Placed, Plan
 from mpcompile.runtime.device import Kernel
-
-PATIENCE = 150
-"""Seconds after which what was waited for is taken for lost: the machine may be busy."""
+from tests.patience import PATIENCE, until
 
 SOURCE = r"""
 #include <stdint.h>
@@ -47,17 +44,6 @@ def kernel(library: bytes, function: str, features: tuple[str, ...] = ()) -> Ker
     placed = (Placed(Buffer("x", "plain", (64,)), x, -1, 0), Placed(Buffer("y", "plain", (64,)), y, 0, 0))
     plan = Plan((), (), (Call(function, "layer", (x, y)),), placed, 128, 128)
     return Kernel(library, plan, np.zeros(64, np.uint8), cpu.arch(), features)
-
-
-def until(what, patience: float = PATIENCE):
-    """The first true answer of `what()`, asked again and again."""
-    end = time.monotonic() + patience
-    while True:
-        found = what()
-        if found or time.monotonic() > end:
-            assert found, f"not within {patience} s"
-            return found
-        time.sleep(0.1)
 
 
 class Process:
@@ -105,6 +91,13 @@ class Process:
 
 
 def gone(pids: list[int]) -> bool:
+    return not any(_runs(pid) for pid in pids)
+
+
+def _runs(pid: int) -> bool:
     import psutil
 
-    return not any(psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE for p in pids)
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

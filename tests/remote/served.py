@@ -6,8 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-from mpcompile.remote.tracker import devices
-from tests.remote.processes import Process, until
+from tests.patience import until
+from tests.remote.processes import Process
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,8 +36,14 @@ class Farm:
         return self.processes[-1]
 
     def wait(self, count: int) -> None:
-        """Until so many devices are registered."""
-        until(lambda: len(devices(self.tracker)) >= count)
+        """Until the tracker has so many devices to lend: one that was just given back takes a moment."""
+        until(lambda: self._free() >= count)
+
+    def _free(self) -> int:
+        from tvm import rpc
+
+        host, port = self.tracker.split(":")
+        return rpc.connect_tracker(host, int(port)).summary()["queue_info"].get(self.key, {}).get("free", 0)
 
     def __enter__(self) -> Farm:
         return self

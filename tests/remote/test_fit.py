@@ -1,15 +1,21 @@
 """What devices cannot do is said before anything is built for them."""
 
 from dataclasses import replace
+from importlib import metadata
 
 import pytest
 
+from mpcompile import cpu
+from mpcompile.cli import main
 from mpcompile.errors import MissingDependency, TargetError, UsageError
 from mpcompile.measured_search import device_of
+from mpcompile.remote import pool as pools
 from mpcompile.remote.fit import board_for, threads_on
 from mpcompile.remote.pool import Pool
+from mpcompile.runtime.device import About
 from mpcompile.search.config import Baselines, Config, Measure
 from tests.remote.simulated import ABOUT, Formula, Shelf
+from tests.runtime.small_bundle import small_variant, write_small
 
 
 def test_a_board_must_fit_the_devices():
@@ -36,3 +42,20 @@ def test_baselines_of_onnx_runtime_need_it_there():
     config = Config(baselines=Baselines(int8=True), measure=Measure(target="x86-64-v2"))
     with Pool([Formula("box")]) as pool, pytest.raises(MissingDependency, match="baselines.int8 .* and box has none"):
         device_of(config, pool)
+
+
+def test_nothing_is_timed_by_onnx_runtime_where_there_is_none(monkeypatch, tmp_path, capsys):
+    def without(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", without)
+    assert About.here().onnxruntime == ""
+    board = Formula("box", arch=cpu.arch(), onnxruntime="")         # it cannot measure anything: nothing is asked of it
+    monkeypatch.setattr(pools, "open_pool", lambda *_, **__: Pool(source=Shelf(board)))
+    bundle, other = write_small(tmp_path / "m.mpc", small_variant(b"no code")), tmp_path / "other.onnx"
+    other.touch()
+    assert main(["bench", str(bundle), "--vs-onnx", str(other), "--tracker", "h:1", "--key", "box"]) == 5
+    said = capsys.readouterr()
+    assert said.err == ("mpcompile: --vs-onnx is timed by ONNX Runtime on the device, and the shelf has none; leave it "
+                        "out, or there: pip install onnxruntime==1.31.1\n")
+    assert not said.out and board.closed

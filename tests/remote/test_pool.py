@@ -1,14 +1,14 @@
 """A pool against devices that die, come back, are slow, throttle, or are of another kind."""
 
 import threading
-import time
 from dataclasses import replace
 
 import pytest
 
 from mpcompile.errors import DeviceLost, TargetError, UsageError
+from mpcompile.remote import pool as pools
 from mpcompile.remote.pool import Pool
-from tests.remote.processes import until
+from tests.patience import PATIENCE, until
 from tests.remote.simulated import Formula, Shelf
 
 QUICK = {"recheck": 0.05, "poll": 0.02}
@@ -39,7 +39,7 @@ def test_devices_work_side_by_side_and_each_item_is_done_once():
     told = []
 
     def work(device, item):
-        both.wait(20)
+        both.wait(PATIENCE)
         return device.measure(item)
 
     with Pool(devices, **QUICK) as pool:
@@ -83,8 +83,17 @@ def test_an_interrupt_in_the_middle_of_work_leaves_a_pool_that_works():
 def test_a_lost_devices_item_goes_to_another_and_the_device_comes_back():
     lines = []
     again = Formula("a")
-    shelf = Shelf(Formula("a", dies=lambda item: shelf.put(again) or True), Formula("b", pause=0.01))
-    with Pool(source=shelf, warn=lines.append, **QUICK) as pool:
+    shelf = Shelf(Formula("a", dies=lambda item: True), Formula("b", dies=lambda item: item == 20 and not back()))
+
+    def back():
+        """Nobody goes beyond this item before it has come back and done something."""
+        return until(lambda: again.took)
+
+    def warn(line):
+        lines.append(line)
+        shelf.put(again)
+
+    with Pool(source=shelf, warn=warn, **QUICK) as pool:
         told = measured(pool, range(1, 41))
     assert {item: seconds(r[-1]) for item, r in told.items()} == right(told) and len(told) == 40
     assert again.took and all(len(r) == 1 for r in told.values())
@@ -99,10 +108,26 @@ def test_an_item_that_kills_two_devices_is_told_as_that():
     with Pool(source=shelf, **QUICK) as pool:
         told = measured(pool, range(1, 10))
     assert isinstance(told[5][0], DeviceLost) and len(told) == 9
+    assert sum(tally.lost for tally in pool.tallies.values()) == 2
     assert all(seconds(told[i][0]) == pytest.approx(i * 1e-6) for i in range(1, 10) if i != 5)
     with Pool([Formula("a", dies=dies), Formula("b", dies=dies), Formula("c", dies=dies)], **QUICK) as pool:
         with pytest.raises(DeviceLost):
             pool.run(lambda device: device.measure(5))
+    assert sum(tally.lost for tally in pool.tallies.values()) == 2
+
+
+@pytest.mark.parametrize("cause", ["server", "idle"])
+def test_an_item_is_not_blamed_for_devices_that_were_stopped_or_took_leave(cause):
+    class Leaves(Formula):
+        def measure(self, item):
+            shelf.put(next(others))
+            raise DeviceLost(f"{self.name} leaves", cause)
+    others = iter([Leaves("b"), Leaves("c"), Formula("d")])
+    shelf = Shelf(Leaves("a"))
+    with Pool(source=shelf, **QUICK) as pool:
+        told = measured(pool, [5])
+    assert [seconds(r) for r in told[5]] == [right(told)[5]]
+    assert [pool.tallies[name].lost for name in "abcd"] == [1, 1, 1, 0]
 
 
 def test_no_device_left_ends_with_one_line_and_keeps_what_was_measured():
@@ -123,8 +148,9 @@ def test_nothing_to_begin_with():
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_a_slow_device_is_named_and_its_numbers_are_kept_out(first):
-    """Whichever of the two answers first."""
+def test_a_slow_device_is_named_and_its_numbers_are_kept_out(monkeypatch, first):
+    """Whichever of the two answers first; it gets nothing to do."""
+    monkeypatch.setattr(pools, "CHECK_SECONDS", PATIENCE)
     lines = []
     slow, fast = Formula("slow", 10.0), Formula("fast", pause=0.002)
     with Pool([slow, fast][::1 if first == 0 else -1], warn=lines.append, **QUICK) as pool:
@@ -132,14 +158,14 @@ def test_a_slow_device_is_named_and_its_numbers_are_kept_out(first):
     assert {item: seconds(r[-1]) for item, r in told.items()} == right(told)
     assert [line for line in lines if "slow is 10.0 times slower than the others" in line] == lines and len(lines) == 1
     assert "slow: 0 measurements, kept out once, 10.0× slower" in pool.summary()
+    assert not slow.took
 
 
 def test_what_a_slow_device_did_before_a_faster_one_joined_is_done_again():
     def work(device, item):
         if item == 5 and device is slow:
             shelf.put(fast)
-            until(lambda: "fast" in pool.tallies)
-        time.sleep(0.01)
+            until(lambda: pool.best == fast.reference())
         return device.measure(item)
     slow, fast = Formula("slow", 10.0), Formula("fast")
     shelf, told = Shelf(slow), {}
@@ -234,6 +260,17 @@ def test_devices_that_are_asked_nothing_for_a_while_are_given_back():
         shelf.put(b)
         measured(pool, [2])
     assert a.took == [1] and b.took == [2]
+
+
+def test_a_device_that_comes_while_the_pool_rests_works_when_it_is_asked_again():
+    """The scout's question may take longer than the pool's patience with idle devices."""
+    late = Formula("late")
+    pool = Pool(source=Shelf(Formula("a")), **SOON)
+    measured(pool, [1])
+    pool.rest()
+    pool._events.put((None, None, late))                             # as the scout does, whose question took its time
+    assert list(measured(pool, [2])) == [2] and late.took == [2]
+    pool.close()
 
 
 def test_a_device_that_comes_when_nobody_wants_it_any_more_is_given_back():

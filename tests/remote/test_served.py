@@ -2,66 +2,45 @@
 killed."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
+import math
 
 import numpy as np
+import onnx
 import pytest
 
 import mpcompile as mp
+from mpcompile import cpu
 from mpcompile.cli import main
 from mpcompile.errors import TargetError, UsageError
-from mpcompile.latency.alike import SLOWER_HERE
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
 from mpcompile.remote.pool import Pool, open_pool
 from mpcompile.targets import load_target
 from mpcompile.workbench import Workbench
+from tests.latency.interrupted import interrupted_profile
 from tests.remote.served import ROOT, Farm, kill
+from tests.search.small_config import small_config
 
 MODEL = ROOT / "tests/data/brevitas_cnn_w2a2.onnx"
 TARGET = "x86-64-v2"
-SEARCH = f"""
-[data]
-path = "bars.npz"
-side = 8
-[network]
-widths = [8]
-blocks = [1]
-[search]
-weights = [1, 8]
-activations = [1, 8]
-epochs = 1
-warmup = 0.2
-batch = 16
-[objective]
-targets = ["60 %"]
-[pretrain]
-epochs = 1
-[retrain]
-epochs = 1
-[baselines]
-uniform = ["w1a1"]
-int8 = true
-[measure]
-target = "{TARGET}"
-threads = 1
-rounds = 1
-"""
 
 
 @pytest.fixture(scope="module")
-def farm(tmp_path_factory):
+def served(tmp_path_factory):
     """Two devices; the second is slow while the file `slow` exists."""
     slow = tmp_path_factory.mktemp("farm") / "slow"
     with Farm() as found:
         found.slow = slow
         found.serve()
         found.serve(PYTHONPATH=str(ROOT / "tests/remote/slow"), SLOW_DEVICE=str(slow))
-        found.wait(2)
         yield found
+
+
+@pytest.fixture
+def farm(served):
+    """Both are free."""
+    served.wait(2)
+    return served
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +61,13 @@ def cells(path):
 
 def test_a_table_is_built_on_both_and_is_the_one_that_is_built_here(farm, tmp_path):
     with open_pool(farm.tracker, farm.key) as pool:
-        pool.slower = SLOWER_HERE                         # both share this machine's cores with the other tests
+        pool.slower = math.inf                            # this machine's other work must not keep one of them out
         found = table(pool, tmp_path / "cells")
         assert len(pool.tallies) == 2 and all(tally.measured for tally in pool.tallies.values())
     rows = cells(tmp_path / "cells")
     assert len({row["key"] for row in rows}) == len(rows)            # none was measured twice
     with Pool.local() as pool:
+        pool.slower = math.inf
         here = table(pool, tmp_path / "cells")
         assert cells(tmp_path / "cells") == rows                     # this machine is of their kind: none is missing
         assert here == found
@@ -121,25 +101,29 @@ def test_run_gives_the_same_there_bit_for_bit(farm, bundle, tmp_path):
         x = rng.normal(size=(3, *opened.inputs[0].shape)).astype(np.float32)
         expected = opened.run(x)
     np.savez(tmp_path / "x.npz", x=x)
+    threads = min(2, len(cpu.allowed()))
     for variant in ("x86-64-v3", None):
         chosen = ["--variant", variant] if variant else []
         command = ["run", str(bundle), "--input", str(tmp_path / "x.npz"), "--output", str(tmp_path / "y.npz"), *chosen,
-                   "--threads", "2", "--json", str(tmp_path / "run.json"), *farm.options]
+                   "--threads", str(threads), "--json", str(tmp_path / "run.json"), *farm.options]
         assert main(command) == 0
         (found,) = np.load(tmp_path / "y.npz").values()
         np.testing.assert_array_equal(found, expected)
         told = json.loads((tmp_path / "run.json").read_text())
-        assert told["device"].startswith("box at 127.0.0.1") and told["threads"] == 2
+        assert told["device"].startswith("box at 127.0.0.1") and told["threads"] == threads
         assert told["variant"] == variant or variant is None
 
 
 def test_bench_times_bundle_and_onnx_runtime_there(farm, bundle, tmp_path):
-    other = ROOT / "tests/data/ort_qdq_int8.onnx"
-    command = ["bench", str(bundle), "--vs-onnx", str(other), "--threads", "1", "--rounds", "1", *farm.options]
+    other, apart = ROOT / "tests/data/ort_qdq_int8.onnx", tmp_path / "apart.onnx"
+    onnx.save(onnx.load(other), apart, save_as_external_data=True, location="apart.data", size_threshold=0)
+    command = ["bench", str(bundle), "--vs-onnx", str(other), "--vs-onnx", str(apart), "--threads", "1", "--rounds", "1",
+               *farm.options]
     assert main([*command, "--json", str(tmp_path / "bench.json")]) == 0
     told = json.loads((tmp_path / "bench.json").read_text())
-    assert told["device"].startswith("box at") and set(told["timings"]) == {bundle.name, f"ONNX Runtime, {other.name}"}
-    assert all(t["seconds"] > 0 for t in told["timings"].values()) and len(told["ratios"]) == 1
+    assert told["device"].startswith("box at") and set(told["timings"]) == {
+        bundle.name, f"ONNX Runtime, {other.name}", f"ONNX Runtime, {apart.name}"}
+    assert all(t["seconds"] > 0 for t in told["timings"].values()) and len(told["ratios"]) == 2
 
 
 def test_a_search_is_measured_there(farm, tmp_path, capsys):
@@ -147,7 +131,10 @@ def test_a_search_is_measured_there(farm, tmp_path, capsys):
     images = {f"{part}_images": rng.integers(0, 255, (48, 8, 8), dtype=np.uint8) for part in ("train", "test")}
     labels = {f"{part}_labels": (np.arange(48) % 4).astype(np.uint8) for part in ("train", "test")}
     np.savez(tmp_path / "bars.npz", **images, **labels)
-    (tmp_path / "search.toml").write_text(SEARCH + f'tracker = "{farm.tracker}"\nkey = "{farm.key}"\n')
+    (tmp_path / "search.toml").write_text(small_config(
+        data={"path": "bars.npz"}, search={"activations": [1, 8], "warmup": 0.2},
+        baselines={"uniform": ["w1a1"], "int8": True},
+        measure={"target": TARGET, "tracker": farm.tracker, "key": farm.key}))
     out = tmp_path / "run"
     assert main(["search", str(tmp_path / "search.toml"), "-o", str(out), "--no-report"]) == 0
     said = capsys.readouterr()
@@ -195,23 +182,16 @@ def test_a_device_killed_in_the_middle_changes_nothing(farm, tmp_path):
             kill(victim)
 
     with open_pool(farm.tracker, farm.key, warn=lines.append) as pool:
+        pool.slower = math.inf
         found = table(pool, tmp_path / "cells", progress)
     assert len(pool.tallies) == 3 and sum(tally.lost for tally in pool.tallies.values()) == 1
     assert len([line for line in lines if "the connection was lost" in line]) == 1
     with Pool.local() as pool:
+        pool.slower = math.inf
         rows = cells(tmp_path / "cells")
         assert table(pool, tmp_path / "cells") == found and cells(tmp_path / "cells") == rows
 
 
 def test_an_interrupt_ends_at_once_and_leaves_what_was_measured(farm, tmp_path):
-    command = [sys.executable, "-m", "mpcompile", "profile", str(MODEL), "--target", TARGET, "--bits", "w12a12",
-               "--threads", "1", *farm.options, "-o", str(tmp_path / "lut.json")]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    kept = tmp_path / "lut.json.cells"
-    deadline = time.monotonic() + 120
-    while not kept.exists() and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=60)
-    assert running.returncode == 130 and errors.strip().splitlines()[-1] == "mpcompile: interrupted", errors
-    assert not (tmp_path / "lut.json").exists() and kept.read_text().endswith("\n")
+    errors = interrupted_profile(MODEL, tmp_path, "w12a12", "--target", TARGET, *farm.options)
+    assert errors.strip().splitlines()[-1] == "mpcompile: interrupted"

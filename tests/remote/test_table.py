@@ -13,7 +13,7 @@ from mpcompile.remote.ahead import map_built
 from mpcompile.remote.pool import Pool
 from tests.latency.networks import branching
 from tests.latency.simulated import REFERENCE, Simulated
-from tests.remote.processes import until
+from tests.patience import until
 from tests.remote.simulated import Formula, Shelf
 
 QUICK = {"recheck": 0.05, "poll": 0.02}
@@ -96,7 +96,7 @@ def test_what_was_measured_while_all_devices_were_slow_is_measured_again_when_th
     def joins(variant):
         if len(slow.took) == 60:
             shelf.put(fast)
-            until(lambda: "fast" in pool.tallies)
+            until(lambda: pool.best == REFERENCE)
         return False
 
     slow.dies = joins
@@ -122,7 +122,8 @@ def test_what_an_earlier_run_measured_on_a_slow_device_is_not_trusted(model, tab
 def test_a_device_that_dies_in_the_middle_changes_nothing(model, table, tmp_path):
     again = Board("a")
     first = Board("a", dies=lambda variant: len(first.took) == 30 and (shelf.put(again) or True))
-    shelf = Shelf(first, Board("b"))
+    other = Board("b", dies=lambda variant: len(other.took) == 22 and not until(lambda: pool.tallies["a"].lost))
+    shelf = Shelf(first, other)                                 # b has one batch of 21, a dies in its second
     with Pool(source=shelf, **QUICK) as pool:
         assert built(model, tmp_path / "cells", pool) == table
     assert pool.tallies["a"].lost == 1

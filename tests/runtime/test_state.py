@@ -37,6 +37,24 @@ def test_a_raspberry_pi(sys):
     assert over.complaints(cool) == ["the CPU is throttled"]
 
 
+FIRMWARE = ("soc/soc:firmware", "soc@107c000000/soc@107c000000:firmware")
+"""Of a Pi 3 and 4 (bcm2837, bcm2711), of a Pi 5 (bcm2712)."""
+
+
+@pytest.mark.parametrize("firmware", FIRMWARE)
+def test_the_firmware_of_every_pi_is_found(sys, firmware):
+    assert State.here(sys(f"devices/platform/{firmware}/get_throttled", "e0006")).throttled == 0xE0006
+
+
+@pytest.mark.parametrize("firmware", FIRMWARE)
+def test_a_kernel_that_knows_the_voltage_only(sys, firmware):
+    alarm = f"devices/platform/{firmware}/raspberrypi-hwmon/hwmon/hwmon1/in0_lcrit_alarm"
+    assert State.here(sys(alarm, "0")).complaints() == []
+    assert State.here(sys(alarm, "1")).complaints() == ["the supply voltage is too low"]
+    sys(f"devices/platform/{firmware}/get_throttled", "20002")         # which says more, where it is there
+    assert State.here(sys(alarm, "1")).complaints() == ["the clock is capped"]
+
+
 def test_x86_counts(sys, tmp_path):
     before = State.here(sys("devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", "3"))
     after = State.here(sys("devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", "5"))

@@ -174,6 +174,15 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path):
         run(tmp_path / "a.toml", CONFIG, out, device())
 
 
+def test_a_configuration_whose_data_cannot_be_read_takes_no_folder(tmp_path):
+    for n, wrong in enumerate(("nowhere", "neither")):
+        file = tmp_path / f"{n}.toml"
+        file.write_text(f'data.path = "{wrong}"')
+        with pytest.raises(UsageError, match=f"there is no data set {wrong}"):
+            run(file, replace(CONFIG, data=replace(CONFIG.data, path=wrong)), tmp_path / "runs" / "one", device())
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_folder_of_another_kind_of_device_is_refused(tmp_path):
     (tmp_path / "a.toml").write_text("")
     out = tmp_path / "run"

@@ -5,17 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 
 import psutil
 import pytest
 
 from benchmarks.networks import Bits, ConvShape, conv_layer
+from tests.patience import PATIENCE, until
 from tests.remote.served import Farm
 
 TARGET = "x86-64-v2"
-SECONDS = 240
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +37,11 @@ def started(tmp_path, arguments) -> subprocess.Popen:
 
 
 def until_measured(tmp_path, process, trials) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not (trials.exists() and trials.read_bytes().count(b"\n")):
-        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "out.txt").read_text()
-        time.sleep(0.02)
+    def some() -> bool:
+        assert process.poll() is None, (tmp_path / "out.txt").read_text()
+        return trials.exists() and b"\n" in trials.read_bytes()
+
+    until(some, pause=0.02)
 
 
 def rows(trials) -> list[dict]:
@@ -50,13 +50,9 @@ def rows(trials) -> list[dict]:
 
 
 def nothing_runs(folder) -> bool:
-    """Whether, a while later, no process is left that has this folder in its command line."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if not any(str(folder) in " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])):
-            return True
-        time.sleep(0.2)
-    return False
+    """Whether, in the end, no process is left that has this folder in its command line."""
+    return until(lambda: not any(str(folder) in " ".join(p.info["cmdline"] or [])
+                                 for p in psutil.process_iter(["cmdline"])), pause=0.2)
 
 
 @pytest.mark.parametrize("where", ["here", "two devices"])
@@ -78,7 +74,7 @@ def test_killed_and_started_again(where, model, tmp_path):
             file.write('{"key": "cut sho')                       # as if it had been killed while it wrote
         assert nothing_runs(tmp_path / "tmp")
         again = started(tmp_path, arguments)
-        assert again.wait(SECONDS) == 0, (tmp_path / "out.txt").read_text()
+        assert again.wait(PATIENCE) == 0, (tmp_path / "out.txt").read_text()
     found = json.loads((tmp_path / "found.json").read_text())
     after = [r for r in map(_parsed, trials.read_text().splitlines()) if r]
     assert after[:len(kept)] == kept and len({r["key"] for r in after}) == len(after)
@@ -91,7 +87,7 @@ def test_interrupted(model, tmp_path):
     process = started(tmp_path, command(model, tmp_path / "records", []))
     until_measured(tmp_path, process, tmp_path / "records" / f"{TARGET}.trials.jsonl")
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130 and "Traceback" not in (tmp_path / "out.txt").read_text()
+    assert process.wait(PATIENCE) == 130 and "Traceback" not in (tmp_path / "out.txt").read_text()
     assert nothing_runs(tmp_path / "tmp") and not list((tmp_path / "tmp").iterdir())
 
 

@@ -4,13 +4,15 @@ the last test, which measures."""
 import json
 import math
 from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mpcompile as mp
 from benchmarks.networks import Bits, ConvShape, conv_layer
-from mpcompile.errors import DeviceLost, UsageError
+from mpcompile.errors import DeviceLost, MissingDependency, UsageError
 from mpcompile.files import alone_in
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.remote.pool import Pool
@@ -40,7 +42,7 @@ class Machine:
 
     def build(self, kernels):
         return [RuntimeError("no such register") if k.tile["pixels"] == 2 else
-                json.dumps({**k.tile, "words_first": False}).encode() for k in kernels]
+                json.dumps({**k.tile, "lines": 1}).encode() for k in kernels]
 
     def reference(self):
         return 1e-5
@@ -74,7 +76,7 @@ def task(tmp_path_factory):
 
 
 def bowl(tile: Tile) -> float:
-    """Best at 4 pixels, one vector block and unrolled once; words_first makes no difference, as in the built code."""
+    """Best at 4 pixels, one vector block and unrolled once; lines make no difference, as in the built code."""
     return 1 + abs(math.log2(tile.pixels / 4)) + abs(math.log2(tile.block / 32)) + abs(tile.unroll - 1) / 4
 
 
@@ -90,11 +92,11 @@ def test_the_search_finds_the_best_and_measures_nothing_twice(task, tmp_path):
     assert bowl(Tile.from_json(record.tile)) <= 1.3 * best
     trials = [t for t in machine.measured if t != task.default_tile]
     searched = trials[:-3]                                          # the last are the confirmation
-    codes = [json.dumps({**t.to_json(), "words_first": False}) for t in searched]
-    assert len(set(codes)) == len(codes)
+    codes = [json.dumps({**t.to_json(), "lines": 1}) for t in searched]
     rows = [json.loads(line) for line in (tmp_path / TRIALS).read_text().splitlines()]
+    assert len(set(codes)) == len(codes) < len({json.dumps(r["tile"]) for r in rows if r["why"] is None})
     assert len(rows) == len({json.dumps(r["tile"]) for r in rows}) == 64 and record.trials == 64
-    assert task.default_tile.to_json() in [r["tile"] for r in rows[:BATCH]]
+    assert next(r["tile"] for r in rows if r["why"] is None) == task.default_tile.to_json()
     failed = [r for r in rows if r["cost"] is None]
     assert failed and all(r["tile"]["pixels"] == 2 and r["why"] == "does not build: no such register" for r in failed)
 
@@ -109,10 +111,15 @@ def test_costs_are_free_of_drift(task, tmp_path):
 
 def test_a_win_within_the_spread_keeps_the_default(task, tmp_path):
     cost = lambda tile: 1.0 if tile == task.default_tile else 0.97
-    assert not tuner(tmp_path / "a", Machine(cost, spread=0.05), 24).run([task]).records[0][1].tuned \
-        if (tmp_path / "a").mkdir() is None else None
-    (tmp_path / "b").mkdir()
-    assert tuner(tmp_path / "b", Machine(cost, spread=0.001), 24).run([task]).records[0][1].tuned
+    for spread, tuned in ((0.05, False), (0.001, True)):
+        folder = tmp_path / str(spread)
+        folder.mkdir()
+        assert tuner(folder, Machine(cost, spread), 24).run([task]).records[0][1].tuned is tuned
+
+
+def test_a_win_of_less_than_a_hundredth_keeps_the_default(task, tmp_path):
+    cost = lambda tile: 1.0 if tile == task.default_tile else 0.995
+    assert not tuner(tmp_path, Machine(cost, 0.0001), 24).run([task]).records[0][1].tuned
 
 
 def test_what_was_measured_before_a_stop_is_kept_and_not_measured_again(task, tmp_path):
@@ -166,9 +173,11 @@ def test_layers_take_turns_where_devices_are_elsewhere(tmp_path):
     tasks = tasks_of(mp.load(model), TARGET, 1)
     machine, other = Machine(bowl), Machine(bowl)
     with Pool([machine, other]) as pool:
-        found = Tuner(TARGET, tmp_path, PoolRunner(pool, 1, elsewhere=True), machine, 24).run(tasks)
+        found = Tuner(TARGET, tmp_path, PoolRunner(pool, 1, elsewhere=True), machine, 48).run(tasks)
     titles = [json.loads(line)["title"] for line in (tmp_path / TRIALS).read_text().splitlines()]
-    assert len(set(titles[:2 * BATCH])) > 1 and machine.measured and other.measured
+    runs = [title for title, _ in groupby(titles)]
+    assert len(runs) > len(set(runs)) > 1                           # a layer goes on after another had its turn
+    assert machine.measured and other.measured
     assert [names for names, _ in found.records] == [t.layers for t in tasks] and found.new == len(titles)
 
 
@@ -176,6 +185,24 @@ def test_one_run_at_a_time_writes_to_a_folder(tmp_path):
     with alone_in(tmp_path), pytest.raises(UsageError, match="another process writes to"):
         with alone_in(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("threads", [-1, 0, 1 << 20])
+def test_threads_that_no_machine_has_leave_no_folder(tmp_path, threads):
+    model = Path(__file__).parents[1] / "data" / "brevitas_mlp_w3a3.onnx"
+    with pytest.raises(UsageError, match=f"{threads}"):
+        tune(model, "native", tmp_path / "new" / "records", threads=threads)
+    (tmp_path / "records").mkdir()
+    with pytest.raises(UsageError, match=f"{threads}"):
+        tune(model, "native", tmp_path / "records", threads=threads)
+    assert [p.name for p in tmp_path.iterdir()] == ["records"]
+
+
+def test_without_xgboost_nothing_is_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr("mpcompile.tuning.tune.find_spec", lambda name: None)
+    with pytest.raises(MissingDependency, match=r'needs xgboost: pip install "mpcompile\[tune\]"'):
+        tune("no such model", "native", tmp_path / "records")
+    assert not list(tmp_path.iterdir())
 
 
 def test_on_two_threads_what_is_slower_on_one_is_not_recorded(task, tmp_path):

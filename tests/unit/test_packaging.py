@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -61,7 +63,7 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
             copy.write_bytes((ROOT / name).read_bytes())
     code = "import setuptools.build_meta as b, sys; print(b.build_wheel(sys.argv[1]))"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], cwd=folder / "source", capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code, str(folder)], cwd=folder / "source", capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     return zipfile.ZipFile(next(folder.glob("*.whl")))
@@ -101,8 +103,27 @@ def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
     )
     assert done.returncode == 0, done.stderr
     assert "zen5" in done.stdout
+
+
+def test_the_checkout_works_without_an_installation():
+    """As where `pip install .` was typed and Python is started in the checkout, whose folder it then imports."""
+    code = (
+        "import sys; sys.path += sys.argv[1:]\n"
+        "from mpcompile import schedules, targets\n"
+        "print(targets.__file__, schedules.__file__, targets.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, *[p for p in sys.path if "site-packages" in p]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )
+    where = f"{ROOT / 'targets' / '__init__.py'} {ROOT / 'schedules' / '__init__.py'} mpcompile.targets"
+    assert done.stdout.strip() == where, done.stderr

@@ -54,9 +54,9 @@ def test_levels_contain_each_other(lower, higher):
     low, high = load_target(lower), load_target(higher)
     assert set(low.features) < set(high.features)
     # Wider registers are no faster by themselves: AVX-512 without VPOPCNTDQ and VNNI has fewer ports.
-    slower = 0.7 if higher == "x86-64-v4" else 1.0
-    assert low.popcount_bitmacs_per_cycle * slower <= high.popcount_bitmacs_per_cycle
-    assert low.dot_rate(0) * slower <= high.dot_rate(0) and low.dot_rate(99) * slower <= high.dot_rate(99)
+    counts, products, few = (0.75, 0.89, 0.9) if higher == "x86-64-v4" else (1, 1, 1)
+    assert low.popcount_bitmacs_per_cycle * counts <= high.popcount_bitmacs_per_cycle
+    assert low.dot_rate(0) * products <= high.dot_rate(0) and low.dot_rate(99) * few <= high.dot_rate(99)
 
 
 def test_what_a_target_has():

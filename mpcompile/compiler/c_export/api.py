@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from mpcompile.compiler.c_export.build import WARNINGS, Tools, include_flags
 from mpcompile.compiler.library import build_objects
 from mpcompile.compiler.scratch import MeasureScratch
 from mpcompile.errors import UsageError
-from mpcompile.files import atomic_path
+from mpcompile.files import atomic_path, output_folder
 from mpcompile.frontend import load
 from mpcompile.graph import Graph
 from mpcompile.records.choose import TunedTiles
@@ -56,9 +55,11 @@ def export_c(model: str | os.PathLike | Graph, target: str | os.PathLike | Targe
     board = target if isinstance(target, Target) else load_target(target)
     graph = model if isinstance(model, Graph) else load(Path(model))
     name = source.check_name(name) if name else source.identifier(Path(graph.source).stem)
-    folder = _folder(folder if folder is not None else name)
     tools, say = Tools.find(board.arch, f"a C library for {board.name}"), progress or (lambda line: None)
-    with tempfile.TemporaryDirectory(prefix="mpcompile-") as temporary:
+    with (output_folder(folder if folder is not None else name, parents=False) as folder,
+          tempfile.TemporaryDirectory(prefix="mpcompile-") as temporary):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"cannot write into {folder}: no permission")
         made = Path(temporary)
         objects: list[Path] = []
         scratch = MeasureScratch()
@@ -74,12 +75,12 @@ def export_c(model: str | os.PathLike | Graph, target: str | os.PathLike | Targe
         say(f"making lib{name}.a")
         (made / "weights.bin").write_bytes(compiled.weights)
         texts = {f"{name}.h": source.header(export), EXAMPLE: source.example(export), CMAKE: source.cmake(export),
-                 f"{name}.c": source.table_c(export),
+                 "table.c": source.table_c(export),
                  "weights.s": source.weights_s(export, str(made / "weights.bin"), board.arch)}
         for file, text in texts.items():
             (made / file).write_text(text, encoding="utf-8")
         include = [*WARNINGS, *include_flags(), f"-I{made}", *flags]
-        objects += [tools.compile(made / f"{name}.c", made / "table.o", include),
+        objects += [tools.compile(made / "table.c", made / "table.o", include),
                     tools.compile(Path(source.__file__).with_name("runtime.c"), made / "runtime.o", include),
                     tools.compile(made / "weights.s", made / "weights.o")]
         public = [f"{name}_{function}" for function in ("run", "run_parallel", "error")]
@@ -91,19 +92,7 @@ def export_c(model: str | os.PathLike | Graph, target: str | os.PathLike | Targe
                     len(compiled.weights))
 
 
-def _folder(path: str | os.PathLike) -> Path:
-    """Raises UsageError where it can be no output folder."""
-    folder = Path(path)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write into {folder}: no permission")
-    return folder
-
-
 def _put(made: Path, path: Path) -> None:
     """Whole or not at all."""
     with atomic_path(path) as temporary:
-        shutil.copyfile(made, temporary)
+        temporary.write_bytes(made.read_bytes())

@@ -3,7 +3,7 @@
  * with the library, statically, and talks to it by lines. Lower and Upper are the library's name (of mixed case, so that
  * no name is one of them), Sizes its ports' sizes.
  *
- *   runner [THREADS]    0, or without it: all CPUs that it may use
+ *   runner [THREADS]    0, or without it: all CPUs that it may use; more than those are refused (sysexits.h's EX_USAGE)
  *   first it says       {"threads": 4, "cpu": "...", "outputs": "fnv1a of the outputs' bytes", "workspace": bytes}
  *   run N               the seconds of N runs of the network; with one thread, less those spent waiting for a core
  *   reference N         the same for a piece of constant work, by which a disturbed board is recognised
@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
 #include <time.h>
 
 #define JOIN(a, b) a##_##b
@@ -122,10 +123,13 @@ static unsigned long number_of(const char *pattern, int base) {
 /* The files that mpcompile/runtime/state.py reads where there is Python. */
 static void say_state(void) {
   char governor[128];
+  unsigned long throttled = number_of("/sys/devices/platform/soc*/*firmware/get_throttled", 16);
+  if (!throttled)
+    throttled = number_of("/sys/devices/platform/soc*/*firmware/raspberrypi-hwmon*/hwmon/hwmon*/in0_lcrit_alarm", 10);
   printf("{\"governor\": \"%s\", \"clock\": %lu, \"throttled\": %lu, \"temperature\": %.3f}\n",
          line_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", governor, sizeof governor),
          number_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", 10) / 1000,
-         number_of("/sys/devices/platform/soc*/*firmware/get_throttled", 16),
+         throttled,
          (double)number_of("/sys/class/thermal/thermal_zone0/temp", 10) / 1000);
 }
 
@@ -149,8 +153,11 @@ int main(int argc, char **argv) {
   uint64_t hash = 14695981039346656037ull;
   cpu_set_t allowed;
   int threads = argc > 1 ? atoi(argv[1]) : 0, code = 0;
-  if (threads < 1) threads = sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : CPU_COUNT(&allowed);
-  if (threads > MOST_THREADS) return fprintf(stderr, "%d threads: at most %d\n", threads, MOST_THREADS), 2;
+  const int cpus = sched_getaffinity(0, sizeof allowed, &allowed) ? 0 : CPU_COUNT(&allowed);       /* 0: not told */
+  if (cpus && threads > cpus)
+    return fprintf(stderr, "%d threads asked for, but there are %d CPUs for them\n", threads, cpus), EX_USAGE;
+  if (threads < 1) threads = cpus ? cpus : 1;
+  if (threads > MOST_THREADS) return fprintf(stderr, "%d threads: at most %d\n", threads, MOST_THREADS), EX_USAGE;
   const size_t bytes = NAMED(Upper, WORKSPACE_BYTES)(threads);
   if (posix_memalign(&workspace, NAMED(Upper, WORKSPACE_ALIGNMENT), bytes))
     return fprintf(stderr, "out of memory\n"), 1;

@@ -30,6 +30,16 @@ ARM_FEATURES = {
 }
 """/proc/cpuinfo's name → bit of AT_HWCAP (Linux, asm/hwcap.h)."""
 
+TAKEN = frozenset("""
+    mp runtime aio aliases alloca ar argp argz assert byteswap complex cpio crypt ctype dirent dlfcn elf endian envz err
+    errno error execinfo fcntl features fenv fmtmsg fnmatch fstab fts ftw gconv getopt glob grp gshadow iconv ifaddrs
+    inttypes iso646 langinfo lastlog libgen libintl limits link locale malloc math mcheck memory mntent monetary mqueue
+    netdb nl_types nss obstack paths poll printf proc_service pthread pty pwd re_comp regex regexp resolv sched search
+    semaphore setjmp sgtty shadow signal spawn stab stdalign stdarg stdatomic stdbool stddef stdint stdio stdio_ext stdlib
+    stdnoreturn string strings syscall sysexits syslog tar termio termios tgmath thread_db threads time ttyent uchar
+    ucontext ulimit unistd utime utmp utmpx values varargs wait wchar wctype wordexp""".split())
+"""Names that no network may have: NAME.h would hide a header of the C library, or of the library's own C."""
+
 
 @dataclass(frozen=True)
 class Export:
@@ -69,23 +79,23 @@ class Export:
 def identifier(text: str) -> str:
     """A C identifier from a file's name. Raises UsageError where nothing of it can stay."""
     found = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower()
-    if not found or found[0].isdigit():
-        found = f"net_{found}" if found else ""
     if not found:
         raise UsageError(f"no C name can be made from {text!r}: give one with --name")
-    return found
+    return f"net_{found}" if found[0].isdigit() or found in TAKEN else found
 
 
 def check_name(name: str) -> str:
-    """Raises UsageError where `name` cannot begin C identifiers."""
+    """Raises UsageError where `name` cannot begin C identifiers, or name a header."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UsageError(f"--name {name!r} must begin with a lower-case letter and hold only a-z, 0-9 and _")
+    if name in TAKEN:
+        raise UsageError(f"--name {name}: {name}.h would hide another header of that name; net_{name} will do")
     return name
 
 
 # -- the private part ------------------------------------------------------------------------------------------------
 def table_c(export: Export) -> str:
-    """NAME.c: the plan as data, and the public functions."""
+    """table.c: the plan as data, and the public functions."""
     shapes: list[int] = []
     at: dict[tuple[int, ...], int] = {}
     arguments, calls = [], []
@@ -381,20 +391,25 @@ def cmake(export: Export) -> str:
     return _CMAKE.replace("@name@", export.name)
 
 
-_CMAKE = """cmake_minimum_required(VERSION 3.13)
-project(@name@_example C)
+_CMAKE = """# As a part of an application: add_subdirectory(THIS_FOLDER @name@), then
+# target_link_libraries(APPLICATION PRIVATE mpcompile::@name@). On its own, this folder is the project of example.c.
+cmake_minimum_required(VERSION 3.13)
+project(@name@ LANGUAGES NONE)
 
-add_library(@name@ STATIC IMPORTED)
-set_target_properties(@name@ PROPERTIES
-  IMPORTED_LOCATION ${CMAKE_CURRENT_SOURCE_DIR}/lib@name@.a
-  INTERFACE_INCLUDE_DIRECTORIES ${CMAKE_CURRENT_SOURCE_DIR}
+add_library(mpcompile::@name@ STATIC IMPORTED GLOBAL)
+set_target_properties(mpcompile::@name@ PROPERTIES
+  IMPORTED_LOCATION "${CMAKE_CURRENT_SOURCE_DIR}/lib@name@.a"
+  INTERFACE_INCLUDE_DIRECTORIES "${CMAKE_CURRENT_SOURCE_DIR}"
   INTERFACE_LINK_LIBRARIES m)
 
-set(THREADS_PREFER_PTHREAD_FLAG ON)
-find_package(Threads REQUIRED)
-add_executable(example example.c)
-target_compile_definitions(example PRIVATE THREADS)
-target_link_libraries(example PRIVATE @name@ Threads::Threads)
+if(CMAKE_CURRENT_SOURCE_DIR STREQUAL CMAKE_SOURCE_DIR)
+  enable_language(C)
+  set(THREADS_PREFER_PTHREAD_FLAG ON)
+  find_package(Threads REQUIRED)
+  add_executable(example example.c)
+  target_compile_definitions(example PRIVATE THREADS)
+  target_link_libraries(example PRIVATE mpcompile::@name@ Threads::Threads)
+endif()
 """
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import select
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mpcompile.errors import UsageError
 
-PEEK_SECONDS = 1.0
+MAGIC_SECONDS = 1.0
 HANDSHAKE_SECONDS = 10.0
+"""In all, however slowly the client's bytes come: meanwhile the server does nothing else."""
 MOST_WAITING = 16
 LONGEST_KEY = 4096
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4),
@@ -41,6 +43,22 @@ def listen(host: str, port: int) -> socket.socket:
         found.close()
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}; port 0 takes any that is "
                          "free") from error
+    return found
+
+
+def _receive(connection: socket.socket, size: int, end: float) -> bytes:
+    """Exactly `size` bytes, in however many pieces they come. Raises OSError where they are not all there when
+    time.monotonic() is `end`."""
+    found = b""
+    while len(found) < size:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        piece = connection.recv(size - len(found))
+        if not piece:
+            raise ConnectionResetError
+        found += piece
     return found
 
 
@@ -79,16 +97,15 @@ class Door:
         except OSError:
             return
         try:
-            connection.settimeout(PEEK_SECONDS)
-            magic = struct.unpack("<i", connection.recv(4, socket.MSG_PEEK | socket.MSG_WAITALL))[0]
+            magic = struct.unpack("<i", _receive(connection, 4, time.monotonic() + MAGIC_SECONDS))[0]
             if magic == RPC_MAGIC and len(self._waiting) < MOST_WAITING:
                 self._waiting.append((connection, str(peer[0])))
                 return
             if magic == RPC_TRACKER_MAGIC:
-                connection.recv(4)
+                connection.settimeout(MAGIC_SECONDS)
                 connection.sendall(struct.pack("<i", RPC_MAGIC))
                 sendjson(connection, self._report())
-        except (OSError, struct.error):
+        except OSError:
             pass
         connection.close()
 
@@ -98,7 +115,7 @@ class Door:
             connection, who = self._waiting.popleft()
             try:
                 fits, seconds = (False, None) if _hung_up(connection) else self._handshake(connection, accepts)
-            except (OSError, ValueError, struct.error):
+            except (OSError, ValueError):
                 fits, seconds = False, None
             if fits:
                 connection.settimeout(None)
@@ -107,13 +124,14 @@ class Door:
         return None
 
     def _handshake(self, connection: socket.socket, accepts: Callable[[str], bool]) -> tuple[bool, float | None]:
-        from tvm.rpc.base import RPC_CODE_MISMATCH, RPC_CODE_SUCCESS, recvall
+        """What follows the magic number that `hear` took."""
+        from tvm.rpc.base import RPC_CODE_MISMATCH, RPC_CODE_SUCCESS
 
-        connection.settimeout(HANDSHAKE_SECONDS)
-        _, length = struct.unpack("<ii", recvall(connection, 8))
+        end = time.monotonic() + HANDSHAKE_SECONDS
+        length = struct.unpack("<i", _receive(connection, 4, end))[0]
         if not 0 < length < LONGEST_KEY:
             return False, None
-        role, _, rest = recvall(connection, length).decode().partition(":")
+        role, _, rest = _receive(connection, length, end).decode().partition(":")
         key, *options = rest.split() or [""]
         if role != "client" or not accepts(key):
             connection.sendall(struct.pack("<i", RPC_CODE_MISMATCH))

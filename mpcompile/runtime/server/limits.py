@@ -15,7 +15,7 @@ def half_of_memory() -> int:
 @dataclass(frozen=True)
 class Limits:
     """`seconds` of one call (of the whole session, where the client is not mpcompile), bytes of resident `memory` of
-    the session's processes, seconds in which a client asks for nothing (`idle`)."""
+    the session's processes (0: half of the device's), seconds in which a client asks for nothing (`idle`)."""
 
     seconds: float = 600.0
     memory: int = 0

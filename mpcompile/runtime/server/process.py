@@ -13,9 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from mpcompile.errors import TargetError
+from mpcompile.errors import TargetError, UsageError
+from mpcompile.files import alone_in
 from mpcompile.runtime.server.door import Door
 from mpcompile.runtime.server.limits import Limits
 from mpcompile.runtime.server.wire import ORDERLY
@@ -28,6 +30,10 @@ START_SECONDS = 180.0
 GRACE = 2.0
 """Seconds that a process has to end by itself after its client has gone."""
 
+PREFIX = "mpcompile-session-"
+LEFT_SECONDS = 60.0
+"""A session's folder that is older, and that no server holds, was left behind."""
+
 BOOT = """import sys
 sys.path[:] = sys.argv[3].split(":")
 import socket, pathlib
@@ -37,31 +43,44 @@ main(socket.socket(fileno=int(sys.argv[1])), pathlib.Path(sys.argv[2]))
 
 
 class Ended(Exception):
-    """Why a session ended, where it did not end as it should. `cause`: one of wire.CAUSES."""
+    """Why a session ended, where it did not end as it should. `cause`: see errors.DeviceLost."""
 
     def __init__(self, cause: str, reason: str):
         super().__init__(reason)
         self.cause = cause
 
 
+def sweep() -> None:
+    """Removes the folders of servers that were killed together with their sessions."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            if time.time() > folder.stat().st_mtime + LEFT_SECONDS:
+                with alone_in(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, UsageError):                   # gone meanwhile; or of a server that lives, or of another user
+            continue
+
+
 class SessionProcess:
-    """A process of its own group, in a folder of its own, which is removed with it."""
+    """A process of its own group, in a folder of its own, which is removed with it. Raises OSError where there is no
+    memory, no space or no descriptor left for it."""
 
     def __init__(self, quiet: bool = False):
-        self.folder = Path(tempfile.mkdtemp(prefix="mpcompile-session-"))
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._held = ExitStack()
         paths = ":".join(p or os.getcwd() for p in sys.path)
         env = os.environ | {"TVM_USE_RUNTIME_LIB": "1", "TMPDIR": str(self.folder)}
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", BOOT, str(theirs.fileno()), str(self.folder), paths], env=env,
-                pass_fds=[theirs.fileno()], start_new_session=True, cwd=self.folder, stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None)
+            self._held.enter_context(alone_in(self.folder))
+            self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", BOOT, str(theirs.fileno()), str(self.folder), paths], env=env,
+                    pass_fds=[theirs.fileno()], start_new_session=True, cwd=self.folder, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None)
         except BaseException:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove()
             raise
-        finally:
-            theirs.close()
         self._family_at = 0.0
         self._children: list = []
 
@@ -162,7 +181,11 @@ class SessionProcess:
                 pass
         self._process.wait()
         self.control.close()
+        self._remove()
+
+    def _remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._held.close()
 
     def _event(self) -> dict | None:
         """What it says; None where it has ended."""
@@ -177,7 +200,7 @@ class SessionProcess:
         if code < 0:
             name = signal.Signals(-code).name if -code in signal.Signals._value2member_map_ else f"signal {-code}"
             if name == "SIGKILL":
-                raise Ended("memory", "was killed (SIGKILL), as the system does where memory runs out")
+                raise Ended("killed", "was killed (SIGKILL), by the system for lack of memory or by someone")
             raise Ended("crash", f"crashed ({name})")
         if code != ORDERLY:
             raise Ended("crash", f"ended with status {code}")

@@ -15,7 +15,7 @@ from mpcompile.errors import TargetError
 from mpcompile.runtime.device import About
 from mpcompile.runtime.server.door import Client, Door
 from mpcompile.runtime.server.limits import Limits, half_of_memory
-from mpcompile.runtime.server.process import Ended, SessionProcess
+from mpcompile.runtime.server.process import Ended, SessionProcess, sweep
 from mpcompile.runtime.server.tracker import TrackerEntry
 from mpcompile.runtime.server.wire import LOST, PROTOCOL
 from mpcompile.runtime.state import State
@@ -59,6 +59,7 @@ class Server:
         cannot be started here."""
         import tvm.rpc  # noqa: F401  ReturnException, the tracker's codes
 
+        sweep()
         try:
             if not self._start():
                 return
@@ -82,7 +83,10 @@ class Server:
 
     def _start(self) -> bool:
         """A fresh process for the next session. False where the server is to stop."""
-        self._process = SessionProcess(self._quiet)
+        try:
+            self._process = SessionProcess(self._quiet)
+        except OSError as error:
+            raise TargetError(f"the process that runs kernels does not start here: {error.strerror or error}") from error
         return self._process.wait_ready(self._stop, self._door)
 
     def _start_again(self) -> bool:

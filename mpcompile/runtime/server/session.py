@@ -22,6 +22,8 @@ from pathlib import Path
 from mpcompile.runtime.device import LocalDevice
 from mpcompile.runtime.server.wire import FUNCTIONS, ORDERLY, Blobs, array_of, error_to_json, kernel_of
 
+_LEAVING = threading.Lock()
+
 
 class Session:
     """The functions that a host calls, and the work. `tell(event, **values)` informs the server."""
@@ -198,7 +200,9 @@ def _follow(control: socket.socket, folder: Path) -> None:
 
 
 def _leave(folder: Path) -> None:
-    """The server removes the folder, too; but it may be gone."""
+    """The server removes the folder, too; but it may be gone. The first thread that comes here does it: a second one
+    would end the process in the middle of that."""
+    _LEAVING.acquire()
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(ORDERLY)
 

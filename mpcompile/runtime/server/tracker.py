@@ -34,7 +34,7 @@ class TrackerEntry(threading.Thread):
         self._free = self._told = self._stopped = False
         self._keys: list[str] = []
         """Match keys that a client may bring; the last was put last."""
-        self._lost = False
+        self._lost = self._known = False
         self._since = time.monotonic()
 
     def set_free(self, free: bool) -> None:
@@ -61,9 +61,6 @@ class TrackerEntry(threading.Thread):
             connection = None
             try:
                 connection = self._connect()
-                if self._lost:
-                    self._log(f"tracker {self._where()}: registered again")
-                self._lost = False
                 self._keep(connection)
             except OSError as error:
                 if not self._lost and not self._stopped:
@@ -77,6 +74,12 @@ class TrackerEntry(threading.Thread):
 
     def _where(self) -> str:
         return f"{self._tracker[0]}:{self._tracker[1]}"
+
+    def _is_registered(self) -> None:
+        """Says so for the first time, and where it had not been any more."""
+        if self._lost or not self._known:
+            self._log(f"tracker {self._where()}: registered{' again' if self._known else ''}")
+        self._lost, self._known = False, True
 
     def _connect(self) -> socket.socket:
         connection = connect_tracker(self._tracker, ANSWER)
@@ -102,6 +105,7 @@ class TrackerEntry(threading.Thread):
                         "mpcompile": {"free": free, "seconds": seconds, **self._report()}}
                 ask(connection, [TrackerCode.UPDATE_INFO, info])
                 told_at = now
+                self._is_registered()
             if not free:
                 put = ""
             elif put and put in ask(connection, [TrackerCode.GET_PENDING_MATCHKEYS]):

@@ -32,7 +32,6 @@ LOST = "mpcompile: the session ended: "
 """What the server writes before the reason when it ends a session itself."""
 ORDERLY = 75
 """The exit status of a session's process whose client or server has gone: no kernel's, by chance."""
-CAUSES = ("crash", "time", "memory", "idle", "server")
 
 
 @dataclass

@@ -1,0 +1,159 @@
+"""Who is let in: clients of a device, and the keys that its tracker lends."""
+
+import socket
+import struct
+import threading
+from contextlib import closing
+
+import pytest
+from tvm.rpc.base import (
+    RPC_CODE_MISMATCH,
+    RPC_CODE_SUCCESS,
+    RPC_MAGIC,
+    RPC_TRACKER_MAGIC,
+    TrackerCode,
+    recvall,
+    recvjson,
+)
+
+from mpcompile.runtime.server import door as doors
+from mpcompile.runtime.server import tracker as trackers
+from mpcompile.runtime.server.door import LONGEST_KEY, MOST_WAITING, Door
+from mpcompile.runtime.server.lend import Lender
+from mpcompile.runtime.server.tracker import TrackerEntry, ask, connect_tracker
+from tests.patience import PATIENCE, until
+
+
+@pytest.fixture
+def door():
+    with closing(Door("127.0.0.1", 0, "k", lambda: {"key": "k"})) as found:
+        yield found
+
+
+def comes(door: Door, said: bytes) -> socket.socket:
+    """A client that says so, heard."""
+    client = socket.create_connection(door.address, PATIENCE)
+    client.sendall(said)
+    door.hear()
+    return client
+
+
+def hello(name: str) -> bytes:
+    return struct.pack("<ii", RPC_MAGIC, len(name)) + name.encode()
+
+
+def sent_away(client: socket.socket) -> bool:
+    """Whether the other end has closed; a reset where there were words that nobody read."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_clients_wait_for_their_turn_and_those_that_gave_up_are_skipped(door):
+    gone = comes(door, hello("client:good"))
+    gone.close()
+    refused = [comes(door, hello(name)) for name in ("client:bad", "server:good", "client")]
+    endless = comes(door, hello("client:" + "x" * LONGEST_KEY))
+    good, later = comes(door, hello("client:good -timeout=5")), comes(door, hello("client:good"))
+    until(lambda: doors._hung_up(door._waiting[0][0]))
+
+    found = door.enter("good".__eq__)
+    assert found.seconds == 5.0 and found.address == "127.0.0.1"
+    assert recvall(good, 8 + len("server:k")) == struct.pack("<ii", RPC_CODE_SUCCESS, len("server:k")) + b"server:k"
+    assert [struct.unpack("<i", recvall(client, 4))[0] for client in refused] == [RPC_CODE_MISMATCH] * 3
+    assert sent_away(endless)
+    assert len(door._waiting) == 1 and door.enter("good".__eq__).seconds is None and door.enter("good".__eq__) is None
+    for client in (good, later, endless, *refused):
+        client.close()
+    found.connection.close()
+
+
+def test_more_than_may_wait_are_sent_away(door):
+    clients = [comes(door, hello("client:good")) for _ in range(MOST_WAITING + 1)]
+    assert sent_away(clients[-1]) and len(door._waiting) == MOST_WAITING
+    for client in clients:
+        client.close()
+
+
+def test_others_are_told_what_this_is_or_nothing(door, monkeypatch):
+    looks = comes(door, struct.pack("<i", RPC_TRACKER_MAGIC))
+    assert struct.unpack("<i", recvall(looks, 4))[0] == RPC_MAGIC and recvjson(looks) == {"key": "k"}
+    monkeypatch.setattr(doors, "MAGIC_SECONDS", 0.1)
+    for said in (b"GET / HTTP/1.1\r\n\r\n", b"ab", b""):
+        with comes(door, said) as client:
+            assert sent_away(client)
+    assert not door._waiting
+    looks.close()
+
+
+def test_a_client_whose_words_come_in_pieces_is_let_in(door, monkeypatch):
+    monkeypatch.setattr(doors, "MAGIC_SECONDS", PATIENCE)
+    said = hello("client:good")
+    with socket.create_connection(door.address, PATIENCE) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.sendall(said[:2])
+        hears = threading.Thread(target=door.hear)
+        hears.start()
+        hears.join(0.1)
+        client.sendall(said[2:6])
+        hears.join(PATIENCE)
+        assert len(door._waiting) == 1
+        client.sendall(said[6:])
+        found = door.enter("good".__eq__)
+        assert found is not None
+        found.connection.close()
+
+
+def test_a_client_that_drips_is_sent_away(door, monkeypatch):
+    """However patiently each of its bytes is awaited."""
+    monkeypatch.setattr(doors, "HANDSHAKE_SECONDS", 0.2)
+    done, said = threading.Event(), hello("client:good" + " " * (LONGEST_KEY - 50))
+    client = comes(door, said[:8])
+
+    def drip() -> None:
+        for at in range(8, len(said)):
+            if done.wait(0.01):
+                return
+            client.sendall(said[at:at + 1])
+
+    drips = threading.Thread(target=drip)
+    drips.start()
+    try:
+        assert door.enter("good".__eq__) is None and not door._waiting
+    finally:
+        done.set()
+        drips.join()
+        client.close()
+
+
+def test_a_key_that_was_lent_and_not_used_is_replaced(monkeypatch):
+    """A host may die, or change its mind, between the tracker and the device."""
+    monkeypatch.setattr(trackers, "PING", 0.05)
+    monkeypatch.setattr(trackers, "UNUSED", 0.1)
+    lender = Lender("127.0.0.1", 0)
+    lends = threading.Thread(target=lender.run, daemon=True)
+    lends.start()
+    entry = TrackerEntry(lender.address, "k", 1234, None, dict, lambda line: None)
+    entry.start()
+    entry.set_free(True)
+    try:
+        with connect_tracker(lender.address, PATIENCE) as host:
+            host.settimeout(PATIENCE)
+
+            def borrow() -> str:
+                _, (_, port, key) = ask(host, [TrackerCode.REQUEST, "k", "", 1])
+                assert port == 1234
+                return key
+
+            first, second = borrow(), borrow()
+            assert first != second and entry.accepts(first) and entry.accepts(second)
+            entry.set_free(False)
+            assert not entry.accepts(first) and not entry.accepts(second)
+            entry.set_free(True)
+            until(lambda: entry.accepts(borrow()))           # one that was put before it was busy may come first
+    finally:
+        entry.stop()
+        lender.stop()
+        lends.join(PATIENCE)
+    assert not entry.is_alive() and not lends.is_alive()
