@@ -10,8 +10,9 @@ from functools import cache
 
 from mpcompile.errors import MissingDependency
 
-WORK = {"cnt": 128, "sdot": 16, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8, "mul": 16, "mla": 16}
-"""Bit-MAC or MAC that an instruction on a 128-bit vector does."""
+WORK = {"cnt": 128, "sdot": 16, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8, "mul": 16, "mla": 16,
+        "tbl": 64}
+"""Bit-MAC or MAC that an instruction on a 128-bit vector does; TBL of one weight bit."""
 
 ITERATIONS = 20
 
@@ -67,17 +68,18 @@ def work(lines: list[str], ops: set[str]) -> int:
     return sum(WORK[opcode(line)] for line in lines if opcode(line) in ops)
 
 
-def innermost(assembly: str, ops: set[str]) -> list[str]:
+def innermost(assembly: str, ops: set[str], beside: frozenset[str] = frozenset()) -> list[str]:
     """The instructions of the innermost loop that does most of the work (`ops`), loads included, branches not.
 
-    Raises ValueError where no loop does.
+    beside: what one of it has besides, where other loops have `ops` too. Raises ValueError where no loop does.
     """
     lines = max(functions(assembly), key=lambda body: work(body, ops))
     labels = {line.rstrip()[:-1]: i for i, line in enumerate(lines) if line.rstrip().endswith(":")}
     loops = []
     for i, line in enumerate(lines):
         target = line.split()[-1] if branches(line) else None
-        if target in labels and labels[target] < i and work(lines[labels[target]:i], ops):
+        body = lines[labels[target]:i] if target in labels else []
+        if work(body, ops) and (not beside or beside & set(map(opcode, body))):
             loops.append((labels[target], i))
     inner = [at for at in loops if not any(o != at and at[0] <= o[0] and o[1] <= at[1] for o in loops)]
     if not inner:

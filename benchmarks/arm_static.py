@@ -9,12 +9,14 @@ Of the code that mpcompile generates for a 128×28×28 → 128 3×3 layer:
     whole layer   every instruction of one output line, as QEMU logs them (arm_trace.py): tiles, epilogue, packing, halo
 
 Beside them the ceiling, the same arithmetic from registers; the same loop written by hand with NEON intrinsics
-(arm_inner.c), as gcc compiles it; and what else was thought of, MLA in 8 bits and TBL, by loops written here.
+(arm_inner.c), as gcc compiles it. And all ways side by side, which of them win at which bits.
 
-Found so far. MLA in 8 bits wins on the A53 wherever it fits from W2A2 on, and is built there (arm_microkernels.py); on
-the A72 its multiplier takes 8 products a cycle, as SMLAL's, and SDOT takes more. TBL wins by its inner loop at weights of one bit: on the A76 from W1A2 to W1A4, on the A53 and A72 at W1A4 by a little. As a family (steps of TBL in
-kernels/lookup.py, TVM's loops around them) its inner loop had 55 MAC a cycle on the A76, but a whole layer 34 at W1A2
-(popcount 36) and 24 at W1A4 (SDOT 27): making tables and widening sums take the rest. So it is not built.
+Found so far. MLA in 8 bits beats SMLAL on the A53 wherever it fits, and is built there (arm_microkernels.py); on the
+A72 its multiplier takes 8 products a cycle, as SMLAL's, and SDOT takes more. Look-ups by TBL win in whole layers: on the
+A76 with weights of one bit and activations of two to six, on the A72 with few weight bits and activations from three on,
+on the A53 from W1A2 on. What makes them win: on the A53 and A76 one TBL looks up in two tables for 8 channels and UADALP
+adds neighbours, so that 8-bit sums never fill; on the A72, whose TBL takes longer the more tables it has, it is TBL and
+ADD, and UADDW when 8 bits are full; and output lines share tables.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +41,8 @@ from mpcompile.formats import Buffer
 from mpcompile.graph import Quantizer
 from mpcompile.kernels.layer import Lowered, lower
 from mpcompile.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, Round
-from mpcompile.schedules.arm_microkernels import TILES, Iteration, choose
+from mpcompile.schedules.arm_microkernels import LOOKUPS, TILES, Iteration, choose
+from mpcompile.schedules.tile import Tile, parts_of
 from mpcompile.targets import load_target
 from mpcompile.tvm_names import Target, buffer_of, build
 
@@ -50,12 +54,13 @@ POPCOUNT, DOT = 0.85, 0.9
 """What of the ceiling an inner loop must reach."""
 
 KERNELS = {"rpi3b": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8), ("dot", 2, 2), ("dot", 3, 3), ("dot", 4, 4),
-                     ("dot", 4, 8)),
-           "rpi4b": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8)),
-           "rpi5": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8))}
+                     ("dot", 4, 8), ("lookup", 1, 2), ("lookup", 2, 2), ("lookup", 1, 8)),
+           "rpi4b": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8), ("lookup", 1, 3), ("lookup", 1, 4),
+                     ("lookup", 2, 4)),
+           "rpi5": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8), ("lookup", 1, 2), ("lookup", 1, 4))}
 
 
-def kernel(board: str, family: str, w: int, a: int, height: int = SIZE) -> Lowered:
+def kernel(board: str, family: str, w: int, a: int, height: int = SIZE, tile: Tile | None = None) -> Lowered:
     """The layer's kernel; of fewer output lines, without padding above and below."""
     target, rng = load_target(board), np.random.default_rng(0)
     grid_w = grids.bipolar() if w == 1 else grids.twos_complement(w, narrow=True)
@@ -73,7 +78,7 @@ def kernel(board: str, family: str, w: int, a: int, height: int = SIZE) -> Lower
         return [Buffer(name, form, whole, grid_a, halo), Buffer(name, "sums", whole, grid_a, halo, form)]
 
     return lower(layer, {"x": stored("x", height + 2 - pads[0] - pads[2], pads)},
-                 {"y": stored("y", height, (1, 1, 1, 1))}, {(0, 0): family}, target)
+                 {"y": stored("y", height, (1, 1, 1, 1))}, {(0, 0): family}, target, tile)
 
 
 def assembly(board: str, family: str, w: int, a: int) -> str:
@@ -83,23 +88,35 @@ def assembly(board: str, family: str, w: int, a: int) -> str:
 
 
 def whole_layer(board: str, family: str, w: int, a: int) -> float:
-    """Work a cycle of all instructions of one output line."""
-    lowered = kernel(board, family, w, a, 1)
+    """Work a cycle of all instructions of one output line, or of those that share look-up tables."""
+    tile = Tile.from_json(kernel(board, family, w, a).tile)
+    lowered = kernel(board, family, w, a, tile.lines, replace(tile, parallel="lines") if tile.lines > 1 else None)
     parameters = [buffer_of(lowered.func, i) for i in range(len(lowered.func.params))]
     arrays = [np.zeros([int(n) for n in p.shape], str(p.dtype)) for p in parameters]
     lines = arm_trace.executed(lowered.func, load_target(board), arrays)
-    work = CHANNELS * CHANNELS * 9 * SIZE * (w * a if family == "popcount" else 1)
+    work = CHANNELS * CHANNELS * 9 * SIZE * tile.lines
+    if family == "popcount":
+        work *= w * a
+    elif family == "lookup":
+        part = parts_of(lowered.spec)[0]
+        work *= len(part.plane_weights) * part.lookup.digits
     return work / arm_loops.cycles(lines, MODELS[board], 1)
 
 
 def kinds(family: str) -> set[str]:
     """The instructions that do the work."""
-    return {"cnt"} if family == "popcount" else {"sdot", "smull", "smlal", "smull2", "smlal2", "mul", "mla"}
+    return {"popcount": {"cnt"}, "lookup": {"tbl"}}.get(
+        family, {"sdot", "smull", "smlal", "smull2", "smlal2", "mul", "mla"})
+
+
+def innermost(code: str, family: str) -> list[str]:
+    """The inner loop. Tables are made by TBL too, but nothing is widened then."""
+    return arm_loops.innermost(code, kinds(family), frozenset({"uadalp", "uaddw"} if family == "lookup" else ()))
 
 
 def rate(code: str, board: str, family: str) -> float:
     """Work a cycle of the innermost loop."""
-    loop = arm_loops.innermost(code, kinds(family))
+    loop = innermost(code, family)
     return arm_loops.work(loop, kinds(family)) / arm_loops.cycles(loop, MODELS[board])
 
 
@@ -107,8 +124,8 @@ def ceiling(board: str, kind: str, run: int = 0) -> float:
     """Work a cycle of a micro-kernel's arithmetic alone."""
     pixels, blocks = TILES[kind][0]
     lines = [text for text, _ in Iteration(choose(kind, pixels, blocks, 8, run)).arithmetic]
-    return arm_loops.work(lines, kinds("popcount" if kind == "popcount" else "dot")) / \
-        arm_loops.cycles(lines, MODELS[board], 200)
+    family = "popcount" if kind == "popcount" else "lookup" if kind in LOOKUPS else "dot"
+    return arm_loops.work(lines, kinds(family)) / arm_loops.cycles(lines, MODELS[board], 200)
 
 
 def by_hand(board: str, family: str) -> float | None:
@@ -122,7 +139,7 @@ def by_hand(board: str, family: str) -> float | None:
     return rate(done.stdout, board, family)
 
 
-# -- what else was thought of ----------------------------------------------------------------------
+# -- all ways side by side -------------------------------------------------------------------------
 
 def eight_bits(board: str, run: int) -> float:
     """MAC a cycle of the micro-kernel `mla`, which adds `run` products in 8 bits."""
@@ -131,42 +148,19 @@ def eight_bits(board: str, run: int) -> float:
     return arm_loops.work(lines, {"mul", "mla"}) / arm_loops.cycles(lines, MODELS[board])
 
 
-def tables(board: str, bits: int) -> float:
-    """MAC a cycle and weight plane of look-ups: 2 pixels × 64 outputs, TBL in a table of sums of four activations, ADD in
-    8 bits, UADDW into 16 before they overflow. To make the tables takes 9 instructions each, shared by three columns of
-    taps and 128 outputs, that is by 12 blocks of four vectors."""
-    sums = 255 // (4 * ((1 << bits) - 1))
-    step = ["ld1 {v24.16b, v25.16b, v26.16b, v27.16b}, [x1]", "ldr q28, [x2]", "ldr q29, [x3]"]
-    for v in (0, 2):
-        step += [f"tbl v{30 + i}.16b, {{v28.16b}}, v{24 + v + i}.16b" for i in range(2)]
-        step += [f"tbl v{24 + v + i}.16b, {{v29.16b}}, v{24 + v + i}.16b" for i in range(2)]
-        step += [f"add v{v + i}.16b, v{v + i}.16b, v{30 + i}.16b" for i in range(2)]
-    step += [f"add v{4 + v}.16b, v{4 + v}.16b, v{24 + v}.16b" for v in range(4)]
-    widen = [f"uaddw{high} v{8 + 2 * n + bool(high)}.8h, v{8 + 2 * n + bool(high)}.8h, v{n}.{lanes}"
-             for n in range(8) for high, lanes in (("", "8b"), ("2", "16b"))]
-    make = [text for i in range(3) for text in (f"tbl v{i}.16b, {{v16.16b}}, v{20 + i}.16b",
-                                                f"add v{3 + i}.16b, v{3 + i}.16b, v{i}.16b",
-                                                f"and v{6 + i}.16b, v{6 + i}.16b, v{9 + i}.16b")]
-    model = MODELS[board]
-    taken = arm_loops.cycles(step * 4, model) / 4 + arm_loops.cycles(widen, model) / sums + \
-        arm_loops.cycles(make * 4, model) / 4 * 2 / (2 * 3)
-    return 2 * 64 * 4 / taken
-
-
 # -- the tables ------------------------------------------------------------------------------------
 
 def kernels(board: str) -> list[dict]:
     found = []
     for family, w, a in KERNELS[board]:
         code = assembly(board, family, w, a)
-        loop = arm_loops.innermost(code, kinds(family))
-        names = {arm_loops.opcode(line) for line in loop}
-        of = {"cnt": "popcount", "sdot": "sdot", "mul": "mla", "smull": "smlal"}
+        names = [arm_loops.opcode(line) for line in innermost(code, family)]
+        of = {"cnt": "popcount", "sdot": "sdot", "mul": "mla", "smull": "smlal", "uaddw": "tbl1", "uadalp": "tbl2"}
         kind = next(kind for op, kind in of.items() if op in names)
         run = 0
-        if kind in ("mla", "smlal"):
-            products = sum(arm_loops.opcode(line) in kinds(family) for line in loop)
-            run = products // sum(arm_loops.opcode(line) in ("mul", "smull", "smull2") for line in loop)
+        if kind in ("mla", "smlal", "tbl1"):
+            once = {"mla": ("mul",), "smlal": ("smull", "smull2"), "tbl1": ("uaddw",)}[kind]
+            run = sum(name in kinds(family) for name in names) // sum(name in once for name in names)
         must = POPCOUNT if kind == "popcount" else DOT if (w, a) == (8, 8) else None
         found.append({"board": board, "model": MODELS[board], "family": family, "w": w, "a": a, "kind": kind,
                       "run": run, "inner": rate(code, board, family), "ceiling": ceiling(board, kind, run),
@@ -176,14 +170,14 @@ def kernels(board: str) -> list[dict]:
 
 
 def other(board: str) -> list[dict]:
-    """What MLA and TBL would do where they might beat popcount and dot, and the best of those two."""
+    """What each way does where one other than popcount or SDOT might win."""
     target, found = load_target(board), []
-    for w, a in ((1, 2), (1, 3), (1, 4), (2, 2), (2, 3), (2, 4), (3, 3), (4, 4)):
+    for w, a in ((1, 2), (1, 3), (1, 4), (1, 8), (2, 2), (2, 3), (2, 4), (3, 3), (4, 4)):
         run = min(8, 127 // (((1 << a) - 1) << w - 1))
         rates = target.expected_rates(w, a)
         found.append({"board": board, "w": w, "a": a, "popcount": rates["popcount"],
                       "dot": max(target.dot_macs_per_cycle, target.dot16_macs_per_cycle),
-                      "mla": eight_bits(board, run), "tbl": tables(board, a) / w})
+                      "mla": eight_bits(board, run) if run else None, "tbl": rates["lookup"]})
     return found
 
 
@@ -192,25 +186,28 @@ def report(rows: list[dict], others: list[dict]) -> str:
     lines = ["# Static speeds of the 64-bit ARM kernels", "",
              f"`python -m benchmarks.arm_static -o benchmarks/results`, llvm-mca {arm_loops.version()}. Cycles by LLVM's "
              "models, all data in the first cache, every branch foreseen; nothing was measured on a board. "
-             f"{CHANNELS}×{SIZE}×{SIZE} → {CHANNELS} 3×3 layers; bit-MAC a cycle for popcount, MAC a cycle for dot. "
-             "*Layer* is all that one output line executes: epilogue, packing, sums and halo too.", "",
+             f"{CHANNELS}×{SIZE}×{SIZE} → {CHANNELS} 3×3 layers; bit-MAC a cycle for popcount, MAC a cycle for dot, and "
+             "for lookup MAC a cycle of a weight bit and of up to six activation bits. "
+             "*Layer* is all that one output line executes, or those that share look-up tables: tables, epilogue, "
+             "packing, sums and halo too.", "",
              "| board | model | bits | family | inner loop | ceiling | of it | must reach | layer | by hand, gcc |",
              "|---|---|---|---|---|---|---|---|---|---|"]
     for r in rows:
         how = {"popcount": "AND, CNT, UADALP", "sdot": "SDOT", "mla": f"MLA, {r['run']} in 8 bits",
-               "smlal": f"SMLAL, {r['run']} in 16 bits"}[r["kind"]]
+               "smlal": f"SMLAL, {r['run']} in 16 bits", "tbl2": "TBL of two tables, UADALP",
+               "tbl1": f"TBL, ADD, {r['run']} in 8 bits"}[r["kind"]]
         hand = "" if r["by_hand"] is None else f"{r['by_hand']:.1f}"
         lines.append(f"| {r['board']} | {r['model']} | W{r['w']}A{r['a']} | {r['family']}: {how} | {r['inner']:.1f} | "
                      f"{r['ceiling']:.1f} | {r['inner'] / r['ceiling']:.2f} | {_reached(r)} | {r['layer']:.1f} | {hand} |")
-    lines += ["", "What else was thought of, MAC a cycle: MLA adds products in 8 bits where they fit (built for the "
-              "A53, where it wins); TBL looks sums of four activations up and is judged here by its inner loop and the "
-              "making of its tables. As a family, in whole layers, it did not win: 34 and 24 MAC a cycle at W1A2 and "
-              "W1A4 on the A76, where popcount has 36 and SDOT 27.", "",
+    lines += ["", "All ways side by side, MAC a cycle of inner loops: MLA adds products in 8 bits where they fit "
+              "(built for the A53, where it wins over SMLAL); TBL looks sums of four activations up, the making of the "
+              "tables for 128 outputs included (targets/*.toml).", "",
               "| board | bits | popcount | dot, 8 bits or 16-bit sums | MLA in 8 bits | TBL | best |",
               "|---|---|---|---|---|---|---|"]
     for r in others:
-        names = {"popcount": r["popcount"], "dot": r["dot"], "MLA": r["mla"], "TBL": r["tbl"]}
-        lines.append(f"| {r['board']} | W{r['w']}A{r['a']} | {r['popcount']:.1f} | {r['dot']:.1f} | {r['mla']:.1f} | "
+        names = {"popcount": r["popcount"], "dot": r["dot"], "MLA": r["mla"] or 0.0, "TBL": r["tbl"]}
+        mla = f"{r['mla']:.1f}" if r["mla"] else ""
+        lines.append(f"| {r['board']} | W{r['w']}A{r['a']} | {r['popcount']:.1f} | {r['dot']:.1f} | {mla} | "
                      f"{r['tbl']:.1f} | {max(names, key=names.get)} |")
     return "\n".join(lines) + "\n\n" + boards.expected(MODELS)
 

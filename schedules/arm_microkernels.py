@@ -8,7 +8,10 @@ starts chains before their loads are there, or spills. One iteration takes `unro
     mla       sum s8 += w·a, then acc s16      MUL or MLA; SADALP         a step is 4 channels
     smlal     sum s16 += w·a, then acc s32     SMULL, SMLAL; SADALP       a step is 2 channels
     sdot      acc s32 += w·a                   SDOT by element            a step is 4 channels
+    tbl2      acc u16 += a[w]                  TBL of two registers, UADALP    a step is two tables, 8 channels
+    tbl1      sum u8 += a[w], then acc u16     TBL, ADD; UADDW                 a step is a table, 4 channels
 
+tbl2 adds entries of the first table and of the second one in pairs, so 8 bits never fill: weights index both at once.
 Eight chains go side by side, since an in-order core takes 6 cycles to hand a vector on. Operands are loaded as soon as
 their registers are free, those of the next iteration at the end of this one; the last iteration loads its own once
 more, so that nothing is read that is not there. LD1 of four registers and LD4R start together with arithmetic; in LLVM's
@@ -28,8 +31,14 @@ from mpcompile.tvm_names import T, TensorIntrin, from_source
 BLOCK = 16
 """Output channels whose weights lie together: four vectors of 32-bit lanes."""
 
-BYTES = {"popcount": 4, "mla": 4, "smlal": 2, "sdot": 4}
-"""Of an activation that a step takes, one after the other, for each output channel."""
+BYTES = {"popcount": 4, "mla": 4, "smlal": 2, "sdot": 4, "tbl2": 32, "tbl1": 16}
+"""Of an activation, or of tables of it, that a step takes, one after the other, for each output channel."""
+
+WEIGHT_BYTES = {**BYTES, "tbl2": 2, "tbl1": 1}
+"""Of an output channel's weights that a step takes."""
+
+LOOKUPS = {"tbl2", "tbl1"}
+"""Those that add in 16-bit lanes of one channel each."""
 
 CHAINS = 8
 LOAD_EVERY = 4
@@ -40,9 +49,9 @@ _ADDRESSES = [*range(12, 18), *range(20, 29)]         # x18 is the platform's, x
 
 @dataclass(frozen=True)
 class Micro:
-    """A tile of `pixels` × `blocks`·16 channels. `run`: so many steps mla and smlal add in narrow lanes; it divides
-    `unroll`. The other kinds have none (0). Sums of `run` steps, and in the 16 bits of popcount and mla all steps, must
-    fit: their caller proves it."""
+    """A tile of `pixels` × `blocks`·16 channels. `run`: so many steps mla, smlal and tbl1 add in narrow lanes; it
+    divides `unroll`. The other kinds have none (0). Sums of `run` steps, and in the 16 bits of popcount, mla and
+    look-ups all steps, must fit: their caller proves it."""
 
     kind: str
     pixels: int
@@ -52,10 +61,12 @@ class Micro:
 
 
 TILES = {"popcount": ((2, 2), (1, 2), (2, 1), (1, 1)), "mla": ((2, 1), (1, 1)), "smlal": ((2, 1), (1, 2), (1, 1)),
-         "sdot": ((4, 1), (2, 2), (1, 2), (2, 1), (1, 1))}
+         "sdot": ((4, 1), (2, 2), (1, 2), (2, 1), (1, 1)),
+         "tbl2": ((4, 2), (3, 2), (2, 3), (2, 2), (4, 1), (1, 4), (3, 1), (1, 3), (2, 1), (1, 2), (1, 1)),
+         "tbl1": ((2, 2), (1, 3), (1, 2), (3, 1), (2, 1), (1, 1))}
 """(pixels, blocks), best first."""
 
-_UNROLL = {"popcount": 4, "mla": 8, "smlal": 8, "sdot": 4}
+_UNROLL = {"popcount": 4, "mla": 8, "smlal": 8, "sdot": 4, "tbl2": 2, "tbl1": 4}
 
 
 def choose(kind: str, pixels: int, blocks: int, steps: int, run: int = 0) -> Micro:
@@ -93,7 +104,7 @@ class Iteration:
     def __init__(self, micro: Micro):
         self.micro, self.used = micro, 0
         self.addresses: dict[tuple[str, int, int], str] = {}     # (a or w, pixel or block, offset) → register
-        self.acc = [self.take(4 * micro.blocks) for _ in range(micro.pixels)]
+        self.acc = [self.take((2 if micro.kind in LOOKUPS else 4) * micro.blocks) for _ in range(micro.pixels)]
         self.arithmetic: list[tuple[str, set]] = []              # instruction, values it reads
         self.loads: list[_Load] = []
         getattr(self, f"_{micro.kind}")()
@@ -195,6 +206,56 @@ class Iteration:
                 self.arithmetic += [(f"sdot v{self.acc[p][4 * b + v]}.4s, v{w[v]}.16b, v{x[0]}.4b[{step % 4}]", both)
                                     for v in range(4)]
 
+    def _tbl2(self):
+        """A pixel's two tables serve all blocks; then come the next pixel's."""
+        m = self.micro
+        turns, chains = [(step, p) for step in range(m.unroll) for p in range(m.pixels)], []
+        room = (32 - self.used - CHAINS) // 2                                        # pairs of registers
+        weights = [self.pairs(m.unroll if room >= 2 * m.blocks + 2 else 1) for _ in range(m.blocks)]
+        room -= sum(map(len, weights))
+        tables = self.pairs(max(n for n in (1, 2, 4) if n <= max(room, 1) and len(turns) % n == 0))
+        temps = self.take(CHAINS)
+        for turn, (step, p) in enumerate(turns):
+            x = tables[turn % len(tables)]
+            reads = {self.load("ld1", x, "16b", "a", p, 32 * step, ("a", turn % len(tables)))}
+            for b, pairs in enumerate(weights):
+                w, value = pairs[step % len(pairs)], ("w", b, 32 * step)
+                if p == 0:
+                    self.load("ld1", w, "16b", *value, ("w", b, step % len(pairs)))
+                chains += [(f"{{v{x[0]}.16b, v{x[1]}.16b}}, v{w[v]}.16b", self.acc[p][2 * b + v], reads | {value})
+                           for v in range(2)]
+        for first in range(0, len(chains), CHAINS):
+            part = list(zip(temps, chains[first:first + CHAINS]))
+            self.arithmetic += [(f"tbl v{t}.16b, {found}", reads) for t, (found, _, reads) in part]
+            self.arithmetic += [(f"uadalp v{acc}.8h, v{t}.16b", set()) for t, (_, acc, _) in part]
+
+    def pairs(self, n: int) -> list[list[int]]:
+        return [self.take(2) for _ in range(n)]
+
+    def _tbl1(self):
+        """Each step's entries are added in 8 bits, `run` of them before they are widened. A load is of all steps."""
+        m = self.micro
+        sums, (spread, weights) = [self.take(m.blocks) for _ in range(m.pixels)], (
+            [self.take(m.unroll) for _ in range(n)] for n in (m.pixels, m.blocks))
+        temps, used = self.take(min(CHAINS, 32 - self.used)), 0
+        for step in range(m.unroll):
+            first, last = step % m.run == 0, (step + 1) % m.run == 0
+            for p, (row, x) in enumerate(zip(sums, spread)):
+                a = self.broadcast("ld1", x, "16b", p, step, m.unroll)
+                taken = row if first else [temps[(used + b) % len(temps)] for b in range(m.blocks)]
+                used += 0 if first else m.blocks
+                for b, (w, t) in enumerate(zip(weights, taken)):
+                    value = "w", b, 0
+                    if step == p == 0:
+                        self.load("ld1", w, "16b", *value, ("w", b))
+                    self.arithmetic.append((f"tbl v{t}.16b, {{v{x[step]}.16b}}, v{w[step]}.16b", {a, value}))
+                if not first:
+                    self.arithmetic += [(f"add v{r}.16b, v{r}.16b, v{t}.16b", set()) for r, t in zip(row, taken)]
+                if last:
+                    self.arithmetic += [(f"uaddw{half} v{acc}.8h, v{acc}.8h, v{r}.{lanes}", set())
+                                        for b, r in enumerate(row) for acc, half, lanes in zip(
+                                            self.acc[p][2 * b:2 * b + 2], ("", "2"), ("8b", "16b"))]
+
     # -- order -----------------------------------------------------------------------------------
     def first_loads(self) -> list[str]:
         """Those of the first value of each slot, with which an iteration begins."""
@@ -223,7 +284,7 @@ class Iteration:
             assert not waiting or waiting[0][0] > i, f"{self.micro}: {waiting[0][2]} comes too late"
             found.append(text)
             since += 1
-            while waiting and waiting[0][1] <= i and (since >= LOAD_EVERY or i == end - 1):
+            while waiting and waiting[0][1] <= i and (since >= LOAD_EVERY or waiting[0][0] == i + 1 or i == end - 1):
                 at, _, load = waiting.pop(0)
                 if at >= end and not advanced:
                     found, advanced = found + advance, True
@@ -237,7 +298,7 @@ def assembly(micro: Micro, window: Window) -> list[str]:
     """c[pixel, block·16 + lane] int32 += the reduction over the window. Labels end in ${:uid}, as LLVM numbers them."""
     iteration = Iteration(micro)
     (rows, taps), bytes_, step = window.kernel, window.depth, BYTES[micro.kind] * micro.unroll
-    weights = BLOCK * BYTES[micro.kind] * micro.unroll
+    weights = BLOCK * WEIGHT_BYTES[micro.kind] * micro.unroll
     a = [r for (base, *_), r in iteration.addresses.items() if base == "a"]
     w = [r for (base, *_), r in iteration.addresses.items() if base == "w"]
     loop, on, tap, done = (f".Lmp_{name}${{:uid}}" for name in ("loop", "on", "tap", "done"))
@@ -279,9 +340,13 @@ def _store(micro: Micro, iteration: Iteration) -> list[str]:
         for b in range(micro.blocks):
             names = [s.replace("v", "q") for s in spare]
             code += [f"ldp {names[0]}, {names[1]}, [x7]", f"ldp {names[2]}, {names[3]}, [x7, #32]"]
-            for t, r in zip(spare, row[4 * b:4 * b + 4]):
-                code.append({"popcount": f"uadalp {t}.4s, v{r}.8h", "mla": f"sadalp {t}.4s, v{r}.8h"}.get(
-                    micro.kind, f"add {t}.4s, {t}.4s, v{r}.4s"))
+            if micro.kind in LOOKUPS:
+                code += [f"uaddw{half} {t}.4s, {t}.4s, v{r}.{lanes}" for t, r, half, lanes in zip(
+                    spare, (row[2 * b + v // 2] for v in range(4)), ("", "2") * 2, ("4h", "8h") * 2)]
+            else:
+                for t, r in zip(spare, row[4 * b:4 * b + 4]):
+                    code.append({"popcount": f"uadalp {t}.4s, v{r}.8h", "mla": f"sadalp {t}.4s, v{r}.8h"}.get(
+                        micro.kind, f"add {t}.4s, {t}.4s, v{r}.4s"))
             code += [f"stp {names[0]}, {names[1]}, [x7]", f"stp {names[2]}, {names[3]}, [x7, #32]", "add x7, x7, x2"]
         code.append("add x0, x0, x1")
     return code
@@ -303,9 +368,9 @@ def llvm_function(name: str, micro: Micro, window: Window) -> str:
 def intrinsic(micro: Micro, window: Window, dtypes: tuple[str, str], planes: bool) -> str:
     """Registers the tensor intrinsic of a reduction, and gives its name.
 
-    dtypes: of activations and weights. It stands for the loops (kh, kw, step, pixel, block, lane, byte), in this order.
-    `planes`: activations have an axis of planes, weights of planes after that of blocks, accumulators of plane pairs;
-    one of each is taken.
+    dtypes: of activations and weights. It stands for the loops (kh, kw, step, pixel, block, lane, byte), in this order,
+    and of a look-up (…, table, entry). `planes`: activations have an axis of planes (or digits), weights of planes
+    after that of blocks, accumulators of pairs of these; one of each is taken.
     """
     name = "mpcompile_" + hashlib.sha256(repr((micro, window, dtypes, planes)).encode()).hexdigest()[:16]
     TensorIntrin.register(name, *_tensor_intrinsic(name, micro, window, dtypes, planes), override=True)
@@ -313,20 +378,23 @@ def intrinsic(micro: Micro, window: Window, dtypes: tuple[str, str], planes: boo
 
 
 def _tensor_intrinsic(name: str, micro: Micro, window: Window, dtypes: tuple[str, str], planes: bool):
-    (rows, taps), group, (dy, dx) = window.kernel, BYTES[micro.kind], window.dilations
-    steps, one, zero = window.depth // group, (1,) * planes, (0,) * planes
+    (rows, taps), group, (dy, dx) = window.kernel, WEIGHT_BYTES[micro.kind], window.dilations
+    bytes_, look_up = BYTES[micro.kind], micro.kind in LOOKUPS
+    steps, one, zero = window.depth // bytes_, (1,) * planes, (0,) * planes
     width = (micro.pixels - 1) * window.stride + (taps - 1) * dx + 1
     shapes = {"A": ((rows - 1) * dy + 1, width, *one, window.depth),
               "W": (micro.blocks, *one, rows, taps, steps, BLOCK, group),
               "C": (1, micro.pixels, micro.blocks, *one, *one, BLOCK)}
     # TVM keeps loops of one step, but no axis of a block
-    extents = {"kh": rows, "kw": taps, "s": steps, "p": micro.pixels, "b": micro.blocks, "lane": BLOCK, "k": group}
-    loops = [axis for axis in ("p", "b", "lane", "kh", "kw", "s", "k") if extents[axis] > 1]
-    kh, kw, s, p, b, lane, k = (f"v_{axis}" if axis in loops else 0 for axis in extents)
+    extents = {"kh": rows, "kw": taps, "s": steps, "p": micro.pixels, "b": micro.blocks, "lane": BLOCK, "k": group,
+               **({"e": bytes_} if look_up else {})}
+    loops = [axis for axis in ("p", "b", "lane", "kh", "kw", "s", "k", "e") if extents.get(axis, 0) > 1]
+    kh, kw, s, p, b, lane, k, *e = (f"v_{axis}" if axis in loops else 0 for axis in extents)
     at = lambda name, *index: f"{name}[{', '.join(map(str, index))}]"
-    a = at("A", f"{kh} * {dy}", f"{p} * {window.stride} + {kw} * {dx}", *zero, f"{s} * {group} + {k}")
+    a = at("A", f"{kh} * {dy}", f"{p} * {window.stride} + {kw} * {dx}", *zero, f"{s} * {bytes_} + {(e or [k])[0]}")
     w, c = at("W", b, *zero, kh, kw, s, lane, k), at("C", 0, p, b, *zero, *zero, lane)
-    product = f"T.cast(T.popcount({a} & {w}), 'int32')" if planes else f"T.cast({a}, 'int32') * T.cast({w}, 'int32')"
+    product = f"T.cast(T.Select({w} == T.cast({e[0]}, 'uint8'), {a}, T.uint8(0)), 'int32')" if look_up else \
+        f"T.cast(T.popcount({a} & {w}), 'int32')" if planes else f"T.cast({a}, 'int32') * T.cast({w}, 'int32')"
     whole = {n: at(n, *(f"0:{extent}" for extent in shape)) for n, shape in shapes.items()}
     head = ["@T.prim_func(s_tir=True)", "def main(a: T.handle, w: T.handle, c: T.handle):"]
     for n, dtype, scope in (("A", dtypes[0], "global"), ("W", dtypes[1], "global"), ("C", "int32", "local")):
@@ -334,7 +402,8 @@ def _tensor_intrinsic(name: str, micro: Micro, window: Window, dtypes: tuple[str
         head += [f" {stride} = T.int32()" for stride in strides]
         head.append(f" {n} = T.match_buffer({n.lower()}, {shapes[n]}, '{dtype}', offset_factor=1, scope='{scope}', "
                     f"strides=[{', '.join(strides)}])")
-    head += [" with T.sblock('root'):", f"  T.reads({whole['C']}, {whole['A']}, {whole['W']})",
+    operands = ("C", "W", "A") if look_up else ("C", "A", "W")                  # as they come in the product
+    head += [" with T.sblock('root'):", f"  T.reads({', '.join(whole[n] for n in operands)})",
              f"  T.writes({whole['C']})"]
     kinds = "".join("S" if axis in ("p", "b", "lane") else "R" for axis in loops)
     description = [*head, f"  for {', '.join(extents)} in T.grid({', '.join(map(str, extents.values()))}):",

@@ -9,6 +9,10 @@ from dataclasses import asdict, dataclass
 
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
 
+TABLE_LINES = 7
+"""Output lines that share look-up tables, at most. Made for each line anew, tables took a third of a layer of 64
+channels on AVX2."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -75,6 +79,23 @@ def tile_without_contraction(spec: LayerSpec, image: bool) -> Tile:
     """Of a layer that only moves, pools or quantizes; `image`: its lanes are pixels."""
     row = divisors(spec.shape[2], 32 if image else 16)[-1]
     return Tile(row, row, spec.padded // spec.blocking[0])
+
+
+def table_lines(spec: LayerSpec, most: int) -> int:
+    """Output lines that share look-up tables: as many, up to TABLE_LINES, as need no more than `most` bytes of them. 1
+    where no line reads another's."""
+    parts = [p for p in parts_of(spec) if p.lookup]
+    if not any(p.kernel[0] > 1 for p in parts):
+        return 1
+    return max(n for n in divisors(spec.shape[1], TABLE_LINES)
+               if n == 1 or max(_table_bytes(p, n) for p in parts) <= most)
+
+
+def _table_bytes(part: PartSpec, lines: int) -> int:
+    """Of the tables that so many output lines read: 16 for 4 channels, of each digit."""
+    _, width, channels = part.data.buffer_shape
+    rows = (lines - 1) * part.strides[0] + (part.kernel[0] - 1) * part.dilations[0] + 1
+    return rows * width * channels * 4 * part.lookup.digits
 
 
 def row_of(width: int, pixels: int, longest: int = 16) -> int:

@@ -22,18 +22,19 @@ from mpcompile.kernels.spec import LayerSpec, PartSpec
 from mpcompile.kernels.winograd_form import PRODUCTS, TILE, tiles
 from mpcompile.schedules import narrow_loops, winograd_loops
 from mpcompile.schedules.loops import LayerLoops, short_epilogue
-from mpcompile.schedules.tile import Tile, divisors, parts_of, register_tile, row_of, tile_without_contraction
+from mpcompile.schedules.tile import (Tile, divisors, parts_of, register_tile, row_of, table_lines,
+                                      tile_without_contraction)
 from mpcompile.schedules.x86_intrinsics import dot_instruction, vector_for
 from mpcompile.schedules.x86_lookup import lookup
+from mpcompile.targets.target import WIDEN_LOOKUP
 from mpcompile.schedules.x86_narrow import count8
 from mpcompile.tvm_names import Schedule
 
 FEW_LINES, NEAR = 8, 24 * 1024
 """A depthwise layer of so few lines, whose kernel's rows of all channels are more bytes than the first cache keeps, does
 all lines of a group before the next group's: 1.3 to 1.4 times as fast on Zen 4 with 960 or 1024 channels of 7×7."""
-TABLE_LINES, TABLES = 7, 256 * 1024
-"""Output lines that share look-up tables, at most; and bytes of the tables that they read, which the second cache
-should keep. Made for each line anew, tables took a third of a layer of 64 channels."""
+TABLES = 256 * 1024
+"""Bytes of the look-up tables that some output lines share, which the second cache should keep."""
 
 SHALLOW, SHALLOW_VECTORS = 128, (8, 12)
 """Products of an output up to which the epilogue decides a dot layer's tile, and the least and most accumulators of it:
@@ -68,7 +69,7 @@ class X86:
 
     def lookup(self, level_bits: int, products: int) -> Lookup:
         """The steps for levels of so many bits and sums of so many products, on AVX2."""
-        bits = digit_bits(level_bits, products)
+        bits = digit_bits(level_bits, products, WIDEN_LOOKUP)
         return lookup(-(-level_bits // bits), bits)
 
     def dot_instruction(self, max_level: int, weights: tuple[int, int], channels: int):
@@ -152,19 +153,11 @@ def _lines(spec: LayerSpec, parts: list[PartSpec]) -> int:
         whole = [n for n in divisors(height, height) if n % 2 == 0 or n == height]
         return next((n for n in whole if tiles(n) * tiles(width) >= TILES), height)
     if any(p.lookup and p.kernel[0] > 1 for p in parts):
-        tables = lambda lines: max(map(lambda p: _table_bytes(p, lines), parts))
-        return max(n for n in divisors(height, TABLE_LINES) if n == 1 or tables(n) <= TABLES)
+        return table_lines(spec, TABLES)
     if len(parts) != 1 or parts[0].family != "depthwise" or height > FEW_LINES:
         return 1
     _, width, channels = parts[0].data.buffer_shape
     return height if parts[0].kernel[0] * width * channels > NEAR else 1
-
-
-def _table_bytes(part: PartSpec, lines: int) -> int:
-    """Of the look-up tables that so many output lines read: 16 for 4 channels, of each digit."""
-    _, width, channels = part.data.buffer_shape
-    rows = (lines - 1) * part.strides[0] + (part.kernel[0] - 1) * part.dilations[0] + 1
-    return rows * width * channels * 4 * part.lookup.digits if part.lookup else 0
 
 
 def _lanes(part: PartSpec) -> int:

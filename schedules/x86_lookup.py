@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 from mpcompile.kernels.lookup_form import Lookup
+from mpcompile.schedules.table_fill import fill
 from mpcompile.schedules.x86_narrow import PSHUFB
 from mpcompile.tvm_names import T, TensorIntrin, llvm_intrin, tirx
 
@@ -19,7 +20,7 @@ def lookup(digits: int, bits: int) -> Lookup:
     """The steps for digits of so many bits, registered with TVM."""
     TensorIntrin.register("mpcompile.look_256", *_look(), override=True)
     TensorIntrin.register("mpcompile.widen_look_256", *_widen(), override=True)
-    TensorIntrin.register("mpcompile.fill_256", *_fill(), override=True)
+    TensorIntrin.register("mpcompile.fill_256", *fill(_subset_sums), override=True)
     return Lookup("mpcompile.look_256", "mpcompile.widen_look_256", "mpcompile.fill_256", digits, bits)
 
 
@@ -90,34 +91,6 @@ def _widen():
 def _pairs(x):
     """Two neighbouring bytes as a 16-bit number, the first one low."""
     return tirx.reinterpret("uint16x16", x)
-
-
-def _fill():
-    @T.prim_func(s_tir=True)
-    def description(a: T.handle, t: T.handle) -> None:
-        A = T.match_buffer(a, (8,), "uint8", offset_factor=8)
-        C = T.match_buffer(t, (32,), "uint8", offset_factor=32)
-        with T.sblock("root"):
-            T.reads(A[0:8])
-            T.writes(C[0:32])
-            for n in range(32):
-                with T.sblock("update"):
-                    v = T.axis.remap("S", [n])
-                    C[v] = (T.Select(v % 2 == 1, A[v // 16 * 4], T.uint8(0))
-                            + T.Select(v // 2 % 2 == 1, A[v // 16 * 4 + 1], T.uint8(0))) + (
-                                T.Select(v // 4 % 2 == 1, A[v // 16 * 4 + 2], T.uint8(0))
-                                + T.Select(v // 8 % 2 == 1, A[v // 16 * 4 + 3], T.uint8(0)))
-
-    @T.prim_func(s_tir=True)
-    def implementation(a: T.handle, t: T.handle) -> None:
-        A = T.match_buffer(a, (8,), "uint8", offset_factor=8)
-        C = T.match_buffer(t, (32,), "uint8", offset_factor=32)
-        with T.sblock("root"):
-            T.reads(A[0:8])
-            T.writes(C[0:32])
-            C.vstore([0], _subset_sums(A.vload([0], dtype="uint8x8")))
-
-    return description, implementation
 
 
 def _subset_sums(a):

@@ -30,10 +30,13 @@ _KEYS = {
     "dot16_macs_per_cycle": (float, False),
     "dot8_macs_per_cycle": (float, False),
     "lookup_macs_per_cycle": (float, False),
+    "lookup_widen": (float, False),
     "families": (list, False),
     "cpus": (list, False),
 }
 
+
+MAY_BE_ZERO = ("lookup_widen",)
 
 BOARDS = "boards"
 """The key that makes a TOML one of a fleet (fleet.py)."""
@@ -105,7 +108,7 @@ def _target(path: Path, table: dict) -> Target:
             value = float(value)
         if type(value) is not kind:
             refuse(key, f"must be {_NAMES[kind]}, not {value!r}")
-        if kind in (int, float) and not 0 < value < 1e9:
+        if kind in (int, float) and not (0 < value < 1e9 or value == 0 and key in MAY_BE_ZERO):
             refuse(key, f"must be positive, not {value!r}")
         fields[key] = value
     for key in ("features", "mattr", "families"):

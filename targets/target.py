@@ -12,6 +12,9 @@ WIDEN_DOT = 0.6
 WIDEN_DOT8, MOST_DOT8 = 0.8, 8
 """The same of 8-bit sums to 16-bit ones, in steps of 8-bit sums; so many are added at the most."""
 
+WIDEN_LOOKUP = 3.0
+"""What it costs to add 8-bit sums of looked-up entries to 16-bit ones, in look-ups, by AVX2's steps."""
+
 NO_COMBINER = "-x86-machine-combiner:bool=0"
 """LLVM's machine combiner makes trees of a tile's sums (a + (b + c)) to shorten the chain of additions, which no full
 tile waits for; the trees' registers are then spilled inside the loop. Integer sums only: floats are never reordered."""
@@ -52,6 +55,8 @@ class Target:
     """The same where products fit 8 bits, before sums are widened; 0: no kernel adds them in 8 bits."""
     lookup_macs_per_cycle: float = 0.0
     """The same of `lookup`, for weights of one bit and 8-bit sums that are never widened; 0: it has no such kernel."""
+    lookup_widen: float = WIDEN_LOOKUP
+    """What it costs to widen such a sum, in look-ups; 0: there are none, entries are added in 16 bits."""
     cpus: tuple[tuple[str, int, int, int], ...] = ()
 
     @property
@@ -63,6 +68,16 @@ class Target:
     def multiplies_16_bits(self) -> bool:
         """Products of any 8 bits are PMADDWD's."""
         return self.arch == "x86_64" and not self.has_vnni
+
+    @property
+    def lookup_lanes(self) -> int:
+        """Output channels of a vector of `lookup`, a byte each."""
+        return self.vector_bits // 8
+
+    @property
+    def lookup_sums_any(self) -> bool:
+        """Whether `lookup` takes any number of products: 16-bit sums are widened before they are full."""
+        return self.arch == "aarch64"
 
     @property
     def has_fma(self) -> bool:
@@ -86,15 +101,16 @@ class Target:
     def expected_rates(self, weight_planes: int, activation_planes: int) -> dict[str, float]:
         """MAC a cycle of popcount, dot and lookup for a long inner product of so many planes, by their numbers alone.
 
-        A lookup adds activations of up to 4 bits in 8 bits, 255/(4·(2^b − 1)) at a time; to widen the sum costs what
-        three look-ups do.
+        A lookup splits activations into digits, of which 8 bits hold 255/(4·(2^b − 1)) sums of four; then they are
+        widened.
         """
-        digits = -(-activation_planes // 4)
-        sums = 255 // (4 * ((1 << -(-activation_planes // digits)) - 1))
+        splits = ((digits, 255 // (4 * ((1 << -(-activation_planes // digits)) - 1)))
+                  for digits in range(1, activation_planes + 1))
+        look_ups = min(digits * (1 + self.lookup_widen / sums) for digits, sums in splits if sums)
         return {
             "dot": self.dot_rate(16383 // (((1 << activation_planes) - 1) << weight_planes - 1)),
             "popcount": self.popcount_bitmacs_per_cycle / (weight_planes * activation_planes),
-            "lookup": self.lookup_macs_per_cycle / (weight_planes * digits * (1 + 3 / sums)),
+            "lookup": self.lookup_macs_per_cycle / (weight_planes * look_ups),
         }
 
     def expected_family(self, weight_planes: int, activation_planes: int) -> str:

@@ -27,6 +27,11 @@ def uint8_steps(most: int) -> int:
     return 255 // most
 
 
+def uint16_steps(most: int) -> int:
+    """How many numbers 0..most fit uint16 together."""
+    return 65535 // most
+
+
 def chunk(kernel_h: int, kernel_w: int, steps: int, most: int) -> tuple[int, int, int]:
     """How much of the reduction (kh, kw, step) is added before it is widened: whole rows, whole taps, or a divisor of a
     tap's steps, of at most `most` steps in all."""

@@ -131,7 +131,8 @@ class _Describer:
             reach = popcount_reach(q[0].size, part.grid.plane_weights, grid_a.plane_weights, part.grid.offset)
         elif family == "lookup":
             form = self.architecture.lookup((grid_a.levels - 1).bit_length(), q[0].size)
-            weight = lookup_form.pack_weights(q, part.grid, round_up(self.padded, lookup_form.LANES), channel_pad(q.shape[1]))
+            weight = lookup_form.pack_weights(q, part.grid, round_up(self.padded, form.lanes), channel_pad(q.shape[1]),
+                                              form)
             spec = dict(lookup=form, plane_weights=part.grid.plane_weights, multiplier=grid_a.step,
                         offset=part.grid.offset * grid_a.step)
             base, halo_value = grid_a.lo, grid_a.lo

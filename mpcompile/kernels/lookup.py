@@ -5,7 +5,8 @@
 
 A digit is `bits` = b bits of an activation's level. One PSHUFB looks up 32 output channels: 128 products of one weight
 bit. Entries are added in 8 bits as long as they provably fit, then in 16 bits. Work grows with the weights' bits; with
-the activations' only through the digits, and through how soon 8 bits are full.
+the activations' only through the digits, and through how soon 8 bits are full. On ARM, where a TBL may look up in two
+tables for 8 output channels and UADALP add both entries in 16 bits, they never are.
 """
 
 from __future__ import annotations
@@ -39,8 +40,11 @@ def tables(name: str, data, form: Lookup):
 def compute(name: str, table, weight, form: Lookup, height: int, width: int, strides, dilations, origin):
     """The reduction P[y, x, ob, i, d, half, lane] uint16 of a table and a weight of `pack_weights`.
 
-    A stage `<name>_bytes` [y, x, ob, i, d, kho, kwo, co, lane, half] uint8 comes before it.
+    A stage `<name>_bytes` [y, x, ob, i, d, kho, kwo, co, lane, half] uint8 comes before it. Of a `whole` it is
+    P[y, x, ob, i, d, lane] int32 alone.
     """
+    if form.whole:
+        return _whole(name, table, weight, form, height, width, strides, dilations, origin)
     blocks, planes_w, kernel_h, kernel_w, steps, _, _ = (int(n) for n in weight.shape)
     inner = chunk(kernel_h, kernel_w, steps, form.most)
     outer = (kernel_h // inner[0], kernel_w // inner[1], steps // inner[2])
@@ -61,12 +65,27 @@ def compute(name: str, table, weight, form: Lookup, height: int, width: int, str
         narrow[y, x, ob, i, d, kho, kwo, co, lane, half].astype("uint16"), axis=[kho, kwo, co]), name=name)
 
 
+def _whole(name: str, table, weight, form: Lookup, height: int, width: int, strides, dilations, origin):
+    blocks, planes_w, *sizes, lanes, tables = (int(n) for n in weight.shape)
+    kh, kw, c, t, entry = axes((*sizes, tables, 16 * tables), ("kh", "kw", "c", "t", "entry"))
+
+    def looked_up(y, x, ob, i, d, lane):
+        found = table[y * strides[0] + kh * dilations[0] + origin[0], x * strides[1] + kw * dilations[1] + origin[1], d,
+                      c * (16 * tables) + entry]
+        chosen = tirx.Select(weight[ob, i, kh, kw, c, lane, t] == entry.var.astype("uint8"), found,
+                             tirx.const(0, "uint8"))
+        return te.sum(chosen.astype("int32"), axis=[kh, kw, c, t, entry])
+
+    return te.compute((height, width, blocks, planes_w, form.digits, lanes), looked_up, name=name)
+
+
 def value(reduction, plane_weights: tuple[int, ...], form: Lookup, y, x, o):
     """int32 Σ_k w̃·l of output channel o."""
     total = None
     for i, weight in enumerate(plane_weights):
         for d in range(form.digits):
-            term = reduction[y, x, o // LANES, i, d, o % LANES // 16, o % 16].astype("int32")
+            term = reduction[y, x, o // form.lanes, i, d, o % form.lanes] if form.whole else \
+                reduction[y, x, o // LANES, i, d, o % LANES // 16, o % 16].astype("int32")
             term = term * tirx.const(weight << form.bits * d, "int32") if weight << form.bits * d != 1 else term
             total = term if total is None else total + term
     return total

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpcompile.grid import Grid
 from mpcompile.kernels.accumulators import int16_steps
-from mpcompile.kernels.lookup_form import GROUP, LANES, WIDEN, digit_bits, entries
+from mpcompile.kernels.lookup_form import GROUP, digit_bits, entries
 from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
 from mpcompile.kernels.winograd_form import WORK, has_form, tiles
 from mpcompile.layer import ContractPart
@@ -64,8 +64,8 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
               grid must hold 0
     dot       activations of at most 256 levels, weights m·int8 + o, or, where groups > 1, as they are in int16; groups
               that do not fill vectors are spread too
-    lookup    the same activations, weights on any grid, where the target has a number for it and the output channels
-              fill its vectors
+    lookup    the same activations, of more channels than an image has, weights on any grid, where the target has a
+              number for it and the output channels fill its vectors
     depthwise the same activations, weights as they are in int16; where it fits it is the only one
     """
     outputs, per_group, kh, kw = part.q.shape
@@ -90,8 +90,8 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
                                                                      part.dilations, part.groups):
                 work *= WORK * 4 * tiles(output[0]) * tiles(output[1]) / pixels
             costs["dot"] = pixels * (work + _up(outputs, 16) * _DOT_OUTPUT) / target.dot_rate(steps16)
-        if as_codes and target.lookup_macs_per_cycle and part.groups == 1 and _fill_lookups(outputs):
-            found = lookup_cycles(part, in_grid, target.lookup_macs_per_cycle)
+        if as_codes and part.groups == 1 and channels > IMAGE_CHANNELS and _fill_lookups(outputs, target):
+            found = lookup_cycles(part, in_grid, target)
             if found is not None:
                 costs["lookup"] = pixels * found
     for family in costs:
@@ -111,26 +111,30 @@ def _steps16(part: ContractPart, in_grid: Grid) -> int:
     return int16_steps(in_grid.levels - 1, (lo, hi)) if -128 <= lo and hi <= 127 else 0
 
 
-def _fill_lookups(outputs: int) -> bool:
-    """Whether the channels that are computed together are whole vectors, in whatever form they are stored."""
-    return _up(outputs, 16) == LANES or _up(outputs, 16) % 64 == 0
+def _fill_lookups(outputs: int, target) -> bool:
+    """Whether the target has look-ups, and the channels that are computed together are whole vectors, in whatever form
+    they are stored."""
+    lanes = target.lookup_lanes
+    if not target.lookup_macs_per_cycle or outputs <= IMAGE_CHANNELS:
+        return False
+    return lanes == 16 or _up(outputs, 16) == lanes or _up(outputs, 16) % 64 == 0
 
 
-def lookup_cycles(part: ContractPart, in_grid: Grid, macs_per_cycle: float) -> float | None:
-    """Cycles an output pixel; None where 16-bit sums do not hold the products.
+def lookup_cycles(part: ContractPart, in_grid: Grid, target) -> float | None:
+    """Cycles an output pixel; None where 16-bit sums do not hold the products, where they are never widened.
 
     A step is a look-up and an addition. A table takes 2 steps to make; lines share all but a few of them.
     """
     outputs, channels, kh, kw = part.q.shape
-    level_bits = (in_grid.levels - 1).bit_length()
-    bits = digit_bits(level_bits, part.q[0].size)
+    level_bits, lanes, widen = (in_grid.levels - 1).bit_length(), target.lookup_lanes, target.lookup_widen
+    bits = digit_bits(level_bits, 1 if target.lookup_sums_any else part.q[0].size, widen)
     if bits is None:
         return None
     digits = -(-level_bits // bits)
     steps = _up(channels, 16) // GROUP * digits
-    looked_up = steps * kh * kw * _up(outputs, LANES) / LANES * part.grid.planes * (1 + WIDEN / entries(bits))
+    looked_up = steps * kh * kw * _up(outputs, lanes) / lanes * part.grid.planes * (1 + widen / entries(bits))
     made = 2 * steps * part.strides[0] * part.strides[1] * (_TABLES_AGAIN if kh > 1 else 1)
-    return ((looked_up + made) * GROUP * LANES + _up(outputs, 16) * _LOOKUP_OUTPUT) / macs_per_cycle
+    return ((looked_up + made) * GROUP * lanes + _up(outputs, 16) * _LOOKUP_OUTPUT) / target.lookup_macs_per_cycle
 
 
 def _groups_fill_vectors(part: ContractPart) -> bool:

@@ -39,7 +39,8 @@ def test_counts_that_fill_16_bits():
 
 
 @pytest.mark.parametrize("board, family, w, a", [("rpi3b", "popcount", 2, 2), ("rpi3b", "dot", 2, 2),
-                                                 ("rpi3b", "dot", 8, 8), ("rpi5", "dot", 8, 8)])
+                                                 ("rpi3b", "dot", 8, 8), ("rpi5", "dot", 8, 8),
+                                                 ("rpi5", "lookup", 2, 3), ("rpi4b", "lookup", 1, 4)])
 @pytest.mark.parametrize("pixels, block", [(1, 16), (1, 64), (3, 32), (6, 16), (4, 48), (12, 32)])
 def test_tile(board, family, w, a, pixels, block):
     """Tiles that hold several micro-kernels' tiles; strides and dilations in both axes."""
@@ -54,9 +55,9 @@ def test_tile(board, family, w, a, pixels, block):
 
 @pytest.mark.parametrize("board", ["rpi3b", "rpi5"])
 @pytest.mark.parametrize("channels", [3, 8, 20, 33, 96])
-@pytest.mark.parametrize("family, w, a", [("popcount", 1, 2), ("dot", 2, 2), ("dot", 8, 8)])
+@pytest.mark.parametrize("family, w, a", [("popcount", 1, 2), ("dot", 2, 2), ("dot", 8, 8), ("lookup", 2, 4)])
 def test_unrolling(board, channels, family, w, a):
-    if family == "popcount" and channels < 8:
+    if family != "dot" and channels < 8:
         channels = 5
     case = contract.convolution(np.random.default_rng(channels), channels, 6, 8, 16, (3, 3), (1, 1), (1, 1, 1, 1),
                                 contract.weight_grid(w, 1), grids.unsigned(a), grids.unsigned(4))
@@ -68,7 +69,7 @@ def test_registers_suffice(kind):
     """Every tile and unrolling is assembled, with no load after its use."""
     for pixels, blocks in TILES[kind]:
         for steps in (2, 4, 6, 8, 16) if kind == "smlal" else (1, 2, 3, 4, 6, 8, 16):
-            for run in (0,) if kind in ("popcount", "sdot") else (1, 2, 5, 100):
+            for run in (0,) if kind in ("popcount", "sdot", "tbl2") else (1, 2, 5, 100):
                 micro = choose(kind, pixels, blocks, steps, run)
                 assert (micro.pixels, micro.blocks) == (pixels, blocks)
                 code = assembly(micro, Window((3, 3), steps * BYTES[kind], 1, (1, 1), 1 << 20))

@@ -15,6 +15,11 @@ def test_convolution(board, family):
     contract.test_bit_pair(board, family, 2, 2)
 
 
+@pytest.mark.parametrize("board", ("rpi3b", "rpi4b", "rpi5", "aarch64", "aarch64-dotprod"))
+def test_lookup(board):
+    contract.test_bit_pair(board, "lookup", 2, 2)
+
+
 @pytest.mark.parametrize("board", ("rpi4b", "rpi5", "rpi4b-32"))
 def test_residual_block(board):
     layers.test_residual_block(board, ("dot", "popcount"))

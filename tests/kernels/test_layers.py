@@ -88,7 +88,7 @@ def test_residual_block(target, families):
              "r": TensorType(shape), "q2": quantized(shape, A2), "q4": quantized(shape, A4)}
     values = {"a": rng.integers(0, 4, (c, 6, 6)), "b": rng.integers(0, 16, (32, 12, 12)),
               "s": rng.normal(0, 1, shape).astype(np.float32)}
-    form = {"popcount": "planes+sums", "dot": "codes"}
+    form = {"popcount": "planes+sums", "dot": "codes", "lookup": "codes+sums"}
     check(layer, types, values, {(0, 0): families[0], (1, 0): families[1]}, target,
           {"a": stored("a", (c, 6, 6), A2, (form[families[0]],), HALO),
            "b": stored("b", (32, 12, 12), A4, (form[families[1]],)),

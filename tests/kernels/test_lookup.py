@@ -50,11 +50,18 @@ def test_extreme_codes(channels, activation_bits):
 
 
 def test_digits_are_as_few_as_fit():
-    assert [lookup_form.digit_bits(a, 576) for a in range(1, 9)] == [1, 2, 3, 4, 5, 3, 4, 4]
-    assert lookup_form.digit_bits(4, 65535 // 15) == 4
-    assert lookup_form.digit_bits(4, 65535 // 15 + 1) == 2
-    assert lookup_form.digit_bits(8, 65535) == 1
-    assert lookup_form.digit_bits(1, 65536) is None
+    assert [lookup_form.digit_bits(a, 576, 3) for a in range(1, 9)] == [1, 2, 3, 4, 5, 3, 4, 4]
+    assert [lookup_form.digit_bits(a, 1, 0) for a in range(1, 9)] == [1, 2, 3, 4, 5, 6, 4, 4]
+    assert lookup_form.digit_bits(4, 65535 // 15, 3) == 4
+    assert lookup_form.digit_bits(4, 65535 // 15 + 1, 3) == 2
+    assert lookup_form.digit_bits(8, 65535, 3) == 1
+    assert lookup_form.digit_bits(1, 65536, 3) is None
+
+
+@pytest.mark.parametrize("target", [TARGET, "rpi5", "rpi4b"])
+def test_no_look_ups_of_images(target):
+    part = ContractPart("x", np.ones((64, 4, 3, 3), np.int64), grids.bipolar(), (1, 1), (1, 1, 1, 1))
+    assert "lookup" not in dict(candidates(part, grids.unsigned(2), load_target(target), (8, 8)))
 
 
 @pytest.mark.parametrize("outputs, offered", [(64, True), (20, True), (48, False), (16, False), (96, False), (192, True)])

@@ -81,6 +81,16 @@ def test_crossover_on_avx2(w, a, first):
     assert candidates(part(grid), unsigned(a), AVX2, (28, 28))[0][0] == first
 
 
+@pytest.mark.parametrize("board, w, a, first", [
+    ("rpi5", 1, 1, "popcount"), ("rpi5", 1, 2, "lookup"), ("rpi5", 1, 4, "lookup"), ("rpi5", 2, 2, "dot"),
+    ("rpi4b", 1, 2, "popcount"), ("rpi4b", 1, 4, "lookup"), ("rpi4b", 2, 4, "lookup"), ("rpi4b", 4, 4, "dot"),
+    ("rpi3b", 1, 1, "popcount"), ("rpi3b", 1, 2, "lookup"), ("rpi3b", 1, 8, "lookup"), ("rpi3b", 4, 4, "dot")])
+def test_crossover_on_arm(board, w, a, first):
+    """As llvm-mca counts whole layers (benchmarks/results/arm.md)."""
+    grid = bipolar() if w == 1 else twos_complement(w)
+    assert candidates(part(grid), unsigned(a), load_target(board), (28, 28))[0][0] == first
+
+
 def test_dot_is_dearer_where_16_bits_do_not_hold_two_products():
     cost = lambda w, a, target: dict(candidates(part(w, kernel=5), unsigned(a), target, (28, 28)))["dot"]
     few, many = cost(twos_complement(4), 4, AVX2), cost(twos_complement(8), 8, AVX2)
