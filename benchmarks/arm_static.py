@@ -222,6 +222,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.arm_static", description=__doc__)
     parser.add_argument("-o", "--output", metavar="DIR", help="write arm.md and arm.json there")
     args = parser.parse_args()
+    arm_loops.check_models()
     rows = [row for board in MODELS for row in kernels(board)]
     others = [row for board in MODELS for row in other(board)]
     text = report(rows, others)
