@@ -100,8 +100,11 @@ def test_a_connection_that_breaks(tmp_path):
     """In the middle of a measurement: one error, and the board cleans up by itself."""
     made = mp.export_c(MODEL, "rpi4b-32", tmp_path / "net_c")
     program = build_runner(exported(made.folder), tmp_path / "runner")
-    with sshd.board(tmp_path, BOARD_32) as board, RemoteProgram(board.host, program, [str(min(2, CPUS))], board.options) as there:
-        assert there.about["threads"] == min(2, CPUS) and there.timer("run")(2) > 0 and len(list(board.tmp.iterdir())) == 1
+    threads = min(2, CPUS)
+    with (sshd.board(tmp_path, BOARD_32) as board,
+          RemoteProgram(board.host, program, [str(threads)], board.options) as there):
+        assert there.about["threads"] == threads and there.timer("run")(2) > 0
+        assert len(list(board.tmp.iterdir())) == 1
         threading.Timer(1.0, board.cut).start()
         with pytest.raises(DeviceLost, match="ssh to "):
             while True:
