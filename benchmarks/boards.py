@@ -1,4 +1,5 @@
-"""What each board is expected to be fastest at, as tables: of targets/*.toml alone, nothing is measured and no TVM needed."""
+"""What each board is expected to be fastest at, as tables: of targets/*.toml alone; nothing is measured, no TVM
+needed."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ class Cache:
         return self._kernels.get(kernel)
 
     def put(self, records: Iterable[dict]) -> None:
-        """Appends a line for each, as a rule with a single write; each has its "key". Raises UsageError where the file cannot
-        be written."""
+        """Appends a line for each, as a rule with a single write; each has its "key". Raises UsageError where the file
+        cannot be written."""
         records = list(records)
         lines = b"".join(json.dumps(record).encode() + b"\n" for record in records)
         try:
