@@ -25,8 +25,19 @@ from mpcompile.errors import MpError
 from mpcompile.latency.measure import measure
 from mpcompile.targets import load_target
 
-PARTS = ("popcount", "dot", "small", "resnet", "threads", "memory", "compile", "import", "search", "prediction",
-         "networks")
+PARTS = (
+    "popcount",
+    "dot",
+    "small",
+    "resnet",
+    "threads",
+    "memory",
+    "compile",
+    "import",
+    "search",
+    "prediction",
+    "networks",
+)
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -38,12 +49,27 @@ def main() -> int:
     parser.add_argument(
         "--without-tvm019", action="store_true", help="leave the comparison with TVM 0.19 out (a 700 MB install)"
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder for benchmarks.json and benchmarks.md "
-                        "(default: benchmarks/results where all parts run; those of --only are then not written)")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME",
-                        help=f"which whole networks: {', '.join(NETWORKS)} (default: all)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep networks and bundles there, and take what is "
-                        "there already: empty it when the compiler has changed")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for benchmarks.json and benchmarks.md "
+        "(default: benchmarks/results where all parts run; those of --only are then not written)",
+    )
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=NETWORKS,
+        default=list(NETWORKS),
+        metavar="NAME",
+        help=f"which whole networks: {', '.join(NETWORKS)} (default: all)",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="keep networks and bundles there, and take what is there already: empty it when the compiler has changed",
+    )
     parser.add_argument("--prepare", action="store_true", help="only make and compile whole networks, into --folder")
     args = parser.parse_args()
     if args.prepare and not args.folder:
@@ -64,13 +90,15 @@ def main() -> int:
         return error.exit_code
     finally:
         bench.close()
-    output = args.output or (RESULTS if set(args.only) == set(PARTS) else None)   # a part must not replace the whole
+    output = args.output or (RESULTS if set(args.only) == set(PARTS) else None)  # a part must not replace the whole
     if output:
         _write(output, rows, machine)
     table(HEADERS, [row.cells() for row in rows])
     judged = [row for row in rows if row.target is not None]
-    print(f"{sum(row.reached is True for row in judged)} of {len(judged)} rows reached; "
-          + (f"written to {output}" if output else "written nowhere (--output DIR)"))
+    print(
+        f"{sum(row.reached is True for row in judged)} of {len(judged)} rows reached; "
+        + (f"written to {output}" if output else "written nowhere (--output DIR)")
+    )
     return 0
 
 
@@ -129,9 +157,17 @@ def _machine(target: str) -> dict:
     """What the numbers were measured on."""
     found = measure(roofline.timers(target))
     ceilings = roofline.Ceilings.of(found, target)
-    return {"cpu": cpu.name(), "cores": cpu.cores(), "kernel": platform.release(), "python": platform.python_version(),
-            "mpcompile": __version__, "target": load_target(target).description, "ceilings": ceilings.to_json(),
-            "ceilings_text": str(ceilings), "when": time.strftime("%Y-%m-%d")}
+    return {
+        "cpu": cpu.name(),
+        "cores": cpu.cores(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "mpcompile": __version__,
+        "target": load_target(target).description,
+        "ceilings": ceilings.to_json(),
+        "ceilings_text": str(ceilings),
+        "when": time.strftime("%Y-%m-%d"),
+    }
 
 
 def _write(folder: Path, rows: list[Row], machine: dict) -> None:

@@ -10,8 +10,7 @@ from functools import cache
 
 from mpcompile.errors import MissingDependency
 
-WORK = {"cnt": 128, "sdot": 16, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8, "mul": 16, "mla": 16,
-        "tbl": 64}
+WORK = {"cnt": 128, "sdot": 16, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8, "mul": 16, "mla": 16, "tbl": 64}
 """Bit-MAC or MAC that an instruction on a 128-bit vector does; TBL of one weight bit."""
 
 ITERATIONS = 20
@@ -33,8 +32,9 @@ def llvm_mca() -> str:
 def check_models() -> None:
     """Raises MissingDependency where llvm-mca is too old to know the cores: it takes another's model in silence."""
     if int(version().split(".")[0]) < OLDEST:
-        raise MissingDependency(f"llvm-mca {version()} may have no model of the Neoverse N1; it takes {OLDEST} or later: "
-                                f"{WHEEL}")
+        raise MissingDependency(
+            f"llvm-mca {version()} may have no model of the Neoverse N1; it takes {OLDEST} or later: {WHEEL}"
+        )
 
 
 @cache
@@ -46,9 +46,19 @@ def version() -> str:
 
 def cycles(lines: list[str], cpu: str, iterations: int = ITERATIONS) -> float:
     """Cycles of one run through the instructions, run again and again, all data in L1."""
-    done = subprocess.run([llvm_mca(), "-mtriple=aarch64-linux-gnu", f"-mcpu={cpu}", f"-iterations={iterations}",
-                           "-instruction-info=false", "-resource-pressure=false"], input="\n".join(lines) + "\n",
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            llvm_mca(),
+            "-mtriple=aarch64-linux-gnu",
+            f"-mcpu={cpu}",
+            f"-iterations={iterations}",
+            "-instruction-info=false",
+            "-resource-pressure=false",
+        ],
+        input="\n".join(lines) + "\n",
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         raise RuntimeError(f"llvm-mca: {done.stderr.strip().splitlines()[:3]}")
     return int(re.search(r"Total Cycles:\s+(\d+)", done.stdout).group(1)) / iterations
@@ -59,7 +69,9 @@ def opcode(line: str) -> str:
 
 
 def is_code(line: str) -> bool:
-    return bool(line.strip()) and not line.lstrip().startswith((".", "//", "#", "@")) and not line.rstrip().endswith(":")
+    return (
+        bool(line.strip()) and not line.lstrip().startswith((".", "//", "#", "@")) and not line.rstrip().endswith(":")
+    )
 
 
 def functions(assembly: str) -> list[list[str]]:
@@ -89,14 +101,14 @@ def innermost(assembly: str, ops: set[str], beside: frozenset[str] = frozenset()
     loops = []
     for i, line in enumerate(lines):
         target = line.split()[-1] if branches(line) else None
-        body = lines[labels[target]:i] if target in labels else []
+        body = lines[labels[target] : i] if target in labels else []
         if work(body, ops) and (not beside or beside & set(map(opcode, body))):
             loops.append((labels[target], i))
     inner = [at for at in loops if not any(o != at and at[0] <= o[0] and o[1] <= at[1] for o in loops)]
     if not inner:
         raise ValueError("no loop does the work")
-    first, last = max(inner, key=lambda at: work(lines[at[0]:at[1]], ops))
-    return [line for line in lines[first:last + 1] if is_code(line) and not branches(line)]
+    first, last = max(inner, key=lambda at: work(lines[at[0] : at[1]], ops))
+    return [line for line in lines[first : last + 1] if is_code(line) and not branches(line)]
 
 
 def branches(line: str) -> bool:

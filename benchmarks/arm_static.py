@@ -53,11 +53,29 @@ CHANNELS, SIZE = 128, 28
 POPCOUNT, DOT = 0.85, 0.9
 """What of the ceiling an inner loop must reach."""
 
-KERNELS = {"rpi3b": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8), ("dot", 2, 2), ("dot", 3, 3), ("dot", 4, 4),
-                     ("dot", 4, 8), ("lookup", 1, 2), ("lookup", 2, 2), ("lookup", 1, 8)),
-           "rpi4b": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8), ("lookup", 1, 3), ("lookup", 1, 4),
-                     ("lookup", 2, 4)),
-           "rpi5": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8), ("lookup", 1, 2), ("lookup", 1, 4))}
+KERNELS = {
+    "rpi3b": (
+        ("popcount", 1, 1),
+        ("popcount", 2, 2),
+        ("dot", 8, 8),
+        ("dot", 2, 2),
+        ("dot", 3, 3),
+        ("dot", 4, 4),
+        ("dot", 4, 8),
+        ("lookup", 1, 2),
+        ("lookup", 2, 2),
+        ("lookup", 1, 8),
+    ),
+    "rpi4b": (
+        ("popcount", 1, 1),
+        ("popcount", 2, 2),
+        ("dot", 8, 8),
+        ("lookup", 1, 3),
+        ("lookup", 1, 4),
+        ("lookup", 2, 4),
+    ),
+    "rpi5": (("popcount", 1, 1), ("popcount", 2, 2), ("dot", 8, 8), ("lookup", 1, 2), ("lookup", 1, 4)),
+}
 
 
 def kernel(board: str, family: str, w: int, a: int, height: int = SIZE, tile: Tile | None = None) -> Lowered:
@@ -68,17 +86,33 @@ def kernel(board: str, family: str, w: int, a: int, height: int = SIZE, tile: Ti
     q = grid_w.value(rng.integers(0, grid_w.levels, (CHANNELS, CHANNELS, 3, 3)))
     pads = (1, 1, 1, 1) if height == SIZE else (0, 1, 0, 1)
     shape = (CHANNELS, height, SIZE)
-    layer = Layer("conv", ["x"], ["y"], shape, [ContractTerm([ContractPart("x", q, grid_w, (1, 1), pads)])],
-                  [Load(0), Fma(0, np.ones(CHANNELS, np.float32), np.zeros(CHANNELS, np.float32)),
-                   Round(1, "half_even", 0, grid_a.levels - 1)], [Output("y", 2, Quantizer(grid_a, 1.0))])
+    layer = Layer(
+        "conv",
+        ["x"],
+        ["y"],
+        shape,
+        [ContractTerm([ContractPart("x", q, grid_w, (1, 1), pads)])],
+        [
+            Load(0),
+            Fma(0, np.ones(CHANNELS, np.float32), np.zeros(CHANNELS, np.float32)),
+            Round(1, "half_even", 0, grid_a.levels - 1),
+        ],
+        [Output("y", 2, Quantizer(grid_a, 1.0))],
+    )
     form = "planes" if family == "popcount" else "codes"
 
     def stored(name: str, lines: int, halo) -> list[Buffer]:
         whole = (CHANNELS, lines, SIZE)
         return [Buffer(name, form, whole, grid_a, halo), Buffer(name, "sums", whole, grid_a, halo, form)]
 
-    return lower(layer, {"x": stored("x", height + 2 - pads[0] - pads[2], pads)},
-                 {"y": stored("y", height, (1, 1, 1, 1))}, {(0, 0): family}, target, tile)
+    return lower(
+        layer,
+        {"x": stored("x", height + 2 - pads[0] - pads[2], pads)},
+        {"y": stored("y", height, (1, 1, 1, 1))},
+        {(0, 0): family},
+        target,
+        tile,
+    )
 
 
 def assembly(board: str, family: str, w: int, a: int) -> str:
@@ -106,7 +140,8 @@ def whole_layer(board: str, family: str, w: int, a: int) -> float:
 def kinds(family: str) -> set[str]:
     """The instructions that do the work."""
     return {"popcount": {"cnt"}, "lookup": {"tbl"}}.get(
-        family, {"sdot", "smull", "smlal", "smull2", "smlal2", "mul", "mla"})
+        family, {"sdot", "smull", "smlal", "smull2", "smlal2", "mul", "mla"}
+    )
 
 
 def innermost(code: str, family: str) -> list[str]:
@@ -134,12 +169,26 @@ def by_hand(board: str, family: str) -> float | None:
     if not compiler:
         return None
     core = {"rpi3b": "cortex-a53", "rpi4b": "cortex-a72", "rpi5": "cortex-a76"}[board]
-    done = subprocess.run([compiler, "-O3", "-S", f"-mcpu={core}", f"-DKERNEL_{family}", "-o", "-",
-                           Path(__file__).with_name("arm_inner.c")], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [
+            compiler,
+            "-O3",
+            "-S",
+            f"-mcpu={core}",
+            f"-DKERNEL_{family}",
+            "-o",
+            "-",
+            Path(__file__).with_name("arm_inner.c"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return rate(done.stdout, board, family)
 
 
 # -- all ways side by side -------------------------------------------------------------------------
+
 
 def eight_bits(board: str, run: int) -> float:
     """MAC a cycle of the micro-kernel `mla`, which adds `run` products in 8 bits."""
@@ -149,6 +198,7 @@ def eight_bits(board: str, run: int) -> float:
 
 
 # -- the tables ------------------------------------------------------------------------------------
+
 
 def kernels(board: str) -> list[dict]:
     found = []
@@ -162,10 +212,22 @@ def kernels(board: str) -> list[dict]:
             once = {"mla": ("mul",), "smlal": ("smull", "smull2"), "tbl1": ("uaddw",)}[kind]
             run = sum(name in kinds(family) for name in names) // sum(name in once for name in names)
         must = POPCOUNT if kind == "popcount" else DOT if (w, a) == (8, 8) else None
-        found.append({"board": board, "model": MODELS[board], "family": family, "w": w, "a": a, "kind": kind,
-                      "run": run, "inner": rate(code, board, family), "ceiling": ceiling(board, kind, run),
-                      "layer": whole_layer(board, family, w, a), "must_reach": must,
-                      "by_hand": by_hand(board, family) if must else None})
+        found.append(
+            {
+                "board": board,
+                "model": MODELS[board],
+                "family": family,
+                "w": w,
+                "a": a,
+                "kind": kind,
+                "run": run,
+                "inner": rate(code, board, family),
+                "ceiling": ceiling(board, kind, run),
+                "layer": whole_layer(board, family, w, a),
+                "must_reach": must,
+                "by_hand": by_hand(board, family) if must else None,
+            }
+        )
     return found
 
 
@@ -175,40 +237,65 @@ def other(board: str) -> list[dict]:
     for w, a in ((1, 2), (1, 3), (1, 4), (1, 8), (2, 2), (2, 3), (2, 4), (3, 3), (4, 4)):
         run = min(8, 127 // (((1 << a) - 1) << w - 1))
         rates = target.expected_rates(w, a)
-        found.append({"board": board, "w": w, "a": a, "popcount": rates["popcount"],
-                      "dot": max(target.dot_macs_per_cycle, target.dot16_macs_per_cycle),
-                      "mla": eight_bits(board, run) if run else None, "tbl": rates["lookup"]})
+        found.append(
+            {
+                "board": board,
+                "w": w,
+                "a": a,
+                "popcount": rates["popcount"],
+                "dot": max(target.dot_macs_per_cycle, target.dot16_macs_per_cycle),
+                "mla": eight_bits(board, run) if run else None,
+                "tbl": rates["lookup"],
+            }
+        )
     return found
 
 
 def report(rows: list[dict], others: list[dict]) -> str:
     """arm.md."""
-    lines = ["# Static speeds of the 64-bit ARM kernels", "",
-             f"`python -m benchmarks.arm_static -o benchmarks/results`, llvm-mca {arm_loops.version()}. Cycles by LLVM's "
-             "models, all data in the first cache, every branch foreseen; nothing was measured on a board. "
-             f"{CHANNELS}×{SIZE}×{SIZE} → {CHANNELS} 3×3 layers; bit-MAC a cycle for popcount, MAC a cycle for dot, and "
-             "for lookup MAC a cycle of a weight bit and of up to six activation bits. "
-             "*Layer* is all that one output line executes, or those that share look-up tables: tables, epilogue, "
-             "packing, sums and halo too.", "",
-             "| board | model | bits | family | inner loop | ceiling | of it | must reach | layer | by hand, gcc |",
-             "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "# Static speeds of the 64-bit ARM kernels",
+        "",
+        f"`python -m benchmarks.arm_static -o benchmarks/results`, llvm-mca {arm_loops.version()}. Cycles by LLVM's "
+        "models, all data in the first cache, every branch foreseen; nothing was measured on a board. "
+        f"{CHANNELS}×{SIZE}×{SIZE} → {CHANNELS} 3×3 layers; bit-MAC a cycle for popcount, MAC a cycle for dot, and "
+        "for lookup MAC a cycle of a weight bit and of up to six activation bits. "
+        "*Layer* is all that one output line executes, or those that share look-up tables: tables, epilogue, "
+        "packing, sums and halo too.",
+        "",
+        "| board | model | bits | family | inner loop | ceiling | of it | must reach | layer | by hand, gcc |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for r in rows:
-        how = {"popcount": "AND, CNT, UADALP", "sdot": "SDOT", "mla": f"MLA, {r['run']} in 8 bits",
-               "smlal": f"SMLAL, {r['run']} in 16 bits", "tbl2": "TBL of two tables, UADALP",
-               "tbl1": f"TBL, ADD, {r['run']} in 8 bits"}[r["kind"]]
+        how = {
+            "popcount": "AND, CNT, UADALP",
+            "sdot": "SDOT",
+            "mla": f"MLA, {r['run']} in 8 bits",
+            "smlal": f"SMLAL, {r['run']} in 16 bits",
+            "tbl2": "TBL of two tables, UADALP",
+            "tbl1": f"TBL, ADD, {r['run']} in 8 bits",
+        }[r["kind"]]
         hand = "" if r["by_hand"] is None else f"{r['by_hand']:.1f}"
-        lines.append(f"| {r['board']} | {r['model']} | W{r['w']}A{r['a']} | {r['family']}: {how} | {r['inner']:.1f} | "
-                     f"{r['ceiling']:.1f} | {r['inner'] / r['ceiling']:.2f} | {_reached(r)} | {r['layer']:.1f} | {hand} |")
-    lines += ["", "All ways side by side, MAC a cycle of inner loops: MLA adds products in 8 bits where they fit "
-              "(built for the A53, where it wins over SMLAL); TBL looks sums of four activations up, the making of the "
-              "tables for 128 outputs included (targets/*.toml).", "",
-              "| board | bits | popcount | dot, 8 bits or 16-bit sums | MLA in 8 bits | TBL | best |",
-              "|---|---|---|---|---|---|---|"]
+        lines.append(
+            f"| {r['board']} | {r['model']} | W{r['w']}A{r['a']} | {r['family']}: {how} | {r['inner']:.1f} | "
+            f"{r['ceiling']:.1f} | {r['inner'] / r['ceiling']:.2f} | {_reached(r)} | {r['layer']:.1f} | {hand} |"
+        )
+    lines += [
+        "",
+        "All ways side by side, MAC a cycle of inner loops: MLA adds products in 8 bits where they fit "
+        "(built for the A53, where it wins over SMLAL); TBL looks sums of four activations up, the making of the "
+        "tables for 128 outputs included (targets/*.toml).",
+        "",
+        "| board | bits | popcount | dot, 8 bits or 16-bit sums | MLA in 8 bits | TBL | best |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for r in others:
         names = {"popcount": r["popcount"], "dot": r["dot"], "MLA": r["mla"] or 0.0, "TBL": r["tbl"]}
         mla = f"{r['mla']:.1f}" if r["mla"] else ""
-        lines.append(f"| {r['board']} | W{r['w']}A{r['a']} | {r['popcount']:.1f} | {r['dot']:.1f} | {mla} | "
-                     f"{r['tbl']:.1f} | {max(names, key=names.get)} |")
+        lines.append(
+            f"| {r['board']} | W{r['w']}A{r['a']} | {r['popcount']:.1f} | {r['dot']:.1f} | {mla} | "
+            f"{r['tbl']:.1f} | {max(names, key=names.get)} |"
+        )
     return "\n".join(lines) + "\n\n" + boards.expected(MODELS)
 
 
@@ -229,8 +316,10 @@ def main() -> int:
     console.say(text)
     if args.output:
         Path(args.output).mkdir(parents=True, exist_ok=True)
-        for name, content in (("arm.md", text), ("arm.json", json.dumps(
-                {"llvm": arm_loops.version(), "kernels": rows, "others": others}, indent=1) + "\n")):
+        for name, content in (
+            ("arm.md", text),
+            ("arm.json", json.dumps({"llvm": arm_loops.version(), "kernels": rows, "others": others}, indent=1) + "\n"),
+        ):
             with atomic_path(Path(args.output) / name) as path:
                 path.write_text(content)
     return 0

@@ -37,24 +37,50 @@ def executed(func, target, arrays: list[np.ndarray]) -> list[str]:
 
         def link(_output, objects, **_options):
             for path in objects:
-                own.update(line.split()[-1] for line in _run("aarch64-linux-gnu-nm", "--defined-only", path).splitlines()
-                           if line.split()[-2] in "tT")
-            _run(TOOLS[0], "-std=gnu11", "-O1", "-static", "-o", folder / "kernel", DRIVER, *objects,
-                 *(f"-I{path}" for path in headers), "-lm")
+                own.update(
+                    line.split()[-1]
+                    for line in _run("aarch64-linux-gnu-nm", "--defined-only", path).splitlines()
+                    if line.split()[-2] in "tT"
+                )
+            _run(
+                TOOLS[0],
+                "-std=gnu11",
+                "-O1",
+                "-static",
+                "-o",
+                folder / "kernel",
+                DRIVER,
+                *objects,
+                *(f"-I{path}" for path in headers),
+                "-lm",
+            )
 
         library.export_library(str(folder / "kernel.so"), fcompile=link, workspace_dir=name)
         (folder / "in").write_bytes(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays))
         layouts = [f"{_CODES[a.dtype.kind]}:{a.dtype.itemsize * 8}:" + "x".join(map(str, a.shape)) for a in arrays]
         # the object's code lies together; what threads share has no symbol
-        symbols = sorted((int(line.split()[0], 16), line.split()[-1])
-                         for line in _run("aarch64-linux-gnu-nm", "-n", "--defined-only", folder / "kernel").splitlines()
-                         if line.split()[-2] in "tTwW")
+        symbols = sorted(
+            (int(line.split()[0], 16), line.split()[-1])
+            for line in _run("aarch64-linux-gnu-nm", "-n", "--defined-only", folder / "kernel").splitlines()
+            if line.split()[-2] in "tTwW"
+        )
         first = min(at for at, symbol in symbols if symbol in own)
         last = max(at for at, symbol in symbols if symbol in own)
         end = min(at for at, _ in symbols if at > last)
         # blocks are given as they are translated, before they run for the first time
-        _run("qemu-aarch64-static", "-d", "in_asm,exec,nochain", "-D", folder / "log", "-dfilter",
-             f"{first:#x}..{end - 1:#x}", folder / "kernel", folder / "in", folder / "out", *layouts)
+        _run(
+            "qemu-aarch64-static",
+            "-d",
+            "in_asm,exec,nochain",
+            "-D",
+            folder / "log",
+            "-dfilter",
+            f"{first:#x}..{end - 1:#x}",
+            folder / "kernel",
+            folder / "in",
+            folder / "out",
+            *layouts,
+        )
         text = _listing(folder / "kernel", first, end)
         return [text[at] for at in _addresses(folder / "log") if at in text and not arm_loops.branches(text[at])]
 
@@ -76,8 +102,14 @@ def _addresses(log: Path) -> list[int]:
 def _listing(program: Path, first: int, end: int) -> dict[int, str]:
     """Instructions by address, as an assembler takes them."""
     found = {}
-    for line in _run("aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", f"--start-address={first}",
-                     f"--stop-address={end}", program).splitlines():
+    for line in _run(
+        "aarch64-linux-gnu-objdump",
+        "-d",
+        "--no-show-raw-insn",
+        f"--start-address={first}",
+        f"--stop-address={end}",
+        program,
+    ).splitlines():
         if match := re.match(r"\s*([0-9a-f]+):\s+(\S.*)", line):
             text = re.sub(r"\s*(<.*>|//.*)$", "", match[2])
             found[int(match[1], 16)] = re.sub(r"^adrp\s+(\w+),.*", r"adrp \1, #0", text)

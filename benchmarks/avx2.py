@@ -19,12 +19,13 @@ from pathlib import Path
 
 import mpcompile as mp
 from benchmarks import roofline
+from benchmarks.avx2_tables import markdown
 from benchmarks.compiled import Bench
 from benchmarks.layers import halves
 from benchmarks.lookup import Case, build
 from benchmarks.networks import RESNET18_LAYERS, Bits, ConvShape, conv_layer, resnet18
-from benchmarks.onnxruntime_baseline import baselines, prepare as prepare_baselines
-from benchmarks.avx2_tables import markdown
+from benchmarks.onnxruntime_baseline import baselines
+from benchmarks.onnxruntime_baseline import prepare as prepare_baselines
 from mpcompile import cpu
 from mpcompile.console import complain
 from mpcompile.errors import MpError
@@ -32,8 +33,12 @@ from mpcompile.latency.measure import Timer, measure
 
 TARGET = "x86-64-v3"
 PARTS = ("layers", "choices", "networks")
-LAYERS = {Bits(1, 1): ("popcount", "dot", "lookup"), Bits(1, 2): ("popcount", "dot", "lookup"),
-          Bits(2, 2): ("popcount", "dot", "lookup"), Bits(8, 8): ("dot",)}
+LAYERS = {
+    Bits(1, 1): ("popcount", "dot", "lookup"),
+    Bits(1, 2): ("popcount", "dot", "lookup"),
+    Bits(2, 2): ("popcount", "dot", "lookup"),
+    Bits(8, 8): ("dot",),
+}
 CHOICES = [Bits(w, a) for w in (1, 2, 3, 4) for a in (1, 2, 4, 8)] + [Bits(3, 3), Bits(8, 8)]
 CHOICE_SHAPES = (RESNET18_LAYERS[2], RESNET18_LAYERS[4])
 FAMILIES = ("popcount", "dot", "lookup")
@@ -129,28 +134,47 @@ def layer_results(now: Folder, before: Folder | None, rounds: int) -> list[dict]
             subjects: dict[str, Timer] = dict(roofline.timers(TARGET))
             case = Case(library, bits.w, bits.a, shape.c)
             for family in families:
-                subjects |= {f"{family} {n}": now.timer(s, bits, family)
-                             for n, s in (("whole", shape), ("small", small), ("large", large))}
+                subjects |= {
+                    f"{family} {n}": now.timer(s, bits, family)
+                    for n, s in (("whole", shape), ("small", small), ("large", large))
+                }
                 if before:
                     subjects[f"{family} before"] = before.timer(shape, bits, family)
                 in_c = IN_C[family] if IN_C[family] in case.operands else "dot in 32 bits"
                 subjects[f"{family} C"] = case.timer(in_c)
             seconds = {n: t.seconds for n, t in _measured(now, f"{bits} {shape}", subjects, rounds).items()}
-            ceilings = roofline.Ceilings(**{n: loop.rate(seconds[f"roofline {n}"])
-                                            for n, loop in roofline.loops(TARGET).items()}, target=TARGET)
-            row = {"bits": str(bits), "layer": str(shape), "macs": shape.macs, "clock": ceilings.clock,
-                   "chosen": now.chosen(shape, bits), "families": {}}
+            ceilings = roofline.Ceilings(
+                **{n: loop.rate(seconds[f"roofline {n}"]) for n, loop in roofline.loops(TARGET).items()}, target=TARGET
+            )
+            row = {
+                "bits": str(bits),
+                "layer": str(shape),
+                "macs": shape.macs,
+                "clock": ceilings.clock,
+                "chosen": now.chosen(shape, bits),
+                "families": {},
+            }
             row |= {"chosen_before": before.chosen(shape, bits)} if before else {}
             for family in families:
                 work = {"popcount": bits.w * bits.a, "lookup": bits.w * -(-bits.a // 4), "dot": 1}[family]
-                ceiling = ceilings.lookup if family == "lookup" else ceilings.popcount if family == "popcount" else \
-                    ceilings.dot if "dot in 16 bits" not in case.operands else ceilings.few
+                ceiling = (
+                    ceilings.lookup
+                    if family == "lookup"
+                    else ceilings.popcount
+                    if family == "popcount"
+                    else ceilings.dot
+                    if "dot in 16 bits" not in case.operands
+                    else ceilings.few
+                )
                 inside = (large.macs - small.macs) / (seconds[f"{family} large"] - seconds[f"{family} small"])
                 row["families"][family] = {
-                    "seconds": seconds[f"{family} whole"], "ceiling": ceiling / work,
-                    "loop": inside * work / ceiling, "whole": shape.macs / seconds[f"{family} whole"] * work / ceiling,
+                    "seconds": seconds[f"{family} whole"],
+                    "ceiling": ceiling / work,
+                    "loop": inside * work / ceiling,
+                    "whole": shape.macs / seconds[f"{family} whole"] * work / ceiling,
                     "c_seconds": seconds[f"{family} C"] * shape.macs / (case.sums.size * 9 * shape.c),
-                    **({"before": seconds[f"{family} before"]} if before else {})}
+                    **({"before": seconds[f"{family} before"]} if before else {}),
+                }
             found.append(row)
     return found
 
@@ -162,9 +186,15 @@ def choice_results(now: Folder, before: Folder | None, rounds: int) -> list[dict
         for bits in CHOICES:
             subjects = {family: now.timer(shape, bits, family) for family in FAMILIES}
             seconds = _measured(now, f"{bits} {shape}", subjects, rounds)
-            found.append({"bits": str(bits), "layer": str(shape), "chosen": now.chosen(shape, bits),
-                          "seconds": {n: t.seconds for n, t in seconds.items()}}
-                         | ({"chosen_before": before.chosen(shape, bits)} if before else {}))
+            found.append(
+                {
+                    "bits": str(bits),
+                    "layer": str(shape),
+                    "chosen": now.chosen(shape, bits),
+                    "seconds": {n: t.seconds for n, t in seconds.items()},
+                }
+                | ({"chosen_before": before.chosen(shape, bits)} if before else {})
+            )
     return found
 
 
@@ -174,8 +204,11 @@ def network_results(now: Folder, before: Folder | None, rounds: int) -> list[dic
     subjects |= {f"{bits} now": now.network(bits) for bits in NETWORKS}
     subjects |= {f"{bits} before": before.network(bits) for bits in NETWORKS} if before else {}
     seconds = {n: t.seconds for n, t in _measured(now, "ResNet-18", subjects, rounds).items()}
-    return [{"bits": str(bits), "now": seconds[f"{bits} now"], "int8": seconds["int8"], "fp32": seconds["fp32"]}
-            | ({"before": seconds[f"{bits} before"]} if before else {}) for bits in NETWORKS]
+    return [
+        {"bits": str(bits), "now": seconds[f"{bits} now"], "int8": seconds["int8"], "fp32": seconds["fp32"]}
+        | ({"before": seconds[f"{bits} before"]} if before else {})
+        for bits in NETWORKS
+    ]
 
 
 def _measured(folder: Folder, what: str, subjects: dict[str, Timer], rounds: int):
@@ -187,8 +220,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.avx2", description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some of the parts (default: all)")
     parser.add_argument("--rounds", type=int, default=11, help="good samples of each (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep networks and bundles there, and take what is "
-                        "there already: empty it when the compiler has changed")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="keep networks and bundles there, and take what is there already: empty it when the compiler has changed",
+    )
     parser.add_argument("--before", type=Path, metavar="DIR", help="a folder that an older version prepared")
     parser.add_argument("--prepare", action="store_true", help="only make and compile, into --folder")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for avx2.json and avx2.md")
@@ -207,8 +244,11 @@ def main() -> int:
         kept = json.loads(file.read_text()) if file.exists() else {}
         measures = {"layers": layer_results, "choices": choice_results, "networks": network_results}
         for part in args.only:
-            kept[part] = {"cpu": cpu.name(), "when": time.strftime("%Y-%m-%d"),
-                          "rows": measures[part](now, before, args.rounds)}
+            kept[part] = {
+                "cpu": cpu.name(),
+                "when": time.strftime("%Y-%m-%d"),
+                "rows": measures[part](now, before, args.rounds),
+            }
             args.output.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(kept, indent=1) + "\n")
             file.with_suffix(".md").write_text(markdown(kept))

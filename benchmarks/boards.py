@@ -14,11 +14,16 @@ BITS = (1, 2, 3, 4, 8)
 
 def expected(boards: Iterable[str] = ARM) -> str:
     """For each board and bit pair the family that is expected fastest, and its gain over int8."""
-    lines = ["Expected fastest, and how many times faster than int8 on long inner products (`mpcompile targets BOARD`):"]
+    lines = [
+        "Expected fastest, and how many times faster than int8 on long inner products (`mpcompile targets BOARD`):"
+    ]
     for board in boards:
         target = load_target(board)
         lines += ["", f"| {board} | " + " | ".join(f"A{a}" for a in BITS) + " |", "|---" * (len(BITS) + 1) + "|"]
         for w in BITS:
-            lines.append(f"| W{w} | " + " | ".join(f"{target.expected_family(w, a)} {target.expected_gain(w, a):.1f}"
-                                                   for a in BITS) + " |")
+            lines.append(
+                f"| W{w} | "
+                + " | ".join(f"{target.expected_family(w, a)} {target.expected_gain(w, a):.1f}" for a in BITS)
+                + " |"
+            )
     return "\n".join(lines) + "\n"

@@ -30,8 +30,9 @@ def whole_layer_target(shape: ConvShape) -> float:
 def layer_timer(bench: Bench, shape: ConvShape, bits: Bits, tile: Tile | None = None) -> Timer:
     """The compiled layer alone, one thread; under `tile`, or that of the records and defaults."""
     name = f"conv {shape} {bits}" + (f" {tile}" if tile else "")
-    return bench.bundle(name, lambda: conv_layer(shape, bits), tiles={"conv": tile} if tile else None
-                        ).layer_timers()["conv"]
+    return bench.bundle(name, lambda: conv_layer(shape, bits), tiles={"conv": tile} if tile else None).layer_timers()[
+        "conv"
+    ]
 
 
 def tile_of(bench: Bench, shape: ConvShape, bits: Bits) -> Tile:
@@ -57,8 +58,12 @@ def popcount_rows(bench: Bench, rounds: int, tvm: Tvm019 | None, tvm_missing: st
         for shape in RESNET18_LAYERS:
             small, large = halves(shape)
             tile = tile_of(bench, shape, bits)
-            subjects = {"whole": layer_timer(bench, shape, bits), "small": layer_timer(bench, small, bits, tile),
-                        "large": layer_timer(bench, large, bits, tile), **roofline.timers(bench.target)}
+            subjects = {
+                "whole": layer_timer(bench, shape, bits),
+                "small": layer_timer(bench, small, bits, tile),
+                "large": layer_timer(bench, large, bits, tile),
+                **roofline.timers(bench.target),
+            }
             theirs = tvm.timers(shape, bits) if tvm else {}
             bench.say(f"measuring {bits} {shape}")
             found = measure({**subjects, **{f"tvm {n}": t for n, t in theirs.items()}}, rounds=rounds)
@@ -73,14 +78,26 @@ def popcount_rows(bench: Bench, rounds: int, tvm: Tvm019 | None, tvm_missing: st
             }
             kernels.append(_kernel(what, per_second, ceiling, detail))
             note = f"{found['whole'].seconds * 1e6:.0f} µs, {whole / 1e9:.0f} G bit-MAC/s, {detail['family']}"
-            wholes.append(Row("popcount layer", what, whole / ceiling.popcount, "of ceiling", whole_layer_target(shape),
-                              note, detail))
-            against.append(_against_tvm(what, found, theirs, tvm_missing, shape.macs * bits.w * bits.a / ceiling.popcount))
+            wholes.append(
+                Row(
+                    "popcount layer",
+                    what,
+                    whole / ceiling.popcount,
+                    "of ceiling",
+                    whole_layer_target(shape),
+                    note,
+                    detail,
+                )
+            )
+            against.append(
+                _against_tvm(what, found, theirs, tvm_missing, shape.macs * bits.w * bits.a / ceiling.popcount)
+            )
     return kernels + wholes + against
 
 
 def _kernel(what: str, per_second: float, ceiling: roofline.Ceilings, detail: dict) -> Row:
-    """More than the ceiling is no kernel: then the layer with half the channels cost too much, or a sample was disturbed."""
+    """More than the ceiling is no kernel: then the layer with half the channels cost too much, or a sample was
+    disturbed."""
     share, note = per_second / ceiling.popcount, f"{per_second / 1e9:.0f} G bit-MAC/s"
     if not 0 < share < 1.05:
         note = f"the difference says {note}: half the channels cost too much or too little to tell"
@@ -99,9 +116,16 @@ def _against_tvm(what: str, found: Measurement, theirs: dict[str, Timer], missin
         f"{found['tvm default'].seconds * 1e6:.0f} µs; {found.ratio(best, 'whole'):.1f}× its "
         f"{best.removeprefix('tvm ')}, {found[best].seconds * 1e6:.0f} µs"
     )
-    return Row(group, what, found.ratio("tvm default", "whole"), "×", TVM_TARGET, note,
-               {"best setting": best, "ratio to best": found.ratio(best, "whole")},
-               found["tvm default"].seconds / least)
+    return Row(
+        group,
+        what,
+        found.ratio("tvm default", "whole"),
+        "×",
+        TVM_TARGET,
+        note,
+        {"best setting": best, "ratio to best": found.ratio(best, "whole")},
+        found["tvm default"].seconds / least,
+    )
 
 
 def dot_rows(bench: Bench, rounds: int) -> list[Row]:
@@ -111,10 +135,15 @@ def dot_rows(bench: Bench, rounds: int) -> list[Row]:
     bits = Bits(8, 8)
     for shape in RESNET18_LAYERS:
         before = ConvShape(shape.c, shape.h, shape.c)
-        sessions = {name: onnxruntime.session(conv_chain_qdq(chain).SerializeToString(), 1)
-                    for name, chain in (("ort before", [before]), ("ort both", [before, shape]))}
-        subjects = {"ours": layer_timer(bench, shape, bits), **roofline.timers(bench.target),
-                    **{name: onnxruntime.timer(session) for name, session in sessions.items()}}
+        sessions = {
+            name: onnxruntime.session(conv_chain_qdq(chain).SerializeToString(), 1)
+            for name, chain in (("ort before", [before]), ("ort both", [before, shape]))
+        }
+        subjects = {
+            "ours": layer_timer(bench, shape, bits),
+            **roofline.timers(bench.target),
+            **{name: onnxruntime.timer(session) for name, session in sessions.items()},
+        }
         bench.say(f"measuring {bits} {shape}")
         found = measure(subjects, rounds=rounds)
         theirs = found["ort both"].seconds - found["ort before"].seconds
@@ -124,9 +153,17 @@ def dot_rows(bench: Bench, rounds: int) -> list[Row]:
             busy = "the machine was too busy: ONNX Runtime would have beaten the ceiling"
             rows.append(Row(group, what, None, "×", DOT_TARGET, busy))
             continue
-        rows.append(Row(group, what, theirs / ours, "×", DOT_TARGET,
-                        f"{ours * 1e6:.0f} µs against {theirs * 1e6:.0f}; {shape.macs / ours / 1e9:.0f} GMAC/s, "
-                        f"{shape.macs / ours / ceiling.dot:.2f} of the {roofline.loops(bench.target)['dot'].instruction} ceiling",
-                        {"ceiling": ceiling.to_json(), "measurement": found.to_json()},
-                        theirs * ceiling.dot / shape.macs))
+        rows.append(
+            Row(
+                group,
+                what,
+                theirs / ours,
+                "×",
+                DOT_TARGET,
+                f"{ours * 1e6:.0f} µs against {theirs * 1e6:.0f}; {shape.macs / ours / 1e9:.0f} GMAC/s, "
+                f"{shape.macs / ours / ceiling.dot:.2f} of the {roofline.loops(bench.target)['dot'].instruction} ceiling",
+                {"ceiling": ceiling.to_json(), "measurement": found.to_json()},
+                theirs * ceiling.dot / shape.macs,
+            )
+        )
     return rows

@@ -43,7 +43,7 @@ class Case:
         self.library, self.w, self.a, self.channels = library, w, a, channels
         codes = rng.integers(0, 1 << a, (3, PIXELS + 2, channels)).astype(np.uint8)
         weights = rng.integers(0, 1 << w, (channels, 9, channels)).astype(np.uint8)
-        windows = np.stack([codes[t // 3, t % 3:t % 3 + PIXELS] for t in range(9)], 1).astype(np.int64)
+        windows = np.stack([codes[t // 3, t % 3 : t % 3 + PIXELS] for t in range(9)], 1).astype(np.int64)
         self.sums = np.einsum("ptc,otc->po", windows, weights).astype(np.int32)
         self.most = int16_steps((1 << a) - 1, (0, (1 << w) - 1))
         self.out = np.zeros_like(self.sums)
@@ -59,9 +59,18 @@ class Case:
 
     def run(self, name: str, n: int = 1) -> None:
         data, weights = self.operands[name]
-        self.library.run(n, KINDS[name], data.ctypes.data_as(ctypes.c_void_p), weights.ctypes.data_as(ctypes.c_void_p),
-                         self.out.ctypes.data_as(ctypes.c_void_p), self.channels, self.channels, self.w, self.a,
-                         self.most)
+        self.library.run(
+            n,
+            KINDS[name],
+            data.ctypes.data_as(ctypes.c_void_p),
+            weights.ctypes.data_as(ctypes.c_void_p),
+            self.out.ctypes.data_as(ctypes.c_void_p),
+            self.channels,
+            self.channels,
+            self.w,
+            self.a,
+            self.most,
+        )
 
     def check(self) -> None:
         """Raises MpError where a family's sums are not numpy's."""
@@ -82,6 +91,7 @@ class Case:
             start = time.perf_counter()
             self.run(name, n)
             return time.perf_counter() - start
+
         return run
 
 
@@ -109,7 +119,8 @@ def _indices(weights: np.ndarray, w: int) -> np.ndarray:
     o, _, c = weights.shape
     nibbles = np.stack([((weights >> i & 1).reshape(o, 9, c // 4, 4) << np.arange(4)).sum(-1) for i in range(w)], -1)
     return np.ascontiguousarray(
-        nibbles.astype(np.uint8).reshape(o // 32, 2, 16, 9, c // 4, w).transpose(0, 3, 4, 5, 2, 1))
+        nibbles.astype(np.uint8).reshape(o // 32, 2, 16, 9, c // 4, w).transpose(0, 3, 4, 5, 2, 1)
+    )
 
 
 def build() -> ctypes.CDLL:
@@ -118,8 +129,20 @@ def build() -> ctypes.CDLL:
         raise MissingDependency("the loops need a C compiler (gcc or clang) on PATH: apt install gcc")
     with tempfile.TemporaryDirectory(prefix="mpcompile-lookup-") as folder:
         out = Path(folder) / "lookup.so"
-        subprocess.run([compiler, "-O3", *roofline.flags(TARGET), "-mtune=native", "-shared", "-fPIC", str(SOURCE), "-o",
-                        str(out)], check=True)
+        subprocess.run(
+            [
+                compiler,
+                "-O3",
+                *roofline.flags(TARGET),
+                "-mtune=native",
+                "-shared",
+                "-fPIC",
+                str(SOURCE),
+                "-o",
+                str(out),
+            ],
+            check=True,
+        )
         return ctypes.CDLL(str(out))
 
 
@@ -130,8 +153,10 @@ def table() -> str:
     for case in cases:
         case.check()
     clock = roofline.Ceilings.of(measure(roofline.timers(TARGET), rounds=9), TARGET).clock
-    lines = [f"| | channels | {' | '.join(KINDS)} | lookup over the best other |",
-             f"|---|---|{'---|' * (len(KINDS) + 1)}"]
+    lines = [
+        f"| | channels | {' | '.join(KINDS)} | lookup over the best other |",
+        f"|---|---|{'---|' * (len(KINDS) + 1)}",
+    ]
     ahead: dict[tuple[int, int], list[float]] = {}
     for case in cases:
         rates = case.rates(clock)
@@ -142,11 +167,13 @@ def table() -> str:
     worth = [f"W{w}A{a}" for (w, a), ratios in ahead.items() if min(ratios) >= WORTH]
     where = f"for {', '.join(worth)}" if worth else "nowhere"
     return (
-        f"MAC a cycle of inner loops on one core of {cpu.name()}, {time.strftime('%Y-%m-%d')}, built for {TARGET} (AVX2, no\n"
+        f"MAC a cycle of inner loops on one core of {cpu.name()}, {time.strftime('%Y-%m-%d')}, "
+        f"built for {TARGET} (AVX2, no\n"
         f"VNNI): one row of {PIXELS} pixels of a 3×3 layer with as many input as output channels, operands in the caches,\n"
         f"conversions of the row's operands (tables, widening) included. Written by `python -m benchmarks.lookup`.\n\n"
         + "\n".join(lines)
-        + f"\n\n`lookup` is ahead of both others, at every number of channels, by {WORTH - 1:.0%} or more: {where}.\n")
+        + f"\n\n`lookup` is ahead of both others, at every number of channels, by {WORTH - 1:.0%} or more: {where}.\n"
+    )
 
 
 def main() -> int:

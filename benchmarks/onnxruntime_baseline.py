@@ -27,7 +27,7 @@ def quantize_qdq(network: Network, target: Path, *, images: int = 4, seed: int =
 
 
 def baselines(bench: Bench, name: str, make) -> dict[str, Timer]:
-    """"fp32" and "int8": the float network make(None) in ONNX Runtime, one thread."""
+    """ "fp32" and "int8": the float network make(None) in ONNX Runtime, one thread."""
     prepared = prepare(bench, name, make)
     x, _ = bench.example(f"{name} float")
     found = {}
@@ -71,8 +71,14 @@ def conv_chain_qdq(shapes: list[ConvShape], seed: int = 0) -> onnx.ModelProto:
         weight = rng.integers(-127, 128, (s.o, s.c, s.k, s.k)).astype(np.int8)
         scale = np.full(s.o, 0.6 / np.sqrt(s.c * s.k * s.k) / 73, np.float32)
         real = linear("DequantizeLinear", codes, step, zero, f"x{i}")
-        w = linear("DequantizeLinear", constant(f"q{i}", weight), constant(f"s{i}", scale),
-                   constant(f"z{i}", np.zeros(s.o, np.int8)), f"w{i}", axis=0)
+        w = linear(
+            "DequantizeLinear",
+            constant(f"q{i}", weight),
+            constant(f"s{i}", scale),
+            constant(f"z{i}", np.zeros(s.o, np.int8)),
+            f"w{i}",
+            axis=0,
+        )
         bias = linear(
             "DequantizeLinear",
             constant(f"b{i}", rng.integers(-500, 500, s.o).astype(np.int32)),
@@ -81,12 +87,25 @@ def conv_chain_qdq(shapes: list[ConvShape], seed: int = 0) -> onnx.ModelProto:
             f"bias{i}",
             axis=0,
         )
-        nodes.append(helper.make_node("Conv", [real, w, bias], [f"c{i}"], name=f"conv{i}", kernel_shape=[s.k, s.k],
-                                      strides=[s.stride] * 2, pads=[s.k // 2] * 4))
+        nodes.append(
+            helper.make_node(
+                "Conv",
+                [real, w, bias],
+                [f"c{i}"],
+                name=f"conv{i}",
+                kernel_shape=[s.k, s.k],
+                strides=[s.stride] * 2,
+                pads=[s.k // 2] * 4,
+            )
+        )
         nodes.append(helper.make_node("Relu", [f"c{i}"], [f"r{i}"], name=f"relu{i}"))
         codes = linear("QuantizeLinear", f"r{i}", step, zero, f"y{i}")
     first, last = shapes[0], shapes[-1]
     graph = helper.make_graph(
-        nodes, "chain", [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, first.c, first.h, first.h])],
-        [helper.make_tensor_value_info(codes, TensorProto.UINT8, [1, last.o, last.out, last.out])], constants)
+        nodes,
+        "chain",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, first.c, first.h, first.h])],
+        [helper.make_tensor_value_info(codes, TensorProto.UINT8, [1, last.o, last.out, last.out])],
+        constants,
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)

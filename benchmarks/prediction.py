@@ -77,8 +77,15 @@ SUBJECTS = (
 )
 
 
-def rows(folder: Path, rounds: int, *, target: str = "native", threads: int = 1, subjects: Sequence[Subject] = SUBJECTS,
-         say: Callable[[str], None] = lambda line: None) -> list[Row]:
+def rows(
+    folder: Path,
+    rounds: int,
+    *,
+    target: str = "native",
+    threads: int = 1,
+    subjects: Sequence[Subject] = SUBJECTS,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Row]:
     """Two for each network. Raises MpError's subclasses."""
     found = []
     for subject in subjects:
@@ -87,8 +94,9 @@ def rows(folder: Path, rounds: int, *, target: str = "native", threads: int = 1,
     return found
 
 
-def compare(subject: Subject, folder: Path, rounds: int, target: str, threads: int, say: Callable[[str], None]
-            ) -> tuple[LatencyTable, np.ndarray, np.ndarray]:
+def compare(
+    subject: Subject, folder: Path, rounds: int, target: str, threads: int, say: Callable[[str], None]
+) -> tuple[LatencyTable, np.ndarray, np.ndarray]:
     """The table; seconds that it predicts, and seconds measured, of UNIFORM's networks and then of the random ones."""
     model, graph, table = _table(subject, folder, target, threads, rounds, say)
     bench = Workbench(load_target(target), Pool.local(), threads, rounds)
@@ -101,16 +109,18 @@ def compare(subject: Subject, folder: Path, rounds: int, target: str, threads: i
             bench.compile(at(graph, assignment), path, table)
         bundles.append(path)
     with ExitStack() as stack:
-        timers = {str(i): stack.enter_context(open_bundle(path, threads=threads)).timer()
-                  for i, path in enumerate(bundles)}
+        timers = {
+            str(i): stack.enter_context(open_bundle(path, threads=threads)).timer() for i, path in enumerate(bundles)
+        }
         say(f"timing {len(timers)} networks")
         times = measure(timers, rounds=rounds, min_time=0.005)
     predicted = [table.predict(assignment) for assignment in chosen]
     return table, np.array(predicted), np.array([times[name].seconds for name in timers])
 
 
-def _table(subject: Subject, folder: Path, target: str, threads: int, rounds: int, say: Callable[[str], None]
-           ) -> tuple[Path, Graph, LatencyTable]:
+def _table(
+    subject: Subject, folder: Path, target: str, threads: int, rounds: int, say: Callable[[str], None]
+) -> tuple[Path, Graph, LatencyTable]:
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / f"{''.join(c if c.isalnum() else '_' for c in subject.name)}.onnx"
     lut = model.with_suffix(".json")
@@ -162,10 +172,17 @@ def _rows(subject: Subject, table: LatencyTable, predicted: np.ndarray, measured
         what = f"{subject.name}, {ASSIGNMENTS} random {subject.bits}{how}: median error"
         note = f"largest {errors.max():.1f} %; {beside}"
         if how:
-            note += (f"; ×{calibration.slope:.3f} {1e6 * calibration.offset:+.0f} µs from {len(predicted[known])} "
-                     "uniform networks")
-        detail = {"predicted": calibrated.tolist(), "measured": measured.tolist(), "largest": errors.max(),
-                  "guess": float(np.median(guess)), "measured_on": table.measured_on}
+            note += (
+                f"; ×{calibration.slope:.3f} {1e6 * calibration.offset:+.0f} µs from {len(predicted[known])} "
+                "uniform networks"
+            )
+        detail = {
+            "predicted": calibrated.tolist(),
+            "measured": measured.tolist(),
+            "largest": errors.max(),
+            "guess": float(np.median(guess)),
+            "measured_on": table.measured_on,
+        }
         found.append(Row("latency table", what, float(np.median(errors)), "% error", MOST, note, detail))
     return found
 
@@ -178,8 +195,12 @@ def _errors(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="gets what is compiled and measured, which a later run uses again")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a network's, or how it begins; default: all of "
-                        + ", ".join(s.name for s in SUBJECTS))
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="a network's, or how it begins; default: all of " + ", ".join(s.name for s in SUBJECTS),
+    )
     asked = parser.parse_args()
     for name in asked.names:
         if not any(s.name.startswith(name) for s in SUBJECTS):

@@ -20,8 +20,12 @@ from mpcompile.files import atomic_path
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 REPORT = ROOT / "runs" / "demo" / "report.json"
-MADE_BY = {"summary": "python -m benchmarks", "networks": "python -m benchmarks --only networks",
-           "search": "python -m benchmarks.search_figures", "demo": "make demo"}
+MADE_BY = {
+    "summary": "python -m benchmarks",
+    "networks": "python -m benchmarks --only networks",
+    "search": "python -m benchmarks.search_figures",
+    "demo": "make demo",
+}
 """Part of README.md that was measured → the command that makes its source."""
 
 
@@ -61,7 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
     sources = {name: options.report if name == "demo" else options.results / f"{name}.md" for name in MADE_BY}
     absent = {name: source for name, source in sources.items() if not source.exists()}
     if absent == sources:
-        print(f"neither tables in {options.results} nor {options.report} exist: run make bench or make demo", file=sys.stderr)
+        print(
+            f"neither tables in {options.results} nor {options.report} exist: run make bench or make demo",
+            file=sys.stderr,
+        )
         return 2
     try:
         text = replaced(options.readme.read_text(), "boards", boards.expected())
@@ -74,8 +81,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.readme} is left as it was: {error}", file=sys.stderr)
         return 2
     for name, source in sources.items():
-        print(f"{options.readme}: {name} " + (
-            f"is left as it was: there is no {source} ({MADE_BY[name]} writes it)" if name in absent else f"from {source}"))
+        print(
+            f"{options.readme}: {name} "
+            + (
+                f"is left as it was: there is no {source} ({MADE_BY[name]} writes it)"
+                if name in absent
+                else f"from {source}"
+            )
+        )
     print(f"{options.readme}: boards from targets/*.toml")
     return 0
 

@@ -60,8 +60,9 @@ def thread_rows(bench: Bench, rounds: int) -> list[Row]:
     image, rows = calibration_image(224), []
     for bits in TARGETS:
         bench.say(f"measuring {bits} on 1 and 2 threads")
-        found = measure({str(n): resnet_bundle(bench, bits, n).timer(image) for n in (1, 2)}, rounds=rounds,
-                        max_rounds=6 * rounds)
+        found = measure(
+            {str(n): resnet_bundle(bench, bits, n).timer(image) for n in (1, 2)}, rounds=rounds, max_rounds=6 * rounds
+        )
         two = found["2"]
         if two.corrected > two.samples // 2:
             rows.append(
@@ -75,9 +76,17 @@ def thread_rows(bench: Bench, rounds: int) -> list[Row]:
                 )
             )
             continue
-        rows.append(Row(group, str(bits), found.ratio("1", "2"), "×", THREADS_TARGET,
-                        f"{found['1'].seconds * 1e3:.2f} ms, {two.seconds * 1e3:.2f} ms (spread {two.spread:.1%})",
-                        {"measurement": found.to_json()}))
+        rows.append(
+            Row(
+                group,
+                str(bits),
+                found.ratio("1", "2"),
+                "×",
+                THREADS_TARGET,
+                f"{found['1'].seconds * 1e3:.2f} ms, {two.seconds * 1e3:.2f} ms (spread {two.spread:.1%})",
+                {"measurement": found.to_json()},
+            )
+        )
     return rows
 
 
@@ -97,8 +106,17 @@ def memory_row(bench: Bench) -> Row:
 def compile_row(bench: Bench) -> Row:
     """`mpcompile compile` of ResNet-18 as a user runs it, in a process of its own."""
     source = bench.onnx("resnet18 W2A2", lambda: resnet18(Bits(2, 2)))
-    command = [sys.executable, "-m", "mpcompile", "compile", str(source), "--target", bench.target, "-o",
-               str(bench.folder / "timed.mpc")]
+    command = [
+        sys.executable,
+        "-m",
+        "mpcompile",
+        "compile",
+        str(source),
+        "--target",
+        bench.target,
+        "-o",
+        str(bench.folder / "timed.mpc"),
+    ]
     bench.say("timing mpcompile compile")
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -125,5 +143,11 @@ def import_row(times: int = 7) -> Row:
         for _ in range(times)
     ]
     loaded = sorted({m for _, modules in answers for m in modules})
-    return Row("import mpcompile", "a fresh process", median(s for s, _ in answers), "s", IMPORT_TARGET,
-               f"it loads {', '.join(loaded)}" if loaded else "loads neither TVM nor torch nor onnx")
+    return Row(
+        "import mpcompile",
+        "a fresh process",
+        median(s for s, _ in answers),
+        "s",
+        IMPORT_TARGET,
+        f"it loads {', '.join(loaded)}" if loaded else "loads neither TVM nor torch nor onnx",
+    )

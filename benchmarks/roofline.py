@@ -39,10 +39,12 @@ class Loop:
     @property
     def timer(self) -> Timer:
         """Runs n blocks of STEPS steps."""
+
         def run(n: int) -> float:
             start = time.perf_counter()
             self.call(STEPS * n)
             return time.perf_counter() - start
+
         return run
 
     def rate(self, seconds: float) -> float:
@@ -62,11 +64,16 @@ def library(target: str = "native") -> Path:
     folder = tempfile.mkdtemp(prefix="mpcompile-roofline-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     out = Path(folder) / "roofline.so"
-    built = subprocess.run([compiler, "-O3", *flags(target), "-shared", "-fPIC", str(SOURCE), "-o", str(out)],
-                           capture_output=True, text=True)
+    built = subprocess.run(
+        [compiler, "-O3", *flags(target), "-shared", "-fPIC", str(SOURCE), "-o", str(out)],
+        capture_output=True,
+        text=True,
+    )
     if built.returncode:
-        raise TargetError(f"{Path(compiler).name} {' '.join(flags(target))} fails, so target {target} has no ceiling "
-                          f"here: native, or an x86-64 level, would be accepted ({built.stderr.splitlines()[0]})")
+        raise TargetError(
+            f"{Path(compiler).name} {' '.join(flags(target))} fails, so target {target} has no ceiling "
+            f"here: native, or an x86-64 level, would be accepted ({built.stderr.splitlines()[0]})"
+        )
     return out
 
 
@@ -115,31 +122,45 @@ class Ceilings:
     target: str = "native"
 
     @staticmethod
-    def of(measurement: Measurement, target: str = "native") -> "Ceilings":
+    def of(measurement: Measurement, target: str = "native") -> Ceilings:
         """From a measurement that had `timers(target)` among its subjects."""
         rates = {n: loop.rate(measurement[f"roofline {n}"].seconds) for n, loop in loops(target).items()}
         return Ceilings(**rates, target=target)
 
     def to_json(self) -> dict:
-        return {"popcount_bit_mac_per_s": self.popcount, "dot_mac_per_s": self.dot, "lookup_mac_per_s": self.lookup,
-                "few_mac_per_s": self.few, "clock_hz": self.clock,
-                "popcount_instruction": loops(self.target)["popcount"].instruction,
-                "dot_instruction": loops(self.target)["dot"].instruction,
-                "few_instruction": loops(self.target)["few"].instruction}
+        return {
+            "popcount_bit_mac_per_s": self.popcount,
+            "dot_mac_per_s": self.dot,
+            "lookup_mac_per_s": self.lookup,
+            "few_mac_per_s": self.few,
+            "clock_hz": self.clock,
+            "popcount_instruction": loops(self.target)["popcount"].instruction,
+            "dot_instruction": loops(self.target)["dot"].instruction,
+            "few_instruction": loops(self.target)["few"].instruction,
+        }
 
     def __str__(self) -> str:
         found = loops(self.target)
-        return "\n".join([
-            f"clock     {self.clock / 1e9:7.3f} GHz",
-            f"popcount  {self.popcount / 1e9:7.0f} G bit-MAC/s  {self.popcount / self.clock:6.1f} bit-MAC/cycle  "
-            f"({found['popcount'].instruction})",
-            f"dot       {self.dot / 1e9:7.0f} G MAC/s      {self.dot / self.clock:6.1f} MAC/cycle      "
-            f"({found['dot'].instruction})",
-            f"few bits  {self.few / 1e9:7.0f} G MAC/s      {self.few / self.clock:6.1f} MAC/cycle      "
-            f"({found['few'].instruction})",
-            *([f"lookup    {self.lookup / 1e9:7.0f} G MAC/s      {self.lookup / self.clock:6.1f} MAC/cycle      "
-               f"({found['lookup'].instruction}, one weight bit)"] if self.lookup else []),
-            f"so one bit-serial MAC pays below w*a = {self.popcount / self.few:.2f}"])
+        return "\n".join(
+            [
+                f"clock     {self.clock / 1e9:7.3f} GHz",
+                f"popcount  {self.popcount / 1e9:7.0f} G bit-MAC/s  {self.popcount / self.clock:6.1f} bit-MAC/cycle  "
+                f"({found['popcount'].instruction})",
+                f"dot       {self.dot / 1e9:7.0f} G MAC/s      {self.dot / self.clock:6.1f} MAC/cycle      "
+                f"({found['dot'].instruction})",
+                f"few bits  {self.few / 1e9:7.0f} G MAC/s      {self.few / self.clock:6.1f} MAC/cycle      "
+                f"({found['few'].instruction})",
+                *(
+                    [
+                        f"lookup    {self.lookup / 1e9:7.0f} G MAC/s      {self.lookup / self.clock:6.1f} MAC/cycle      "
+                        f"({found['lookup'].instruction}, one weight bit)"
+                    ]
+                    if self.lookup
+                    else []
+                ),
+                f"so one bit-serial MAC pays below w*a = {self.popcount / self.few:.2f}",
+            ]
+        )
 
 
 def main() -> int:
@@ -149,8 +170,14 @@ def main() -> int:
     args = parser.parse_args()
     try:
         if args.asm:
-            print(subprocess.run(["objdump", "-d", "--no-show-raw-insn", str(library(args.target))], check=True,
-                                 capture_output=True, text=True).stdout)
+            print(
+                subprocess.run(
+                    ["objdump", "-d", "--no-show-raw-insn", str(library(args.target))],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                ).stdout
+            )
         result = measure(timers(args.target), rounds=21, min_time=0.005)
     except MpError as error:
         complain(str(error))

@@ -149,7 +149,7 @@ class Study:
         table says of the uniform network, so that its error is in both."""
         s, macs, latency = self.sizes, BitOps(network).macs, self.latency(network)
         takes = {name: latency.of(network.uniform(*config.pair(name))) for name in s.uniform}
-        jobs = {name: ("uniform", 0.0) for name in s.uniform}
+        jobs = dict.fromkeys(s.uniform, ("uniform", 0.0))
         jobs |= {f"latency-{name}": ("latency", takes[name]) for name in s.targets}
         for a, b in s.between:
             jobs[f"latency-{a}-{b}"] = "latency", (takes[a] + takes[b]) / 2
@@ -177,7 +177,7 @@ class Study:
 
     def _train(self, seed: int, name: str, folder: Folder, show) -> None:
         s, began = self.sizes, time.process_time()
-        told = lambda what, done, of, figures: show(f"seed {seed} {name}: {what}", done, of)  # noqa: E731
+        told = lambda what, done, of, figures: show(f"seed {seed} {name}: {what}", done, of)
         found: dict = {"seed": seed, "name": name}
         if name == "float":
             network, bits = self.network(seed), None
@@ -205,9 +205,7 @@ class Study:
     def _search(self, network: Network, cost: Cost, target: float, seed: int, told) -> tuple[Assignment, dict]:
         s = self.sizes
         method = EBS(network, Options(hot=s.hot, cold=s.cold))
-        recipe = SearchRecipe(
-            s.search_epochs, s.batch, s.rate, warmup=s.warmup, strength_rate=s.strength_rate
-        )
+        recipe = SearchRecipe(s.search_epochs, s.batch, s.rate, warmup=s.warmup, strength_rate=s.strength_rate)
         price = Target(max(target, cost.narrowest()))
         figures = search(network, method, cost, price, self.data.train, recipe, seed=seed, show=told)
         chosen = method.readout(network)
@@ -216,8 +214,10 @@ class Study:
 
     def _about(self, network: Network, bits: Assignment) -> dict:
         latency, macs = self.latency(network), BitOps(network).macs
-        return {"predicted": latency.of(bits), "bitops": bitops(macs, {k: v for k, v in latency.bits(bits).items()
-                                                                       if k in macs})}
+        return {
+            "predicted": latency.of(bits),
+            "bitops": bitops(macs, {k: v for k, v in latency.bits(bits).items() if k in macs}),
+        }
 
     # -- compile, race -----------------------------------------------------------------------------
     def trained(self) -> list[tuple[Folder, dict]]:
@@ -261,8 +261,13 @@ class Study:
             if right and timing:
                 rows.append(about | {"accuracy": right["result"]["accuracy"], "seconds": timing["seconds"]})
         found = summary(rows)
-        found |= {"sizes": asdict(self.sizes), "data": self.data.name, "race": race["note"], "rows": rows,
-                  "measured_on": dict(self.device.identity)}
+        found |= {
+            "sizes": asdict(self.sizes),
+            "data": self.data.name,
+            "race": race["note"],
+            "rows": rows,
+            "measured_on": dict(self.device.identity),
+        }
         self.out.write("search.json", found)
         for folder in (self.out, Folder(RESULTS)):
             folder.write("search.json", found)

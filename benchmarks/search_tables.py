@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 
@@ -97,7 +98,7 @@ def time_at(points: Sequence[tuple[float, float]], accuracy: float) -> float | N
     fastest point where that is accurate enough; None above its most accurate."""
     if points and accuracy <= points[0][0]:
         return points[0][1]
-    for (a0, t0), (a1, t1) in zip(points, points[1:]):
+    for (a0, t0), (a1, t1) in itertools.pairwise(points):
         if accuracy <= a1:
             return t0 + (t1 - t0) * (accuracy - a0) / (a1 - a0)
     return None
@@ -108,7 +109,7 @@ def accuracy_at(points: Sequence[tuple[float, float]], seconds: float) -> float 
     fastest."""
     if not points or seconds < points[0][1]:
         return None
-    for (a0, t0), (a1, t1) in zip(points, points[1:]):
+    for (a0, t0), (a1, t1) in itertools.pairwise(points):
         if seconds < t1:
             return a0 + (a1 - a0) * (seconds - t0) / (t1 - t0)
     return points[-1][0]

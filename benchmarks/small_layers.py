@@ -53,11 +53,38 @@ def _pointwise(*shapes: tuple[int, int, int]) -> list[SmallLayer]:
 
 LAYERS = (
     # MobileNet-v1 at 224², and what MobileNet-v2 adds: channel counts that are no power of two
-    *_depthwise((32, 112, 1), (64, 112, 2), (128, 56, 1), (128, 56, 2), (256, 28, 1), (256, 28, 2), (512, 14, 1),
-                (512, 14, 2), (1024, 7, 1), (96, 112, 2), (144, 56, 1), (192, 28, 1)),
-    *_pointwise((32, 112, 64), (64, 56, 128), (128, 56, 128), (128, 28, 256), (256, 28, 256), (256, 14, 512),
-                (512, 14, 512), (512, 7, 1024), (1024, 7, 1024), (16, 112, 96), (96, 56, 24), (24, 56, 144),
-                (144, 28, 32), (192, 28, 32), (384, 14, 96), (96, 14, 576)),
+    *_depthwise(
+        (32, 112, 1),
+        (64, 112, 2),
+        (128, 56, 1),
+        (128, 56, 2),
+        (256, 28, 1),
+        (256, 28, 2),
+        (512, 14, 1),
+        (512, 14, 2),
+        (1024, 7, 1),
+        (96, 112, 2),
+        (144, 56, 1),
+        (192, 28, 1),
+    ),
+    *_pointwise(
+        (32, 112, 64),
+        (64, 56, 128),
+        (128, 56, 128),
+        (128, 28, 256),
+        (256, 28, 256),
+        (256, 14, 512),
+        (512, 14, 512),
+        (512, 7, 1024),
+        (1024, 7, 1024),
+        (16, 112, 96),
+        (96, 56, 24),
+        (24, 56, 144),
+        (144, 28, 32),
+        (192, 28, 32),
+        (384, 14, 96),
+        (96, 14, 576),
+    ),
     SmallLayer("first", ConvShape(3, 224, 32, 2)),
     SmallLayer("first", ConvShape(3, 224, 64, 2, 7)),
     SmallLayer("first", ConvShape(3, 32, 16)),
@@ -91,17 +118,34 @@ def qlinear_conv(layer: SmallLayer, seed: int = 0) -> onnx.ModelProto:
         constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    fan_in = s.c // layer.groups * s.k ** 2
+    fan_in = s.c // layer.groups * s.k**2
     step, zero = np.float32(0.02), np.uint8(0)
-    inputs = ["x", constant("x_scale", step), constant("x_zero", zero),
-              constant("w", rng.integers(-127, 128, (s.o, s.c // layer.groups, s.k, s.k)).astype(np.int8)),
-              constant("w_scale", np.full(s.o, 0.6 / np.sqrt(fan_in) / 73, np.float32)),
-              constant("w_zero", np.zeros(s.o, np.int8)), constant("y_scale", step), constant("y_zero", zero),
-              constant("bias", rng.integers(-500, 500, s.o).astype(np.int32))]
-    node = helper.make_node("QLinearConv", inputs, ["y"], domain="com.microsoft", channels_last=1, group=layer.groups,
-                            kernel_shape=[s.k, s.k], strides=[s.stride] * 2, pads=[s.k // 2] * 4)
-    ports = [[helper.make_tensor_value_info(name, TensorProto.UINT8, shape)]
-             for name, shape in (("x", [1, s.h, s.h, s.c]), ("y", [1, s.out, s.out, s.o]))]
+    inputs = [
+        "x",
+        constant("x_scale", step),
+        constant("x_zero", zero),
+        constant("w", rng.integers(-127, 128, (s.o, s.c // layer.groups, s.k, s.k)).astype(np.int8)),
+        constant("w_scale", np.full(s.o, 0.6 / np.sqrt(fan_in) / 73, np.float32)),
+        constant("w_zero", np.zeros(s.o, np.int8)),
+        constant("y_scale", step),
+        constant("y_zero", zero),
+        constant("bias", rng.integers(-500, 500, s.o).astype(np.int32)),
+    ]
+    node = helper.make_node(
+        "QLinearConv",
+        inputs,
+        ["y"],
+        domain="com.microsoft",
+        channels_last=1,
+        group=layer.groups,
+        kernel_shape=[s.k, s.k],
+        strides=[s.stride] * 2,
+        pads=[s.k // 2] * 4,
+    )
+    ports = [
+        [helper.make_tensor_value_info(name, TensorProto.UINT8, shape)]
+        for name, shape in (("x", [1, s.h, s.h, s.c]), ("y", [1, s.out, s.out, s.o]))
+    ]
     graph = helper.make_graph([node], "layer", *ports, constants)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
@@ -122,8 +166,19 @@ def rows(bench: Bench, rounds: int, layers=LAYERS) -> list[Row]:
         result = measure({"ort": theirs, **{str(bits): timer for bits, (timer, _) in ours.items()}}, rounds=rounds)
         for bits, (_, family) in ours.items():
             seconds = result[str(bits)].seconds
-            note = (f"{seconds * 1e6:.1f} µs against {result['ort'].seconds * 1e6:.1f}; "
-                    f"{layer.macs / seconds / 1e9:.0f} GMAC/s, {family}")
-            found.append(Row(f"{layer.kind} layer vs ONNX Runtime int8", f"{bits} {layer.shape}",
-                             result.ratio("ort", str(bits)), "×", TARGET, note, {"measurement": result.to_json()}))
+            note = (
+                f"{seconds * 1e6:.1f} µs against {result['ort'].seconds * 1e6:.1f}; "
+                f"{layer.macs / seconds / 1e9:.0f} GMAC/s, {family}"
+            )
+            found.append(
+                Row(
+                    f"{layer.kind} layer vs ONNX Runtime int8",
+                    f"{bits} {layer.shape}",
+                    result.ratio("ort", str(bits)),
+                    "×",
+                    TARGET,
+                    note,
+                    {"measurement": result.to_json()},
+                )
+            )
     return sorted(found, key=lambda row: [x.kind for x in layers].index(row.group.split(" layer vs")[0]))

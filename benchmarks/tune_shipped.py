@@ -38,8 +38,10 @@ def tuned(target: str, bits: str, records: Path, trials: int, threads: int) -> N
     before = sum(r.default_seconds * len(names) for names, r in found.records)
     after = sum(r.seconds * len(names) for names, r in found.records)
     failed = sum(map(len, found.failures.values()))
-    console.say(f"{target} {bits}: {found.new} trials now, {found.known} before, {failed} failed; layers alone "
-                f"{console.seconds(before)} → {console.seconds(after)} ({before / after:.3f}×)")
+    console.say(
+        f"{target} {bits}: {found.new} trials now, {found.known} before, {failed} failed; layers alone "
+        f"{console.seconds(before)} → {console.seconds(after)} ({before / after:.3f}×)"
+    )
 
 
 def prune(target: str, records: Path) -> None:
@@ -67,8 +69,12 @@ def gain(target: str, bits: str, records: Path, rounds: int, threads: int) -> tu
         found = measure(timers, rounds=rounds)
         for bundle in bundles.values():
             bundle.close()
-    return (bits, console.seconds(found["default"].seconds), console.seconds(found["tuned"].seconds),
-            f"{found.ratio('default', 'tuned'):.3f}×")
+    return (
+        bits,
+        console.seconds(found["default"].seconds),
+        console.seconds(found["tuned"].seconds),
+        f"{found.ratio('default', 'tuned'):.3f}×",
+    )
 
 
 def main() -> None:
@@ -84,8 +90,11 @@ def main() -> None:
     wanted = args.bits or BITS
     if args.gain:
         rows = [gain(args.target, bits, args.output, args.rounds, args.threads) for bits in wanted]
-        console.table(("network", ">default", ">tuned", ">gain"), rows,
-                      f"ResNet-18, {args.target}, {args.threads} thread{'s' * (args.threads > 1)}, from end to end")
+        console.table(
+            ("network", ">default", ">tuned", ">gain"),
+            rows,
+            f"ResNet-18, {args.target}, {args.threads} thread{'s' * (args.threads > 1)}, from end to end",
+        )
         return
     for bits in wanted:
         tuned(args.target, bits, args.output, args.trials, args.threads)

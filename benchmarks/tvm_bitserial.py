@@ -25,8 +25,11 @@ class Tvm019:
         if not (folder / ".ready").exists():
             say(f"installing TVM 0.19 into {folder}")
             venv.create(folder, with_pip=True, clear=True)
-            done = subprocess.run([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *PACKAGES],
-                                  capture_output=True, text=True)
+            done = subprocess.run(
+                [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *PACKAGES],
+                capture_output=True,
+                text=True,
+            )
             if done.returncode:
                 reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
                 raise MissingDependency(f"TVM 0.19 cannot be installed here: {reason}")
@@ -56,8 +59,10 @@ class Tvm019:
         def timer(setting: str) -> Timer:
             def run(n: int) -> float:
                 return self._ask({"run": setting, "of": json.dumps(key), "n": n})["seconds"]
-            run.waits = lambda: 0.0                  # the other process takes its own waiting off
+
+            run.waits = lambda: 0.0  # the other process takes its own waiting off
             return run
+
         found = {"default": timer(DEFAULT)} if DEFAULT in built else {}
         return found | ({f"best ({min(built, key=built.get)})": timer(min(built, key=built.get))} if built else {})
 

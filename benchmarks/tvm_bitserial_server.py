@@ -16,7 +16,7 @@ os.environ["TOPHUB_LOCATION"] = "NONE"
 os.environ["TVM_NUM_THREADS"] = "1"
 logging.disable(logging.WARNING)
 answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)                                        # TVM prints to stdout: keep it out of the answers
+os.dup2(2, 1)  # TVM prints to stdout: keep it out of the answers
 
 import numpy as np  # noqa: E402
 import tvm  # noqa: E402

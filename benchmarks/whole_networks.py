@@ -11,7 +11,8 @@ from pathlib import Path
 
 from benchmarks.compiled import Bench
 from benchmarks.networks import NETWORKS, Bits
-from benchmarks.onnxruntime_baseline import baselines, prepare as prepare_baselines
+from benchmarks.onnxruntime_baseline import baselines
+from benchmarks.onnxruntime_baseline import prepare as prepare_baselines
 from benchmarks.row import Row
 from mpcompile import cpu
 from mpcompile.latency.measure import measure
@@ -19,8 +20,15 @@ from mpcompile.latency.measure import measure
 LOW = (Bits(1, 1), Bits(1, 2), Bits(2, 2), Bits(4, 4), Bits(8, 8))
 BITS = {name: LOW[1:] if name.startswith("mobilenet") else LOW for name in NETWORKS}
 """Nobody trains a MobileNet whose pointwise convolutions read single bits."""
-TITLES = {"resnet18": "ResNet-18", "resnet50": "ResNet-50", "googlenet": "GoogLeNet", "mobilenet_v1": "MobileNet-v1",
-          "mobilenet_v2": "MobileNet-v2", "vgg_small": "VGG-small", "resnet20": "ResNet-20"}
+TITLES = {
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "googlenet": "GoogLeNet",
+    "mobilenet_v1": "MobileNet-v1",
+    "mobilenet_v2": "MobileNet-v2",
+    "vgg_small": "VGG-small",
+    "resnet20": "ResNet-20",
+}
 FILE = "networks.json"
 
 
@@ -73,22 +81,36 @@ def known(folder: Path) -> dict[str, dict]:
 def rows(result: dict) -> list[Row]:
     """For the terminal."""
     ms, group = result["milliseconds"], f"{TITLES[result['network']]}, 1 thread, vs ONNX Runtime int8"
-    return [Row(group, bits, vs["int8"], "×", None,
-                f"{ms[bits]:.2f} ms (spread {result['spread'][bits]:.1%}) against {ms['int8']:.2f}; "
-                f"fp32 {vs['fp32']:.1f}×; {result['workspace_bytes'][bits] / 1024:.0f} KiB, "
-                f"{result['live_bytes'][bits] / 1024:.0f} alive at once") for bits, vs in result["vs"].items()]
+    return [
+        Row(
+            group,
+            bits,
+            vs["int8"],
+            "×",
+            None,
+            f"{ms[bits]:.2f} ms (spread {result['spread'][bits]:.1%}) against {ms['int8']:.2f}; "
+            f"fp32 {vs['fp32']:.1f}×; {result['workspace_bytes'][bits] / 1024:.0f} KiB, "
+            f"{result['live_bytes'][bits] / 1024:.0f} alive at once",
+        )
+        for bits, vs in result["vs"].items()
+    ]
 
 
 def markdown(results: list[dict]) -> str:
     """A line a network: what ONNX Runtime takes, how many times faster each bundle is, and its memory."""
     columns = [str(bits) for bits in LOW]
-    lines = ["| network | ONNX Runtime int8, fp32 | " + " | ".join(columns) + " | workspace, alive at once |",
-             "|---|---|" + "---|" * (len(columns) + 1)]
+    lines = [
+        "| network | ONNX Runtime int8, fp32 | " + " | ".join(columns) + " | workspace, alive at once |",
+        "|---|---|" + "---|" * (len(columns) + 1),
+    ]
     for r in results:
         ms = r["milliseconds"]
         cells = [f"{r['vs'][c]['int8']:.2f}×, {ms[c]:.2f} ms" if c in r["vs"] else "" for c in columns]
         most, alive = (r[key]["W2A2"] / 1024 for key in ("workspace_bytes", "live_bytes"))
         title = f"{TITLES[r['network']]} {r['input'][-1]}², {r['macs'] / 1e9:.2f} GMAC"
-        lines.append(f"| {title} | {ms['int8']:.2f}, {ms['fp32']:.2f} ms | " + " | ".join(cells)
-                     + f" | {most:.0f}, {alive:.0f} KiB |")
+        lines.append(
+            f"| {title} | {ms['int8']:.2f}, {ms['fp32']:.2f} ms | "
+            + " | ".join(cells)
+            + f" | {most:.0f}, {alive:.0f} KiB |"
+        )
     return "\n".join(lines) + "\n"

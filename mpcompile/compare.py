@@ -74,16 +74,20 @@ class Report:
         inputs = f"{self.samples} input{'s' * (self.samples != 1)}"
         for r in self.rows:
             if r.differing:
-                return (f"first difference: {r.node} ({r.op}), {r.tensor}:{r.format}, {r.first}; {r.differing} of "
-                        f"{r.elements} differ, by at most {r.steps:g}")
+                return (
+                    f"first difference: {r.node} ({r.op}), {r.tensor}:{r.format}, {r.first}; {r.differing} of "
+                    f"{r.elements} differ, by at most {r.steps:g}"
+                )
         stored = [r for r in self.rows if r.format != OUTPUT]
         tensors = len({r.tensor for r in stored})
         return f"{len(stored)} buffers of {tensors} tensors and all outputs equal the reference on {inputs}"
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """(column names, rows of text) for people."""
-        return (["node", "operator", "tensor", "format", "elements", "differ", "first difference"],
-                [[r.node, r.op, r.tensor, r.format, str(r.elements), str(r.differing), r.first] for r in self.rows])
+        return (
+            ["node", "operator", "tensor", "format", "elements", "differ", "first difference"],
+            [[r.node, r.op, r.tensor, r.format, str(r.elements), str(r.differing), r.first] for r in self.rows],
+        )
 
     def to_json(self) -> dict:
         """Plain numbers and strings; a largest difference that is infinite or NaN is None."""
@@ -99,11 +103,11 @@ def agreement(codes_a: np.ndarray, codes_b: np.ndarray) -> tuple[float, int]:
     return (float((steps == 0).mean()), int(steps.max())) if steps.size else (1.0, 0)
 
 
-def verify(graph: Graph, bundle: "Bundle", inputs: Mapping[str, np.ndarray]) -> Report:
+def verify(graph: Graph, bundle: Bundle, inputs: Mapping[str, np.ndarray]) -> Report:
     """Runs both on every sample of `inputs` (float32 by name, with or without a batch axis) and compares every buffer.
 
-    `graph` is the fused graph that the bundle was compiled from; of the bundle `plan`, `run` and `run_traced` are used. Raises UsageError at inputs that do not fit,
-    ModelError where the bundle belongs to another model.
+    `graph` is the fused graph that the bundle was compiled from; of the bundle `plan`, `run` and `run_traced` are used.
+    Raises UsageError at inputs that do not fit, ModelError where the bundle belongs to another model.
     """
     _same_model(graph, bundle)
     rows: dict[tuple[str, str], Row] = {}
@@ -118,8 +122,11 @@ def _samples(graph: Graph, inputs: Mapping[str, np.ndarray]) -> list[dict[str, n
     """One dict a sample. Raises UsageError naming the input that is missing, unknown or has another shape."""
     odd = sorted(set(inputs) ^ set(graph.inputs))
     if odd:
-        raise UsageError(f"there is no array for the model's input {odd[0]}" if odd[0] in graph.inputs else
-                         f"the model has no input {odd[0]}: it has {', '.join(graph.inputs)}")
+        raise UsageError(
+            f"there is no array for the model's input {odd[0]}"
+            if odd[0] in graph.inputs
+            else f"the model has no input {odd[0]}: it has {', '.join(graph.inputs)}"
+        )
     batches = {}
     for name in graph.inputs:
         x, shape = np.asarray(inputs[name], np.float32), graph.types[name].shape
@@ -132,17 +139,20 @@ def _samples(graph: Graph, inputs: Mapping[str, np.ndarray]) -> list[dict[str, n
     return [{name: x[i] for name, x in batches.items()} for i in range(counts[graph.inputs[0]])]
 
 
-def _same_model(graph: Graph, bundle: "Bundle") -> None:
+def _same_model(graph: Graph, bundle: Bundle) -> None:
     """Raises ModelError where the bundle's tensors are not the graph's."""
     for placed in bundle.plan.buffers:
         b = placed.buffer
         t = graph.types.get(b.tensor)
         if t is None:
-            raise ModelError(f"the bundle holds a tensor {b.tensor}, which the model lacks: it was compiled from "
-                             f"another model")
+            raise ModelError(
+                f"the bundle holds a tensor {b.tensor}, which the model lacks: it was compiled from another model"
+            )
         if np.prod(b.shape, dtype=np.int64) != np.prod(t.shape, dtype=np.int64) or b.grid not in (None, t.grid):
-            raise ModelError(f"{b.key} is {b.shape} {_domain(b.grid)} in the bundle, {t.shape} {_domain(t.grid)} in "
-                             f"the model: the bundle was compiled from another model")
+            raise ModelError(
+                f"{b.key} is {b.shape} {_domain(b.grid)} in the bundle, {t.shape} {_domain(t.grid)} in "
+                f"the model: the bundle was compiled from another model"
+            )
     stored = {p.buffer.tensor for p in bundle.plan.buffers}
     missing = [(n, t) for n in graph.nodes if isinstance(n, Layer) for t in (*n.inputs, *n.outputs) if t not in stored]
     for node, t in missing:
@@ -159,7 +169,7 @@ class _Sample:
     """One sample through both; `rows` by (tensor, format) are added to."""
 
     graph: Graph
-    bundle: "Bundle"
+    bundle: Bundle
     inputs: dict[str, np.ndarray]
     rows: dict[tuple[str, str], Row]
     said: str
@@ -220,12 +230,14 @@ class _Sample:
         if raw is None:
             raise ModelError(f"the bundle never writes {buffer.key}, which its plan lists")
         if raw.shape != buffer.buffer_shape or raw.dtype != buffer.dtype:
-            raise ModelError(f"{buffer.key} is {raw.dtype} {raw.shape} in the bundle, not {buffer.dtype} "
-                             f"{buffer.buffer_shape}")
+            raise ModelError(
+                f"{buffer.key} is {raw.dtype} {raw.shape} in the bundle, not {buffer.dtype} {buffer.buffer_shape}"
+            )
         return raw
 
-    def _add(self, node: Node | None, tensor: str, kind: str, elements: int, differing: int, steps: float,
-             first: str) -> None:
+    def _add(
+        self, node: Node | None, tensor: str, kind: str, elements: int, differing: int, steps: float, first: str
+    ) -> None:
         name, op = (node.name, node.op) if node else (tensor, OUTPUT if kind == OUTPUT else "input")
         row = self.rows.setdefault((tensor, kind), Row(name, op, tensor, kind))
         row.add(elements, differing, steps, first and self.said + first)
@@ -234,7 +246,7 @@ class _Sample:
 def _compare(expected: np.ndarray, got: np.ndarray, buffer: Buffer) -> tuple[int, int, float, str]:
     """(elements, how many differ, the largest difference, where the first one is) of two buffers of one form."""
     want, have = _elements(expected, buffer), _elements(got, buffer)
-    differs = (want != have) & ~((want != want) & (have != have))       # NaN equals NaN; −0 equals 0
+    differs = (want != have) & ~((want != want) & (have != have))  # NaN equals NaN; −0 equals 0
     count = int(differs.sum())
     if not count:
         return want.size, 0, 0.0, ""
@@ -265,7 +277,7 @@ def _elements(data: np.ndarray, buffer: Buffer) -> np.ndarray:
     """One number an element: [HP, WP, channels] (planes: their patterns), [HP, WP] for sums, as it is for plain."""
     if buffer.format != "planes":
         return data
-    bits = all_bits(data, buffer.shape[0]).astype(np.int64)             # [HP, WP, P, channels]
+    bits = all_bits(data, buffer.shape[0]).astype(np.int64)  # [HP, WP, P, channels]
     return (bits << np.arange(buffer.grid.planes)[:, None]).sum(2)
 
 

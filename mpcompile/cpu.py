@@ -15,9 +15,9 @@ ARM = ("aarch64", "armv7l", "armv6l", "arm")
 AT_HWCAP = 16
 HWCAP = {
     "aarch64": "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm jscvt fcma lrcpc dcpop sha3 "
-               "sm3 sm4 asimddp sha512 sve asimdfhm dit uscat ilrcpc flagm ssbs sb paca pacg",
+    "sm3 sm4 asimddp sha512 sve asimdfhm dit uscat ilrcpc flagm ssbs sb paca pacg",
     "armv7l": "swp half thumb 26bit fastmult fpa vfp edsp java iwmmxt crunch thumbee neon vfpv3 vfpv3d16 tls vfpv4 idiva "
-              "idivt vfpd32 lpae evtstrm",
+    "idivt vfpd32 lpae evtstrm",
 }
 """Names of the bits of AT_HWCAP, from the lowest on, as /proc/cpuinfo spells them (Linux, asm/hwcap.h)."""
 
@@ -71,8 +71,11 @@ def vendor() -> tuple[str, int, int]:
     found = _fields()
     if arch() in ARM:
         version = found.get("CPU architecture", "0")
-        return (found.get("CPU implementer", ""), int(version) if version.isdigit() else 8,
-                int(found.get("CPU part", "0"), 16))
+        return (
+            found.get("CPU implementer", ""),
+            int(version) if version.isdigit() else 8,
+            int(found.get("CPU part", "0"), 16),
+        )
     return found.get("vendor_id", ""), int(found.get("cpu family", 0)), int(found.get("model", 0))
 
 

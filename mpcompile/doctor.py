@@ -142,9 +142,7 @@ def _target() -> Finding:
         )
         if flag in t.features
     ]
-    return Finding(
-        "CPU", True, f"{t.description} ({', '.join(has)}); L1d {t.l1d_kib} KiB, L2 {t.l2_kib} KiB"
-    )
+    return Finding("CPU", True, f"{t.description} ({', '.join(has)}); L1d {t.l1d_kib} KiB, L2 {t.l2_kib} KiB")
 
 
 def _threads() -> Finding:

@@ -101,8 +101,9 @@ def alone_in(folder: str | os.PathLike) -> Iterator[None]:
 def is_stream(path: str | os.PathLike) -> bool:
     """Whether `path` is a device, a pipe, or one of this process's own open files (/dev/stdout)."""
     given = os.path.abspath(path)
-    return given.startswith(_OPEN_FILES) or (os.path.exists(path) and not os.path.isfile(path)
-                                             and not os.path.isdir(path))
+    return given.startswith(_OPEN_FILES) or (
+        os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    )
 
 
 def write_stream(path: str | os.PathLike, text: str) -> None:

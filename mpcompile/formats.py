@@ -77,16 +77,28 @@ class Buffer:
         """The buffer without its halo."""
         top, left, _, _ = self.halo
         _, h, w = self.shape
-        return data[top:top + h, left:left + w]
+        return data[top : top + h, left : left + w]
 
     def to_json(self) -> dict:
-        return {"tensor": self.tensor, "format": self.format, "shape": list(self.shape), "halo": list(self.halo),
-                "grid": self.grid.to_json() if self.grid else None, "beside": self.beside}
+        return {
+            "tensor": self.tensor,
+            "format": self.format,
+            "shape": list(self.shape),
+            "halo": list(self.halo),
+            "grid": self.grid.to_json() if self.grid else None,
+            "beside": self.beside,
+        }
 
     @staticmethod
-    def from_json(d: dict) -> "Buffer":
-        return Buffer(d["tensor"], d["format"], tuple(d["shape"]), Grid.from_json(d["grid"]) if d["grid"] else None,
-                      tuple(d["halo"]), d["beside"])
+    def from_json(d: dict) -> Buffer:
+        return Buffer(
+            d["tensor"],
+            d["format"],
+            tuple(d["shape"]),
+            Grid.from_json(d["grid"]) if d["grid"] else None,
+            tuple(d["halo"]),
+            d["beside"],
+        )
 
 
 def halo_level(grid: Grid) -> int:
@@ -136,5 +148,5 @@ def decode(data: np.ndarray, buffer: Buffer) -> np.ndarray:
     inner = buffer.interior(data)
     if buffer.format == "codes":
         return buffer.grid.value(inner[..., :c]).transpose(2, 0, 1)
-    bits = planes.unpack_words(inner, c)                                # [H, W, P, C]
+    bits = planes.unpack_words(inner, c)  # [H, W, P, C]
     return planes.from_planes(bits.transpose(2, 3, 0, 1), buffer.grid)

@@ -220,7 +220,7 @@ class Graph:
                 found[t].append(n)
         return found
 
-    def check(self) -> "Graph":
+    def check(self) -> Graph:
         """Topological order, every tensor typed and written once. Raises ModelError naming the node; returns self."""
         known = set(self.inputs)
         for n in self.nodes:

@@ -124,13 +124,19 @@ class Grid:
 
     # -- JSON ------------------------------------------------------------------------------------
     def to_json(self) -> dict:
-        return {"plane_weights": list(self.plane_weights), "offset": self.offset,
-                "lo": self.lo, "hi": self.hi, "step": self.step}
+        return {
+            "plane_weights": list(self.plane_weights),
+            "offset": self.offset,
+            "lo": self.lo,
+            "hi": self.hi,
+            "step": self.step,
+        }
 
     @staticmethod
-    def from_json(d: dict) -> "Grid":
-        return Grid(tuple(int(c) for c in d["plane_weights"]), int(d["offset"]), int(d["lo"]), int(d["hi"]),
-                    int(d["step"]))
+    def from_json(d: dict) -> Grid:
+        return Grid(
+            tuple(int(c) for c in d["plane_weights"]), int(d["offset"]), int(d["lo"]), int(d["hi"]), int(d["step"])
+        )
 
 
 def _check_bits(bits: int) -> None:
@@ -180,5 +186,6 @@ def half_integer(bits: int, twice_zero: int, *, signed: bool = False, narrow: bo
     if twice_zero % 2 == 0:
         raise ValueError(f"{twice_zero}/2 is a whole zero point: use unsigned or twos_complement")
     whole = (twos_complement if signed else unsigned)(bits, narrow=narrow)
-    return Grid(tuple(2 * c for c in whole.plane_weights), -twice_zero,
-                2 * whole.lo - twice_zero, 2 * whole.hi - twice_zero, 2)
+    return Grid(
+        tuple(2 * c for c in whole.plane_weights), -twice_zero, 2 * whole.lo - twice_zero, 2 * whole.hi - twice_zero, 2
+    )

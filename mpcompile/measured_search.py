@@ -24,8 +24,15 @@ IDLE_SECONDS = 30.0
 """Devices that were asked nothing for so long, because a network is being trained, are given back."""
 
 
-def run_search(config: str | os.PathLike, out: str | os.PathLike, *, tracker: str | None = None, key: str | None = None,
-               show: Show | None = None, warn: Callable[[str], None] | None = None) -> Result:
+def run_search(
+    config: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    tracker: str | None = None,
+    key: str | None = None,
+    show: Show | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Result:
     """Runs the search of a TOML file in the folder `out`, or goes on with it: measured on this machine, or on the
     devices of `key` that `tracker` ("HOST:PORT") has, which replace those of the file.
 

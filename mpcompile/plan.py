@@ -27,7 +27,7 @@ class Arg:
         return [self.space, self.offset, self.dtype, list(self.shape)]
 
     @staticmethod
-    def from_json(d: list) -> "Arg":
+    def from_json(d: list) -> Arg:
         return Arg(d[0], int(d[1]), d[2], tuple(d[3]))
 
 
@@ -43,7 +43,7 @@ class Call:
         return {"function": self.function, "layer": self.layer, "args": [a.to_json() for a in self.args]}
 
     @staticmethod
-    def from_json(d: dict) -> "Call":
+    def from_json(d: dict) -> Call:
         return Call(d["function"], d["layer"], tuple(Arg.from_json(a) for a in d["args"]))
 
 
@@ -57,11 +57,15 @@ class Placed:
     last_read: int
 
     def to_json(self) -> dict:
-        return {"buffer": self.buffer.to_json(), "arg": self.arg.to_json(), "written": self.written,
-                "last_read": self.last_read}
+        return {
+            "buffer": self.buffer.to_json(),
+            "arg": self.arg.to_json(),
+            "written": self.written,
+            "last_read": self.last_read,
+        }
 
     @staticmethod
-    def from_json(d: dict) -> "Placed":
+    def from_json(d: dict) -> Placed:
         return Placed(Buffer.from_json(d["buffer"]), Arg.from_json(d["arg"]), int(d["written"]), int(d["last_read"]))
 
 
@@ -76,7 +80,7 @@ class Port:
         return {"name": self.name, "shape": list(self.shape), "dtype": "float32"}
 
     @staticmethod
-    def from_json(d: dict) -> "Port":
+    def from_json(d: dict) -> Port:
         return Port(d["name"], tuple(d["shape"]))
 
 
@@ -92,12 +96,22 @@ class Plan:
     live_bytes: int
 
     def to_json(self) -> dict:
-        return {"inputs": [p.to_json() for p in self.inputs], "outputs": [p.to_json() for p in self.outputs],
-                "calls": [c.to_json() for c in self.calls], "buffers": [b.to_json() for b in self.buffers],
-                "workspace_bytes": self.workspace_bytes, "live_bytes": self.live_bytes}
+        return {
+            "inputs": [p.to_json() for p in self.inputs],
+            "outputs": [p.to_json() for p in self.outputs],
+            "calls": [c.to_json() for c in self.calls],
+            "buffers": [b.to_json() for b in self.buffers],
+            "workspace_bytes": self.workspace_bytes,
+            "live_bytes": self.live_bytes,
+        }
 
     @staticmethod
-    def from_json(d: dict) -> "Plan":
-        return Plan(tuple(Port.from_json(p) for p in d["inputs"]), tuple(Port.from_json(p) for p in d["outputs"]),
-                    tuple(Call.from_json(c) for c in d["calls"]), tuple(Placed.from_json(b) for b in d["buffers"]),
-                    int(d["workspace_bytes"]), int(d["live_bytes"]))
+    def from_json(d: dict) -> Plan:
+        return Plan(
+            tuple(Port.from_json(p) for p in d["inputs"]),
+            tuple(Port.from_json(p) for p in d["outputs"]),
+            tuple(Call.from_json(c) for c in d["calls"]),
+            tuple(Placed.from_json(b) for b in d["buffers"]),
+            int(d["workspace_bytes"]),
+            int(d["live_bytes"]),
+        )

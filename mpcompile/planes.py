@@ -26,6 +26,7 @@ import numpy as np
 
 from mpcompile.grid import Grid
 
+
 def word_bytes(channels: int) -> int:
     """Bytes of each word of so many channels: 4 where all fit one such word, else 8."""
     return 4 if channels <= 32 else 8
@@ -59,7 +60,7 @@ def pack_words(bits: np.ndarray) -> np.ndarray:
     count, share, lanes = words(channels), per_word(channels), word_bytes(channels)
     full = np.zeros((*outer, count * share), np.uint8)
     full[..., :channels] = bits
-    by_byte = full.reshape(*outer, count, share // lanes, lanes).swapaxes(-1, -2)    # [w, k, l] -> [w, l, k]
+    by_byte = full.reshape(*outer, count, share // lanes, lanes).swapaxes(-1, -2)  # [w, k, l] -> [w, l, k]
     return np.packbits(by_byte, axis=-1, bitorder="little")[..., 0]
 
 
@@ -72,7 +73,7 @@ def all_bits(packed: np.ndarray, channels: int) -> np.ndarray:
     """uint8 [..., W, bytes] to {0,1} uint8 of every bit: the channels in order, then the bits that no channel has."""
     *outer, w, lanes = packed.shape
     share = per_word(channels)
-    by_byte = np.unpackbits(packed[..., None], axis=-1, bitorder="little")   # [..., w, l, k]
+    by_byte = np.unpackbits(packed[..., None], axis=-1, bitorder="little")  # [..., w, l, k]
     by_word = by_byte.swapaxes(-1, -2).reshape(*outer, w, 8 * lanes)
     held, rest = (part.reshape(*outer, -1) for part in (by_word[..., :share], by_word[..., share:]))
     return np.concatenate([held, rest], -1)

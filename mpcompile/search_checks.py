@@ -41,7 +41,7 @@ class Checks:
         def ask(device) -> np.ndarray:
             found = []
             for at in range(0, len(images), TOGETHER):
-                some = images[at:at + TOGETHER]
+                some = images[at : at + TOGETHER]
                 (result,) = device.run(file, {INPUT: some}, self.threads).values()
                 found.append(np.asarray(result).reshape(len(some), -1).argmax(1))
             return np.concatenate(found)
@@ -74,8 +74,12 @@ class Checks:
         about = self.pool.about
         here = {name: _version(name) for name in VERSIONS}
         if self.pool.source:
-            here |= {"apache-tvm, on the device": about.tvm, "onnxruntime, on the device": about.onnxruntime,
-                     "mpcompile, on the device": about.mpcompile, "Python, on the device": about.python}
+            here |= {
+                "apache-tvm, on the device": about.tvm,
+                "onnxruntime, on the device": about.onnxruntime,
+                "mpcompile, on the device": about.mpcompile,
+                "Python, on the device": about.python,
+            }
         return {
             "machine": {
                 "cpu": about.cpu,

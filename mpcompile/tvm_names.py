@@ -46,9 +46,29 @@ else:
     def empty(shape, dtype, device=None):
         return tvm.nd.empty(shape, dtype, device or tvm.cpu())
 
-__all__ = ["IS_TIRX", "Schedule", "T", "Target", "TensorIntrin", "buffer_of", "build", "empty", "from_source",
-           "llvm_intrin", "meta_schedule", "parameters", "prepend_to_root", "prim_func", "register_global_func",
-           "replace_buffer", "sblock", "sblock_alloc_buffer", "te", "tensor", "tirx"]
+
+__all__ = [
+    "IS_TIRX",
+    "Schedule",
+    "T",
+    "Target",
+    "TensorIntrin",
+    "buffer_of",
+    "build",
+    "empty",
+    "from_source",
+    "llvm_intrin",
+    "meta_schedule",
+    "prepend_to_root",
+    "prim_func",
+    "register_global_func",
+    "replace_buffer",
+    "sblock",
+    "sblock_alloc_buffer",
+    "te",
+    "tensor",
+    "tirx",
+]
 
 
 def build(mod, target: Target, finish=None):
@@ -117,7 +137,8 @@ def llvm_intrin(dtype: str, name: str, signature: int, *args):
 def prim_func(args: list, name: str):
     """A PrimFunc from te tensors, inputs then outputs, with global symbol `name`; buffers do not alias."""
     return te.create_prim_func(args).with_attr(
-        {"global_symbol": name, "tirx.noalias" if IS_TIRX else "tir.noalias": True})
+        {"global_symbol": name, "tirx.noalias" if IS_TIRX else "tir.noalias": True}
+    )
 
 
 def _map_nodes(node, handlers: list):
@@ -129,7 +150,8 @@ def _map_nodes(node, handlers: list):
     classes = dict(handlers)
     names = [f"tir.{c.__name__}" for c in classes]
     return tirx.stmt_functor.ir_transform(
-        node, None, lambda n: classes[type(n)](n) if type(n) in classes else None, names)
+        node, None, lambda n: classes[type(n)](n) if type(n) in classes else None, names
+    )
 
 
 if IS_TIRX:
@@ -174,8 +196,17 @@ def replace_buffer(func, parameter: int, new, place):
         return tirx.BufferRegion(new, [tvm.ir.Range(a, b + 1) for a, b in zip(low, high)])
 
     def block(n):
-        return SBlock(n.iter_vars, [region(r) for r in n.reads], [region(r) for r in n.writes], n.name_hint, n.body,
-                      n.init, n.alloc_buffers, n.match_buffers, n.annotations)
+        return SBlock(
+            n.iter_vars,
+            [region(r) for r in n.reads],
+            [region(r) for r in n.writes],
+            n.name_hint,
+            n.body,
+            n.init,
+            n.alloc_buffers,
+            n.match_buffers,
+            n.annotations,
+        )
 
     body = _map_nodes(func.body, [(tirx.BufferStore, store), (TensorLoad, load), (SBlock, block)])
     return _with(func, body, parameter, new)
@@ -185,6 +216,15 @@ def prepend_to_root(func, statements: list):
     """`func` with statements put first in its root block."""
     realize = func.body
     root = realize.block
-    block = SBlock(root.iter_vars, root.reads, root.writes, root.name_hint, tirx.SeqStmt([*statements, root.body]),
-                   root.init, root.alloc_buffers, root.match_buffers, root.annotations)
+    block = SBlock(
+        root.iter_vars,
+        root.reads,
+        root.writes,
+        root.name_hint,
+        tirx.SeqStmt([*statements, root.body]),
+        root.init,
+        root.alloc_buffers,
+        root.match_buffers,
+        root.annotations,
+    )
     return _with(func, type(realize)(realize.iter_values, realize.predicate, block))

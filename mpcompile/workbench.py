@@ -67,10 +67,19 @@ class NetworkProfile:
         }
 
 
-def profile(model: str | os.PathLike | Graph, target: str | os.PathLike | Target = "native", *, bits: str | None = None,
-            cache: str | os.PathLike | None = None, threads: int | None = None, rounds: int = 21,
-            progress: Callable[[int, int], None] | None = None, tracker: str | None = None, key: str | None = None,
-            pool: Pool | None = None) -> NetworkProfile | LatencyTable:
+def profile(
+    model: str | os.PathLike | Graph,
+    target: str | os.PathLike | Target = "native",
+    *,
+    bits: str | None = None,
+    cache: str | os.PathLike | None = None,
+    threads: int | None = None,
+    rounds: int = 21,
+    progress: Callable[[int, int], None] | None = None,
+    tracker: str | None = None,
+    key: str | None = None,
+    pool: Pool | None = None,
+) -> NetworkProfile | LatencyTable:
     """How long each layer of `model`, compiled for `target`, takes: on this machine, or on all the devices of `key`
     that `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
 
@@ -96,8 +105,9 @@ class Workbench:
     """Builds for `target` here and times on the devices of `pool` with `threads` threads (None: a device's physical
     cores). Raises UsageError at more threads than they have CPUs."""
 
-    def __init__(self, target: Target, pool: Pool, threads: int | None = None, rounds: int = 21,
-                 min_time: float = 0.001):
+    def __init__(
+        self, target: Target, pool: Pool, threads: int | None = None, rounds: int = 21, min_time: float = 0.001
+    ):
         self.target, self.pool = target, pool
         self.threads = threads_on(pool.about, threads)
         self.rounds, self.min_time = rounds, min_time
@@ -166,16 +176,20 @@ class Workbench:
 
     def time(self, batches: Sequence[Sequence[Alone]], done: Callable[[int, Measurement | DeviceLost], None]) -> None:
         """Each batch on one device; while devices are at work, the next batch is being built."""
+
         def build(at: int) -> dict[str, Kernel]:
             from mpcompile.compiler.alone import build_side_by_side
 
             libraries = build_side_by_side(batches[at], self.target, len(cpu.allowed()))
-            return {str(i): Kernel(library, *kernel.plan(), self.target.arch, self.target.features)
-                    for i, (library, kernel) in enumerate(zip(libraries, batches[at]))}
+            return {
+                str(i): Kernel(library, *kernel.plan(), self.target.arch, self.target.features)
+                for i, (library, kernel) in enumerate(zip(libraries, batches[at]))
+            }
 
         def timed(device: Device, at: int, kernels: dict[str, Kernel]) -> Measurement:
-            return device.time_kernels(kernels, self.threads, stirred=self.stirred, rounds=self.rounds,
-                                       min_time=CELL_MIN_TIME)
+            return device.time_kernels(
+                kernels, self.threads, stirred=self.stirred, rounds=self.rounds, min_time=CELL_MIN_TIME
+            )
 
         map_built(self.pool, build, timed, range(len(batches)), done)
 
@@ -185,12 +199,20 @@ class Workbench:
         with self.compiled(graph) as path:
             return self.profile_bundle(path, graph.source, progress)
 
-    def profile_bundle(self, bundle: Path, source: str, progress: Callable[[int, int], None] | None = None
-                       ) -> NetworkProfile:
+    def profile_bundle(
+        self, bundle: Path, source: str, progress: Callable[[int, int], None] | None = None
+    ) -> NetworkProfile:
         """The same of a bundle; `source` is the model's name."""
-        found = self.pool.run(lambda device: device.profile(bundle, self.threads, stirred=self.stirred,
-                                                            rounds=self.rounds, min_time=self.min_time,
-                                                            progress=progress))
+        found = self.pool.run(
+            lambda device: device.profile(
+                bundle,
+                self.threads,
+                stirred=self.stirred,
+                rounds=self.rounds,
+                min_time=self.min_time,
+                progress=progress,
+            )
+        )
         (variant,) = variants_of(bundle, read_manifest(bundle))
         layers = {name: t for name, t in found.timings.items() if name != WHOLE}
         return NetworkProfile(source, dict(self.identity), variant.layers, layers, found[WHOLE], found.note())
@@ -201,11 +223,13 @@ class Workbench:
             found = self.race({WHOLE: path}, self.min_time)
         return found[WHOLE].seconds - sum(table.predict_layers({}).values())
 
-    def race(self, files: Mapping[str, Path], min_time: float, progress: Callable[[int, int], None] | None = None
-             ) -> Measurement:
+    def race(
+        self, files: Mapping[str, Path], min_time: float, progress: Callable[[int, int], None] | None = None
+    ) -> Measurement:
         """Whole networks in turn, on one device."""
-        return self.pool.run(lambda device: device.race(files, self.threads, rounds=self.rounds, min_time=min_time,
-                                                        progress=progress))
+        return self.pool.run(
+            lambda device: device.race(files, self.threads, rounds=self.rounds, min_time=min_time, progress=progress)
+        )
 
     @contextmanager
     def compiled(self, graph: Graph, table: LatencyTable | None = None) -> Iterator[Path]:
@@ -243,15 +267,20 @@ def _part_key(part: ContractPart) -> tuple:
 
 def _forced(variant: Cut) -> Measured:
     """The variant's families as a measurement."""
-    wanted = {id(layer.terms[i].parts[j]): family for layer in variant.graph.nodes
-              for (i, j), family in variant.families.get(layer.name, {}).items()}
+    wanted = {
+        id(layer.terms[i].parts[j]): family
+        for layer in variant.graph.nodes
+        for (i, j), family in variant.families.get(layer.name, {}).items()
+    }
     return _only(lambda part, family: wanted.get(id(part)) in (None, family))
 
 
 def _only(allowed: Callable[[ContractPart, str], bool]) -> Measured:
     """A measurement that leaves a part the families that are allowed, and makes any other too dear to choose."""
+
     def cycles(part: ContractPart, grid: Grid, output: tuple[int, int], family: str) -> float | None:
         return None if allowed(part, family) else 1e15
+
     return cycles
 
 

@@ -18,5 +18,6 @@ def architecture_of(target):
         from mpcompile.schedules.arm_cpu import Arm
 
         return Arm.of(target)
-    raise TargetError(f"target {target.name}: there are no schedules for {target.arch} yet; supported: x86_64, aarch64, "
-                      f"armv7l")
+    raise TargetError(
+        f"target {target.name}: there are no schedules for {target.arch} yet; supported: x86_64, aarch64, armv7l"
+    )

@@ -27,8 +27,15 @@ from mpcompile.schedules.arm_intrinsics import BLOCK, LANES
 from mpcompile.schedules.arm_lookup import lookup
 from mpcompile.schedules.loops import LayerLoops
 from mpcompile.schedules.table_fill import FILLED
-from mpcompile.schedules.tile import (Tile, divisors, parts_of, register_tile, row_of, table_lines,
-                                      tile_without_contraction)
+from mpcompile.schedules.tile import (
+    Tile,
+    divisors,
+    parts_of,
+    register_tile,
+    row_of,
+    table_lines,
+    tile_without_contraction,
+)
 from mpcompile.tvm_names import Schedule
 
 TABLES = 256 * 1024
@@ -55,7 +62,7 @@ class Arm:
     """Every core here has VFPv4 or newer."""
 
     @staticmethod
-    def of(target) -> "Arm":
+    def of(target) -> Arm:
         """From a mpcompile.targets.Target."""
         return Arm(target.arch, "asimddp" in target.features, target.mcpu)
 
@@ -71,8 +78,9 @@ class Arm:
         return arm_intrinsics.count(self.isa, min(channels, BLOCK))
 
     def dot_instruction(self, max_level: int, weights: tuple[int, int], channels: int):
-        return arm_intrinsics.dot_instruction(self.isa, self.dotprod, max_level, weights, channels,
-                                              self.core == "cortex-a53")
+        return arm_intrinsics.dot_instruction(
+            self.isa, self.dotprod, max_level, weights, channels, self.core == "cortex-a53"
+        )
 
     def lookup(self, level_bits: int, products: int) -> Lookup:
         """The steps for levels of so many bits, and any number of products."""
@@ -85,7 +93,7 @@ class Arm:
         if not parts:
             return tile_without_contraction(spec, spec.padded == IMAGE_CHANNELS)
         pixels, block = register_tile(spec, max(map(_lanes, parts)), 8, self._cost)
-        looked_up = any(p.lookup for p in parts)                         # neighbouring rows make tables anew
+        looked_up = any(p.lookup for p in parts)  # neighbouring rows make tables anew
         return Tile(row_of(spec.shape[2], pixels, 32 if looked_up else 16), pixels, block, table_lines(spec, TABLES))
 
     def _cost(self, part: PartSpec, pixels: int, block: int) -> float | None:
@@ -144,10 +152,18 @@ class ArmLayer(LayerLoops):
         for _, part in self.stages.parts:
             taps = part.kernel[0] * part.kernel[1]
             if part.count:
-                steps += 3 * taps * part.weight_shape[4] * len(part.pairs) * len(part.pairs[0]) * self.spec.padded / LANES
+                steps += (
+                    3 * taps * part.weight_shape[4] * len(part.pairs) * len(part.pairs[0]) * self.spec.padded / LANES
+                )
             elif part.lookup:
-                steps += 2 * math.prod(part.weight_shape[1:5]) * part.lookup.digits * part.lookup.tables * \
-                    self.spec.padded / BLOCK
+                steps += (
+                    2
+                    * math.prod(part.weight_shape[1:5])
+                    * part.lookup.digits
+                    * part.lookup.tables
+                    * self.spec.padded
+                    / BLOCK
+                )
             elif part.instr:
                 steps += taps * part.weight_shape[3] * self.spec.padded / LANES
             else:
@@ -162,7 +178,7 @@ class ArmLayer(LayerLoops):
 
     def image(self, pixel, vector, lane):
         tile = self.tile
-        self.tile = replace(tile, row=1) if self.scalar_floats else tile         # lanes are pixels of a row
+        self.tile = replace(tile, row=1) if self.scalar_floats else tile  # lanes are pixels of a row
         super().image(pixel, vector, lane)
         self.tile = tile
 
@@ -186,8 +202,13 @@ class ArmLayer(LayerLoops):
         most = MOST_STEPS[2] if part.count else (part.lookup or part.instr).most
         inner = chunk(*extents, most) if most else tuple(extents)
         pixels, blocks = (s.get(loop).extent.value for loop in (x, ob))
-        micro = arm_microkernels.choose(kind, pixels, 1 if part.groups > 1 else blocks, inner[2],
-                                        (part.lookup or part.instr).run if part.lookup or part.instr else 0)
+        micro = arm_microkernels.choose(
+            kind,
+            pixels,
+            1 if part.groups > 1 else blocks,
+            inner[2],
+            (part.lookup or part.instr).run if part.lookup or part.instr else 0,
+        )
         outer, taps = zip(*(s.split(loop, [None, n]) for loop, n in zip(taps, inner)))
         (x, pixel), (ob, block) = s.split(x, [None, micro.pixels]), s.split(ob, [None, micro.blocks])
         s.reorder(*units, *outer, y, ob, x, *taps, pixel, block, lane, *within)
@@ -197,11 +218,18 @@ class ArmLayer(LayerLoops):
         s.vectorize(s.split(s.get_loops(s.decompose_reduction(name, outer[0]))[-1], [None, LANES])[1])
         if part.lookup:
             self.tables(name, part)
-        window = arm_microkernels.Window(inner[:2], inner[2] * arm_microkernels.BYTES[kind], part.strides[1],
-                                         tuple(part.dilations), math.prod(part.weight_shape[1:]))
+        window = arm_microkernels.Window(
+            inner[:2],
+            inner[2] * arm_microkernels.BYTES[kind],
+            part.strides[1],
+            tuple(part.dilations),
+            math.prod(part.weight_shape[1:]),
+        )
         dtypes = "uint8" if planes else part.instr.data_dtype, part.weight_dtype
-        s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-6 - len(within)],
-                    arm_microkernels.intrinsic(micro, window, dtypes, planes))
+        s.tensorize(
+            s.get_loops(s.get_sblock(f"{name}_update"))[-6 - len(within)],
+            arm_microkernels.intrinsic(micro, window, dtypes, planes),
+        )
 
     def popcount(self, name: str, part: PartSpec):
         if part.count.whole:

@@ -54,6 +54,7 @@ def _products(isa: str, a, w):
 
 # -- popcount ------------------------------------------------------------------------------------
 
+
 def _counts(a, w):
     both = tirx.reinterpret("uint8x16", tirx.Broadcast(tirx.reinterpret("int32", a), LANES)) & w
     return llvm_intrin("uint8x16", "llvm.ctpop", 1, both)
@@ -95,8 +96,11 @@ def _count_pairs(isa: str, lanes: int):
             T.reads(C[0:lanes, 0:2], A[0:BYTES], W[0:lanes, 0:BYTES])
             T.writes(C[0:lanes, 0:2])
             for v in T.unroll(lanes // LANES):
-                C.vstore([v * LANES, 0], C.vload([v * LANES, 0], dtype="uint16x8") + _pairs_u8(
-                    isa, _counts(A[T.ramp(0, 1, BYTES)], W.vload([v * LANES, 0], dtype="uint8x16"))))
+                C.vstore(
+                    [v * LANES, 0],
+                    C.vload([v * LANES, 0], dtype="uint16x8")
+                    + _pairs_u8(isa, _counts(A[T.ramp(0, 1, BYTES)], W.vload([v * LANES, 0], dtype="uint8x16"))),
+                )
 
     return description, implementation
 
@@ -124,15 +128,18 @@ def _widen(isa: str, lanes: int):
             T.writes(C[0:lanes])
             for v in T.unroll(lanes // LANES):
                 C[T.ramp(v * LANES, 1, LANES)] = C[T.ramp(v * LANES, 1, LANES)] + _pairs_u16(
-                    isa, B.vload([v * LANES, 0], dtype="uint16x8"))
+                    isa, B.vload([v * LANES, 0], dtype="uint16x8")
+                )
 
     return description, implementation
 
 
 # -- dot -----------------------------------------------------------------------------------------
 
-def dot_instruction(isa: str, dotprod: bool, max_level: int, weights: tuple[int, int], channels: int,
-                    eight_bits: bool = False) -> DotInstr:
+
+def dot_instruction(
+    isa: str, dotprod: bool, max_level: int, weights: tuple[int, int], channels: int, eight_bits: bool = False
+) -> DotInstr:
     """The best exact step for levels 0..max_level, weights (least, greatest) and so many output channels; products are
     added in 8 bits where they fit and `eight_bits` says that it pays.
 
@@ -161,8 +168,9 @@ def _whole(dotprod: bool, data_reach: int, weight_reach: int, data: str, shift: 
     if dotprod:
         return DotInstr("", BLOCK, 4, data, "int8", shift, 4, whole="sdot")
     if eight_bits and product <= 127:
-        return DotInstr("", BLOCK, 4, data, "int8", shift, 4, most=32767 // (2 * product), whole="mla",
-                        run=127 // product)
+        return DotInstr(
+            "", BLOCK, 4, data, "int8", shift, 4, most=32767 // (2 * product), whole="mla", run=127 // product
+        )
     return DotInstr("", BLOCK, 2, data, "int8", shift, 8, whole="smlal", run=32767 // product)
 
 
@@ -177,7 +185,7 @@ def _register(kind: str, isa: str, lanes: int, group: int, data: str, weight: st
 
 def _dot(kind: str, isa: str, lanes: int, group: int, data: str, weight: str, steps: int):
     depth = steps * group
-    shape = (steps, lanes, group) if steps > 1 else (lanes, group)     # a loop of one step is none to TVM
+    shape = (steps, lanes, group) if steps > 1 else (lanes, group)  # a loop of one step is none to TVM
 
     @T.prim_func(s_tir=True)
     def one(a: T.handle, w: T.handle, c: T.handle) -> None:
@@ -221,8 +229,14 @@ def _dot(kind: str, isa: str, lanes: int, group: int, data: str, weight: str, st
             T.writes(C[0:lanes])
             for v in T.unroll(lanes // LANES):
                 C[T.ramp(v * LANES, 1, LANES)] = product(
-                    isa, C[T.ramp(v * LANES, 1, LANES)], A[T.ramp(0, 1, depth)],
-                    [W.vload([s, v * LANES, 0][-len(shape):], dtype=f"{weight}x{LANES * group}") for s in range(steps)])
+                    isa,
+                    C[T.ramp(v * LANES, 1, LANES)],
+                    A[T.ramp(0, 1, depth)],
+                    [
+                        W.vload([s, v * LANES, 0][-len(shape) :], dtype=f"{weight}x{LANES * group}")
+                        for s in range(steps)
+                    ],
+                )
 
     return several if steps > 1 else one, implementation
 
@@ -237,8 +251,11 @@ def _sdot(isa: str, c, a, w: list):
 
 def _element(dtype: str, a, i: int, count: int):
     """Element i of `a`, seen as `count` elements of a dtype, in four lanes."""
-    element = tirx.reinterpret(dtype, a) if count == 1 else \
-        tirx.Shuffle([tirx.reinterpret(f"{dtype}x{count}", a)], [tirx.const(i, "int32")])
+    element = (
+        tirx.reinterpret(dtype, a)
+        if count == 1
+        else tirx.Shuffle([tirx.reinterpret(f"{dtype}x{count}", a)], [tirx.const(i, "int32")])
+    )
     return tirx.Broadcast(element, LANES)
 
 

@@ -1,7 +1,7 @@
 """NEON's tables of `lookup` (kernels/lookup.py); what looks up in them is a micro-kernel (arm_microkernels.py).
 
-    fill    table[2·16] u8 = Σ_4 a[2, 4] where bit      neighbours' sums; then for each table 2 TBL of 8 activations and
-                                                        these, 0 where the index is past them; ADD
+fill    table[2·16] u8 = Σ_4 a[2, 4] where bit      neighbours' sums; then for each table 2 TBL of 8 activations and
+                                                    these, 0 where the index is past them; ADD
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def lookup(level_bits: int, tables: int) -> Lookup:
 
 def _subset_sums(a):
     """Of 8 bytes a: 2 · 16 bytes, entry e of group g the sum of those a[4g + j] whose bit j of e is set."""
-    a = tirx.Shuffle([a, a + tirx.Shuffle([a], [n ^ 1 for n in range(8)])], list(range(16)))    # and neighbours' sums
+    a = tirx.Shuffle([a, a + tirx.Shuffle([a], [n ^ 1 for n in range(8)])], list(range(16)))  # and neighbours' sums
     return tirx.Shuffle([_pair(a, 4 * g, 0) + _pair(a, 4 * g + 2, 2) for g in range(2)], list(range(32)))
 
 
@@ -38,6 +38,6 @@ def _pair(a, first: int, shift: int):
 
 def _constant(values: list[int]):
     """16 bytes as a vector."""
-    words = [sum(v << 8 * b for b, v in enumerate(values[i:i + 8])) for i in (0, 8)]
+    words = [sum(v << 8 * b for b, v in enumerate(values[i : i + 8])) for i in (0, 8)]
     halves = [tirx.Broadcast(tirx.const(n, "uint64"), 2) for n in words]
     return tirx.reinterpret("uint8x16", tirx.Shuffle(halves, [0, 2]))

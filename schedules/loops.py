@@ -43,9 +43,12 @@ EVEN = 0.88
 def short_epilogue(spec: LayerSpec) -> bool:
     """Whether the epilogue of a register tile may be unrolled: one contraction, no planes to pack from what it gives."""
     parts = parts_of(spec)
-    return len(parts) == 1 and parts[0].family in ("dot", "depthwise") and not (
-        parts[0].instr and parts[0].instr.widen) and all(
-        b.format in ("codes", "float") for o in spec.outputs for b in o.buffers)
+    return (
+        len(parts) == 1
+        and parts[0].family in ("dot", "depthwise")
+        and not (parts[0].instr and parts[0].instr.widen)
+        and all(b.format in ("codes", "float") for o in spec.outputs for b in o.buffers)
+    )
 
 
 @dataclass
@@ -98,7 +101,7 @@ class LayerLoops(ABC):
         s.set_scope("value", 0, "local")
         if axis == "rows":
             x = s.fuse(y, x)
-        if axis:    # first of all: later, decomposed reductions have two writers, which `parallel` does not accept
+        if axis:  # first of all: later, decomposed reductions have two writers, which `parallel` does not accept
             s.parallel({"lines": y, "rows": x, "groups": group}[axis])
         self.shared, self.inner, self.pixel = (y, x, pixel) if lines > 1 else (x, group, pixel)
         self.group = group
@@ -124,7 +127,7 @@ class LayerLoops(ABC):
             s.reorder(*loops[-2:], *loops[-4:-2])
             s.decompose_reduction(name, loops[-2])
         if tile.row == tile.pixels and tile.block == self.channels and short_epilogue(self.spec):
-            s.unroll(self.pixel)                # the tile stays in registers on its way to the epilogue
+            s.unroll(self.pixel)  # the tile stays in registers on its way to the epilogue
         return s.mod["main"]
 
     def image(self, pixel, vector, lane):
@@ -166,7 +169,7 @@ class LayerLoops(ABC):
         if form == "sums":
             s.reverse_compute_at(name, self.shared, preserve_unit_loops=True)
             loops = s.get_loops(s.get_sblock(name))
-            s.unroll(loops[-3])                  # planes, or groups of channels
+            s.unroll(loops[-3])  # planes, or groups of channels
             s.decompose_reduction(name, loops[-3])
         elif form == "planes":
             bits = f"{name}_bits"
@@ -214,8 +217,9 @@ class LayerLoops(ABC):
                 continue
             s.set_scope(reduction, 0, "local")
             s.compute_at(reduction, block, preserve_unit_loops=True)
-            {"popcount": self.popcount, "dot": self.dot, "depthwise": self.depthwise,
-             "lookup": self.lookup}[part.family](reduction, part)
+            {"popcount": self.popcount, "dot": self.dot, "depthwise": self.depthwise, "lookup": self.lookup}[
+                part.family
+            ](reduction, part)
 
     def winograd(self, name: str, part: PartSpec) -> None:
         """Only where the architecture's steps say `tiles`."""
@@ -226,7 +230,7 @@ class LayerLoops(ABC):
         return [word, kh, kw] if self.tile.words_first else [kh, kw, word]
 
     def unroll(self, taps: list):
-        for loop in taps[len(taps) - min(self.tile.unroll, len(taps)):]:
+        for loop in taps[len(taps) - min(self.tile.unroll, len(taps)) :]:
             self.s.unroll(loop)
 
     def depthwise(self, name: str, part: PartSpec):
@@ -256,12 +260,12 @@ class LayerLoops(ABC):
         sums = any(form == "sums" for _, form in self.stages.stored)
         groups, rows = self.spec.blocking[0], width // tile.row
         found = [(height // tile.lines, (tile.lines, "lines"))]
-        if height > 1 or rows == 1 and not sums:
+        if height > 1 or (rows == 1 and not sums):
             found.append((groups, (height, "groups")))
         if tile.lines == 1:
             found.append((height * rows, (1, "rows")))
         found += [(height // n, (n, "lines")) for n in reversed(divisors(tile.lines, tile.lines - 1))]
-        if any(part.instr and part.instr.winograd for _, part in self.stages.parts):     # its tiles are two lines high
+        if any(part.instr and part.instr.winograd for _, part in self.stages.parts):  # its tiles are two lines high
             found = [choice for choice in found if choice[1][0] % 2 == 0 or choice[1][0] == height]
         even = [choice for iterations, choice in found if evenness(iterations) >= EVEN]
         return even[0] if even else max(found, key=lambda one: evenness(one[0]))[1]

@@ -1,8 +1,8 @@
 """Loops of a reduction in two widths: a tile of narrow accumulators for a chunk of the reduction, then widened.
 
-    for chunk of kh, kw, step
-      for kh, kw, step of the chunk: tile of `narrow` += step intrinsic          registers
-      tile of `wide` += widen intrinsic                                          registers, or L1
+for chunk of kh, kw, step
+  for kh, kw, step of the chunk: tile of `narrow` += step intrinsic          registers
+  tile of `wide` += widen intrinsic                                          registers, or L1
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from mpcompile.kernels.spec import PartSpec
 def dot(layer, name: str, part: PartSpec):
     """D[y, x, ob, lane] over (kho, kwo, co, half) of D_narrow over (khi, kwi, ci, pair)."""
     y, x, ob, lane, kho, kwo, co, half = _loops(layer.s, name, 8)
-    _two_widths(layer, name, f"{name}_narrow", part.instr.intrin, part.instr.widen, [], [kho, kwo, co], [y, x, ob],
-                [lane, half])
+    _two_widths(
+        layer, name, f"{name}_narrow", part.instr.intrin, part.instr.widen, [], [kho, kwo, co], [y, x, ob], [lane, half]
+    )
 
 
 def popcount(layer, name: str, part: PartSpec, unrolled_pairs: int):
@@ -23,8 +24,17 @@ def popcount(layer, name: str, part: PartSpec, unrolled_pairs: int):
     if len(part.pairs) * len(part.pairs[0]) <= unrolled_pairs:
         layer.s.unroll(i)
         layer.s.unroll(j)
-    _two_widths(layer, name, f"{name}_bytes", part.count.step, part.count.widen, [i, j], [kho, kwo, so], [y, x, ob],
-                [lane, byte])
+    _two_widths(
+        layer,
+        name,
+        f"{name}_bytes",
+        part.count.step,
+        part.count.widen,
+        [i, j],
+        [kho, kwo, so],
+        [y, x, ob],
+        [lane, byte],
+    )
 
 
 def lookup(layer, name: str, part: PartSpec):
@@ -32,16 +42,26 @@ def lookup(layer, name: str, part: PartSpec):
     y, x, ob, i, d, half, lane, kho, kwo, co = _loops(layer.s, name, 10)
     layer.s.unroll(i)
     layer.s.unroll(d)
-    _two_widths(layer, name, f"{name}_bytes", part.lookup.step, part.lookup.widen, [i, d], [kho, kwo, co], [y, x, ob],
-                [half, lane])
+    _two_widths(
+        layer,
+        name,
+        f"{name}_bytes",
+        part.lookup.step,
+        part.lookup.widen,
+        [i, d],
+        [kho, kwo, co],
+        [y, x, ob],
+        [half, lane],
+    )
 
 
 def _loops(s, name: str, count: int) -> list:
     return s.get_loops(s.get_sblock(name))[-count:]
 
 
-def _two_widths(layer, wide: str, narrow: str, step: str, widen: str, outside: list, chunks: list, tile: list,
-                lanes: list):
+def _two_widths(
+    layer, wide: str, narrow: str, step: str, widen: str, outside: list, chunks: list, tile: list, lanes: list
+):
     s = layer.s
     s.reorder(*outside, *chunks, *tile, *lanes)
     for loop in tile:
@@ -52,9 +72,12 @@ def _two_widths(layer, wide: str, narrow: str, step: str, widen: str, outside: l
     block = s.get_sblock(narrow)
     reductions = [v for v in s.get(block).iter_vars if int(v.iter_type) == 2]
     spatial = len(s.get(block).iter_vars) - len(reductions)
-    loops = s.get_loops(block)[-spatial - len(reductions):]
-    (y, x, ob, *units), (lane, part), (kh, kw, inner, *pair) = loops[:spatial - 2], loops[spatial - 2:spatial], \
-        loops[spatial:]
+    loops = s.get_loops(block)[-spatial - len(reductions) :]
+    (y, x, ob, *units), (lane, part), (kh, kw, inner, *pair) = (
+        loops[: spatial - 2],
+        loops[spatial - 2 : spatial],
+        loops[spatial:],
+    )
     taps = layer.taps(kh, kw, inner)
     s.reorder(*units, *taps, y, x, ob, lane, part, *pair)
     for loop in (y, x, ob):

@@ -38,20 +38,25 @@ class Space:
     choices: dict[str, tuple]
 
     @staticmethod
-    def of(architecture, spec: LayerSpec, threads: int = 1) -> "Space":
+    def of(architecture, spec: LayerSpec, threads: int = 1) -> Space:
         """The space of a layer; the loop that threads share is a decision only where there are several.
 
         `architecture` has `default_tile(spec)`, `registers` and `lanes(part)`.
         """
         default = architecture.default_tile(spec)
-        _, height, width = spec.shape
+        _, _height, width = spec.shape
         channels = spec.padded // spec.blocking[0]
         parts = parts_of(spec)
         if not parts:
             image = spec.padded == IMAGE_CHANNELS
             rows = divisors(width, width)
-            choices = {"row": rows, "pixels": (default.pixels,), "block": (default.block,),
-                       "lines": (1,) if image else _lines(spec), "parallel": _axes(threads)}
+            choices = {
+                "row": rows,
+                "pixels": (default.pixels,),
+                "block": (default.block,),
+                "lines": (1,) if image else _lines(spec),
+                "parallel": _axes(threads),
+            }
             return Space(spec, architecture.registers, (), _filled(choices))
         lanes = tuple(architecture.lanes(p) for p in parts)
         steps = [_taps(p) for p in parts]
@@ -90,11 +95,11 @@ class Space:
 
     def _holds(self, part: PartSpec, lanes: int, tile: Tile) -> bool:
         if part.instr and part.instr.winograd and tile.lines % 2 and tile.lines != self.spec.shape[1]:
-            return False                                               # its tiles are two lines high
+            return False  # its tiles are two lines high
         vectors = -(-tile.block // lanes)
         slots = 1 if tile.apart else _merged_slots(part)
         taps = _taps(part)
-        unrolled = prod(taps[3 - tile.unroll:]) if tile.unroll else 1
+        unrolled = prod(taps[3 - tile.unroll :]) if tile.unroll else 1
         in_registers = tile.pixels * vectors * slots
         return in_registers <= self.registers and in_registers * unrolled <= UNROLLED_STEPS
 
@@ -112,8 +117,7 @@ def _lines(spec: LayerSpec) -> tuple[int, ...]:
     """How many output lines a group may serve: those that leave threads enough to share."""
     _, height, _ = spec.shape
     shared = spec.blocking[0] >= THREAD_CHUNKS
-    return tuple(n for n in divisors(height, height)
-                 if n == 1 or shared or height // n >= THREAD_CHUNKS)
+    return tuple(n for n in divisors(height, height) if n == 1 or shared or height // n >= THREAD_CHUNKS)
 
 
 def _stores_sums(spec: LayerSpec) -> bool:

@@ -1,6 +1,6 @@
 """The filling of two neighbouring tables of `lookup` (kernels/lookup.py) as a tensor intrinsic.
 
-    table[2·16] u8 = Σ_4 a[2, 4] where the entry's bit is set
+table[2·16] u8 = Σ_4 a[2, 4] where the entry's bit is set
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ def fill(subset_sums):
             for n in range(32):
                 with T.sblock("update"):
                     v = T.axis.remap("S", [n])
-                    C[v] = (T.Select(v % 2 == 1, A[v // 16 * 4], T.uint8(0))
-                            + T.Select(v // 2 % 2 == 1, A[v // 16 * 4 + 1], T.uint8(0))) + (
-                                T.Select(v // 4 % 2 == 1, A[v // 16 * 4 + 2], T.uint8(0))
-                                + T.Select(v // 8 % 2 == 1, A[v // 16 * 4 + 3], T.uint8(0)))
+                    C[v] = (
+                        T.Select(v % 2 == 1, A[v // 16 * 4], T.uint8(0))
+                        + T.Select(v // 2 % 2 == 1, A[v // 16 * 4 + 1], T.uint8(0))
+                    ) + (
+                        T.Select(v // 4 % 2 == 1, A[v // 16 * 4 + 2], T.uint8(0))
+                        + T.Select(v // 8 % 2 == 1, A[v // 16 * 4 + 3], T.uint8(0))
+                    )
 
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, t: T.handle) -> None:

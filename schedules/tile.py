@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
@@ -40,11 +40,19 @@ class Tile:
         return asdict(self)
 
     @staticmethod
-    def from_json(d: dict) -> "Tile":
+    def from_json(d: dict) -> Tile:
         """Raises TypeError or ValueError where `d` is no tile."""
         tile = Tile(**d)
-        for name, kind in (("row", int), ("pixels", int), ("block", int), ("lines", int), ("unroll", int),
-                           ("words_first", bool), ("apart", bool), ("parallel", str)):
+        for name, kind in (
+            ("row", int),
+            ("pixels", int),
+            ("block", int),
+            ("lines", int),
+            ("unroll", int),
+            ("words_first", bool),
+            ("apart", bool),
+            ("parallel", str),
+        ):
             if type(getattr(tile, name)) is not kind:
                 raise ValueError(f"{name} must be {kind.__name__}, not {getattr(tile, name)!r}")
         return tile
@@ -59,8 +67,9 @@ def parts_of(spec: LayerSpec) -> list[PartSpec]:
     return [p for t in spec.terms if isinstance(t, ContractSpec) for p in t.parts]
 
 
-def register_tile(spec: LayerSpec, lanes: int, most: int, cost: Callable[[PartSpec, int, int], float | None]
-                  ) -> tuple[int, int]:
+def register_tile(
+    spec: LayerSpec, lanes: int, most: int, cost: Callable[[PartSpec, int, int], float | None]
+) -> tuple[int, int]:
     """(pixels, block) of the cheapest register tile, the wider of two that cost the same.
 
     `cost` of a part at so many pixels and channels, None where it does not fit the registers; each part of a layer
@@ -87,8 +96,9 @@ def table_lines(spec: LayerSpec, most: int) -> int:
     parts = [p for p in parts_of(spec) if p.lookup]
     if not any(p.kernel[0] > 1 for p in parts):
         return 1
-    return max(n for n in divisors(spec.shape[1], TABLE_LINES)
-               if n == 1 or max(_table_bytes(p, n) for p in parts) <= most)
+    return max(
+        n for n in divisors(spec.shape[1], TABLE_LINES) if n == 1 or max(_table_bytes(p, n) for p in parts) <= most
+    )
 
 
 def _table_bytes(part: PartSpec, lines: int) -> int:

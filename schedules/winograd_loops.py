@@ -1,10 +1,10 @@
 """Loops of a dot product by Winograd's tiles (kernels/winograd.py), for a group of channels and the lines it serves.
 
-    for chunk of lines
-      V: for tile, 16 channels: 4 × 4 levels transformed            once for all groups
-      for group
-        M: for e, block, tile row, tiles: for 2 channels: step      accumulators in registers
-        D: for tile, channels: 2 × 2 outputs
+for chunk of lines
+  V: for tile, 16 channels: 4 × 4 levels transformed            once for all groups
+  for group
+    M: for e, block, tile row, tiles: for 2 channels: step      accumulators in registers
+    D: for tile, channels: 2 × 2 outputs
 """
 
 from __future__ import annotations

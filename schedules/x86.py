@@ -1,9 +1,9 @@
 """x86: how its CPUs count, multiply and look up inside the loops of a layer (loops.py), and the default tiles.
 
-    popcount   for kh, kw, word: AND, VPOPCNTD, ADD of 32-bit lanes; without VPOPCNTDQ, PSHUFB of nibbles in 8-bit sums
-    dot        for kh, kw, 4 channels: VPDPBUSD; without VNNI, VPMADDUBSW in 16-bit sums, or VPMADDWD, 3×3 by tiles
-    lookup     for kh, kw, 4 channels: VPSHUFB of sums of four activations, in 8-bit sums (AVX2)
-    depthwise  for kh, kw: multiply-add of 32-bit lanes
+popcount   for kh, kw, word: AND, VPOPCNTD, ADD of 32-bit lanes; without VPOPCNTDQ, PSHUFB of nibbles in 8-bit sums
+dot        for kh, kw, 4 channels: VPDPBUSD; without VNNI, VPMADDUBSW in 16-bit sums, or VPMADDWD, 3×3 by tiles
+lookup     for kh, kw, 4 channels: VPSHUFB of sums of four activations, in 8-bit sums (AVX2)
+depthwise  for kh, kw: multiply-add of 32-bit lanes
 """
 
 from __future__ import annotations
@@ -22,12 +22,19 @@ from mpcompile.kernels.spec import LayerSpec, PartSpec
 from mpcompile.kernels.winograd_form import PRODUCTS, TILE, tiles
 from mpcompile.schedules import narrow_loops, winograd_loops
 from mpcompile.schedules.loops import LayerLoops, short_epilogue
-from mpcompile.schedules.tile import (Tile, divisors, parts_of, register_tile, row_of, table_lines,
-                                      tile_without_contraction)
+from mpcompile.schedules.tile import (
+    Tile,
+    divisors,
+    parts_of,
+    register_tile,
+    row_of,
+    table_lines,
+    tile_without_contraction,
+)
 from mpcompile.schedules.x86_intrinsics import dot_instruction, vector_for
 from mpcompile.schedules.x86_lookup import lookup
-from mpcompile.targets.target import WIDEN_LOOKUP
 from mpcompile.schedules.x86_narrow import count8
+from mpcompile.targets.target import WIDEN_LOOKUP
 from mpcompile.tvm_names import Schedule
 
 FEW_LINES, NEAR = 8, 24 * 1024
@@ -55,7 +62,7 @@ class X86:
     vpopcnt: bool
 
     @staticmethod
-    def of(target) -> "X86":
+    def of(target) -> X86:
         """From a mpcompile.targets.Target."""
         return X86(target.vector_bits, target.has_vnni, target.has_fma, "avx512_vpopcntdq" in target.features)
 
@@ -87,7 +94,7 @@ class X86:
             return tile_without_contraction(spec, spec.padded == IMAGE_CHANNELS)
         lanes = max(map(self.lanes, parts))
         pixels, block = self._shallow(spec, parts) or register_tile(spec, lanes, 14, self._loads_per_step)
-        longest = 32 if any(p.lookup for p in parts) else 16             # neighbouring rows make tables anew
+        longest = 32 if any(p.lookup for p in parts) else 16  # neighbouring rows make tables anew
         row = row_of(spec.shape[2], pixels, longest)
         held = block == spec.padded // spec.blocking[0] and pixels * (block // lanes) <= self.registers * 2 // 3
         row = pixels if held and short_epilogue(spec) and not parts[0].offset else row
@@ -108,15 +115,15 @@ class X86:
 
     def _loads_per_step(self, part: PartSpec, pixels: int, block: int) -> float | None:
         """Memory operands per arithmetic step of a register tile; None where it does not fit the registers."""
-        narrow = part.count or part.lookup or part.instr and part.instr.widen
-        if narrow:                                                # the wide sums are in L1 meanwhile
+        narrow = part.count or part.lookup or (part.instr and part.instr.widen)
+        if narrow:  # the wide sums are in L1 meanwhile
             width, vectors = 1, block // self.lanes(part)
             steps = accumulators = pixels * vectors
             weights, loads = vectors, vectors + pixels
-            if accumulators + weights + (3 if part.count else 2) > self.registers:      # a count's table is one more
+            if accumulators + weights + (3 if part.count else 2) > self.registers:  # a count's table is one more
                 return None
         elif part.family == "popcount":
-            width = -(-LANES * 32 // self.vector_bits)            # registers of one vector
+            width = -(-LANES * 32 // self.vector_bits)  # registers of one vector
             slots = len(part.slots.weights) if part.slots.merged else 1
             planes_w, planes_a = (len(part.slots.of), len(part.slots.of[0])) if part.slots.merged else (1, 1)
             vectors = block // LANES
@@ -216,10 +223,10 @@ class X86Layer(LayerLoops):
         else:
             s.reorder(slot, *taps, y, x, ob, lane)
         if part.slots.merged:
-            s.unroll(slot)                    # a pair's term is chosen by its slot: a constant, then
+            s.unroll(slot)  # a pair's term is chosen by its slot: a constant, then
         for loop in (y, x, ob):
             s.unroll(loop)
-        s.vectorize(lane)                     # before the reduction is decomposed: its init is vectorised with it
+        s.vectorize(lane)  # before the reduction is decomposed: its init is vectorised with it
         s.decompose_reduction(name, taps[0])
         self.unroll(taps)
 

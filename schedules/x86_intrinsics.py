@@ -42,7 +42,7 @@ def dot_instruction(vector_bits: int, vnni: bool, max_level: int, weights: tuple
     else:
         most = int16_steps(max_level, weights)
         if most > 1:
-            return maddubs16(vector_bits, 1 << most.bit_length() - 1)          # few different ones: kernels are shared
+            return maddubs16(vector_bits, 1 << most.bit_length() - 1)  # few different ones: kernels are shared
         kind = "maddubs" if most else "madd"
     return register(f"{kind}_{vector_bits}")
 
@@ -91,7 +91,8 @@ def _implementation(lanes: int, group: int, data: str, weight: str, step):
             T.reads(C[0:lanes], A[0:group], B[0:lanes, 0:group])
             T.writes(C[0:lanes])
             C[T.ramp(0, 1, lanes)] = step(
-                C[T.ramp(0, 1, lanes)], A[T.ramp(0, 1, group)], B.vload([0, 0], dtype=f"{weight}x{lanes * group}"))
+                C[T.ramp(0, 1, lanes)], A[T.ramp(0, 1, group)], B.vload([0, 0], dtype=f"{weight}x{lanes * group}")
+            )
 
     return implementation
 

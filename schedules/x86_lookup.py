@@ -1,8 +1,8 @@
 """AVX2's steps of `lookup` (kernels/lookup.py) as tensor intrinsics.
 
-    look    acc[16, 2] u8 += table[index[16, 2]]          PSHUFB, PADDB
-    widen   acc[2, 16] u16 += u8[16, 2]                   even bytes: AND, PADDW; odd bytes: PSRLW, PADDW
-    fill    table[2·16] u8 = Σ_4 a[2, 4] where bit        4 PSHUFB of 8 activations, 0 where the entry's bit is; PADDB
+look    acc[16, 2] u8 += table[index[16, 2]]          PSHUFB, PADDB
+widen   acc[2, 16] u16 += u8[16, 2]                   even bytes: AND, PADDW; odd bytes: PSRLW, PADDW
+fill    table[2·16] u8 = Σ_4 a[2, 4] where bit        4 PSHUFB of 8 activations, 0 where the entry's bit is; PADDB
 """
 
 from __future__ import annotations
@@ -48,8 +48,17 @@ def _look():
         with T.sblock("root"):
             T.reads(C[0:16, 0:2], W[0:16, 0:2], A[0:16])
             T.writes(C[0:16, 0:2])
-            C.vstore([0, 0], C.vload([0, 0], dtype="uint8x32") + llvm_intrin(
-                "uint8x32", PSHUFB[256], 2, _twice(A.vload([0], dtype="uint8x16")), W.vload([0, 0], dtype="uint8x32")))
+            C.vstore(
+                [0, 0],
+                C.vload([0, 0], dtype="uint8x32")
+                + llvm_intrin(
+                    "uint8x32",
+                    PSHUFB[256],
+                    2,
+                    _twice(A.vload([0], dtype="uint8x16")),
+                    W.vload([0, 0], dtype="uint8x32"),
+                ),
+            )
 
     return description, implementation
 
@@ -80,10 +89,16 @@ def _widen():
         with T.sblock("root"):
             T.reads(C[0:2, 0:16], B[0:16, 0:2])
             T.writes(C[0:2, 0:16])
-            C.vstore([0, 0], C.vload([0, 0], dtype="uint16x16") + (
-                _pairs(B.vload([0, 0], dtype="uint8x32")) & tirx.Broadcast(tirx.const(255, "uint16"), 16)))
-            C.vstore([1, 0], C.vload([1, 0], dtype="uint16x16") + (
-                _pairs(B.vload([0, 0], dtype="uint8x32")) >> tirx.Broadcast(tirx.const(8, "uint16"), 16)))
+            C.vstore(
+                [0, 0],
+                C.vload([0, 0], dtype="uint16x16")
+                + (_pairs(B.vload([0, 0], dtype="uint8x32")) & tirx.Broadcast(tirx.const(255, "uint16"), 16)),
+            )
+            C.vstore(
+                [1, 0],
+                C.vload([1, 0], dtype="uint16x16")
+                + (_pairs(B.vload([0, 0], dtype="uint8x32")) >> tirx.Broadcast(tirx.const(8, "uint16"), 16)),
+            )
 
     return description, implementation
 
@@ -96,13 +111,23 @@ def _pairs(x):
 def _subset_sums(a):
     """Of 8 bytes a: 2 × 16 bytes, entry e of group g the sum of those a[4g + j] whose bit j of e is set."""
     a = tirx.reinterpret("uint8x32", tirx.Broadcast(tirx.reinterpret("uint64", a), 4))
-    taken = [llvm_intrin("uint8x32", PSHUFB[256], 2, a, _constant([
-        4 * g + j if e >> j & 1 else 0x80 for g in range(2) for e in range(16)])) for j in range(4)]
+    taken = [
+        llvm_intrin(
+            "uint8x32",
+            PSHUFB[256],
+            2,
+            a,
+            _constant([4 * g + j if e >> j & 1 else 0x80 for g in range(2) for e in range(16)]),
+        )
+        for j in range(4)
+    ]
     return (taken[0] + taken[1]) + (taken[2] + taken[3])
 
 
 def _constant(values: list[int]):
     """Bytes as a vector."""
-    words = [sum(v << 8 * b for b, v in enumerate(values[i:i + 8])) for i in range(0, 32, 8)]
-    return tirx.reinterpret("uint8x32", tirx.Shuffle(
-        [tirx.Broadcast(tirx.const(n, "uint64"), 4) for n in words], [4 * i + i for i in range(4)]))
+    words = [sum(v << 8 * b for b, v in enumerate(values[i : i + 8])) for i in range(0, 32, 8)]
+    return tirx.reinterpret(
+        "uint8x32",
+        tirx.Shuffle([tirx.Broadcast(tirx.const(n, "uint64"), 4) for n in words], [4 * i + i for i in range(4)]),
+    )

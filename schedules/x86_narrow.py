@@ -50,8 +50,9 @@ def count8(bits: int) -> ByteCount:
     lanes = bits // 32
     step, widen = f"mpcompile.count8_{bits}", f"mpcompile.widen8_{bits}"
     TensorIntrin.register(step, *_count8(lanes, bits), override=True)
-    TensorIntrin.register(widen, *_widen(lanes, 4, "uint8", lambda x: _pairs16(_pairs8(x, lanes, bits), lanes, bits)),
-                          override=True)
+    TensorIntrin.register(
+        widen, *_widen(lanes, 4, "uint8", lambda x: _pairs16(_pairs8(x, lanes, bits), lanes, bits)), override=True
+    )
     return ByteCount(step, widen, lanes, nibbles=True)
 
 
@@ -88,7 +89,9 @@ def _maddubs16(lanes: int, bits: int):
                     for k in range(2):
                         with T.sblock("update"):
                             vi, vh, vk = T.axis.remap("SSR", [i, h, k])
-                            C[vi, vh] = C[vi, vh] + T.cast(A[vh * 2 + vk], "int16") * T.cast(B[vi, vh * 2 + vk], "int16")
+                            C[vi, vh] = C[vi, vh] + T.cast(A[vh * 2 + vk], "int16") * T.cast(
+                                B[vi, vh * 2 + vk], "int16"
+                            )
 
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
@@ -98,9 +101,17 @@ def _maddubs16(lanes: int, bits: int):
         with T.sblock("root"):
             T.reads(C[0:lanes, 0:2], A[0:4], B[0:lanes, 0:4])
             T.writes(C[0:lanes, 0:2])
-            C.vstore([0, 0], C.vload([0, 0], dtype=f"int16x{2 * lanes}") + llvm_intrin(
-                f"int16x{2 * lanes}", MADDUBS[bits], 2, _spread(A[T.ramp(0, 1, 4)], lanes),
-                B.vload([0, 0], dtype=f"int8x{4 * lanes}")))
+            C.vstore(
+                [0, 0],
+                C.vload([0, 0], dtype=f"int16x{2 * lanes}")
+                + llvm_intrin(
+                    f"int16x{2 * lanes}",
+                    MADDUBS[bits],
+                    2,
+                    _spread(A[T.ramp(0, 1, 4)], lanes),
+                    B.vload([0, 0], dtype=f"int8x{4 * lanes}"),
+                ),
+            )
 
     return description, implementation
 
@@ -126,8 +137,7 @@ def _widen(lanes: int, parts: int, dtype: str, summed):
         with T.sblock("root"):
             T.reads(C[0:lanes], B[0:lanes, 0:parts])
             T.writes(C[0:lanes])
-            C[T.ramp(0, 1, lanes)] = C[T.ramp(0, 1, lanes)] + summed(
-                B.vload([0, 0], dtype=f"{dtype}x{parts * lanes}"))
+            C[T.ramp(0, 1, lanes)] = C[T.ramp(0, 1, lanes)] + summed(B.vload([0, 0], dtype=f"{dtype}x{parts * lanes}"))
 
     return description, implementation
 
@@ -155,8 +165,16 @@ def _count8(lanes: int, bits: int):
         with T.sblock("root"):
             T.reads(C[0:lanes, 0:4], A[0:4], W[0:lanes, 0:4])
             T.writes(C[0:lanes, 0:4])
-            C.vstore([0, 0], _counted(C.vload([0, 0], dtype=f"uint8x{4 * lanes}"), A[T.ramp(0, 1, 4)],
-                                      W.vload([0, 0], dtype=f"uint8x{4 * lanes}"), lanes, bits))
+            C.vstore(
+                [0, 0],
+                _counted(
+                    C.vload([0, 0], dtype=f"uint8x{4 * lanes}"),
+                    A[T.ramp(0, 1, 4)],
+                    W.vload([0, 0], dtype=f"uint8x{4 * lanes}"),
+                    lanes,
+                    bits,
+                ),
+            )
 
     return description, implementation
 
@@ -165,6 +183,11 @@ def _counted(c, a, w, lanes: int, bits: int):
     """c + popcount of each byte of a & w, all at most 15."""
     dtype = f"uint8x{4 * lanes}"
     counts = [sum(bin(4 * i + b).count("1") << 8 * b for b in range(4)) for i in range(4)]
-    table = tirx.reinterpret(dtype, tirx.Shuffle(
-        [tirx.Broadcast(tirx.const(n, "uint32"), lanes) for n in counts], [lane % 4 * lanes for lane in range(lanes)]))
+    table = tirx.reinterpret(
+        dtype,
+        tirx.Shuffle(
+            [tirx.Broadcast(tirx.const(n, "uint32"), lanes) for n in counts],
+            [lane % 4 * lanes for lane in range(lanes)],
+        ),
+    )
     return c + llvm_intrin(dtype, PSHUFB[bits], 2, table, _spread(a, lanes) & w)

@@ -46,6 +46,9 @@ def load_fleet(name_or_path: str | os.PathLike) -> Fleet:
             if board.arch != better.arch:
                 refuse(BOARDS, f"{better.name} is {better.arch}, {board.name} is {board.arch}: one architecture")
             if set(better.features) <= set(board.features):
-                refuse(BOARDS, f"no CPU would ever run {board.name}: all that have its features have those of "
-                               f"{better.name}, which comes first")
+                refuse(
+                    BOARDS,
+                    f"no CPU would ever run {board.name}: all that have its features have those of "
+                    f"{better.name}, which comes first",
+                )
     return Fleet(path.stem, table["description"], boards)

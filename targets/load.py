@@ -108,7 +108,7 @@ def _target(path: Path, table: dict) -> Target:
             value = float(value)
         if type(value) is not kind:
             refuse(key, f"must be {_NAMES[kind]}, not {value!r}")
-        if kind in (int, float) and not (0 < value < 1e9 or value == 0 and key in MAY_BE_ZERO):
+        if kind in (int, float) and not (0 < value < 1e9 or (value == 0 and key in MAY_BE_ZERO)):
             refuse(key, f"must be positive, not {value!r}")
         fields[key] = value
     for key in ("features", "mattr", "families"):

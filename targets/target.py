@@ -95,8 +95,11 @@ class Target:
         times fit 8 bits once.
         """
         eight = min(MOST_DOT8, steps * 127 // 16383)
-        return max(self.dot_macs_per_cycle, self.dot16_macs_per_cycle / (1 + WIDEN_DOT / steps) if steps else 0.0,
-                   self.dot8_macs_per_cycle / (1 + WIDEN_DOT8 / eight) if eight else 0.0)
+        return max(
+            self.dot_macs_per_cycle,
+            self.dot16_macs_per_cycle / (1 + WIDEN_DOT / steps) if steps else 0.0,
+            self.dot8_macs_per_cycle / (1 + WIDEN_DOT8 / eight) if eight else 0.0,
+        )
 
     def expected_rates(self, weight_planes: int, activation_planes: int) -> dict[str, float]:
         """MAC a cycle of popcount, dot and lookup for a long inner product of so many planes, by their numbers alone.
@@ -104,8 +107,10 @@ class Target:
         A lookup splits activations into digits, of which 8 bits hold 255/(4·(2^b − 1)) sums of four; then they are
         widened.
         """
-        splits = ((digits, 255 // (4 * ((1 << -(-activation_planes // digits)) - 1)))
-                  for digits in range(1, activation_planes + 1))
+        splits = (
+            (digits, 255 // (4 * ((1 << -(-activation_planes // digits)) - 1)))
+            for digits in range(1, activation_planes + 1)
+        )
         look_ups = min(digits * (1 + self.lookup_widen / sums) for digits, sums in splits if sums)
         return {
             "dot": self.dot_rate(16383 // (((1 << activation_planes) - 1) << weight_planes - 1)),
@@ -155,7 +160,7 @@ class Fleet:
     boards: tuple[Target, ...]
 
     @staticmethod
-    def of(board: Target) -> "Fleet":
+    def of(board: Target) -> Fleet:
         """One board alone."""
         return Fleet(board.name, board.description, (board,))
 

@@ -13,6 +13,6 @@ def use_foreign_compression(path: Path) -> None:
     at = data.find(DIRECTORY_ENTRY)
     assert at >= 0
     while at >= 0:
-        data[at + 10:at + 12] = struct.pack("<H", WAVPACK)
+        data[at + 10 : at + 12] = struct.pack("<H", WAVPACK)
         at = data.find(DIRECTORY_ENTRY, at + 4)
     path.write_bytes(data)

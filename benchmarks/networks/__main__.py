@@ -30,10 +30,17 @@ def parse_bits(text: str) -> Bits:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__.split(": ")[1])
     parser.add_argument("name", choices=NETWORKS, metavar="NAME", help=", ".join(NETWORKS))
-    parser.add_argument("--bits", default="w2a2", help="of the layers between the first and the last, which have 8 "
-                        "(default: %(default)s)")
-    parser.add_argument("--form", choices=FORMS, default="qonnx",
-                        help="; ".join(f"{k}: {v}" for k, v in FORMS.items()) + " (default: %(default)s)")
+    parser.add_argument(
+        "--bits",
+        default="w2a2",
+        help="of the layers between the first and the last, which have 8 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--form",
+        choices=FORMS,
+        default="qonnx",
+        help="; ".join(f"{k}: {v}" for k, v in FORMS.items()) + " (default: %(default)s)",
+    )
     parser.add_argument("--size", type=int, metavar="N", help="height and width of the input (default: the usual)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("-o", "--output", required=True, metavar="FILE.onnx")

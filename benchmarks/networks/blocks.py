@@ -19,7 +19,9 @@ class Blocks(Builder):
     def image(self) -> str:
         return self.activation("image", ENDS, "image_quant", signed=True)
 
-    def conv_bn(self, x: str, out: int, k: int, stride: int, name: str, bits: int | None = None, groups: int = 1) -> str:
+    def conv_bn(
+        self, x: str, out: int, k: int, stride: int, name: str, bits: int | None = None, groups: int = 1
+    ) -> str:
         """Convolution and BatchNorm; `bits` of the weights where they are not the network's."""
         y = self.conv(x, out, k, stride, self.w if bits is None else bits, name, groups=groups)
         return self.batch_norm(y, f"{name}_bn")

@@ -113,8 +113,12 @@ class Builder:
         lo, hi = integers(bits, signed)
         scale = np.asarray(scale, np.float32)
         quantized = (np.clip(np.round(value / scale), lo, hi) * scale).astype(np.float32)
-        inputs = [x, self.constant(f"{name}_scale", scale), self.constant(f"{name}_zero", 0.0),
-                  self.constant(f"{name}_bits", bits)]
+        inputs = [
+            x,
+            self.constant(f"{name}_scale", scale),
+            self.constant(f"{name}_zero", 0.0),
+            self.constant(f"{name}_bits", bits),
+        ]
         return self.node("IntQuant", inputs, name, quantized, signed=int(signed), narrow=0, rounding_mode="ROUND")
 
     def activation(self, x: str, bits: int, name: str, signed: bool = False) -> str:
@@ -149,16 +153,27 @@ class Builder:
         """k×k, padding k//2, no bias."""
         weight = self.weight((out, self.values[x].shape[0] // groups, k, k), bits, f"{name}_weight")
         value = convolve(self.values[x], self.values[weight], stride, k // 2, groups)
-        return self.node("Conv", [x, weight], name, value, kernel_shape=[k, k], strides=[stride] * 2,
-                         pads=[k // 2] * 4, dilations=[1, 1], group=groups)
+        return self.node(
+            "Conv",
+            [x, weight],
+            name,
+            value,
+            kernel_shape=[k, k],
+            strides=[stride] * 2,
+            pads=[k // 2] * 4,
+            dilations=[1, 1],
+            group=groups,
+        )
 
     def batch_norm(self, x: str, name: str) -> str:
         value = self.values[x]
         c = value.shape[0]
         gamma, beta = self.rng.uniform(0.7, 1.3, c), self.rng.normal(0, 0.2, c)
         mean, variance = value.mean((1, 2)), value.var((1, 2)) + 0.05 * value.var()
-        parameters = [self.constant(f"{name}_{n}", v) for n, v in
-                      (("gamma", gamma), ("beta", beta), ("mean", mean), ("variance", variance))]
+        parameters = [
+            self.constant(f"{name}_{n}", v)
+            for n, v in (("gamma", gamma), ("beta", beta), ("mean", mean), ("variance", variance))
+        ]
         a = gamma / np.sqrt(variance + 1e-5)
         normal = (value * a[:, None, None] + (beta - mean * a)[:, None, None]).astype(np.float32)
         return self.node("BatchNormalization", [x, *parameters], name, normal, epsilon=1e-5)
@@ -177,11 +192,19 @@ class Builder:
         """Along the channels."""
         return self.node("Concat", parts, name, np.concatenate([self.values[p] for p in parts]), axis=1)
 
-    def max_pool(self, x: str, name: str, k: int = 3, stride: int = 2,
-                 pads: tuple[int, int, int, int] = (1, 1, 1, 1)) -> str:
+    def max_pool(
+        self, x: str, name: str, k: int = 3, stride: int = 2, pads: tuple[int, int, int, int] = (1, 1, 1, 1)
+    ) -> str:
         """k×k; pads as ONNX orders them: top, left, bottom, right."""
-        return self.node("MaxPool", [x], name, pool(self.values[x], k, stride, pads), kernel_shape=[k, k],
-                         strides=[stride] * 2, pads=list(pads))
+        return self.node(
+            "MaxPool",
+            [x],
+            name,
+            pool(self.values[x], k, stride, pads),
+            kernel_shape=[k, k],
+            strides=[stride] * 2,
+            pads=list(pads),
+        )
 
     def global_average(self, x: str, name: str) -> str:
         return self.node("GlobalAveragePool", [x], name, self.values[x].mean((1, 2), keepdims=True))
@@ -199,8 +222,14 @@ class Builder:
     def network(self, source: str, output: str) -> Network:
         def port(name, value):
             return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, *value.shape])
-        graph = helper.make_graph(self.nodes, "benchmark", [port(source, self.values[source])],
-                                  [port(output, self.values[output])], self.constants)
+
+        graph = helper.make_graph(
+            self.nodes,
+            "benchmark",
+            [port(source, self.values[source])],
+            [port(output, self.values[output])],
+            self.constants,
+        )
         opsets = [helper.make_opsetid("", OPSET)] + [helper.make_opsetid(QONNX, 1)] * self.quantized
         model = helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mpcompile benchmarks"

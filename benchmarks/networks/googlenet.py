@@ -30,8 +30,9 @@ HALVING = (0, 0, 1, 1)
 """Pads of a 3×3 pool, stride 2, that give what rounding up gives."""
 
 
-def googlenet(bits: Bits | None, *, size: int = 224, classes: int = 1000, seed: int = 0,
-              blocks: Sequence[str] = tuple(INCEPTION)) -> Network:
+def googlenet(
+    bits: Bits | None, *, size: int = 224, classes: int = 1000, seed: int = 0, blocks: Sequence[str] = tuple(INCEPTION)
+) -> Network:
     """At `bits`, or in float32 where bits is None; of INCEPTION only these blocks."""
     b = Blocks(bits, size, seed)
     x = b.quant(b.max_pool(b.conv_relu(b.image(), 64, 7, 2, "conv1", ENDS), "pool1", pads=HALVING), "pool1")
@@ -49,9 +50,12 @@ def _inception(b: Blocks, x: str, widths: tuple[int, ...], name: str) -> str:
         return b.quant(b.conv_relu(source, out, k, 1, f"{name}_{part}"), f"{name}_{part}")
 
     one, reduce3, three, reduce5, five, projection = widths
-    return b.concat([
-        branch(x, one, 1, "1x1"),
-        branch(branch(x, reduce3, 1, "3x3_reduce"), three, 3, "3x3"),
-        branch(branch(x, reduce5, 1, "5x5_reduce"), five, 5, "5x5"),
-        branch(b.max_pool(x, f"{name}_pool", stride=1), projection, 1, "projection"),
-    ], f"{name}_concat")
+    return b.concat(
+        [
+            branch(x, one, 1, "1x1"),
+            branch(branch(x, reduce3, 1, "3x3_reduce"), three, 3, "3x3"),
+            branch(branch(x, reduce5, 1, "5x5_reduce"), five, 5, "5x5"),
+            branch(b.max_pool(x, f"{name}_pool", stride=1), projection, 1, "projection"),
+        ],
+        f"{name}_concat",
+    )

@@ -18,8 +18,9 @@ def resnet18(bits: Bits | None, *, size: int = 224, classes: int = 1000, seed: i
     return _stages(b, _stem(b), (2, 2, 2, 2), (64, 128, 256, 512), _basic, classes)
 
 
-def resnet50(bits: Bits | None, *, size: int = 224, classes: int = 1000, seed: int = 0,
-             counts: tuple[int, ...] = (3, 4, 6, 3)) -> Network:
+def resnet50(
+    bits: Bits | None, *, size: int = 224, classes: int = 1000, seed: int = 0, counts: tuple[int, ...] = (3, 4, 6, 3)
+) -> Network:
     """Bottlenecks, `counts` of them a stage; the stride is on the 3×3 convolution, as torchvision has it."""
     b = Blocks(bits, size, seed)
     return _stages(b, _stem(b), counts, (64, 128, 256, 512), _bottleneck, classes)

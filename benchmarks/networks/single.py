@@ -25,7 +25,7 @@ class ConvShape:
 
     @property
     def macs(self) -> int:
-        return self.out ** 2 * self.o * self.c * self.k ** 2
+        return self.out**2 * self.o * self.c * self.k**2
 
     def __str__(self) -> str:
         return f"{self.c}x{self.h}x{self.h}->{self.o} {self.k}x{self.k}" + (

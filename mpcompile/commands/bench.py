@@ -59,11 +59,16 @@ def work(args: argparse.Namespace) -> dict:
         if args.vs_onnx and not pool.source:
             onnxruntime.require()
         elif args.vs_onnx and not pool.about.onnxruntime:
-            raise MissingDependency(f"--vs-onnx is timed by ONNX Runtime on the device, and {pool.name} has none; "
-                                    "leave it out, or there: pip install onnxruntime==1.31.1")
+            raise MissingDependency(
+                f"--vs-onnx is timed by ONNX Runtime on the device, and {pool.name} has none; "
+                "leave it out, or there: pip install onnxruntime==1.31.1"
+            )
         with console.progress("measuring") as update:
-            found = pool.run(lambda device: device.race(subjects, threads, rounds=args.rounds, min_time=MIN_TIME,
-                                                        variant=variant.name, progress=update))
+            found = pool.run(
+                lambda device: device.race(
+                    subjects, threads, rounds=args.rounds, min_time=MIN_TIME, variant=variant.name, progress=update
+                )
+            )
         device = pool.last if pool.source else None
     ours = found.timings[next(iter(subjects))]
     console.table(

@@ -83,9 +83,7 @@ def _c(args: argparse.Namespace) -> dict:
         raise UsageError("--dump-ir is of --format bundle: the phases are the same")
     start = time.perf_counter()
     with console.steps() as step:
-        made = mp.export_c(
-            args.model, args.target, args.output, name=args.name, records=args.records, progress=step
-        )
+        made = mp.export_c(args.model, args.target, args.output, name=args.name, records=args.records, progress=step)
     seconds = time.perf_counter() - start
     console.say(
         f"{made.folder}: {', '.join(made.files)}; {console.size(made.weights_bytes)} of weights, workspace of "

@@ -30,8 +30,10 @@ def work(args: argparse.Namespace) -> dict:
     if args.key and not found:
         keys = ", ".join(sorted({d.key for d in listed})) or "none at all"
         raise TargetError(f"the tracker {tracker} has no device of key {args.key}: it has {keys}")
-    console.table(("key", "address", "is", "CPU", ">cores", "clock", ">°C", "mpcompile, TVM", "features"),
-                  [_row(d) for d in found])
+    console.table(
+        ("key", "address", "is", "CPU", ">cores", "clock", ">°C", "mpcompile, TVM", "features"),
+        [_row(d) for d in found],
+    )
     for d in found:
         for complaint in _complaints(d.told):
             console.say(f"{d.key} at {d.address[0]}:{d.address[1]}: {complaint}")
@@ -50,9 +52,17 @@ def _row(d) -> tuple:
     use = f"free for {span}" if d.told["free"] else f"busy for {span}{client}"
     clock = f"{state['clock'] or about['clock']} MHz" if state["clock"] or about["clock"] else ""
     cpu, clock = f"{about['arch']} {about['cpu']}", f"{clock} {state['governor']}".strip()
-    return (d.key, where, use, cpu, about["cores"], clock,
-            "" if state["temperature"] is None else f"{state['temperature']:.0f}",
-            f"{about['mpcompile']}, {about['tvm']}", ", ".join(f for f in TELLING if f in about["features"]))
+    return (
+        d.key,
+        where,
+        use,
+        cpu,
+        about["cores"],
+        clock,
+        "" if state["temperature"] is None else f"{state['temperature']:.0f}",
+        f"{about['mpcompile']}, {about['tvm']}",
+        ", ".join(f for f in TELLING if f in about["features"]),
+    )
 
 
 def _complaints(told: dict) -> list[str]:

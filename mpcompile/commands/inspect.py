@@ -21,7 +21,6 @@ def work(args: argparse.Namespace) -> dict:
 def _bundle(path: str) -> dict:
     from mpcompile.commands._layers import layer_table
     from mpcompile.runtime.archive import read_manifest
-
     from mpcompile.runtime.variants import variants_of
 
     manifest = read_manifest(path)
@@ -44,9 +43,18 @@ def _bundle(path: str) -> dict:
             f"workspace {console.size(v.plan.workspace_bytes)} (alive at once {console.size(v.plan.live_bytes)}), "
             f"{len(v.plan.calls)} calls"
         )
-        rows.append({"target": v.target, "layers": v.layers, "calls": len(v.plan.calls), "library_bytes": library,
-                     "weights_bytes": sum(weights), "workspace_bytes": v.plan.workspace_bytes,
-                     "live_bytes": v.plan.live_bytes, "runs_here": v.fits})
+        rows.append(
+            {
+                "target": v.target,
+                "layers": v.layers,
+                "calls": len(v.plan.calls),
+                "library_bytes": library,
+                "weights_bytes": sum(weights),
+                "workspace_bytes": v.plan.workspace_bytes,
+                "live_bytes": v.plan.live_bytes,
+                "runs_here": v.fits,
+            }
+        )
     if len(variants) > 1:
         _variants(path, variants, members)
     return manifest | {"inputs": plan["inputs"], "outputs": plan["outputs"], "variants": rows}
@@ -65,16 +73,28 @@ def _variants(path: str, variants: list, members: dict) -> None:
     console.say("")
     console.table(
         ("variant", ">library", ">weights", ">of them shared", "on this CPU"),
-        [(v.name, console.size(members[v.library]["bytes"]), console.size(sum(members[n]["bytes"] for n in v.weights)),
-          console.size(sum(members[n]["bytes"] for n in v.weights if readers.count(n) > 1)),
-          "is what runs" if v.name == best else "would run" if v.fits else f"lacks {', '.join(v.missing[:4])}"
-          if v.missing else v.arch) for v in variants],
+        [
+            (
+                v.name,
+                console.size(members[v.library]["bytes"]),
+                console.size(sum(members[n]["bytes"] for n in v.weights)),
+                console.size(sum(members[n]["bytes"] for n in v.weights if readers.count(n) > 1)),
+                "is what runs"
+                if v.name == best
+                else "would run"
+                if v.fits
+                else f"lacks {', '.join(v.missing[:4])}"
+                if v.missing
+                else v.arch,
+            )
+            for v in variants
+        ],
     )
 
 
 def _model(path: str, target: str) -> dict:
-    from mpcompile.commands._layers import layer_table
     from mpcompile.commands._graph_rows import graph_rows
+    from mpcompile.commands._layers import layer_table
     from mpcompile.compiler.passes.base import apply_all
     from mpcompile.compiler.passes.to_layers import TO_LAYERS
     from mpcompile.frontend import load

@@ -11,9 +11,7 @@ from mpcompile.commands import _devices
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.onnx")
-    parser.add_argument(
-        "--target", default="native", metavar="T", help="compile for this board (default: %(default)s)"
-    )
+    parser.add_argument("--target", default="native", metavar="T", help="compile for this board (default: %(default)s)")
     parser.add_argument(
         "--bits", metavar="w1234a1248", help="every layer at every pair of these weight and activation bits"
     )

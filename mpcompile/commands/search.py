@@ -35,8 +35,9 @@ def work(args: argparse.Namespace) -> tuple[dict, int]:
     if not args.no_report:
         page.require()
     with console.steps() as step:
-        result = run_search(args.config, args.output, tracker=args.tracker, key=args.key, show=_Shown(step),
-                            warn=console.complain)
+        result = run_search(
+            args.config, args.output, tracker=args.tracker, key=args.key, show=_Shown(step), warn=console.complain
+        )
     report = findings.report(read(result.folder))
     _table(report)
     found = result.calibration

@@ -10,27 +10,50 @@ from mpcompile import console
 
 PORT = 9090
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-TUNNEL = ("TVM's RPC has no authentication and no encryption: whoever reaches this port can run any code as this user. "
-          "Listen on 127.0.0.1 and use an SSH tunnel, or only in a network of which you trust every machine.")
+TUNNEL = (
+    "TVM's RPC has no authentication and no encryption: whoever reaches this port can run any code as this user. "
+    "Listen on 127.0.0.1 and use an SSH tunnel, or only in a network of which you trust every machine."
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--key", required=True, metavar="K",
-                        help="what hosts ask for: name the kind of device (rpi4b)")
-    parser.add_argument("--tracker", metavar="HOST:PORT",
-                        help="that lends the device; without one, hosts name this device's own address as their tracker")
-    parser.add_argument("--host", default="127.0.0.1",
-                        help="address to listen on (default: %(default)s, for SSH tunnels)")
-    parser.add_argument("--port", type=int, default=PORT, metavar="N",
-                        help="default: %(default)s; 0 for any that is free")
-    parser.add_argument("--announce", metavar="HOST",
-                        help="where hosts reach it, if not where its tracker sees it: 127.0.0.1 with a tunnel")
-    parser.add_argument("--max-seconds", type=float, default=600.0, metavar="S",
-                        help="a measurement that takes longer is ended (default: %(default)g)")
-    parser.add_argument("--max-memory", type=int, metavar="MIB",
-                        help="a measurement that takes more memory is ended (default: half of the device's)")
-    parser.add_argument("--max-idle", type=float, default=3600.0, metavar="S",
-                        help="a host that asks for nothing for longer loses the device (default: %(default)g)")
+    parser.add_argument("--key", required=True, metavar="K", help="what hosts ask for: name the kind of device (rpi4b)")
+    parser.add_argument(
+        "--tracker",
+        metavar="HOST:PORT",
+        help="that lends the device; without one, hosts name this device's own address as their tracker",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, for SSH tunnels)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=PORT, metavar="N", help="default: %(default)s; 0 for any that is free"
+    )
+    parser.add_argument(
+        "--announce",
+        metavar="HOST",
+        help="where hosts reach it, if not where its tracker sees it: 127.0.0.1 with a tunnel",
+    )
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="a measurement that takes longer is ended (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--max-memory",
+        type=int,
+        metavar="MIB",
+        help="a measurement that takes more memory is ended (default: half of the device's)",
+    )
+    parser.add_argument(
+        "--max-idle",
+        type=float,
+        default=3600.0,
+        metavar="S",
+        help="a host that asks for nothing for longer loses the device (default: %(default)g)",
+    )
 
 
 def work(args: argparse.Namespace) -> dict:
@@ -56,8 +79,10 @@ def work(args: argparse.Namespace) -> dict:
     if host not in LOOPBACK:
         console.complain(f"warning: listening on {host}, not only on this machine. {TUNNEL}")
     where = f"lent by the tracker {args.tracker}" if tracker else f"hosts name it by --tracker {host}:{port}"
-    log(f"serving {args.key} on {host}:{port}, {where}; a measurement may take {limits.seconds:g} s and "
-        f"{limits.memory >> 20} MiB")
+    log(
+        f"serving {args.key} on {host}:{port}, {where}; a measurement may take {limits.seconds:g} s and "
+        f"{limits.memory >> 20} MiB"
+    )
     if host in LOOPBACK:
         log("only this machine can connect; from others, through SSH: see --help and the README, On a device")
     with Signals(server.stop) as signals:

@@ -11,7 +11,9 @@ BITS = range(1, 9)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", nargs="?", metavar="T", help="a board: its families for every bit pair; a fleet: its boards")
+    parser.add_argument(
+        "target", nargs="?", metavar="T", help="a board: its families for every bit pair; a fleet: its boards"
+    )
 
 
 def work(args: argparse.Namespace) -> dict:

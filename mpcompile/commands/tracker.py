@@ -10,8 +10,9 @@ from mpcompile.commands.serve import LOOPBACK, TUNNEL, Signals, log, with_runtim
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=9190, metavar="N",
-                        help="default: %(default)s; 0 for any that is free")
+    parser.add_argument(
+        "--port", type=int, default=9190, metavar="N", help="default: %(default)s; 0 for any that is free"
+    )
 
 
 def work(args: argparse.Namespace) -> dict:

@@ -10,9 +10,7 @@ from mpcompile.commands import _devices
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.onnx")
-    parser.add_argument(
-        "--target", default="native", metavar="T", help="compile for this board (default: %(default)s)"
-    )
+    parser.add_argument("--target", default="native", metavar="T", help="compile for this board (default: %(default)s)")
     parser.add_argument(
         "--trials", type=int, default=64, metavar="N", help="schedules measured of each layer (default: %(default)s)"
     )

@@ -57,15 +57,22 @@ class Alone:
         return plan, np.frombuffer(bytes(weights), np.uint8)
 
 
-def lower_alone(graph: Graph, name: str, target: Target, measured: Measured | None = None,
-                tiles: Tiles | None = None) -> Alone:
+def lower_alone(
+    graph: Graph, name: str, target: Target, measured: Measured | None = None, tiles: Tiles | None = None
+) -> Alone:
     """Layer `name` of a fused graph, with the forms and families that compiling this graph would choose; `tiles` as for
     kernels.layer.lower."""
     assignment = ChooseFormats(target, measured).apply(graph)
     node = next(n for n in graph.nodes if isinstance(n, Layer) and n.name == name)
     stored = {t: assignment.buffers[t] for t in (*node.inputs, *node.outputs)}
-    lowered = lower(node, {t: stored[t] for t in node.inputs}, {t: stored[t] for t in node.outputs},
-                    assignment.families[name], target, tiles=tiles)
+    lowered = lower(
+        node,
+        {t: stored[t] for t in node.inputs},
+        {t: stored[t] for t in node.outputs},
+        assignment.families[name],
+        target,
+        tiles=tiles,
+    )
     code = _CONSTANT.sub("float", lowered.func.script())
     return Alone(lowered, hashlib.sha256(code.encode()).hexdigest()[:32])
 

@@ -20,11 +20,18 @@ from mpcompile.runtime.variants import Compiled, write_bundle
 from mpcompile.targets import Fleet, Target, load_fleet
 
 
-def compile_model(model: str | os.PathLike | Graph, target: str | os.PathLike | Target | Fleet = "native",
-                  output: str | os.PathLike | None = None, *, dump_ir: str | os.PathLike | None = None,
-                  families: Mapping[str, str] | None = None, measured: Measured | None = None,
-                  tiles: Mapping[str, object] | None = None, records: str | os.PathLike | None = None,
-                  progress: Callable[[str], None] | None = None) -> Path:
+def compile_model(
+    model: str | os.PathLike | Graph,
+    target: str | os.PathLike | Target | Fleet = "native",
+    output: str | os.PathLike | None = None,
+    *,
+    dump_ir: str | os.PathLike | None = None,
+    families: Mapping[str, str] | None = None,
+    measured: Measured | None = None,
+    tiles: Mapping[str, object] | None = None,
+    records: str | os.PathLike | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
     """Compiles `model` for `target` and writes the bundle; its path.
 
     model: an ONNX file (QONNX or QDQ), or a normalised Graph. target: "native", a board's or a fleet's name, a TOML's
@@ -36,15 +43,18 @@ def compile_model(model: str | os.PathLike | Graph, target: str | os.PathLike | 
     Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
     """
     path = _output(model, output)
-    fleet = target if isinstance(target, Fleet) else \
-        Fleet.of(target) if isinstance(target, Target) else load_fleet(target)
+    fleet = (
+        target if isinstance(target, Fleet) else Fleet.of(target) if isinstance(target, Target) else load_fleet(target)
+    )
     if len(fleet.boards) > 1 and (measured or tiles):
         raise UsageError(f"target {fleet.name} stands for several boards: tiles and measured cycles are of one")
     say = progress or (lambda line: None)
     graph = model if isinstance(model, Graph) else _load(model, say)
     dump = Path(dump_ir) if dump_ir is not None else None
-    options = [pipeline.Options(families or {}, measured, tiles or {}, TunedTiles(records_for(board, records)), dump, say)
-               for board in fleet.boards]
+    options = [
+        pipeline.Options(families or {}, measured, tiles or {}, TunedTiles(records_for(board, records)), dump, say)
+        for board in fleet.boards
+    ]
     variants = [_variant(graph, board, fleet, o) for board, o in zip(fleet.boards, options)]
     say(f"writing {path}")
     return write_bundle(path, {"target": fleet.to_json(), "model": _about(graph)}, variants)
@@ -53,8 +63,9 @@ def compile_model(model: str | os.PathLike | Graph, target: str | os.PathLike | 
 def _variant(graph: Graph, board: Target, fleet: Fleet, options: pipeline.Options) -> Compiled:
     if len(fleet.boards) > 1:
         say = options.progress
-        options = replace(options, dump=options.dump and options.dump / board.name,
-                          progress=lambda line: say(f"{board.name}: {line}"))
+        options = replace(
+            options, dump=options.dump and options.dump / board.name, progress=lambda line: say(f"{board.name}: {line}")
+        )
     made = pipeline.run(graph, board, options)
     return Compiled(board.to_json(), made.plan, layer_rows(made), made.library, made.weights)
 

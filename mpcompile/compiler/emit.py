@@ -59,7 +59,9 @@ class _Emitter:
         # What a user's model can make fail comes first: a builder that an exception leaves behind says so on stderr.
         self.imported: dict[int, Imported] = {
             id(n): import_float_op(n, *([self.graph.types[t].shape for t in ts] for ts in (n.inputs, n.outputs)))
-            for n in self.graph.nodes if isinstance(n, FloatOp)}
+            for n in self.graph.nodes
+            if isinstance(n, FloatOp)
+        }
         params = []
         for name in self.graph.inputs:
             buffer = Buffer(name, "plain", self.graph.types[name].shape)
@@ -128,8 +130,10 @@ class _Emitter:
     def _bind_plain(self, tensor: str, value: relax.Expr, node) -> None:
         wanted = self.buffers.get(tensor, [])
         if any(b.format != "plain" for b in wanted):
-            raise ModelError(f"node {node.name} ({node.op}) writes {tensor} as plain float32 only, "
-                             f"but {', '.join(b.format for b in wanted)} was chosen")
+            raise ModelError(
+                f"node {node.name} ({node.op}) writes {tensor} as plain float32 only, "
+                f"but {', '.join(b.format for b in wanted)} was chosen"
+            )
         buffer = wanted[0] if wanted else Buffer(tensor, "plain", self.graph.types[tensor].shape)
         if value.op.name not in relax_ops.VIEWS:
             value = self._kept(value, buffer.shape, node)

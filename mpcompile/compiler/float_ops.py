@@ -35,8 +35,9 @@ def import_float_op(node: FloatOp, inputs: Sequence[Shape], outputs: Sequence[Sh
         import onnx
         from tvm.relax.frontend.onnx import from_onnx
     except ImportError as error:
-        raise MissingDependency(f"node {node.name} ({node.op_type}) runs in float, which needs onnx: "
-                                'pip install "mpcompile[compile]"') from error
+        raise MissingDependency(
+            f'node {node.name} ({node.op_type}) runs in float, which needs onnx: pip install "mpcompile[compile]"'
+        ) from error
     model = onnx.load_model_from_string(node.model)
     constants = {t.name for t in model.graph.initializer}
     declared = [i for i in model.graph.input if i.name not in constants]
@@ -45,16 +46,20 @@ def import_float_op(node: FloatOp, inputs: Sequence[Shape], outputs: Sequence[Sh
     dtypes = [str(onnx.helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type)) for i in declared]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")        # the importer warns of what onnx.checker says; the frontend checked
-            mod = from_onnx(model, shape_dict={i.name: [1, *shape] for i, shape in zip(declared, inputs)},
-                            dtype_dict={i.name: d for i, d in zip(declared, dtypes)})
+            warnings.simplefilter("ignore")  # the importer warns of what onnx.checker says; the frontend checked
+            mod = from_onnx(
+                model,
+                shape_dict={i.name: [1, *shape] for i, shape in zip(declared, inputs)},
+                dtype_dict={i.name: d for i, d in zip(declared, dtypes)},
+            )
             mod = relax.transform.DecomposeOpsForInference()(mod)
             mod = relax.transform.CanonicalizeBindings()(mod)
-    except Exception as error:          # the importer raises whatever its Python happens to: it all means the same
+    except Exception as error:  # the importer raises whatever its Python happens to: it all means the same
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         _forget(error)
-        raise ModelError(f"node {node.name} ({node.op_type}) cannot be compiled: TVM's importer says: {reason[0]}"
-                         ) from None
+        raise ModelError(
+            f"node {node.name} ({node.op_type}) cannot be compiled: TVM's importer says: {reason[0]}"
+        ) from None
     return Imported(mod["main"], dtypes, _checked(node, mod["main"], outputs))
 
 
@@ -87,8 +92,9 @@ def _checked(node: FloatOp, function: relax.Function, outputs: Sequence[Shape]) 
     return shapes
 
 
-def emit_float_op(imported: Imported, args: Sequence[relax.Var], outputs: Sequence[Shape],
-                  emit: Callable[[relax.Expr], relax.Var]) -> list[relax.Var]:
+def emit_float_op(
+    imported: Imported, args: Sequence[relax.Var], outputs: Sequence[Shape], emit: Callable[[relax.Expr], relax.Var]
+) -> list[relax.Var]:
     """The node's outputs, float32 with a batch axis of 1, in the order of `outputs` (without it); `emit` binds steps.
 
     `args` are float32 with a batch axis of 1; they are cast to the dtypes that the model declares, results to float32.
@@ -98,8 +104,9 @@ def emit_float_op(imported: Imported, args: Sequence[relax.Var], outputs: Sequen
     return [_float32(value, got, (1, *shape), emit) for value, got, shape in zip(results, imported.shapes, outputs)]
 
 
-def _inlined(function: relax.Function, args: Sequence[relax.Expr],
-             emit: Callable[[relax.Expr], relax.Var]) -> list[relax.Expr]:
+def _inlined(
+    function: relax.Function, args: Sequence[relax.Expr], emit: Callable[[relax.Expr], relax.Var]
+) -> list[relax.Expr]:
     """The bindings of `function` emitted one after another, its parameters replaced; what it returns, a list."""
     replace = _Replace(dict(zip(function.params, args)))
     for block in function.body.blocks:
@@ -109,8 +116,11 @@ def _inlined(function: relax.Function, args: Sequence[relax.Expr],
             replace.known[binding.var] = value if simple else emit(value)
     result = replace.visit_expr(function.body.body)
     if isinstance(result.ty, relax.TupleType):
-        fields = result.fields if isinstance(result, relax.Tuple) else [
-            emit(relax.TupleGetItem(result, i)) for i in range(len(result.ty.fields))]
+        fields = (
+            result.fields
+            if isinstance(result, relax.Tuple)
+            else [emit(relax.TupleGetItem(result, i)) for i in range(len(result.ty.fields))]
+        )
         return list(fields)
     return [result]
 

@@ -31,7 +31,7 @@ def build_objects(functions: Mapping[str, tirx.PrimFunc], target: dict, folder: 
     """Object files in `folder`, in which each function has its name. `instruments` see TVM's passes, from several
     threads."""
     named = [(name, function.with_attr("global_symbol", name)) for name, function in functions.items()]
-    parts = [dict(named[at:at + TOGETHER]) for at in range(0, len(named), TOGETHER)] or [{}]
+    parts = [dict(named[at : at + TOGETHER]) for at in range(0, len(named), TOGETHER)] or [{}]
     objects = [folder / f"kernels{i}.o" for i in range(len(parts))]
     with ThreadPoolExecutor(len(cpu.allowed())) as pool:
         list(pool.map(lambda part, path: _compile(part, target, path, instruments), parts, objects))

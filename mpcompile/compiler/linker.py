@@ -35,8 +35,10 @@ def find_linker(triple: str = "") -> list[str] | None:
         return [found] if found else zig and [*zig, "-target", name]
     wanted = os.environ.get("CC", "").split()
     if wanted and not shutil.which(wanted[0]):
-        raise TargetError(f"$CC names the C compiler {wanted[0]}, which is not there: name one that is, or unset CC, "
-                          f"and the first of {', '.join(CANDIDATES)} and the ziglang wheel is taken")
+        raise TargetError(
+            f"$CC names the C compiler {wanted[0]}, which is not there: name one that is, or unset CC, "
+            f"and the first of {', '.join(CANDIDATES)} and the ziglang wheel is taken"
+        )
     if wanted:
         return wanted
     for name in CANDIDATES:
@@ -49,8 +51,10 @@ def link_shared(output: str | Path, objects: Sequence[str | Path], triple: str =
     """Links object files into a shared library. Raises TargetError where there is no linker, or with its last words."""
     command = find_linker(triple)
     if command is None and triple in CROSS:
-        raise TargetError(f"linking for {triple} needs its C compiler and none was found: apt-get install "
-                          f"gcc-{CROSS[triple]}, or: pip install ziglang")
+        raise TargetError(
+            f"linking for {triple} needs its C compiler and none was found: apt-get install "
+            f"gcc-{CROSS[triple]}, or: pip install ziglang"
+        )
     if command is None:
         raise TargetError(f"linking the compiled network needs a C compiler and none was found: {ADVICE}")
     run_tool([*command, "-O2", "-shared", "-fPIC", "-o", output, *objects, "-lm"], "did not link the compiled network")

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from mpcompile.compiler.pipeline import Compiled
 
 
-def layer_rows(compiled: "Compiled") -> list[dict]:
+def layer_rows(compiled: Compiled) -> list[dict]:
     """One row a node of the graph, in order.
 
     A layer: name, op "Layer", source (names of the fused nodes), shape [O, HO, WO], macs, tile, tile_source (from:
     default, record, transferred or given; gain and cpu of a record), `parts` (one a contraction: input, family, kernel
-    [O, C/groups, KH, KW], strides, groups, macs, weight_grid, activation_grid) and `outputs`. Any other node: name, op, shape, outputs. An output: tensor, formats, grid (null for float32).
+    [O, C/groups, KH, KW], strides, groups, macs, weight_grid, activation_grid) and `outputs`. Any other
+    node: name, op, shape, outputs. An output: tensor, formats, grid (null for float32).
     """
     return [_row(node, compiled) for node in compiled.graph.nodes]
 
@@ -28,26 +29,50 @@ def macs(part: ContractPart, shape: tuple[int, int, int]) -> int:
     return int(np.prod(part.q.shape, dtype=np.int64)) * int(shape[1]) * int(shape[2])
 
 
-def _row(node: Node, compiled: "Compiled") -> dict:
+def _row(node: Node, compiled: Compiled) -> dict:
     graph = compiled.graph
-    outputs = [{"tensor": t, "formats": [b.key.removeprefix(f"{t}:") for b in compiled.assignment.buffers.get(t, [])],
-                "grid": _grid(graph, t)} for t in node.outputs]
+    outputs = [
+        {
+            "tensor": t,
+            "formats": [b.key.removeprefix(f"{t}:") for b in compiled.assignment.buffers.get(t, [])],
+            "grid": _grid(graph, t),
+        }
+        for t in node.outputs
+    ]
     if not isinstance(node, Layer):
         op = node.op_type if isinstance(node, FloatOp) else node.op
         return {"name": node.name, "op": op, "shape": list(graph.types[node.outputs[0]].shape), "outputs": outputs}
     families = compiled.assignment.families.get(node.name, {})
-    parts = [_part(part, node, families[i, n], graph)
-             for i, term in enumerate(node.terms) if isinstance(term, ContractTerm)
-             for n, part in enumerate(term.parts)]
-    return {"name": node.name, "op": "Layer", "source": list(node.source), "shape": [int(n) for n in node.shape],
-            "macs": sum(p["macs"] for p in parts), "tile": compiled.lowered[node.name].tile,
-            "tile_source": compiled.lowered[node.name].tile_source, "parts": parts, "outputs": outputs}
+    parts = [
+        _part(part, node, families[i, n], graph)
+        for i, term in enumerate(node.terms)
+        if isinstance(term, ContractTerm)
+        for n, part in enumerate(term.parts)
+    ]
+    return {
+        "name": node.name,
+        "op": "Layer",
+        "source": list(node.source),
+        "shape": [int(n) for n in node.shape],
+        "macs": sum(p["macs"] for p in parts),
+        "tile": compiled.lowered[node.name].tile,
+        "tile_source": compiled.lowered[node.name].tile_source,
+        "parts": parts,
+        "outputs": outputs,
+    }
 
 
 def _part(part: ContractPart, node: Layer, family: str, graph: Graph) -> dict:
-    return {"input": part.input, "family": family, "kernel": list(part.q.shape),
-            "strides": [int(n) for n in part.strides], "groups": int(part.groups), "macs": macs(part, node.shape),
-            "weight_grid": part.grid.to_json(), "activation_grid": _grid(graph, part.input)}
+    return {
+        "input": part.input,
+        "family": family,
+        "kernel": list(part.q.shape),
+        "strides": [int(n) for n in part.strides],
+        "groups": int(part.groups),
+        "macs": macs(part, node.shape),
+        "weight_grid": part.grid.to_json(),
+        "activation_grid": _grid(graph, part.input),
+    }
 
 
 def _grid(graph: Graph, tensor: str) -> dict | None:

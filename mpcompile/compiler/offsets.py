@@ -21,7 +21,7 @@ class Interval:
     first: int
     last: int
 
-    def meets(self, other: "Interval") -> bool:
+    def meets(self, other: Interval) -> bool:
         return self.first <= other.last and other.first <= self.last
 
 

@@ -104,7 +104,7 @@ class _Dump:
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                for old in folder.glob("[0-9][0-9]-*.txt"):       # of an earlier run, which may have had more phases
+                for old in folder.glob("[0-9][0-9]-*.txt"):  # of an earlier run, which may have had more phases
                     old.unlink()
             except OSError as error:
                 raise UsageError(f"cannot dump into {folder}: {error.strerror}") from error

@@ -12,8 +12,11 @@ from mpcompile.formats import Buffer
 from mpcompile.grid import Grid
 
 
-def graph_text(graph: g.Graph, buffers: Mapping[str, list[Buffer]] | None = None,
-               families: Mapping[str, Mapping[tuple[int, int], str]] | None = None) -> str:
+def graph_text(
+    graph: g.Graph,
+    buffers: Mapping[str, list[Buffer]] | None = None,
+    families: Mapping[str, Mapping[tuple[int, int], str]] | None = None,
+) -> str:
     """`buffers` (tensor → its stored forms) and `families` (layer → (term, part) → family) are shown where given."""
     lines = [f"# {graph.source or 'graph'}: {len(graph.nodes)} nodes, batch {graph.batch or 'free'}"]
     lines += [f"input   {_tensor(graph, t, buffers)}" for t in graph.inputs]
@@ -92,17 +95,21 @@ def _layer(node: ir.Layer, families: Mapping[tuple[int, int], str]) -> list[str]
     for i, term in enumerate(node.terms):
         lines += [f"  t{i} = {text}" for text in _term(term, i, families)]
     lines += [f"  %{i} = {_instr(instr)}" for i, instr in enumerate(node.epilogue)]
-    lines += [f"  {r.name} = %{r.value}" + (f" on {grid_text(r.quantizer.grid)}" if r.quantizer else " as float32")
-              for r in node.results]
+    lines += [
+        f"  {r.name} = %{r.value}" + (f" on {grid_text(r.quantizer.grid)}" if r.quantizer else " as float32")
+        for r in node.results
+    ]
     return lines
 
 
 def _term(term: ir.Term, index: int, families: Mapping[tuple[int, int], str]) -> list[str]:
     match term:
         case ir.ContractTerm():
-            return [f"{'+ ' * (n > 0)}{part_text(part)}, of {part.input}"
-                    + (f"  [{families[index, n]}]" if (index, n) in families else "")
-                    for n, part in enumerate(term.parts)]
+            return [
+                f"{'+ ' * (n > 0)}{part_text(part)}, of {part.input}"
+                + (f"  [{families[index, n]}]" if (index, n) in families else "")
+                for n, part in enumerate(term.parts)
+            ]
         case ir.PoolTerm():
             return [f"{term.kind} {_pair(term.kernel)} of {term.input}, stride {_pair(term.strides)}, pads {term.pads}"]
     return [f"{term.input}"]

@@ -41,8 +41,14 @@ def tensor_type(buffer: Buffer) -> relax.TensorType:
 
 def layer_call(node: str, what: str, inputs: Sequence[relax.Expr], outputs: Sequence[Buffer]) -> relax.Call:
     """The call that stands for layer `node`, reading `inputs` and writing `outputs`."""
-    attributes = tvm.ir.make_node("ir.DictAttrs", node=node, what=what, writes=[b.key for b in outputs],
-                                  shapes=[list(b.buffer_shape) for b in outputs], dtypes=[b.dtype for b in outputs])
+    attributes = tvm.ir.make_node(
+        "ir.DictAttrs",
+        node=node,
+        what=what,
+        writes=[b.key for b in outputs],
+        shapes=[list(b.buffer_shape) for b in outputs],
+        dtypes=[b.dtype for b in outputs],
+    )
     return relax.Call(tvm.ir.Op.get(LAYER), list(inputs), attributes)
 
 

@@ -19,8 +19,13 @@ from mpcompile.runtime.bundle import Bundle, open_bundle
 SAMPLES = 4
 
 
-def verify(model: str | os.PathLike | Graph, bundle: str | os.PathLike | Bundle,
-           inputs: np.ndarray | Mapping[str, np.ndarray] | None = None, *, threads: int | None = None) -> check.Report:
+def verify(
+    model: str | os.PathLike | Graph,
+    bundle: str | os.PathLike | Bundle,
+    inputs: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    *,
+    threads: int | None = None,
+) -> check.Report:
     """Runs both on `inputs` and compares every buffer of every layer with the exact reference.
 
     model: an ONNX file or a normalised Graph. bundle: a file, or one that is open, here or on a device. inputs: float32 by

@@ -20,6 +20,7 @@ def load(path: str | Path) -> Graph:
     except ModuleNotFoundError as missing:
         if missing.name not in ("onnx", "onnx_ir"):
             raise
-        raise MissingDependency(f"reading a model needs {missing.name.replace('_', '-')}: "
-                                'pip install "mpcompile[compile]"') from missing
+        raise MissingDependency(
+            f'reading a model needs {missing.name.replace("_", "-")}: pip install "mpcompile[compile]"'
+        ) from missing
     return source.read(Path(path))

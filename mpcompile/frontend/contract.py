@@ -23,7 +23,8 @@ def window(node: Source, spatial: tuple[int, ...], kernel: tuple[int, ...]):
     flat = node.attribute("pads", [0] * 2 * n)
     if any(len(given) != want for given, want in ((spatial, n), (strides, n), (dilations, n), (flat, 2 * n))):
         raise ModelError(
-            f"{node}: strides, pads or dilations that do not fit a kernel of {list(kernel)} over {len(spatial)} axes")
+            f"{node}: strides, pads or dilations that do not fit a kernel of {list(kernel)} over {len(spatial)} axes"
+        )
     if min(*kernel, *strides, *dilations) < 1 or min(flat) < 0:
         raise ModelError(f"{node}: a kernel, stride or dilation below 1, or negative pads")
     pads = tuple(zip(flat[:n], flat[n:]))
@@ -42,8 +43,10 @@ def window(node: Source, spatial: tuple[int, ...], kernel: tuple[int, ...]):
 
 def window_shape(spatial, kernel, strides, pads, dilations) -> tuple[int, ...]:
     """Output size per spatial axis."""
-    return tuple((size + a + b - (k - 1) * d - 1) // s + 1
-                 for size, k, s, (a, b), d in zip(spatial, kernel, strides, pads, dilations))
+    return tuple(
+        (size + a + b - (k - 1) * d - 1) // s + 1
+        for size, k, s, (a, b), d in zip(spatial, kernel, strides, pads, dilations)
+    )
 
 
 def bias_of(imp: Importer, node: Source, index: int, channels: int) -> np.ndarray | None:
@@ -53,7 +56,8 @@ def bias_of(imp: Importer, node: Source, index: int, channels: int) -> np.ndarra
     bias = imp.real_constant(node, index)
     if bias is None or bias.size not in (1, channels) or not np.isfinite(bias).all():
         raise ModelError(
-            f"{node}: a bias that is no constant of {channels} finite values; such a constant would be accepted")
+            f"{node}: a bias that is no constant of {channels} finite values; such a constant would be accepted"
+        )
     return np.broadcast_to(bias.reshape(-1), (channels,)).copy()
 
 
@@ -72,15 +76,19 @@ def conv(imp: Importer, node: Source):
     groups = node.attribute("group", 1)
     if channels != made.q.shape[1] * groups or made.q.shape[0] % groups:
         raise ModelError(
-            f"{node}: weights of shape {list(made.q.shape)} in {groups} groups over {channels} channels do not fit")
+            f"{node}: weights of shape {list(made.q.shape)} in {groups} groups over {channels} channels do not fit"
+        )
     strides, pads, dilations = window(node, [s + a + b for s, (a, b) in zip(spatial, pads_before)], made.q.shape[2:])
     pads = tuple((a + c, b + d) for (a, b), (c, d) in zip(pads, pads_before))
     size = window_shape(spatial, made.q.shape[2:], strides, pads, dilations)
     if min(size) < 1:
         raise ModelError(f"{node}: a kernel of {list(made.q.shape[2:])} does not fit into a map of {list(spatial)}")
     bias = bias_of(imp, node, 2, len(made.q))
-    imp.write(node, Conv(node.name, [x], [node.outputs[0]], made, bias, strides, pads, dilations, groups),
-              (len(made.q), *size))
+    imp.write(
+        node,
+        Conv(node.name, [x], [node.outputs[0]], made, bias, strides, pads, dilations, groups),
+        (len(made.q), *size),
+    )
 
 
 @operator("Gemm")
@@ -112,12 +120,14 @@ def matmul(imp: Importer, node: Source):
     dense(imp, node, source.tensor, weight.rearranged(np.transpose), None, source.factor)
 
 
-def dense(imp: Importer, node: Source, x: str, weight: QuantizedConstant, bias: np.ndarray | None,
-          factor: float) -> None:
+def dense(
+    imp: Importer, node: Source, x: str, weight: QuantizedConstant, bias: np.ndarray | None, factor: float
+) -> None:
     """A Dense of factor·weight [O, I]."""
     made = weight.weight(str(node))
     made.scale = factor * made.scale
     if imp.type(x).shape != made.q.shape[1:]:
         raise ModelError(
-            f"{node}: weights for {made.q.shape[1]} inputs over a tensor of shape {list(imp.type(x).shape)}")
+            f"{node}: weights for {made.q.shape[1]} inputs over a tensor of shape {list(imp.type(x).shape)}"
+        )
     imp.write(node, Dense(node.name, [x], [node.outputs[0]], made, bias), (len(made.q),))

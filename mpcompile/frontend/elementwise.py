@@ -49,7 +49,7 @@ def batch_normalization(imp: Importer, node: Source):
         return FALLBACK
     if node.attribute("training_mode", 0):
         raise ModelError(f"{node}: in training mode; a model exported for inference would be accepted")
-    with np.errstate(all="ignore"):                              # what comes out not finite is refused below, by name
+    with np.errstate(all="ignore"):  # what comes out not finite is refused below, by name
         a = gamma / np.sqrt(var + node.attribute("epsilon", 1e-5))
     affine(imp, node, 0, a, beta - mean * a)
 
@@ -106,7 +106,7 @@ def mul(imp: Importer, node: Source):
 @operator("Div")
 def div(imp: Importer, node: Source):
     if isinstance(imp.value(node, 0), QuantizedConstant) and isinstance(imp.value(node, 1), Constant):
-        with np.errstate(divide="ignore"):                       # what is not finite is no factor of a scale
+        with np.errstate(divide="ignore"):  # what is not finite is no factor of a scale
             return scaled_weight(imp, node, imp.value(node, 0), 1 / imp.value(node, 1).array.astype(np.float64))
     parts = split(imp, node)
     if not parts or parts[0] == 1:
@@ -127,7 +127,8 @@ def clip(imp: Importer, node: Source, low: float, high: float):
     grid too."""
     if np.isnan(low) or np.isnan(high) or low > high:
         raise ModelError(
-            f"{node}: bounds {low:g} and {high:g}; a lower bound not above the upper one would be accepted")
+            f"{node}: bounds {low:g} and {high:g}; a lower bound not above the upper one would be accepted"
+        )
     x = imp.tensor(node, 0)
     reach = real_range(imp, x)
     if low <= reach[0] and reach[1] <= high:
@@ -167,7 +168,8 @@ def clip_op(imp: Importer, node: Source):
         low, high = max(ends[0], value.low), min(ends[1], value.high)
         if not low <= high:
             raise ModelError(
-                f"{node}: no code between {ends[0]:g} and {ends[1]:g}; bounds that leave some would be accepted")
+                f"{node}: no code between {ends[0]:g} and {ends[1]:g}; bounds that leave some would be accepted"
+            )
         return imp.define(node, replace(value, low=int(low), high=int(high)), imp.dtype(node, 0))
     clip(imp, node, *ends)
 

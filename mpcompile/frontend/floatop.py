@@ -28,15 +28,23 @@ def as_array(value) -> np.ndarray:
     return value.array if isinstance(value, Constant) else value.real().astype(np.float32)
 
 
-def single_node(imp: Importer, node: Source, constants: dict[str, np.ndarray], inputs: dict[str, tuple[int, ...]],
-                outputs: list[str]) -> onnx.ModelProto:
+def single_node(
+    imp: Importer,
+    node: Source,
+    constants: dict[str, np.ndarray],
+    inputs: dict[str, tuple[int, ...]],
+    outputs: list[str],
+) -> onnx.ModelProto:
     """The node as a model of its own, float32 inputs of these shapes; outputs untyped."""
     proto = ir.serde.serialize_node(node.node)
     graph = onnx.helper.make_graph(
-        [proto], "node", [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in inputs.items()],
+        [proto],
+        "node",
+        [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in inputs.items()],
         [onnx.ValueInfoProto(name=o) for o in outputs],
-        [onnx.numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in constants.items()])
-    version = max(4, imp.model.ir_version)                       # below 4 an initializer would have to be an input too
+        [onnx.numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in constants.items()],
+    )
+    version = max(4, imp.model.ir_version)  # below 4 an initializer would have to be an input too
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", imp.opset)], ir_version=version)
 
 
@@ -46,8 +54,8 @@ def check_known(imp: Importer, node: Source) -> None:
         onnx.defs.get_schema(node.op_type, imp.opset, "")
     except onnx.defs.SchemaError:
         raise ModelError(
-            f"{node}: no operator of ONNX opset {imp.opset}; those that onnx {onnx.__version__} knows would be "
-            "accepted") from None
+            f"{node}: no operator of ONNX opset {imp.opset}; those that onnx {onnx.__version__} knows would be accepted"
+        ) from None
     if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.node.attributes.values()):
         raise ModelError(f"{node}: control flow; a graph without subgraphs would be accepted")
 
@@ -57,7 +65,7 @@ def fold(imp: Importer, node: Source) -> None:
     constants = {v.name: as_array(imp.values[v.name]) for v in node.node.inputs if v is not None}
     try:
         results = ReferenceEvaluator(single_node(imp, node, constants, {}, node.outputs)).run(None, {})
-    except Exception as error:                                   # the evaluator raises whatever its operators do
+    except Exception as error:  # the evaluator raises whatever its operators do
         raise ModelError(f"{node}: does not compute ({str(error).splitlines()[0]})") from error
     for name, result in zip(node.outputs, results):
         imp.values[name] = Constant(np.asarray(result))

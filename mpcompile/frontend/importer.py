@@ -23,10 +23,12 @@ _HANDLERS: dict[tuple[bool, str], Callable] = {}
 
 def operator(*op_types: str, qonnx: bool = False):
     """Registers handler(importer, source) for these operators, of ai.onnx or, with `qonnx`, of QONNX's domains."""
+
     def register(handler):
         for op in op_types:
             _HANDLERS[qonnx, op] = handler
         return handler
+
     return register
 
 
@@ -165,8 +167,9 @@ class Importer:
         self.writers[output] = node
         return output
 
-    def write(self, node: Source, made: Node, shape: tuple[int, ...] | None = None,
-              quantizer: Quantizer | None = None) -> None:
+    def write(
+        self, node: Source, made: Node, shape: tuple[int, ...] | None = None, quantizer: Quantizer | None = None
+    ) -> None:
         """`emit`, and output 0 of `node` stands for what was emitted."""
         self.define(node, Activation(self.emit(made, shape, quantizer)))
 
@@ -182,8 +185,9 @@ class Importer:
         zeros."""
         value, pads = self.value(node, index), ()
         if through_pad:
-            value, pads = self.padded.get(node.node.inputs[index].name,
-                                          (value, ((0, 0), ) * (len(self.shape(value)) - 2)))
+            value, pads = self.padded.get(
+                node.node.inputs[index].name, (value, ((0, 0),) * (len(self.shape(value)) - 2))
+            )
         if not isinstance(value, Activation):
             return None
         if value.scaled:
@@ -217,6 +221,8 @@ def handler_of(node: Source) -> Callable | None:
         return _HANDLERS.get((False, node.op_type))
     found = _HANDLERS.get((True, node.op_type)) if domain in QONNX_DOMAINS else None
     if found is None:
-        raise ModelError(f"{node}: an operator of domain {domain} that is not known; ai.onnx, and "
-                         f"{', '.join(sorted(op for q, op in _HANDLERS if q))} of QONNX would be accepted")
+        raise ModelError(
+            f"{node}: an operator of domain {domain} that is not known; ai.onnx, and "
+            f"{', '.join(sorted(op for q, op in _HANDLERS if q))} of QONNX would be accepted"
+        )
     return found

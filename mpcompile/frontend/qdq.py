@@ -34,7 +34,8 @@ def linear_parameters(imp: Importer, node: Source, shape: tuple[int, ...]) -> tu
     if scale.ndim != 1 or scale.size != shape[axis]:
         raise ModelError(
             f"{node}: scales of shape {list(scale.shape)} along axis {axis} of {list(shape)} (blocked quantization); "
-            "one scale per tensor or per output channel would be accepted")
+            "one scale per tensor or per output channel would be accepted"
+        )
     along = [1] * len(shape)
     along[axis] = -1
     return scale.reshape(along), (zero.reshape(along) if zero.size > 1 else zero.reshape(())), dtype
@@ -70,5 +71,6 @@ def dequantize_linear(imp: Importer, node: Source):
     if (spacing, zero) != (value.spacing, value.zero):
         raise ModelError(
             f"{node}: scale {spacing:g} and zero point {zero:g} where {value.node} has {value.spacing:g} and "
-            f"{value.zero}; the same ones would be accepted")
+            f"{value.zero}; the same ones would be accepted"
+        )
     return imp.quantize(node, value.tensor, quantizer(node, spacing, zero, value.low, value.high, "half_even", False))

@@ -14,8 +14,16 @@ from mpcompile.graph import Affine, Quantize, Quantizer
 from mpcompile.grid import MAX_BITS
 from mpcompile.rounding import rounded
 
-QONNX_ROUNDINGS = {"ROUND": "half_even", "HALF_EVEN": "half_even", "HALF_UP": "half_up", "HALF_DOWN": "half_down",
-                   "CEIL": "ceil", "FLOOR": "floor", "UP": "up", "DOWN": "down"}
+QONNX_ROUNDINGS = {
+    "ROUND": "half_even",
+    "HALF_EVEN": "half_even",
+    "HALF_UP": "half_up",
+    "HALF_DOWN": "half_down",
+    "CEIL": "ceil",
+    "FLOOR": "floor",
+    "UP": "up",
+    "DOWN": "down",
+}
 MAX_BIAS_BITS = 32
 MAX_ACCUMULATOR_BITS = 16
 """Trunc's input: the most that a grid can have; 8-bit codes summed over a 16×16 window."""
@@ -39,8 +47,9 @@ def bits_of(imp: Importer, node: Source, index: int) -> int:
     if bits != int(bits) or bits < 1:
         raise ModelError(f"{node}: a bit width of {bits:g}; whole numbers from 1 would be accepted")
     if bits > MAX_BIAS_BITS:
-        raise ModelError(f"{node}: a grid of {bits:g} bits; 1 to {MAX_BITS}, for a bias to {MAX_BIAS_BITS}, would be "
-                         "accepted")
+        raise ModelError(
+            f"{node}: a grid of {bits:g} bits; 1 to {MAX_BITS}, for a bias to {MAX_BIAS_BITS}, would be accepted"
+        )
     return int(bits)
 
 
@@ -59,7 +68,8 @@ def int_quant(imp: Importer, node: Source):
     rounding = rounding_mode(node, "ROUND")
     if bits == 1 and signed and zero.any():
         raise ModelError(
-            f"{node}: one signed bit with a zero point of {zero[zero != 0].flat[0]:g}; 0 would be accepted")
+            f"{node}: one signed bit with a zero point of {zero[zero != 0].flat[0]:g}; 0 would be accepted"
+        )
     low, high = integer_range(bits, signed, narrow)
     x = imp.value(node, 0)
     if isinstance(x, (Constant, QuantizedConstant)):
@@ -116,20 +126,30 @@ def trunc(imp: Importer, node: Source):
         out_scale, shift = scale, in_bits - out_bits
         if shift < 0:
             raise ModelError(
-                f"{node}: from {in_bits} to {out_bits} bits; an output no wider than the input would be accepted")
+                f"{node}: from {in_bits} to {out_bits} bits; an output no wider than the input would be accepted"
+            )
     # What the accumulator holds: what its producers can reach, which for a range not known is what in_bits says.
     signed = low_real < 0
     reach = integer_range(in_bits, signed, False)
     first = int(np.rint(low_real / scale)) if np.isfinite(low_real) else reach[0]
     last = int(np.rint(high_real / scale)) if np.isfinite(high_real) else reach[1]
     if not version_2:
-        low, high = (int(rounded(np.float64(u) / 2.0 ** shift, rounding)) for u in (first, last))
-    unit = out_scale / 2.0 ** shift
+        low, high = (int(rounded(np.float64(u) / 2.0**shift, rounding)) for u in (first, last))
+    unit = out_scale / 2.0**shift
     if unit != scale:
-        x = imp.emit(Affine(imp.unique(f"{node.name}.rescale"), [x], [imp.unique(f"{node.outputs[0]}.rescaled")],
-                            np.array([unit / scale]), np.zeros(1)))
+        x = imp.emit(
+            Affine(
+                imp.unique(f"{node.name}.rescale"),
+                [x],
+                [imp.unique(f"{node.outputs[0]}.rescaled")],
+                np.array([unit / scale]),
+                np.zeros(1),
+            )
+        )
     if first != last:
         whole = quantizer(node, unit, 0.0, first, last, "half_even", True, MAX_ACCUMULATOR_BITS)
-        x = imp.emit(Quantize(imp.unique(f"{node.name}.sum"), [x], [imp.unique(f"{node.outputs[0]}.sum")], whole),
-                     quantizer=whole)
+        x = imp.emit(
+            Quantize(imp.unique(f"{node.name}.sum"), [x], [imp.unique(f"{node.outputs[0]}.sum")], whole),
+            quantizer=whole,
+        )
     return imp.quantize(node, x, quantizer(node, out_scale, 0.0, low, high, rounding, True))

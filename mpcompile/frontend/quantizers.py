@@ -17,7 +17,8 @@ def scale_of(imp: Importer, node: Source, index: int) -> np.ndarray:
     if not scale.size or not np.isfinite(scale).all() or (scale <= 0).any():
         bad = scale[~(np.isfinite(scale) & (scale > 0))]
         raise ModelError(
-            f"{node}: a scale of {bad.flat[0] if bad.size else 'no value'}; positive finite scales would be accepted")
+            f"{node}: a scale of {bad.flat[0] if bad.size else 'no value'}; positive finite scales would be accepted"
+        )
     return scale
 
 
@@ -27,10 +28,12 @@ def per_tensor(node: Source, array: np.ndarray, what: str) -> float:
     if not array.size or not np.isfinite(array).all():
         raise ModelError(
             f"{node}: a {what} of {array[~np.isfinite(array)].flat[0] if array.size else 'no value'}; finite ones "
-            "would be accepted")
+            "would be accepted"
+        )
     if (array != array.flat[0]).any():
         raise ModelError(
-            f"{node}: {array.size} {what}s over an activation (per channel); one {what} per tensor would be accepted")
+            f"{node}: {array.size} {what}s over an activation (per channel); one {what} per tensor would be accepted"
+        )
     return float(array.flat[0])
 
 
@@ -42,8 +45,9 @@ def finite(imp: Importer, node: Source) -> np.ndarray:
     return data
 
 
-def quantizer(where, spacing: float, zero: float, low: int, high: int, rounding: str, zero_first: bool,
-              max_bits: int = MAX_BITS) -> Quantizer:
+def quantizer(
+    where, spacing: float, zero: float, low: int, high: int, rounding: str, zero_first: bool, max_bits: int = MAX_BITS
+) -> Quantizer:
     """Codes low..high around `zero` (whole or half) to the tightest grid. `where` begins the message of what it
     raises."""
     if 2 * zero != int(2 * zero):

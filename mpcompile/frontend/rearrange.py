@@ -21,13 +21,14 @@ def reshape_to(imp: Importer, node: Source, shape: tuple[int, ...]) -> None:
     if kind.shape == shape:
         return imp.define(node, imp.value(node, 0))
     parts = imp.mixed_parts(x)
-    if parts and len(shape) == 1:                              # flattening a concat is a concat of what was flattened
+    if parts and len(shape) == 1:  # flattening a concat is a concat of what was flattened
         flat = []
         for i, part in enumerate(parts):
             size = (math.prod(imp.type(part).shape),)
             made = Reshape(imp.unique(f"{node.name}.{i}"), [part], [imp.unique(f"{node.outputs[0]}.{i}")], size)
             flat.append(imp.emit(made, size, imp.type(part).quantizer))
         return imp.write(node, Concat(node.name, flat, [node.outputs[0]]), shape)
+
     def rearranged(name: str, tensor: str, output: str) -> Node:
         return Reshape(name, [tensor], [output], shape)
 
@@ -62,8 +63,13 @@ def reshape(imp: Importer, node: Source):
     batch = imp.graph.batch or 1
     if not target:
         raise mixes_batch(node)
-    first, rest = target[0], [shape[i] if n == 0 and not node.attribute("allowzero", 0) and i < len(shape) else n
-                              for i, n in enumerate(target[1:])]
+    first, rest = (
+        target[0],
+        [
+            shape[i] if n == 0 and not node.attribute("allowzero", 0) and i < len(shape) else n
+            for i, n in enumerate(target[1:])
+        ],
+    )
     if -1 in rest:
         if first not in (0, 1, batch):
             raise mixes_batch(node)
@@ -105,8 +111,11 @@ def squeeze(imp: Importer, node: Source):
 @operator("Unsqueeze")
 def unsqueeze(imp: Importer, node: Source):
     shape = list(imp.shape(imp.value(node, 0)))
-    axes = axes_of(imp, node, len(shape) + (np.size(imp.constant(node, 1, "axes", True)) if node.has(1)
-                                            else len(node.attribute("axes", []))))
+    axes = axes_of(
+        imp,
+        node,
+        len(shape) + (np.size(imp.constant(node, 1, "axes", True)) if node.has(1) else len(node.attribute("axes", []))),
+    )
     if 0 in axes:
         raise mixes_batch(node)
     for axis in axes:
@@ -127,7 +136,7 @@ def transpose(imp: Importer, node: Source):
         raise mixes_batch(node)
     if perm == list(range(len(shape))):
         return imp.define(node, value)
-    imp.tensor(node, 0)                                          # refuses codes
+    imp.tensor(node, 0)  # refuses codes
     order = tuple(p - 1 for p in perm[1:])
 
     def rearranged(name: str, tensor: str, output: str) -> Node:
@@ -143,5 +152,6 @@ def shape_of(imp: Importer, node: Source):
     shape = list(imp.shape(value))
     if not isinstance(value, (Constant, QuantizedConstant)):
         shape[0] = imp.graph.batch or 1
-    imp.define(node, Constant(np.array(shape[slice(node.attribute("start", 0), node.attribute("end", None))],
-                                       np.int64)))
+    imp.define(
+        node, Constant(np.array(shape[slice(node.attribute("start", 0), node.attribute("end", None))], np.int64))
+    )

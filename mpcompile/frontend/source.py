@@ -17,7 +17,7 @@ from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Sourc
 from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
 from mpcompile.graph import Graph, Reshape, TensorType
 
-logging.getLogger("onnx_ir").setLevel(logging.ERROR)          # what it warns of is refused here, by a line of ours
+logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # what it warns of is refused here, by a line of ours
 BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What numpy, onnx and Python raise at a node that breaks its operator's definition: nothing checked it before."""
 
@@ -27,7 +27,7 @@ def read(path: Path) -> Graph:
     try:
         return read_graph(path)
     except MpError as error:
-        if "\n" in str(error):                                  # a name of the file's has a line break in it
+        if "\n" in str(error):  # a name of the file's has a line break in it
             raise type(error)(" ".join(str(error).split())) from error
         raise
     except BROKEN as error:
@@ -56,7 +56,7 @@ def open_model(path: Path) -> ir.Model:
     try:
         model = ir.load(path)
         operators = sum(1 for _ in model.graph)
-    except Exception as error:                                # protobuf and onnx-ir raise many kinds at damaged bytes
+    except Exception as error:  # protobuf and onnx-ir raise many kinds at damaged bytes
         raise ModelError(f"{path} is no ONNX file, or a damaged one ({first_line(error)})") from error
     if not operators and not model.graph.outputs:
         raise ModelError(f"{path} is no ONNX file, or an empty one: it has no nodes and no outputs")
@@ -66,14 +66,17 @@ def open_model(path: Path) -> ir.Model:
     newest, opset = onnx.defs.onnx_opset_version(), model.opset_imports.get("", None)
     if opset is not None and opset > newest:
         raise ModelError(
-            f"{path} is of ONNX opset {opset}; up to {newest}, which onnx {onnx.__version__} knows, would be accepted")
+            f"{path} is of ONNX opset {opset}; up to {newest}, which onnx {onnx.__version__} knows, would be accepted"
+        )
     if model.functions:
         model = InlinePass()(model).model
     for name, value in model.graph.initializers.items():
         outside = isinstance(value.const_value, ir.ExternalTensor) and os.path.normpath(value.const_value.location)
         if outside and (os.path.isabs(outside) or outside.split(os.sep)[0] == os.pardir):
-            raise ModelError(f"the data of initializer {name} of {path} lie in {value.const_value.location}; a file in "
-                             "the model's folder would be accepted")
+            raise ModelError(
+                f"the data of initializer {name} of {path} lie in {value.const_value.location}; a file in "
+                "the model's folder would be accepted"
+            )
         try:
             value.const_value.numpy()
         except Exception as error:
@@ -98,7 +101,8 @@ def take_inputs(imp: Importer) -> None:
         name = value.name
         if value.dtype != ir.DataType.FLOAT:
             raise ModelError(
-                f"input {name} is {value.dtype.name if value.dtype else 'of no known type'}; FLOAT would be accepted")
+                f"input {name} is {value.dtype.name if value.dtype else 'of no known type'}; FLOAT would be accepted"
+            )
         if value.shape is None or not len(value.shape):
             raise ModelError(f"input {name} has no batch axis; a shape of at least one axis would be accepted")
         dims = [d if isinstance(d, int) else None for d in value.shape]
@@ -106,7 +110,8 @@ def take_inputs(imp: Importer) -> None:
             if axis and (size is None or size < 1):
                 raise ModelError(
                     f"input {name} has a dynamic dimension {axis} ({value.shape[axis]}); fixed sizes, and a dynamic "
-                    "batch in dimension 0, would be accepted")
+                    "batch in dimension 0, would be accepted"
+                )
         batches.add(dims[0])
         graph.inputs.append(name)
         graph.types[name] = TensorType(tuple(dims[1:]))
@@ -114,7 +119,8 @@ def take_inputs(imp: Importer) -> None:
         imp.unique(name)
     if len(batches) > 1:
         raise ModelError(
-            f"inputs with different batch sizes ({', '.join(map(str, batches))}); one for all would be accepted")
+            f"inputs with different batch sizes ({', '.join(map(str, batches))}); one for all would be accepted"
+        )
     graph.batch = batches.pop() if batches else None
 
 
@@ -125,12 +131,17 @@ def take_node(imp: Importer, node: Source) -> None:
     if standard:
         check_known(imp, node)
     held = [imp.value(node, i) for i in range(node.count) if node.has(i)]
-    if standard and all(isinstance(v, Constant) for v in held) and (held or node.op_type == "Constant") \
-            and not node.op_type.endswith("quantizeLinear") and node.op_type != "QuantizeLinear":
+    if (
+        standard
+        and all(isinstance(v, Constant) for v in held)
+        and (held or node.op_type == "Constant")
+        and not node.op_type.endswith("quantizeLinear")
+        and node.op_type != "QuantizeLinear"
+    ):
         return fold(imp, node)
     try:
         if handler is not None and handler(imp, node) is not FALLBACK:
-            return
+            return None
         if held and all(isinstance(v, (Constant, QuantizedConstant)) for v in held):
             return fold(imp, node)
         float_op(imp, node)
@@ -147,14 +158,18 @@ def take_outputs(imp: Importer) -> None:
         if not isinstance(held, Activation):
             raise ModelError(
                 f"the model's output {value.name} is a constant or holds integer codes; a float32 tensor would be "
-                "accepted")
+                "accepted"
+            )
         graph.outputs.append(value.name)
         if held.tensor == value.name:
             continue
         if held.tensor in graph.inputs or held.tensor in [v.name for v in imp.model.graph.outputs]:
             kind = graph.types[held.tensor]
-            imp.emit(Reshape(imp.unique(f"{value.name}.copy"), [held.tensor], [value.name], kind.shape), kind.shape,
-                     kind.quantizer)
+            imp.emit(
+                Reshape(imp.unique(f"{value.name}.copy"), [held.tensor], [value.name], kind.shape),
+                kind.shape,
+                kind.quantizer,
+            )
         else:
             rename(imp, held.tensor, value.name)
 

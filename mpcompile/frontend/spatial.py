@@ -17,8 +17,15 @@ def pool(imp: Importer, node: Source, x: str, kind: str, kernel, strides, pads, 
     if parts:
         maxima = []
         for i, part in enumerate(parts):
-            made = Pool(imp.unique(f"{node.name}.{i}"), [part], [imp.unique(f"{output}.{i}")], kind, tuple(kernel),
-                        tuple(strides), tuple(pads))
+            made = Pool(
+                imp.unique(f"{node.name}.{i}"),
+                [part],
+                [imp.unique(f"{output}.{i}")],
+                kind,
+                tuple(kernel),
+                tuple(strides),
+                tuple(pads),
+            )
             maxima.append(imp.emit(made, (imp.type(part).shape[0], *shape[1:]), imp.type(part).quantizer))
         return imp.emit(Concat(node.name, maxima, [output]), shape)
     made = Pool(node.name, [x], [output], kind, tuple(kernel), tuple(strides), tuple(pads))
@@ -35,8 +42,10 @@ def windowed(imp: Importer, node: Source):
     strides, pads, dilations = window(node, spatial, kernel)
     size = window_shape(spatial, kernel, strides, pads, dilations)
     if node.attribute("ceil_mode", 0):
-        up = [-(-(s + a + b - (k - 1) * d - 1) // t) + 1
-              for s, k, t, (a, b), d in zip(spatial, kernel, strides, pads, dilations)]
+        up = [
+            -(-(s + a + b - (k - 1) * d - 1) // t) + 1
+            for s, k, t, (a, b), d in zip(spatial, kernel, strides, pads, dilations)
+        ]
         if tuple(up) != size:
             return FALLBACK
     average = node.op_type == "AveragePool"
@@ -46,8 +55,17 @@ def windowed(imp: Importer, node: Source):
         return FALLBACK
     if min(size) < 1:
         raise ModelError(f"{node}: a kernel of {list(kernel)} does not fit into a map of {spatial}")
-    made = pool(imp, node, imp.tensor(node, 0), "avg" if average else "max", kernel, strides, pads, (channels, *size),
-                node.outputs[0])
+    made = pool(
+        imp,
+        node,
+        imp.tensor(node, 0),
+        "avg" if average else "max",
+        kernel,
+        strides,
+        pads,
+        (channels, *size),
+        node.outputs[0],
+    )
     imp.define(node, Activation(made, on_grid=None if average else x.on_grid))
 
 
@@ -56,8 +74,17 @@ def whole(imp: Importer, node: Source):
     channels, *spatial = imp.shape(imp.value(node, 0))[1:]
     if len(spatial) not in (1, 2):
         return FALLBACK
-    made = pool(imp, node, imp.tensor(node, 0), "avg" if node.op_type == "GlobalAveragePool" else "max", spatial,
-                (1,) * len(spatial), ((0, 0),) * len(spatial), (channels, *[1] * len(spatial)), node.outputs[0])
+    made = pool(
+        imp,
+        node,
+        imp.tensor(node, 0),
+        "avg" if node.op_type == "GlobalAveragePool" else "max",
+        spatial,
+        (1,) * len(spatial),
+        ((0, 0),) * len(spatial),
+        (channels, *[1] * len(spatial)),
+        node.outputs[0],
+    )
     imp.define(node, Activation(made))
 
 
@@ -74,8 +101,17 @@ def reduce(imp: Importer, node: Source):
     x, channels, spatial = imp.tensor(node, 0), shape[1], shape[2:]
     keep = node.attribute("keepdims", 1)
     output = node.outputs[0] if keep else imp.unique(f"{node.outputs[0]}.pooled")
-    made = pool(imp, node, x, "avg" if node.op_type == "ReduceMean" else "max", spatial, (1,) * len(spatial),
-                ((0, 0),) * len(spatial), (channels, *[1] * len(spatial)), output)
+    made = pool(
+        imp,
+        node,
+        x,
+        "avg" if node.op_type == "ReduceMean" else "max",
+        spatial,
+        (1,) * len(spatial),
+        ((0, 0),) * len(spatial),
+        (channels, *[1] * len(spatial)),
+        output,
+    )
     if keep:
         return imp.define(node, Activation(made))
     flat = Reshape(imp.unique(f"{node.name}.squeeze"), [made], [node.outputs[0]], (channels,))

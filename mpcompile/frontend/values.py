@@ -41,7 +41,7 @@ class QuantizedConstant:
         """float64 values."""
         return (self.u - self.zero) * self.scale
 
-    def rearranged(self, change) -> "QuantizedConstant":
+    def rearranged(self, change) -> QuantizedConstant:
         """The same after `change` (a transpose or reshape of arrays)."""
         return QuantizedConstant(change(self.u), change(self.scale), change(self.zero), self.limits, self.step)
 
@@ -52,13 +52,15 @@ class QuantizedConstant:
         if (rows != rows[:, :1]).any():
             raise ModelError(
                 f"{where}: its weights have several scales within one output channel (blocked quantization); "
-                "one scale per tensor or per output channel would be accepted")
+                "one scale per tensor or per output channel would be accepted"
+            )
         scale = rows[:, 0].copy()
         doubled = 2 * self.zero
         odd = ~(np.isfinite(doubled) & (doubled == np.rint(doubled)))
         if odd.any():
             raise ModelError(
-                f"{where}: a weight zero point of {self.zero[odd].flat[0]:g}; whole and half numbers would be accepted")
+                f"{where}: a weight zero point of {self.zero[odd].flat[0]:g}; whole and half numbers would be accepted"
+            )
         factor = 2 if (doubled % 2 != 0).any() else 1
         zero = np.rint(factor * self.zero).astype(np.int64)
         q = factor * self.u - zero

@@ -61,5 +61,7 @@ def check_int32(name: str, reaches: list[int], taps: int) -> None:
     """Raises ModelError naming layer `name` where the sum of its contractions' parts may not fit int32."""
     reach = sum(reaches)
     if reach > INT32:
-        raise ModelError(f"layer {name}: sums of {taps} products may reach ±{reach}, which int32 does not hold: fewer "
-                         f"bits, or at most {taps * INT32 // reach} products, would be accepted")
+        raise ModelError(
+            f"layer {name}: sums of {taps} products may reach ±{reach}, which int32 does not hold: fewer "
+            f"bits, or at most {taps * INT32 // reach} products, would be accepted"
+        )

@@ -1,18 +1,18 @@
 """`LayerSpec` → one PrimFunc: terms, epilogue and outputs as TE stages, named so that a schedule finds them.
 
-    P0_1, D0_1   reduction of part 1 of term 0 (popcount: [y, x, block, slot, 8], or by bytes
-                 [y, x, block, plane, plane, lanes]; dot: [y, x, block, lanes])
-    P0_1_bytes   the same in 8 bits, where counts are widened; nibbles0_1, of the data, where nibbles are counted
-    L0_1         the same by tables: [y, x, block, plane, digit, 2, 16], after L0_1_bytes, and table0_1 of the data
-    D0_1_tiles, D0_1_products
-                 of a dot product by Winograd's tiles; D0_1 is then [tile y, 2, tile x, 2, block, lanes]
-    wide0_1      the data of part 1 in another dtype, where its step takes no unsigned bytes
-    window0_1    window sums, where the weight grid has an offset
-    acc0         int32 [y, x, o] of a contraction, all corrections added
-    pool0        int32 or float32 [y, x, o] of a pooling term
-    value        the value that all outputs derive from, [y, x, group, vector, lane]: the schedule's loops are its loops
-    level1 …     levels of output 1, where they are not the root; then what stores them:
-    planes1_bits, planes1, planes_sums1, codes1, codes_sums1, float1, plain1
+P0_1, D0_1   reduction of part 1 of term 0 (popcount: [y, x, block, slot, 8], or by bytes
+             [y, x, block, plane, plane, lanes]; dot: [y, x, block, lanes])
+P0_1_bytes   the same in 8 bits, where counts are widened; nibbles0_1, of the data, where nibbles are counted
+L0_1         the same by tables: [y, x, block, plane, digit, 2, 16], after L0_1_bytes, and table0_1 of the data
+D0_1_tiles, D0_1_products
+             of a dot product by Winograd's tiles; D0_1 is then [tile y, 2, tile x, 2, block, lanes]
+wide0_1      the data of part 1 in another dtype, where its step takes no unsigned bytes
+window0_1    window sums, where the weight grid has an offset
+acc0         int32 [y, x, o] of a contraction, all corrections added
+pool0        int32 or float32 [y, x, o] of a pooling term
+value        the value that all outputs derive from, [y, x, group, vector, lane]: the schedule's loops are its loops
+level1 …     levels of output 1, where they are not the root; then what stores them:
+planes1_bits, planes1, planes_sums1, codes1, codes_sums1, float1, plain1
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Builder:
     def __init__(self, spec: LayerSpec):
         self.spec = spec
         self.stages = Stages()
-        self.data: dict = {}                 # form of a tensor → placeholder
+        self.data: dict = {}  # form of a tensor → placeholder
         self.inputs: list = []
         self.constants: list = []
         self.loaded: dict[int, object] = {}  # term → f(y, x, o)
@@ -84,8 +84,11 @@ class _Builder:
         if isinstance(term, ContractSpec):
             return [self.part(f"{index}_{i}", p) for i, p in enumerate(term.parts)]
         data = self.argument(term.data)
-        return self.pool(index, term, data) if isinstance(term, PoolSpec) else \
-            lambda y, x, o: storage.read(data, term.data, o, y, x)
+        return (
+            self.pool(index, term, data)
+            if isinstance(term, PoolSpec)
+            else lambda y, x, o: storage.read(data, term.data, o, y, x)
+        )
 
     def part(self, tag: str, part: PartSpec):
         """f(y, x, o) → int32 Σ w·a but for the constant, which the int table holds."""
@@ -124,8 +127,11 @@ class _Builder:
             name = f"D{tag}"
             reduced = depthwise.compute(name, data, weight, *place)
             channels = part.weight_shape[2]
-            product = (lambda y, x, o: reduced[y, x, o]) if channels >= self.spec.padded else \
-                (lambda y, x, o: tirx.if_then_else(o < channels, reduced[y, x, tirx.min(o, channels - 1)], 0))
+            product = (
+                (lambda y, x, o: reduced[y, x, o])
+                if channels >= self.spec.padded
+                else (lambda y, x, o: tirx.if_then_else(o < channels, reduced[y, x, tirx.min(o, channels - 1)], 0))
+            )
         self.stages.parts.append((name, part))
         window = self.window(tag, part) if part.offset else None
         border = None
@@ -153,11 +159,13 @@ class _Builder:
         (sy, sx), (dy, dx), (oy, ox) = part.strides, part.dilations, part.origin
         self.stages.windows.append(f"window{tag}")
         return te.compute(
-            (height, width), lambda y, x: te.sum(sums[y * sy + kh * dy + oy, x * sx + kw * dx + ox], axis=[kh, kw]),
-            name=f"window{tag}")
+            (height, width),
+            lambda y, x: te.sum(sums[y * sy + kh * dy + oy, x * sx + kw * dx + ox], axis=[kh, kw]),
+            name=f"window{tag}",
+        )
 
     def pool(self, index: int, term: PoolSpec, data):
-        channels, height, width = self.spec.shape
+        _channels, height, width = self.spec.shape
         _, h, w = _as_map(term.data.shape)
         kh, kw = te.reduce_axis((0, term.kernel[0]), "kh"), te.reduce_axis((0, term.kernel[1]), "kw")
         zero = tirx.const(0, "int32" if term.data.grid else "float32")
@@ -179,8 +187,13 @@ class _Builder:
 
     def guarded(self, read, data: Buffer):
         """Channels past what is stored read as channel 0; no output keeps them."""
-        stored = data.shape[0] if data.format == "plain" else \
-            data.buffer_shape[-1] if data.format in ("codes", "float") else self.spec.padded
+        stored = (
+            data.shape[0]
+            if data.format == "plain"
+            else data.buffer_shape[-1]
+            if data.format in ("codes", "float")
+            else self.spec.padded
+        )
         if stored >= self.spec.padded:
             return read
         return lambda y, x, o: read(y, x, tirx.Select(o < stored, o, 0))
@@ -247,13 +260,21 @@ class _Builder:
         domain = (height, width, groups, vectors, lanes)
         channel = lambda g, k, lane: (g * vectors + k) * lanes + lane
         root_id = root(self.spec.ops, [o.value for o in self.spec.outputs])
-        stages = {root_id: te.compute(
-            domain, lambda y, x, g, k, lane: self.value(root_id, y, x, channel(g, k, lane), {}), name="value")}
+        stages = {
+            root_id: te.compute(
+                domain, lambda y, x, g, k, lane: self.value(root_id, y, x, channel(g, k, lane), {}), name="value"
+            )
+        }
         written = []
         for i, out in enumerate(self.spec.outputs):
             if out.value not in stages:
-                stages[out.value] = te.compute(domain, lambda y, x, g, k, lane: self.derived(
-                    root_id, stages[root_id][y, x, g, k, lane], out.value, y, x, channel(g, k, lane)), name=f"level{i}")
+                stages[out.value] = te.compute(
+                    domain,
+                    lambda y, x, g, k, lane: self.derived(
+                        root_id, stages[root_id][y, x, g, k, lane], out.value, y, x, channel(g, k, lane)
+                    ),
+                    name=f"level{i}",
+                )
                 self.stages.levels.append(f"level{i}")
             value, last = stages[out.value], {}
             for b in out.buffers:
@@ -264,12 +285,19 @@ class _Builder:
                     add = storage.sum_planes if b.beside == "planes" else storage.sum_codes
                     tensor = add(last[b.beside], b, name)
                 elif b.format in ("codes", "float") and channel_pad(channels) == self.spec.padded:
-                    tensor = last[b.format] = te.compute(domain, lambda y, x, g, k, lane: _or_zero(
-                        value[y, x, g, k, lane], channel(g, k, lane), channels, b.dtype), name=name)
-                elif b.format in ("codes", "float"):                  # fewer channels than are computed
+                    tensor = last[b.format] = te.compute(
+                        domain,
+                        lambda y, x, g, k, lane: _or_zero(
+                            value[y, x, g, k, lane], channel(g, k, lane), channels, b.dtype
+                        ),
+                        name=name,
+                    )
+                elif b.format in ("codes", "float"):  # fewer channels than are computed
                     tensor = last[b.format] = te.compute(
                         (height, width, channel_pad(channels)),
-                        lambda y, x, o: _or_zero(_at(value, y, x, o), o, channels, b.dtype), name=name)
+                        lambda y, x, o: _or_zero(_at(value, y, x, o), o, channels, b.dtype),
+                        name=name,
+                    )
                 else:
                     tensor = te.compute(b.shape, lambda *at: _plain(value, at), name=name)
                 self.stages.stored.append((name, b.format))
@@ -288,7 +316,7 @@ class _Indexed:
         self.read = read
 
     @staticmethod
-    def of(stage) -> "_Indexed":
+    def of(stage) -> _Indexed:
         return _Indexed(lambda y, x, o: stage[y, x, o])
 
     def __call__(self, y, x, o):
@@ -355,9 +383,10 @@ def root(ops: tuple[Op, ...], values: list[int]) -> int:
     Raises ModelError where outputs have none in common.
     """
     for candidate in range(max(values), -1, -1):
+
         def only_through(at: int) -> bool:
             uses = _uses(ops[at])
-            return at == candidate or bool(uses) and all(only_through(u) for u in uses)
+            return at == candidate or (bool(uses) and all(only_through(u) for u in uses))
 
         if all(only_through(v) for v in values):
             return candidate

@@ -11,13 +11,12 @@ from mpcompile import layer as ir
 from mpcompile.errors import ModelError
 from mpcompile.formats import Buffer, channel_pad
 from mpcompile.grid import Grid
-from mpcompile.kernels.accumulators import check_int32, dot_reach, popcount_reach
 from mpcompile.kernels import depthwise, dot, lookup_form, popcount, popcount_bytes, winograd_form
-from mpcompile.kernels.weights import dot_weights
+from mpcompile.kernels.accumulators import check_int32, dot_reach, popcount_reach
 from mpcompile.kernels.select import IMAGE_CHANNELS
-from mpcompile.kernels.spec import (ContractSpec, LayerSpec, Op, OutputSpec, PartSpec, PoolSpec, ViewSpec,
-                                    block_channels)
+from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, OutputSpec, PartSpec, PoolSpec, ViewSpec, block_channels
 from mpcompile.kernels.storage import anonymous, first_pattern
+from mpcompile.kernels.weights import dot_weights
 from mpcompile.reference.thresholds import thresholds
 
 THRESHOLD_LEVELS = 4
@@ -50,13 +49,14 @@ class _Describer:
         self.padded = math.prod(block_channels(self.channels, [b for _, bs in self.results for b in bs]))
         for buffer in (b for _, bs in self.results for b in bs):
             if buffer.format == "planes" and self.channels <= IMAGE_CHANNELS:
-                raise ModelError(f"layer {layer.name}: {buffer.tensor} has {self.channels} channels, too few for "
-                                 f"planes")
+                raise ModelError(
+                    f"layer {layer.name}: {buffer.tensor} has {self.channels} channels, too few for planes"
+                )
         self.arguments: list[tuple[Buffer, bool]] = []
         self.constants: list[np.ndarray] = []
         self.floats: list[np.ndarray] = []
         self.ints: list[np.ndarray] = []
-        self.reach: list[int] = []           # of the contraction's parts: how far from 0 their sums may come
+        self.reach: list[int] = []  # of the contraction's parts: how far from 0 their sums may come
 
     # -- arguments and tables --------------------------------------------------------------------
     def stored(self, tensor: str, *formats: str, beside: str = "", words: bool = False) -> Buffer:
@@ -75,7 +75,7 @@ class _Describer:
     def row(self, table: list, values, dtype, fill) -> int:
         """Add a row of `padded` columns; an equal row is used again."""
         full = np.full(self.padded, fill, dtype)
-        full[:self.channels] = np.broadcast_to(np.asarray(values), (self.channels,)).astype(dtype)
+        full[: self.channels] = np.broadcast_to(np.asarray(values), (self.channels,)).astype(dtype)
         for i, have in enumerate(table):
             if have.tobytes() == full.tobytes():
                 return i
@@ -93,8 +93,9 @@ class _Describer:
         if isinstance(term, ir.ViewTerm):
             return ViewSpec(self.any_form(term.input))
         if isinstance(term, ir.PoolTerm):
-            return PoolSpec(self.any_form(term.input), term.kind, tuple(term.kernel), tuple(term.strides),
-                            tuple(term.pads))
+            return PoolSpec(
+                self.any_form(term.input), term.kind, tuple(term.kernel), tuple(term.strides), tuple(term.pads)
+            )
         self.reach = []
         parts = tuple(self.part(p, self.families[index, i]) for i, p in enumerate(term.parts))
         check_int32(self.layer.name, self.reach, sum(p.q[0].size for p in term.parts))
@@ -114,15 +115,24 @@ class _Describer:
         if groups > 1 and family != "depthwise" and not self._groups_fill_vectors(q, groups, family):
             q, groups = _dense_from_groups(q, groups), 1
         grid_a: Grid = data.grid
-        common = dict(family=family, data=self.nameless(data), kernel=q.shape[2:], strides=tuple(part.strides),
-                      dilations=tuple(part.dilations), pads=tuple(part.pads), groups=groups)
+        common = dict(
+            family=family,
+            data=self.nameless(data),
+            kernel=q.shape[2:],
+            strides=tuple(part.strides),
+            dilations=tuple(part.dilations),
+            pads=tuple(part.pads),
+            groups=groups,
+        )
         if popcounted:
             first_pattern(grid_a)
             count = self.architecture.count_instruction(self.padded)
             if count:
                 weight = popcount_bytes.pack_weights(q, part.grid, round_up(self.padded, count.lanes), count)
-                form = dict(count=count, pairs=tuple(tuple(c * d for d in grid_a.plane_weights)
-                                                     for c in part.grid.plane_weights))
+                form = dict(
+                    count=count,
+                    pairs=tuple(tuple(c * d for d in grid_a.plane_weights) for c in part.grid.plane_weights),
+                )
             else:
                 weight = popcount.pack_weights(q, part.grid, round_up(self.padded, popcount.LANES))
                 form = dict(slots=popcount.Slots.make(part.grid.plane_weights, grid_a.plane_weights))
@@ -131,10 +141,15 @@ class _Describer:
             reach = popcount_reach(q[0].size, part.grid.plane_weights, grid_a.plane_weights, part.grid.offset)
         elif family == "lookup":
             form = self.architecture.lookup((grid_a.levels - 1).bit_length(), q[0].size)
-            weight = lookup_form.pack_weights(q, part.grid, round_up(self.padded, form.lanes), channel_pad(q.shape[1]),
-                                              form)
-            spec = dict(lookup=form, plane_weights=part.grid.plane_weights, multiplier=grid_a.step,
-                        offset=part.grid.offset * grid_a.step)
+            weight = lookup_form.pack_weights(
+                q, part.grid, round_up(self.padded, form.lanes), channel_pad(q.shape[1]), form
+            )
+            spec = dict(
+                lookup=form,
+                plane_weights=part.grid.plane_weights,
+                multiplier=grid_a.step,
+                offset=part.grid.offset * grid_a.step,
+            )
             base, halo_value = grid_a.lo, grid_a.lo
             reach = popcount_reach(q[0].size, part.grid.plane_weights, (grid_a.levels - 1,), part.grid.offset)
             reach *= grid_a.step
@@ -155,7 +170,7 @@ class _Describer:
                 depth = round_up(q.shape[1], instr.group * (instr.steps if groups == 1 else 1))
                 depth = min(depth, round_up(q.shape[1], 4)) if q.shape[1] <= IMAGE_CHANNELS else depth
                 weight = dot.pack_weights(w8, instr, round_up(self.padded, instr.lanes), depth)
-                if instr.winograd:                 # what a group reads for one of the products lies together
+                if instr.winograd:  # what a group reads for one of the products lies together
                     weight = np.ascontiguousarray(weight.transpose(1, 2, 0, 3, 4, 5))
                 shifted = spec["multiplier"] * instr.shift
         self.constants.append(weight)
@@ -172,13 +187,21 @@ class _Describer:
         self.reach.append(reach + abs(base) * int(np.abs(q).sum((1, 2, 3)).max()) * (2 if bordered else 1))
         if bordered:
             spec["border"] = self.border(part, q, groups, halo_value)
-        return PartSpec(**common, **spec, weight_shape=weight.shape, weight_dtype=str(weight.dtype),
-                        sums=self.nameless(sums) if sums else None)
+        return PartSpec(
+            **common,
+            **spec,
+            weight_shape=weight.shape,
+            weight_dtype=str(weight.dtype),
+            sums=self.nameless(sums) if sums else None,
+        )
 
     def _by_winograd(self, part: ir.ContractPart, w8: np.ndarray, groups: int, instr, max_level: int) -> bool:
-        return (instr.tiles and part.groups == 1
-                and winograd_form.has_form(w8.shape, self.layer.shape[1:], part.strides, part.dilations, groups)
-                and winograd_form.fits(w8, max_level))
+        return (
+            instr.tiles
+            and part.groups == 1
+            and winograd_form.has_form(w8.shape, self.layer.shape[1:], part.strides, part.dilations, groups)
+            and winograd_form.fits(w8, max_level)
+        )
 
     def _groups_fill_vectors(self, q, groups: int, family: str) -> bool:
         """Whether a vector of output channels, and a step of input channels, never straddles two groups."""
@@ -197,10 +220,10 @@ class _Describer:
         outside_x = _outside(w_out, w, q.shape[3], part.strides[1], part.dilations[1], part.pads[1])
         classes_y, of_y = np.unique(outside_y, axis=0, return_inverse=True)
         classes_x, of_x = np.unique(outside_x, axis=0, return_inverse=True)
-        per_tap = q.sum(1)                                                    # [O, KH, KW]
-        outside = classes_y[:, None, :, None] | classes_x[None, :, None, :]   # [CY, CX, KH, KW]
+        per_tap = q.sum(1)  # [O, KH, KW]
+        outside = classes_y[:, None, :, None] | classes_x[None, :, None, :]  # [CY, CX, KH, KW]
         term = np.zeros((len(classes_y), len(classes_x), self.padded), np.int32)
-        term[..., :self.channels] = -halo_value * np.einsum("abhw,ohw->abo", outside.astype(np.int64), per_tap)
+        term[..., : self.channels] = -halo_value * np.einsum("abhw,ohw->abo", outside.astype(np.int64), per_tap)
         self.constants += [of_y.reshape(-1).astype(np.int32), of_x.reshape(-1).astype(np.int32), term]
         return term.shape[:2]
 
@@ -244,9 +267,9 @@ class _Describer:
         if found is None:
             return None
         first = len(self.ints)
-        for t in found.T:                           # consecutive rows: never merged with an equal one
+        for t in found.T:  # consecutive rows: never merged with an equal one
             full = np.full(self.padded, np.iinfo(np.int32).max, np.int32)
-            full[:self.channels] = t
+            full[: self.channels] = t
             self.ints.append(full)
         flip = self.int_row(-found.flip.astype(np.int32)) if found.flip.any() else -1
         return Op("Thresholds", (term, first, len(found.T), flip))
@@ -269,12 +292,14 @@ class _Describer:
         for i, instr in enumerate(self.layer.epilogue):
             compared = self.thresholds(i) if single and isinstance(instr, ir.Round) else None
             ops.append(compared or self.op(instr))
-        outputs = tuple(OutputSpec(r.value, tuple(anonymous(b, i) for b in bs))
-                        for i, (r, bs) in enumerate(self.results))
+        outputs = tuple(
+            OutputSpec(r.value, tuple(anonymous(b, i) for b in bs)) for i, (r, bs) in enumerate(self.results)
+        )
         spec = LayerSpec(tuple(self.layer.shape), terms, tuple(ops), outputs, len(self.floats), len(self.ints))
         tables = [np.stack(t) for t in (self.floats, self.ints) if t]
-        return Described(spec, [b for b, _ in self.arguments], self.constants + tables,
-                         [b for _, bs in self.results for b in bs])
+        return Described(
+            spec, [b for b, _ in self.arguments], self.constants + tables, [b for _, bs in self.results for b in bs]
+        )
 
 
 def _chain(epilogue, value: int) -> int | None:
@@ -301,7 +326,7 @@ def _dense_from_groups(q: np.ndarray, groups: int) -> np.ndarray:
     o, c = q.shape[0] // groups, q.shape[1]
     dense = np.zeros((q.shape[0], c * groups, *q.shape[2:]), q.dtype)
     for g in range(groups):
-        dense[g * o:(g + 1) * o, g * c:(g + 1) * c] = q[g * o:(g + 1) * o]
+        dense[g * o : (g + 1) * o, g * c : (g + 1) * c] = q[g * o : (g + 1) * o]
     return dense
 
 

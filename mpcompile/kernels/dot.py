@@ -61,13 +61,23 @@ def pack_weights(w8: np.ndarray, instr: DotInstr, outputs: int, channels: int) -
 
 def widen(name: str, data, instr: DotInstr):
     """The data in the dtype of the step; the schedule keeps it to the rows that are being read."""
-    if instr.shift:                                            # 128, the sign bit
+    if instr.shift:  # 128, the sign bit
         return te.compute(data.shape, lambda *at: (data[at] ^ tirx.const(instr.shift, "uint8")).astype("int8"), name)
     return te.compute(data.shape, lambda *at: data[at].astype(instr.data_dtype), name=name)
 
 
-def compute(name: str, data, weight, height: int, width: int, strides, dilations, origin, groups: int = 1,
-            instr: DotInstr | None = None):
+def compute(
+    name: str,
+    data,
+    weight,
+    height: int,
+    width: int,
+    strides,
+    dilations,
+    origin,
+    groups: int = 1,
+    instr: DotInstr | None = None,
+):
     """The reduction D[y, x, ob, lane] int32 of data [HP, WP, CP] and weight [OB, KH, KW, C/group, lanes, group].
 
     Where `instr` widens, a stage `<name>_narrow` [y, x, ob, kho, kwo, co, lane, 2] int16 comes before it.
@@ -79,24 +89,39 @@ def compute(name: str, data, weight, height: int, width: int, strides, dilations
         channel = c * group + g
         if groups > 1:
             channel = (ob // per_group) * (steps * group) + channel
-        act = data[y * strides[0] + kh * dilations[0] + origin[0],
-                   x * strides[1] + kw * dilations[1] + origin[1], channel]
+        act = data[
+            y * strides[0] + kh * dilations[0] + origin[0], x * strides[1] + kw * dilations[1] + origin[1], channel
+        ]
         return act.astype(dtype) * weight[ob, kh, kw, c, lane, g].astype(dtype)
 
     if not (instr and instr.widen):
         kh, kw, c, g = axes((kernel_h, kernel_w, steps, group), ("kh", "kw", "c", "g"))
-        return te.compute((height, width, blocks, lanes), lambda y, x, ob, lane: te.sum(
-            product(y, x, ob, lane, kh, kw, c, g, "int32"), axis=[kh, kw, c, g]), name=name)
+        return te.compute(
+            (height, width, blocks, lanes),
+            lambda y, x, ob, lane: te.sum(product(y, x, ob, lane, kh, kw, c, g, "int32"), axis=[kh, kw, c, g]),
+            name=name,
+        )
     inner = chunk(kernel_h, kernel_w, steps, instr.most)
     outer = (kernel_h // inner[0], kernel_w // inner[1], steps // inner[2])
     khi, kwi, ci, pair = axes((*inner, 2), ("khi", "kwi", "ci", "pair"))
     narrow = te.compute(
-        (height, width, blocks, *outer, lanes, 2), lambda y, x, ob, kho, kwo, co, lane, half: te.sum(
-            product(y, x, ob, lane, kho * inner[0] + khi, kwo * inner[1] + kwi, co * inner[2] + ci, half * 2 + pair,
-                    "int16"), axis=[khi, kwi, ci, pair]), name=f"{name}_narrow")
+        (height, width, blocks, *outer, lanes, 2),
+        lambda y, x, ob, kho, kwo, co, lane, half: te.sum(
+            product(
+                y, x, ob, lane, kho * inner[0] + khi, kwo * inner[1] + kwi, co * inner[2] + ci, half * 2 + pair, "int16"
+            ),
+            axis=[khi, kwi, ci, pair],
+        ),
+        name=f"{name}_narrow",
+    )
     kho, kwo, co, half = axes((*outer, 2), ("kho", "kwo", "co", "half"))
-    return te.compute((height, width, blocks, lanes), lambda y, x, ob, lane: te.sum(
-        narrow[y, x, ob, kho, kwo, co, lane, half].astype("int32"), axis=[kho, kwo, co, half]), name=name)
+    return te.compute(
+        (height, width, blocks, lanes),
+        lambda y, x, ob, lane: te.sum(
+            narrow[y, x, ob, kho, kwo, co, lane, half].astype("int32"), axis=[kho, kwo, co, half]
+        ),
+        name=name,
+    )
 
 
 def axes(extents, names):

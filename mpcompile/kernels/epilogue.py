@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from mpcompile.tvm_names import llvm_intrin, tirx
 
-
 NEAREST = 12582912.0
 """1.5·2^23. float32 of this size are whole numbers, so adding it rounds a small number to the nearest, ties to even."""
 
@@ -37,7 +36,7 @@ def round_to(x, rounding: str, lo: int, hi: int):
         # do not
         return (tirx.reinterpret("uint32", x) <= tirx.const(1 << 31, "uint32")).astype("int32")
     t = tirx.max(tirx.min(x, f32(float(hi))), f32(float(lo)))
-    even = lo - lo % 2                          # moving by an even number leaves ties as they are
+    even = lo - lo % 2  # moving by an even number leaves ties as they are
     if rounding == "half_even" and max(hi - even, -even) <= NEAREST_MOST:
         level = tirx.reinterpret("int32", t + f32(NEAREST - even)) ^ NEAREST_BITS
         return level - 1 if lo % 2 else level
@@ -50,10 +49,12 @@ def round_to(x, rounding: str, lo: int, hi: int):
         "down": lambda: tirx.trunc(t),
         "up": lambda: tirx.Select(t >= f32(0.0), up, down),
         # t − floor(t) is exact for |t| < 2^23
-        "half_up": lambda: tirx.Select(t >= f32(0.0), tirx.Select(t - down >= half, up, down),
-                                       tirx.Select(up - t >= half, down, up)),
-        "half_down": lambda: tirx.Select(t >= f32(0.0), tirx.Select(t - down > half, up, down),
-                                         tirx.Select(up - t > half, down, up)),
+        "half_up": lambda: tirx.Select(
+            t >= f32(0.0), tirx.Select(t - down >= half, up, down), tirx.Select(up - t >= half, down, up)
+        ),
+        "half_down": lambda: tirx.Select(
+            t >= f32(0.0), tirx.Select(t - down > half, up, down), tirx.Select(up - t > half, down, up)
+        ),
     }[rounding]()
     level = whole.astype("int32")
     return level - lo if lo else level

@@ -25,7 +25,7 @@ def store_whole(func, first: int, outputs: list[Buffer]):
 
         def place(index, top=top, left=left, inner=shape[2:], rank=len(buffer.buffer_shape)):
             y, x, *rest = index
-            if len(rest) + 2 > rank:                                     # [group, vector, lane] → channel
+            if len(rest) + 2 > rank:  # [group, vector, lane] → channel
                 rest = [(rest[0] * inner[1] + rest[1]) * inner[2] + rest[2]]
             return [y + top, x + left, *rest]
 
@@ -38,8 +38,12 @@ def _border(whole, buffer: Buffer) -> list:
     """Loops that fill the top rows, the bottom rows, and the two sides of the rows between."""
     top, left, bottom, right = buffer.halo
     _, height, width = buffer.shape
-    areas = [(0, top, 0, left + width + right), (top + height, bottom, 0, left + width + right),
-             (top, height, 0, left), (top, height, left + width, right)]
+    areas = [
+        (0, top, 0, left + width + right),
+        (top + height, bottom, 0, left + width + right),
+        (top, height, 0, left),
+        (top, height, left + width, right),
+    ]
     return [_fill(whole, buffer, *area) for area in areas if area[1] and area[3]]
 
 
@@ -64,9 +68,10 @@ def _value(buffer: Buffer, index):
     plane, word, lane = index
     byte = tirx.const(0, "int32")
     share, lanes = per_word(channels), word_bytes(channels)
-    for k in range(share // lanes):                                      # the channels that the byte has
-        byte = byte | tirx.Select(word * share + lanes * k + lane < channels,
-                                  tirx.const(1 << k, "int32"), tirx.const(0, "int32"))
+    for k in range(share // lanes):  # the channels that the byte has
+        byte = byte | tirx.Select(
+            word * share + lanes * k + lane < channels, tirx.const(1 << k, "int32"), tirx.const(0, "int32")
+        )
     one = tirx.const(0, "int32")
     for i in range(grid.planes):
         if halo_pattern(grid) >> i & 1:

@@ -43,8 +43,15 @@ Tiles = Callable[[LayerSpec, object], tuple[object, dict]]
 """(spec, architecture) → (tile, its source): what chooses tiles where none is given."""
 
 
-def lower(layer: Layer, inputs: dict[str, list[Buffer]], outputs: dict[str, list[Buffer]],
-          families: dict[tuple[int, int], str], target, tile=None, tiles: Tiles | None = None) -> Lowered:
+def lower(
+    layer: Layer,
+    inputs: dict[str, list[Buffer]],
+    outputs: dict[str, list[Buffer]],
+    families: dict[tuple[int, int], str],
+    target,
+    tile=None,
+    tiles: Tiles | None = None,
+) -> Lowered:
     """Kernel of `layer` for `target` (mpcompile.targets.Target).
 
     inputs, outputs: the stored forms of each tensor; families: of each (term, part). Without a `tile`, `tiles`
@@ -61,8 +68,9 @@ def lower(layer: Layer, inputs: dict[str, list[Buffer]], outputs: dict[str, list
         tile, source = tiles(spec, architecture) if tiles else (architecture.default_tile(spec), {"from": "default"})
     func = scheduled(spec, architecture, tile)
     key = hashlib.sha256(repr((spec, architecture, tile)).encode()).hexdigest()[:16]
-    return Lowered(func, key, described.inputs, described.constants, described.outputs, tile.to_json(), source, spec,
-                   architecture)
+    return Lowered(
+        func, key, described.inputs, described.constants, described.outputs, tile.to_json(), source, spec, architecture
+    )
 
 
 @lru_cache(maxsize=512)

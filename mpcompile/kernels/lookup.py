@@ -26,12 +26,17 @@ def tables(name: str, data, form: Lookup):
     source = lambda y, x, digit, c: data[y, x, c]
     if form.digits > 1:
         mask = tirx.const((1 << form.bits) - 1, "uint8")
-        source = te.compute((height, width, form.digits, channels), lambda y, x, digit, c: (
-            data[y, x, c] >> (digit * form.bits).astype("uint8")) & mask, name=f"{name}_digits")
+        source = te.compute(
+            (height, width, form.digits, channels),
+            lambda y, x, digit, c: (data[y, x, c] >> (digit * form.bits).astype("uint8")) & mask,
+            name=f"{name}_digits",
+        )
 
     def entry(y, x, digit, n):
-        terms = [tirx.Select(n // (1 << j) % 2 == 1, source(y, x, digit, n // 16 * GROUP + j), tirx.const(0, "uint8"))
-                 for j in range(GROUP)]
+        terms = [
+            tirx.Select(n // (1 << j) % 2 == 1, source(y, x, digit, n // 16 * GROUP + j), tirx.const(0, "uint8"))
+            for j in range(GROUP)
+        ]
         return (terms[0] + terms[1]) + (terms[2] + terms[3])
 
     return te.compute((height, width, form.digits, channels // GROUP * 16), entry, name=name)
@@ -52,17 +57,30 @@ def compute(name: str, table, weight, form: Lookup, height: int, width: int, str
 
     def looked_up(y, x, ob, i, d, kho, kwo, co, lane, half):
         kh, kw, c = kho * inner[0] + khi, kwo * inner[1] + kwi, co * inner[2] + ci
-        found = table[y * strides[0] + kh * dilations[0] + origin[0],
-                      x * strides[1] + kw * dilations[1] + origin[1], d, c * 16 + entry]
+        found = table[
+            y * strides[0] + kh * dilations[0] + origin[0],
+            x * strides[1] + kw * dilations[1] + origin[1],
+            d,
+            c * 16 + entry,
+        ]
         # an index in an index could not be tensorized: a sum over entries, of which one counts
-        return te.sum(tirx.Select(weight[ob, i, kh, kw, c, lane, half] == entry.var.astype("uint8"), found,
-                                  tirx.const(0, "uint8")), axis=[khi, kwi, ci, entry])
+        return te.sum(
+            tirx.Select(
+                weight[ob, i, kh, kw, c, lane, half] == entry.var.astype("uint8"), found, tirx.const(0, "uint8")
+            ),
+            axis=[khi, kwi, ci, entry],
+        )
 
     shape = (height, width, blocks, planes_w, form.digits)
     narrow = te.compute((*shape, *outer, 16, 2), looked_up, name=f"{name}_bytes")
     kho, kwo, co = axes(outer, ("kho", "kwo", "co"))
-    return te.compute((*shape, 2, 16), lambda y, x, ob, i, d, half, lane: te.sum(
-        narrow[y, x, ob, i, d, kho, kwo, co, lane, half].astype("uint16"), axis=[kho, kwo, co]), name=name)
+    return te.compute(
+        (*shape, 2, 16),
+        lambda y, x, ob, i, d, half, lane: te.sum(
+            narrow[y, x, ob, i, d, kho, kwo, co, lane, half].astype("uint16"), axis=[kho, kwo, co]
+        ),
+        name=name,
+    )
 
 
 def _whole(name: str, table, weight, form: Lookup, height: int, width: int, strides, dilations, origin):
@@ -70,10 +88,15 @@ def _whole(name: str, table, weight, form: Lookup, height: int, width: int, stri
     kh, kw, c, t, entry = axes((*sizes, tables, 16 * tables), ("kh", "kw", "c", "t", "entry"))
 
     def looked_up(y, x, ob, i, d, lane):
-        found = table[y * strides[0] + kh * dilations[0] + origin[0], x * strides[1] + kw * dilations[1] + origin[1], d,
-                      c * (16 * tables) + entry]
-        chosen = tirx.Select(weight[ob, i, kh, kw, c, lane, t] == entry.var.astype("uint8"), found,
-                             tirx.const(0, "uint8"))
+        found = table[
+            y * strides[0] + kh * dilations[0] + origin[0],
+            x * strides[1] + kw * dilations[1] + origin[1],
+            d,
+            c * (16 * tables) + entry,
+        ]
+        chosen = tirx.Select(
+            weight[ob, i, kh, kw, c, lane, t] == entry.var.astype("uint8"), found, tirx.const(0, "uint8")
+        )
         return te.sum(chosen.astype("int32"), axis=[kh, kw, c, t, entry])
 
     return te.compute((height, width, blocks, planes_w, form.digits, lanes), looked_up, name=name)
@@ -84,8 +107,11 @@ def value(reduction, plane_weights: tuple[int, ...], form: Lookup, y, x, o):
     total = None
     for i, weight in enumerate(plane_weights):
         for d in range(form.digits):
-            term = reduction[y, x, o // form.lanes, i, d, o % form.lanes] if form.whole else \
-                reduction[y, x, o // LANES, i, d, o % LANES // 16, o % 16].astype("int32")
+            term = (
+                reduction[y, x, o // form.lanes, i, d, o % form.lanes]
+                if form.whole
+                else reduction[y, x, o // LANES, i, d, o % LANES // 16, o % 16].astype("int32")
+            )
             term = term * tirx.const(weight << form.bits * d, "int32") if weight << form.bits * d != 1 else term
             total = term if total is None else total + term
     return total

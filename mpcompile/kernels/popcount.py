@@ -42,7 +42,7 @@ class Slots:
         return len(self.of) * len(self.of[0]) <= MERGE_LIMIT
 
     @staticmethod
-    def make(weight_planes: tuple[int, ...], activation_planes: tuple[int, ...]) -> "Slots":
+    def make(weight_planes: tuple[int, ...], activation_planes: tuple[int, ...]) -> Slots:
         """From the c_i and d_j."""
         pairs = [[c * d for d in activation_planes] for c in weight_planes]
         if len(weight_planes) * len(activation_planes) > MERGE_LIMIT:
@@ -61,9 +61,9 @@ def pack_weights(q: np.ndarray, grid: Grid, outputs: int) -> np.ndarray:
     have 0 bits.
     """
     o = q.shape[0]
-    bits = planes.to_planes(q, grid).transpose(1, 3, 4, 0, 2)                 # [O, KH, KW, P, C]
+    bits = planes.to_planes(q, grid).transpose(1, 3, 4, 0, 2)  # [O, KH, KW, P, C]
     packed = planes.pack_words(bits).reshape(*bits.shape[:-1], -1).view(np.uint32)
-    full = np.zeros((outputs, *packed.shape[1:]), np.uint32)                  # [O, KH, KW, P, W]
+    full = np.zeros((outputs, *packed.shape[1:]), np.uint32)  # [O, KH, KW, P, W]
     full[:o] = packed
     blocks = full.reshape(outputs // LANES, LANES, *full.shape[1:])
     return np.ascontiguousarray(blocks.transpose(0, 2, 3, 5, 4, 1))
@@ -80,8 +80,7 @@ def compute(name: str, data, weight, slots: Slots, height: int, width: int, stri
     c = te.reduce_axis((0, word), "c")
 
     def count(y, x, ob, i, j, lane):
-        act = data[y * strides[0] + kh * dilations[0] + origin[0],
-                   x * strides[1] + kw * dilations[1] + origin[1], j, c]
+        act = data[y * strides[0] + kh * dilations[0] + origin[0], x * strides[1] + kw * dilations[1] + origin[1], j, c]
         return tirx.popcount(act & weight[ob, kh, kw, c, i, lane]).astype("int32")
 
     def merged(y, x, ob, s, lane):

@@ -66,7 +66,7 @@ def pack_weights(q: np.ndarray, grid: Grid, outputs: int, count: ByteCount) -> n
     """
     lanes = count.lanes
     o, c, kh, kw = q.shape
-    bits = planes.to_planes(q, grid).transpose(1, 0, 3, 4, 2)                 # [O, P, KH, KW, C]
+    bits = planes.to_planes(q, grid).transpose(1, 0, 3, 4, 2)  # [O, P, KH, KW, C]
     full = np.zeros((outputs, grid.planes, kh, kw, planes.words(c) * planes.word_bytes(c)), np.uint8)
     full[:o] = planes.pack_words(bits).reshape(o, grid.planes, kh, kw, -1)
     full = np.concatenate([full & 15, full >> 4], -1) if count.nibbles else full
@@ -77,8 +77,13 @@ def pack_weights(q: np.ndarray, grid: Grid, outputs: int, count: ByteCount) -> n
 def chunk(kernel_h: int, kernel_w: int, steps: int, most: int) -> tuple[int, int, int]:
     """How much of the reduction (kh, kw, step) is added up before it is widened: the most that cannot overflow, of all
     rows or one, all columns or one, and a divisor of a tap's steps."""
-    sizes = [(h, w, s) for h in {1, kernel_h} for w in {1, kernel_w} for s in range(1, steps + 1)
-             if steps % s == 0 and h * w * s <= most]
+    sizes = [
+        (h, w, s)
+        for h in {1, kernel_h}
+        for w in {1, kernel_w}
+        for s in range(1, steps + 1)
+        if steps % s == 0 and h * w * s <= most
+    ]
     return max(sizes, key=lambda n: (n[0] * n[1] * n[2], n))
 
 
@@ -86,8 +91,13 @@ def nibbles(name: str, data):
     """Planes u8 [HP, WP, PA, bytes] as [HP, WP, PA, 2·bytes]: their low nibbles (with the high ones still there), then
     their high ones; the schedule keeps it to the rows that are being read."""
     *shape, size = (int(n) for n in data.shape)
-    return te.compute((*shape, 2 * size), lambda y, x, j, b: tirx.if_then_else(
-        b < size, data[y, x, j, b % size], data[y, x, j, b % size] >> tirx.const(4, "uint8")), name=name)
+    return te.compute(
+        (*shape, 2 * size),
+        lambda y, x, j, b: tirx.if_then_else(
+            b < size, data[y, x, j, b % size], data[y, x, j, b % size] >> tirx.const(4, "uint8")
+        ),
+        name=name,
+    )
 
 
 def compute(name: str, data, weight, count: ByteCount, height: int, width: int, strides, dilations, origin):
@@ -99,16 +109,25 @@ def compute(name: str, data, weight, count: ByteCount, height: int, width: int, 
     shape = (height, width, blocks, planes_w, int(data.shape[2]), lanes)
 
     def counted(y, x, ob, i, j, lane, byte, kh, kw, step):
-        act = data[y * strides[0] + kh * dilations[0] + origin[0],
-                   x * strides[1] + kw * dilations[1] + origin[1], j, step * BYTES + byte]
+        act = data[
+            y * strides[0] + kh * dilations[0] + origin[0],
+            x * strides[1] + kw * dilations[1] + origin[1],
+            j,
+            step * BYTES + byte,
+        ]
         return tirx.popcount(act & weight[ob, i, kh, kw, step, lane, byte])
 
     if not count.widen:
         byte = te.reduce_axis((0, BYTES), "byte")
         kh, kw = te.reduce_axis((0, kernel_h), "kh"), te.reduce_axis((0, kernel_w), "kw")
         step = te.reduce_axis((0, steps), "step")
-        return te.compute(shape, lambda y, x, ob, i, j, lane: te.sum(
-            counted(y, x, ob, i, j, lane, byte, kh, kw, step).astype("int32"), axis=[kh, kw, step, byte]), name=name)
+        return te.compute(
+            shape,
+            lambda y, x, ob, i, j, lane: te.sum(
+                counted(y, x, ob, i, j, lane, byte, kh, kw, step).astype("int32"), axis=[kh, kw, step, byte]
+            ),
+            name=name,
+        )
 
     inner = chunk(kernel_h, kernel_w, steps, count.most)
     outer = (kernel_h // inner[0], kernel_w // inner[1], steps // inner[2])
@@ -124,8 +143,13 @@ def compute(name: str, data, weight, count: ByteCount, height: int, width: int, 
     added = te.compute((*shape[:5], *outer, lanes, count.parts), narrow, name=f"{name}_bytes")
     part = te.reduce_axis((0, count.parts), "part")
     kho, kwo, so = (te.reduce_axis((0, n), axis) for n, axis in zip(outer, ("kho", "kwo", "so")))
-    return te.compute(shape, lambda y, x, ob, i, j, lane: te.sum(
-        added[y, x, ob, i, j, kho, kwo, so, lane, part].astype("int32"), axis=[kho, kwo, so, part]), name=name)
+    return te.compute(
+        shape,
+        lambda y, x, ob, i, j, lane: te.sum(
+            added[y, x, ob, i, j, kho, kwo, so, lane, part].astype("int32"), axis=[kho, kwo, so, part]
+        ),
+        name=name,
+    )
 
 
 def value(reduction, weights: tuple[tuple[int, ...], ...], y, x, o):

@@ -55,8 +55,9 @@ def reads_sums(part: ContractPart, family: str) -> bool:
     return needs_sums(part.grid, family) and (part.groups == 1 or family == "popcount")
 
 
-def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int], *,
-               measured: Measured | None = None) -> list[tuple[str, float]]:
+def candidates(
+    part: ContractPart, in_grid: Grid, target, output: tuple[int, int], *, measured: Measured | None = None
+) -> list[tuple[str, float]]:
     """(family, cycles) of every family that can compute `part`, cheapest first. `output` = (HO, WO).
 
     popcount  activations whose patterns count up, of more channels than an image has (a word of so few would be
@@ -86,8 +87,11 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
             depth = per_group if _groups_fill_vectors(part) else channels
             steps16 = _steps16(part, in_grid)
             work = _up(outputs, 16) * kh * kw * _up(depth, 4)
-            if target.multiplies_16_bits and not steps16 and has_form(part.q.shape, output, part.strides,
-                                                                     part.dilations, part.groups):
+            if (
+                target.multiplies_16_bits
+                and not steps16
+                and has_form(part.q.shape, output, part.strides, part.dilations, part.groups)
+            ):
                 work *= WORK * 4 * tiles(output[0]) * tiles(output[1]) / pixels
             costs["dot"] = pixels * (work + _up(outputs, 16) * _DOT_OUTPUT) / target.dot_rate(steps16)
         if as_codes and part.groups == 1 and channels > IMAGE_CHANNELS and _fill_lookups(outputs, target):
@@ -96,7 +100,7 @@ def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int
                 costs["lookup"] = pixels * found
     for family in costs:
         if reads_sums(part, family):
-            costs[family] += pixels * kh * kw / 4                   # a few additions a pixel, shared by its outputs
+            costs[family] += pixels * kh * kw / 4  # a few additions a pixel, shared by its outputs
         seen = measured(part, in_grid, output, family) if measured else None
         costs[family] = costs[family] if seen is None else seen
     return sorted(costs.items(), key=lambda item: item[1])
@@ -108,7 +112,7 @@ def _steps16(part: ContractPart, in_grid: Grid) -> int:
     if part.groups == 1:
         multiplier, offset = dot_form(part.grid)
         lo, hi = (lo - offset) // multiplier, (hi - offset) // multiplier
-    return int16_steps(in_grid.levels - 1, (lo, hi)) if -128 <= lo and hi <= 127 else 0
+    return int16_steps(in_grid.levels - 1, (lo, hi)) if lo >= -128 and hi <= 127 else 0
 
 
 def _fill_lookups(outputs: int, target) -> bool:

@@ -45,7 +45,7 @@ def read(data, buffer: Buffer, o, y, x):
     o, y, x are in range.
     """
     if buffer.format == "plain":
-        index = (o, y, x)[:len(buffer.shape)] if len(buffer.shape) != 2 else (o, x)
+        index = (o, y, x)[: len(buffer.shape)] if len(buffer.shape) != 2 else (o, x)
         return data[index]
     if buffer.format == "float":
         return data[y, x, o]
@@ -109,5 +109,6 @@ def sum_codes(codes, buffer: Buffer, name: str):
     g, k = te.reduce_axis((0, groups), "g"), te.reduce_axis((0, vectors), "k")
     lane = te.reduce_axis((0, lanes), "lane")
     at = (lambda y, x: (y, x, g * 16 + lane)) if flat else (lambda y, x: (y, x, g, k, lane))
-    return te.compute((height, width),
-                      lambda y, x: te.sum(codes[at(y, x)].astype("int32"), axis=[g, k, lane]), name=name)
+    return te.compute(
+        (height, width), lambda y, x: te.sum(codes[at(y, x)].astype("int32"), axis=[g, k, lane]), name=name
+    )

@@ -1,6 +1,6 @@
 """What int8 can say of a weight grid, and which window sums a family then needs. numpy only.
 
-    q = m·w8 + o        w8 int8, m ≥ 1, one o for all weights:  Σ q·k = m·Σ w8·k + o·Σ k   (k: the activations' levels)
+q = m·w8 + o        w8 int8, m ≥ 1, one o for all weights:  Σ q·k = m·Σ w8·k + o·Σ k   (k: the activations' levels)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def dot_form(grid: Grid) -> tuple[int, int] | None:
         return 1, 0
     if grid.levels > 256:
         return None
-    least, most = grid.hi - 127 * grid.step, grid.lo + 128 * grid.step    # least ≤ o ≤ most, in steps from `least`
+    least, most = grid.hi - 127 * grid.step, grid.lo + 128 * grid.step  # least ≤ o ≤ most, in steps from `least`
     nearest = least + grid.step * round(-least / grid.step)
     return grid.step, min(max(nearest, least), most)
 
@@ -40,8 +40,8 @@ def needs_sums(weight_grid: Grid, family: str) -> bool:
     """Whether a contraction over all channels needs the window sums of its input: its weights have an offset that is
     not 0.
 
-    popcount, lookup: the grid's offset; dot: o of `dot_weights`. depthwise (and groups, which no sum over all channels serves)
-    takes the weights as they are, in int16.
+    popcount, lookup: the grid's offset; dot: o of `dot_weights`. depthwise (and groups, which no sum over all channels
+    serves) takes the weights as they are, in int16.
     """
     if family in ("popcount", "lookup"):
         return weight_grid.offset != 0

@@ -1,8 +1,8 @@
 """`dot` of 3×3 kernels by Winograd's F(2×2, 3×3) (winograd_form.py): definition.
 
-    V[e, ty, tx, c]               int16   Bᵀ·l·B of tile (ty, tx), e = 0..15
-    M[e, ty, tx, ob, lane]        int32   Σ_c V·U; U: dot.pack_weights of `transform`'s result, e outermost
-    D[ty, py, tx, px, ob, lane]   int32   Aᵀ·M·A / 4 = output (2·ty + py, 2·tx + px)
+V[e, ty, tx, c]               int16   Bᵀ·l·B of tile (ty, tx), e = 0..15
+M[e, ty, tx, ob, lane]        int32   Σ_c V·U; U: dot.pack_weights of `transform`'s result, e outermost
+D[ty, py, tx, px, ob, lane]   int32   Aᵀ·M·A / 4 = output (2·ty + py, 2·tx + px)
 """
 
 from __future__ import annotations
@@ -33,12 +33,20 @@ def compute(name: str, data, weight, height: int, width: int, origin):
 
     v = te.compute((PRODUCTS, down, across, channels), transformed, name=f"{name}_tiles")
     c, g = axes((steps, group), ("c", "g"))
-    m = te.compute((PRODUCTS, down, across, blocks, lanes), lambda e, ty, tx, ob, lane: te.sum(
-        v[e, ty, tx, c * group + g].astype("int32") * weight[0, e, ob, c, lane, g].astype("int32"), axis=[c, g]),
-        name=f"{name}_products")
+    m = te.compute(
+        (PRODUCTS, down, across, blocks, lanes),
+        lambda e, ty, tx, ob, lane: te.sum(
+            v[e, ty, tx, c * group + g].astype("int32") * weight[0, e, ob, c, lane, g].astype("int32"), axis=[c, g]
+        ),
+        name=f"{name}_products",
+    )
     return te.compute(
-        (down, TILE, across, TILE, blocks, lanes), lambda ty, py, tx, px, ob, lane: _at(px, lambda j: _at(
-            py, lambda i: m[i * 4 + j, ty, tx, ob, lane])) >> tirx.const(2, "int32"), name=name)
+        (down, TILE, across, TILE, blocks, lanes),
+        lambda ty, py, tx, px, ob, lane: (
+            _at(px, lambda j: _at(py, lambda i: m[i * 4 + j, ty, tx, ob, lane])) >> tirx.const(2, "int32")
+        ),
+        name=name,
+    )
 
 
 def value(reduction, y, x, o):
@@ -49,8 +57,9 @@ def value(reduction, y, x, o):
 
 def _bt(i, d):
     """Row i of Bᵀ on d(0..3); i is a constant once its loop is unrolled."""
-    return tirx.Select(i == 0, d(0) - d(2), tirx.Select(i == 1, d(1) + d(2), tirx.Select(
-        i == 2, d(2) - d(1), d(1) - d(3))))
+    return tirx.Select(
+        i == 0, d(0) - d(2), tirx.Select(i == 1, d(1) + d(2), tirx.Select(i == 2, d(2) - d(1), d(1) - d(3)))
+    )
 
 
 def _at(p, m):

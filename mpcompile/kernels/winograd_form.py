@@ -30,16 +30,22 @@ LEAST_CHANNELS, LEAST_SIZE = 16, 4
 def has_form(shape: tuple[int, ...], output: tuple[int, int], strides, dilations, groups: int) -> bool:
     """Whether a contraction with weights of shape [O, C, KH, KW] and so many output lines and columns is of the kind
     that pays."""
-    return (tuple(shape[2:]) == (3, 3) and tuple(strides) == tuple(dilations) == (1, 1) and groups == 1
-            and min(shape[:2]) >= LEAST_CHANNELS and min(output) >= LEAST_SIZE)
+    return (
+        tuple(shape[2:]) == (3, 3)
+        and tuple(strides) == tuple(dilations) == (1, 1)
+        and groups == 1
+        and min(shape[:2]) >= LEAST_CHANNELS
+        and min(output) >= LEAST_SIZE
+    )
 
 
 def fits(w8: np.ndarray, max_level: int) -> bool:
     """Whether int32 holds every partial sum on the way, over all levels 0..max_level, and int16 the operands."""
-    largest = max_level * np.array([2, 2, 2, 2, 2, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2])      # |Bᵀ·l·B|
+    largest = max_level * np.array([2, 2, 2, 2, 2, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2])  # |Bᵀ·l·B|
     transformed = np.abs(transform(w8)[:, :, 0])
-    return bool((transformed.sum(1) * largest).sum(1).max() <= INT32
-                and transformed.max() <= INT16 and largest.max() <= INT16)
+    return bool(
+        (transformed.sum(1) * largest).sum(1).max() <= INT32 and transformed.max() <= INT16 and largest.max() <= INT16
+    )
 
 
 def tiles(size: int) -> int:

@@ -56,7 +56,7 @@ class Cache:
             with open(self.path, "ab", buffering=0) as file:
                 left = b"\n" * self._cut + lines
                 while left:  # a disk that fills up takes a part, and says so only when it is given the rest
-                    left = left[file.write(left):]
+                    left = left[file.write(left) :]
                 os.fsync(file.fileno())
         except OSError as error:
             self._cut = True

@@ -62,7 +62,8 @@ class _Cutter:
     def __init__(self, fused: Graph, layer: Layer, families: Families, written: Mapping[str, tuple[str, ...]]):
         self.fused, self.layer, self.network, self.written = fused, layer, families, written
         self.families: dict[str, dict[tuple[int, int], str]] = {
-            n: dict(f) for n, f in families.items() if n == layer.name}
+            n: dict(f) for n, f in families.items() if n == layer.name
+        }
         self.reads: dict[str, set[str]] = {t: set() for t in layer.outputs}
         self.producer = fused.producer()
         self.readers = fused.consumers()
@@ -134,8 +135,10 @@ def _head(source: str, tensor: str, kind: TensorType) -> Layer:
     shape, quantizer = _as_map(kind.shape), kind.quantizer
     epilogue: list = [Load(0)]
     if quantizer:
-        epilogue += [Fma(0, np.array([1 / quantizer.spacing], np.float32), np.array([_zero(quantizer)], np.float32)),
-                     Round(1, quantizer.rounding, *_level_range(quantizer))]
+        epilogue += [
+            Fma(0, np.array([1 / quantizer.spacing], np.float32), np.array([_zero(quantizer)], np.float32)),
+            Round(1, quantizer.rounding, *_level_range(quantizer)),
+        ]
     results = [Output(tensor, len(epilogue) - 1, quantizer)]
     return Layer(f"{tensor}{_HEAD}", [source], [tensor], shape, [ViewTerm(source)], epilogue, results, [tensor])
 

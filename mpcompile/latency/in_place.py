@@ -32,6 +32,7 @@ def in_place(layer: Timer, before: Sequence[Timer], stir: Callable[[], None]) ->
     It returns n times the median of n runs (at least LEAST), so that a run in which another process had the core does
     not count; the measurer's clock of waiting, which cannot tell the layer from what runs before it, is not asked.
     """
+
     def timer(n: int) -> float:
         taken = []
         for _ in range(max(n, LEAST)):

@@ -18,10 +18,17 @@ def key_of(variant: Cut, identity: Mapping[str, str]) -> str:
     weights."""
     graph = variant.graph
     number = {t: i for i, t in enumerate(dict.fromkeys(t for n in graph.nodes for t in (*n.inputs, *n.outputs)))}
-    nodes = [[n.name == variant.layer, n.shape, [_term(t, number) for t in n.terms], [_step(s) for s in n.epilogue],
-              [[number[r.name], r.value, r.quantizer.grid.to_json() if r.quantizer else None] for r in n.results],
-              [[*place, family] for place, family in sorted(variant.families.get(n.name, {}).items())]]
-             for n in graph.nodes]
+    nodes = [
+        [
+            n.name == variant.layer,
+            n.shape,
+            [_term(t, number) for t in n.terms],
+            [_step(s) for s in n.epilogue],
+            [[number[r.name], r.value, r.quantizer.grid.to_json() if r.quantizer else None] for r in n.results],
+            [[*place, family] for place, family in sorted(variant.families.get(n.name, {}).items())],
+        ]
+        for n in graph.nodes
+    ]
     types = [[graph.types[t].shape, graph.types[t].grid.to_json() if graph.types[t].grid else None] for t in number]
     what = [
         nodes,

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from statistics import median
-from typing import Any, Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -43,11 +44,13 @@ def local(run: Callable[[], Any]) -> Timer:
     `measure` takes off the waiting that its own clock of waiting shows. A timer may bear another as its attribute
     `waits`; one of another process or device, which takes its waiting off itself, a callable that returns 0.
     """
+
     def timer(n: int) -> float:
         start = time.perf_counter()
         for _ in range(n):
             run()
         return time.perf_counter() - start
+
     return timer
 
 
@@ -58,7 +61,7 @@ def local_reference() -> Timer:
     """
     block = bytes(range(256)) * 64
     timer = local(lambda: hashlib.blake2b(block).digest())
-    timer.waits = waited                            # it runs on this thread, whatever its neighbours run on
+    timer.waits = waited  # it runs on this thread, whatever its neighbours run on
     return timer
 
 
@@ -80,12 +83,19 @@ class Timing:
         return (self.high - self.low) / self.seconds if self.seconds else 0.0
 
     def to_json(self) -> dict:
-        return {"name": self.name, "seconds": self.seconds, "low": self.low, "high": self.high,
-                "spread": self.spread, "samples": self.samples, "repeated": self.repeated,
-                "corrected": self.corrected}
+        return {
+            "name": self.name,
+            "seconds": self.seconds,
+            "low": self.low,
+            "high": self.high,
+            "spread": self.spread,
+            "samples": self.samples,
+            "repeated": self.repeated,
+            "corrected": self.corrected,
+        }
 
     @staticmethod
-    def from_json(d: Mapping) -> "Timing":
+    def from_json(d: Mapping) -> Timing:
         return Timing(**{f.name: d[f.name] for f in fields(Timing)})
 
 
@@ -126,15 +136,21 @@ class Measurement:
         )
 
     def to_json(self) -> dict:
-        return {"timings": {n: t.to_json() for n, t in self.timings.items()}, "rounds": self.rounds,
-                "slack": self.slack, "reference_best": self.reference_best,
-                "reference_median": self.reference_median, "warnings": list(self.warnings)}
+        return {
+            "timings": {n: t.to_json() for n, t in self.timings.items()},
+            "rounds": self.rounds,
+            "slack": self.slack,
+            "reference_best": self.reference_best,
+            "reference_median": self.reference_median,
+            "warnings": list(self.warnings),
+        }
 
     @staticmethod
-    def from_json(d: Mapping) -> "Measurement":
+    def from_json(d: Mapping) -> Measurement:
         timings = {name: Timing.from_json(t) for name, t in d["timings"].items()}
-        return Measurement(timings, d["reference_best"], d["reference_median"], d["rounds"], d["slack"],
-                           tuple(d["warnings"]))
+        return Measurement(
+            timings, d["reference_best"], d["reference_median"], d["rounds"], d["slack"], tuple(d["warnings"])
+        )
 
 
 @dataclass(frozen=True)
@@ -184,15 +200,24 @@ def calibrate(timer: Timer, min_time: float, most: int = 1 << 24) -> int:
     while True:
         seconds = timer(n)
         if seconds >= min_time:
-            seconds = min(seconds, timer(n))         # the first may have waited for a core
+            seconds = min(seconds, timer(n))  # the first may have waited for a core
         if seconds >= min_time or n >= most:
             return n
         n = min(most, max(n + 1, int(n * min(10.0, 1.2 * min_time / max(seconds, 1e-9)))))
 
 
-def measure(subjects: Mapping[str, Timer], *, rounds: int = 21, min_time: float = 0.001, slack: float = 0.05,
-            max_rounds: int | None = None, reference: Timer | None = None, reference_time: float = REFERENCE_TIME,
-            waits: Callable[[], float] = waited, progress: Progress | None = None) -> Measurement:
+def measure(
+    subjects: Mapping[str, Timer],
+    *,
+    rounds: int = 21,
+    min_time: float = 0.001,
+    slack: float = 0.05,
+    max_rounds: int | None = None,
+    reference: Timer | None = None,
+    reference_time: float = REFERENCE_TIME,
+    waits: Callable[[], float] = waited,
+    progress: Progress | None = None,
+) -> Measurement:
     """Times `subjects` in turn, each sample at least `min_time` seconds long, until each has `rounds` good samples.
 
     At most `max_rounds` (default 8·rounds) rounds. `reference` runs about `reference_time` seconds between any two
@@ -252,7 +277,7 @@ def _summary(name: str, taken: list[_Sample], rounds: int, best: float, slack: f
     ordered = sorted(taken, key=lambda s: s.disturbance(best))
     good = [s.seconds for s in ordered if s.disturbance(best) <= 1 + slack]
     usable = [s for s in ordered if s.disturbance(best) <= MOST] or ordered[:1]
-    disturbed = usable[len(good):][:max(0, rounds - len(good))]
+    disturbed = usable[len(good) :][: max(0, rounds - len(good))]
     kept = good + [s.undisturbed(best) for s in disturbed]
     low, mid, high = np.percentile(kept, (25, 50, 75))
     repeated = len(taken) - len(good) - len(disturbed)

@@ -61,12 +61,12 @@ def self_contained(path: str | os.PathLike) -> bytes:
     try:
         model = onnx.load_model_from_string(data)
         onnx.load_external_data_for_model(model, str(Path(path).parent))
-    except Exception as error:                                # protobuf and onnx raise many kinds at damaged files
+    except Exception as error:  # protobuf and onnx raise many kinds at damaged files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the data of {path} in other files cannot be read ({reason})") from None
     try:
         return model.SerializeToString()
-    except Exception:                                         # which kind depends on protobuf's version
+    except Exception:  # which kind depends on protobuf's version
         raise ModelError(f"{path} is larger than 2 GiB with its data, more than can be sent in one ONNX file") from None
 
 
@@ -143,8 +143,11 @@ def run(sess, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     ports = {p.name: [n if isinstance(n, int) else None for n in p.shape] for p in sess.get_inputs()}
     odd = sorted(set(ports) ^ set(inputs))
     if odd:
-        raise UsageError(f"there is no array for the model's input {odd[0]}" if odd[0] in ports else
-                         f"the model has no input {odd[0]}: it has {', '.join(ports)}")
+        raise UsageError(
+            f"there is no array for the model's input {odd[0]}"
+            if odd[0] in ports
+            else f"the model has no input {odd[0]}: it has {', '.join(ports)}"
+        )
     names = [o.name for o in sess.get_outputs()]
     if all(_fits(inputs[name].shape, shape) for name, shape in ports.items()):
         return dict(zip(names, sess.run(None, dict(inputs))))
@@ -155,8 +158,10 @@ def run(sess, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, shape in ports.items():
         if not _fits(inputs[name][:1].shape if one[name] else inputs[name].shape[1:], shape):
             raise UsageError(f"input {name} has the shape {inputs[name].shape}, the model takes {shape}, or several")
-    results = [sess.run(None, {name: x[i:i + 1] if one[name] else x[i] for name, x in inputs.items()})
-               for i in range(counts.pop())]
+    results = [
+        sess.run(None, {name: x[i : i + 1] if one[name] else x[i] for name, x in inputs.items()})
+        for i in range(counts.pop())
+    ]
     join = np.concatenate if all(one.values()) else np.stack
     return {name: join([r[at] for r in results]) for at, name in enumerate(names)}
 

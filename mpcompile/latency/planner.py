@@ -175,7 +175,7 @@ class Planner:
             row, value = rows[cell.layer], seconds[cell]
             if cell.row == "reads":
                 forms = row.reads.setdefault(cell.name, {}).setdefault(cell.index, {})
-                forms[cell.form] = min(value, forms.get(cell.form, value))      # dot and look-ups both read codes
+                forms[cell.form] = min(value, forms.get(cell.form, value))  # dot and look-ups both read codes
             elif cell.row == "packs":
                 row.packs.setdefault(cell.name, {}).setdefault(cell.index[0], {})[cell.form] = value
             else:

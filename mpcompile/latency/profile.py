@@ -72,8 +72,15 @@ class Workbench(Protocol):
         before."""
 
 
-def build_table(graph: Graph, w_bits: Iterable[int], a_bits: Iterable[int], bench: Workbench, cache: Cache, *,
-                progress: Progress | None = None) -> LatencyTable:
+def build_table(
+    graph: Graph,
+    w_bits: Iterable[int],
+    a_bits: Iterable[int],
+    bench: Workbench,
+    cache: Cache,
+    *,
+    progress: Progress | None = None,
+) -> LatencyTable:
     """The whole table of `graph` (as a frontend made it) for these bits, and for each layer's own.
 
     `progress(done, total)` counts numbers; what turns out not to be worth measuring leaves the total. Raises ModelError
@@ -130,8 +137,9 @@ class _Measured(dict):
             del self[cell]
         return bool(slow)
 
-    def _time(self, batches: Sequence[Sequence[str]], waiting: Mapping[str, list[tuple[Cell, Kernel]]],
-              cells: Sequence[Cell]) -> dict[tuple[str, ...], DeviceLost]:
+    def _time(
+        self, batches: Sequence[Sequence[str]], waiting: Mapping[str, list[tuple[Cell, Kernel]]], cells: Sequence[Cell]
+    ) -> dict[tuple[str, ...], DeviceLost]:
         """Times these, and keeps it; the batches that devices were lost by."""
         lost: dict[tuple[str, ...], DeviceLost] = {}
 
@@ -142,8 +150,14 @@ class _Measured(dict):
             self.best = min(self.best, found.reference_best)
             for i, name in enumerate(batches[at]):
                 timing = found[str(i)]
-                what = {"kernel": name, "seconds": timing.seconds, "low": timing.low, "high": timing.high,
-                        "device": self.device, "reference": found.reference_best}
+                what = {
+                    "kernel": name,
+                    "seconds": timing.seconds,
+                    "low": timing.low,
+                    "high": timing.high,
+                    "device": self.device,
+                    "reference": found.reference_best,
+                }
                 self.cache.put(self._record(cell, what) for cell, _ in waiting[name])
             self._take(cells)
 
@@ -156,15 +170,25 @@ class _Measured(dict):
 
     def _trusted(self, record: dict | None) -> dict | None:
         """A record, but for one that was made while the device was slow."""
-        if record and record.get("device") == self.device and not alike(record["reference"], self.best,
-                                                                         self.bench.slower):
+        if (
+            record
+            and record.get("device") == self.device
+            and not alike(record["reference"], self.best, self.bench.slower)
+        ):
             return None
         return record
 
     def _record(self, cell: Cell, what: dict) -> dict:
         timed = {k: what[k] for k in TIMED if k in what}
-        return {"key": self.keys[cell], "layer": cell.layer, "row": cell.row, "of": cell.name,
-                "bits": list(cell.index), "form": cell.form, **timed}
+        return {
+            "key": self.keys[cell],
+            "layer": cell.layer,
+            "row": cell.row,
+            "of": cell.name,
+            "bits": list(cell.index),
+            "form": cell.form,
+            **timed,
+        }
 
     def _take(self, cells: Sequence[Cell]) -> None:
         for cell in cells:
@@ -181,4 +205,4 @@ def _batches(names: list[str], lanes: int) -> list[list[str]]:
     """As many as can be timed at once, or a multiple of that, all of about one size."""
     count = lanes * -(-len(names) // (BATCH * lanes))
     size = max(1, -(-len(names) // max(1, count)))
-    return [names[at:at + size] for at in range(0, len(names), size)]
+    return [names[at : at + size] for at in range(0, len(names), size)]

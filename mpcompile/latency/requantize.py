@@ -18,12 +18,12 @@ from mpcompile.graph import (
     Node,
     Pool,
     Quantize,
-    Quantizer,
     QuantizedWeight,
+    Quantizer,
     Reshape,
     TensorType,
+    Transpose,
 )
-from mpcompile.graph import Transpose
 from mpcompile.grid import Grid
 
 
@@ -116,8 +116,12 @@ def knobs(graph: Graph) -> dict[str, Knob]:
 def fixed_quantizers(graph: Graph) -> set[str]:
     """Quantize nodes whose bits cannot change alone: a Trunc pool counts their levels."""
     sources = _sources(graph)
-    return {q for n in graph.nodes if isinstance(n, Pool) and n.kind == "avg" and graph.types[n.outputs[0]].quantizer
-            for q in sources[n.inputs[0]]}
+    return {
+        q
+        for n in graph.nodes
+        if isinstance(n, Pool) and n.kind == "avg" and graph.types[n.outputs[0]].quantizer
+        for q in sources[n.inputs[0]]
+    }
 
 
 def requantize(graph: Graph, weights: Mapping[str, int], activations: Mapping[str, int]) -> Graph:
@@ -166,7 +170,7 @@ def _weight_kind(graph: Graph) -> str:
 def _sources(graph: Graph) -> dict[str, tuple[str, ...]]:
     """Tensor → names of the Quantize nodes whose codes it carries, through pools, reshapes and concats; () for
     float."""
-    found: dict[str, tuple[str, ...]] = {t: () for t in graph.types}
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(graph.types, ())
     for node in graph.nodes:
         match node:
             case Quantize():

@@ -94,9 +94,12 @@ class LatencyTable:
         """Seconds more (or less) than in the model that writing `quantizer` at a bits in `formats` costs; 0 where none
         writes it. Raises UsageError where that was not measured."""
         own_a, own_formats = self.quantizers[quantizer]
-        return sum(self._written(row.packs[quantizer], quantizer, a, formats or own_formats)
-                   - self._written(row.packs[quantizer], quantizer, own_a, own_formats)
-                   for row in self.layers.values() if quantizer in row.packs)
+        return sum(
+            self._written(row.packs[quantizer], quantizer, a, formats or own_formats)
+            - self._written(row.packs[quantizer], quantizer, own_a, own_formats)
+            for row in self.layers.values()
+            if quantizer in row.packs
+        )
 
     def matrix(self, layer: str) -> np.ndarray:
         """float64 [len(bits.w), len(bits.a)]: LUT of convolution `layer` in seconds, for pᵀ·LUT·q."""
@@ -138,8 +141,9 @@ class LatencyTable:
     def _cell(self, name: str, w: int, a: int) -> dict[str, float]:
         cells = self.layers[self._contraction(name).layer].reads[name]
         if (w, a) not in cells:
-            raise UsageError(f"the latency table has no W{w}A{a} of {name}: it has "
-                             f"{' '.join(f'W{i}A{j}' for i, j in sorted(cells))}")
+            raise UsageError(
+                f"the latency table has no W{w}A{a} of {name}: it has {' '.join(f'W{i}A{j}' for i, j in sorted(cells))}"
+            )
         return cells[w, a]
 
     def _input_bits(self, name: str, bits: Mapping[str, int]) -> int:
@@ -184,8 +188,10 @@ class LatencyTable:
     @staticmethod
     def _bits_of(cells, quantizer: str, a: int):
         if a not in cells:
-            raise UsageError(f"the latency table has no A{a} of quantizer {quantizer}: it has "
-                             f"{', '.join(f'A{b}' for b in sorted(cells))}")
+            raise UsageError(
+                f"the latency table has no A{a} of quantizer {quantizer}: it has "
+                f"{', '.join(f'A{b}' for b in sorted(cells))}"
+            )
         return cells[a]
 
     # -- on disk -------------------------------------------------------------------------------------
@@ -205,13 +211,20 @@ class LatencyTable:
                 "PACK": {q: {f"a{a}": cell for a, cell in sorted(cells.items())} for q, cells in row.packs.items()},
                 "views": {q: {f"a{a}": s for a, s in sorted(cells.items())} for q, cells in row.views.items()},
             }
-        return {"latency_table": FORMAT, "model": self.model, "measured_on": self.measured_on, "bits": self.bits,
-                "unit": "seconds", "contractions": {k: asdict(c) for k, c in self.contractions.items()},
-                "quantizers": {q: {"a": a, "formats": f} for q, (a, f) in self.quantizers.items()},
-                "layers": layers, "beside": self.beside}
+        return {
+            "latency_table": FORMAT,
+            "model": self.model,
+            "measured_on": self.measured_on,
+            "bits": self.bits,
+            "unit": "seconds",
+            "contractions": {k: asdict(c) for k, c in self.contractions.items()},
+            "quantizers": {q: {"a": a, "formats": f} for q, (a, f) in self.quantizers.items()},
+            "layers": layers,
+            "beside": self.beside,
+        }
 
     @staticmethod
-    def from_json(data: dict, source: str = "latency table") -> "LatencyTable":
+    def from_json(data: dict, source: str = "latency table") -> LatencyTable:
         """Raises ModelError naming `source` where `data` is no table of this version."""
         try:
             if data["latency_table"] != FORMAT:
@@ -224,17 +237,27 @@ class LatencyTable:
                     float(row["base"]),
                     {k: {_pair(key): dict(cell) for key, cell in cells.items()} for k, cells in row["LUT"].items()},
                     {q: {int(key[1:]): dict(cell) for key, cell in cells.items()} for q, cells in row["PACK"].items()},
-                    {q: {int(key[1:]): float(s) for key, s in cells.items()} for q, cells in row["views"].items()})
-            contractions = {k: Contraction(c["layer"], c["w"], c["a"], tuple(c["quantizers"]))
-                            for k, c in data["contractions"].items()}
+                    {q: {int(key[1:]): float(s) for key, s in cells.items()} for q, cells in row["views"].items()},
+                )
+            contractions = {
+                k: Contraction(c["layer"], c["w"], c["a"], tuple(c["quantizers"]))
+                for k, c in data["contractions"].items()
+            }
             quantizers = {q: (int(v["a"]), v["formats"]) for q, v in data["quantizers"].items()}
-            return LatencyTable(data["model"], data["measured_on"], data["bits"], contractions, quantizers, layers,
-                                float(data["beside"]))
+            return LatencyTable(
+                data["model"],
+                data["measured_on"],
+                data["bits"],
+                contractions,
+                quantizers,
+                layers,
+                float(data["beside"]),
+            )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise ModelError(f"{source} is no latency table ({type(error).__name__}: {error})") from error
 
     @staticmethod
-    def load(path: str | os.PathLike) -> "LatencyTable":
+    def load(path: str | os.PathLike) -> LatencyTable:
         """Raises UsageError where there is no such file, ModelError where it is no latency table."""
         try:
             text = Path(path).read_text(encoding="utf-8")
@@ -257,7 +280,7 @@ def _pair(key: str) -> tuple[int, int]:
 
 
 def parse_bits(text: str) -> tuple[list[int], list[int]]:
-    """"w1234a1248" → ([1, 2, 3, 4], [1, 2, 4, 8]). Raises UsageError at anything else."""
+    """ "w1234a1248" → ([1, 2, 3, 4], [1, 2, 4, 8]). Raises UsageError at anything else."""
     body = text.lower()
     w, separator, a = body[1:].partition("a")
     digits = all(part and set(part) <= set("12345678") for part in (w, a))

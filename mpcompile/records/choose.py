@@ -35,4 +35,4 @@ def _fits(tile: dict, spec: LayerSpec, architecture) -> bool:
     try:
         return Space.of(architecture, spec, THREADS).holds(Tile.from_json(tile))
     except (TypeError, ValueError):
-        return False                                     # of another version of Tile
+        return False  # of another version of Tile

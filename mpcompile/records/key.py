@@ -38,8 +38,10 @@ def title(key: dict) -> str:
     first = key["parts"][0]
     stride = f" /{first['strides'][0]}" if max(first["strides"]) > 1 else ""
     more = f" +{len(key['parts']) - 1}" if len(key["parts"]) > 1 else ""
-    return (f"{first['family']} {first['step']} {'×'.join(map(str, first['in']))}→{key['out'][0]} "
-            f"{'×'.join(map(str, first['kernel']))}{stride}{more}")
+    return (
+        f"{first['family']} {first['step']} {'×'.join(map(str, first['in']))}→{key['out'][0]} "
+        f"{'×'.join(map(str, first['kernel']))}{stride}{more}"
+    )
 
 
 def distance(a: dict, b: dict) -> float | None:
@@ -72,8 +74,14 @@ def _part(part: PartSpec) -> dict:
     else:
         step = part.instr.intrin.removeprefix("mpcompile.") if part.instr else "int16"
         step += " tiles" if part.instr and part.instr.winograd else ""
-    return {"family": part.family, "step": step, "in": list(part.data.shape), "kernel": list(part.kernel),
-            "strides": list(part.strides), "groups": part.groups}
+    return {
+        "family": part.family,
+        "step": step,
+        "in": list(part.data.shape),
+        "kernel": list(part.kernel),
+        "strides": list(part.strides),
+        "groups": part.groups,
+    }
 
 
 def _read(term) -> str:

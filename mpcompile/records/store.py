@@ -99,7 +99,7 @@ class Records:
             if far > FARTHEST:
                 break
             if not record.tuned:
-                return None                              # the nearest shape had no better schedule than the default
+                return None  # the nearest shape had no better schedule than the default
             if fits(record.tile):
                 return Found(record, True)
         return None
@@ -140,6 +140,7 @@ def records_for(target, folder: str | os.PathLike | None = None) -> Records:
 
 def read_records(path: str | os.PathLike, family: str) -> list[Record]:
     """Raises UsageError naming the file and the key that is wrong."""
+
     def wrong(what: str) -> UsageError:
         return UsageError(f"{path}: {what}")
 
@@ -162,12 +163,23 @@ def write_records(path: str | os.PathLike, family: str, records: Iterable[Record
     """The whole file, sorted by key, a record a line."""
     lines = [json.dumps(asdict(r)) for r in sorted(records, key=lambda r: r.identity)]
     with atomic_path(path) as temporary:
-        temporary.write_text(f'{{"format": {FORMAT}, "family": {json.dumps(family)}, "records": [\n'
-                             + ",\n".join(lines) + "\n]}\n")
+        temporary.write_text(
+            f'{{"format": {FORMAT}, "family": {json.dumps(family)}, "records": [\n' + ",\n".join(lines) + "\n]}\n"
+        )
 
 
-_KINDS = {"key": dict, "tile": dict, "seconds": float, "default_seconds": float, "default_tile": dict, "cpu": str,
-          "threads": int, "trials": int, "tvm": str, "kernels": str}
+_KINDS = {
+    "key": dict,
+    "tile": dict,
+    "seconds": float,
+    "default_seconds": float,
+    "default_tile": dict,
+    "cpu": str,
+    "threads": int,
+    "trials": int,
+    "tvm": str,
+    "kernels": str,
+}
 _KEY = {"out": list, "parts": list, "reads": list, "epilogue": int, "writes": list}
 _PART = {"family": str, "step": str, "in": list, "kernel": list, "strides": list, "groups": int}
 

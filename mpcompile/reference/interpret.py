@@ -12,14 +12,31 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from mpcompile.errors import ModelError, UsageError
-from mpcompile.graph import (Add, Affine, Clip, Concat, Conv, Dense, FloatOp, Graph, Node, Pool, PRelu, Quantize,
-                             Quantizer, Reshape, TensorType, Transpose)
+from mpcompile.graph import (
+    Add,
+    Affine,
+    Clip,
+    Concat,
+    Conv,
+    Dense,
+    FloatOp,
+    Graph,
+    Node,
+    Pool,
+    PRelu,
+    Quantize,
+    Quantizer,
+    Reshape,
+    TensorType,
+    Transpose,
+)
 from mpcompile.reference.float_op import run_float_op
 from mpcompile.rounding import rounded
 
 
-def interpret(graph: Graph, inputs: dict[str, np.ndarray],
-              given: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+def interpret(
+    graph: Graph, inputs: dict[str, np.ndarray], given: dict[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
     """Every tensor of the graph by name, float32, without batch axis. `inputs` have the shapes of graph.types.
 
     `given`: tensors that are read with these values instead of the computed ones, which are returned all the same (to
@@ -123,10 +140,11 @@ def convolve(x: np.ndarray, node: Conv) -> np.ndarray:
     out, per_group, *kernel = weight.q.shape
     view = windows(np.pad(x, ((0, 0), *node.pads)), tuple(kernel), node.strides, node.dilations)
     n = len(kernel)
-    size = view.shape[1:1 + n]
+    size = view.shape[1 : 1 + n]
     columns = view.reshape(groups, per_group, *size, *kernel)
-    columns = np.moveaxis(columns, range(2, 2 + n),
-                          range(2 + n, 2 + 2 * n)).reshape(groups, per_group * int(np.prod(kernel)), -1)
+    columns = np.moveaxis(columns, range(2, 2 + n), range(2 + n, 2 + 2 * n)).reshape(
+        groups, per_group * int(np.prod(kernel)), -1
+    )
     y = weight.q.reshape(groups, out // groups, -1).astype(np.float64) @ columns
     y = y.reshape(out, *size) * along_channels(weight.scale, x)
     return y if node.bias is None else y + along_channels(node.bias, x)
@@ -135,7 +153,8 @@ def convolve(x: np.ndarray, node: Conv) -> np.ndarray:
 def pool(x: np.ndarray, node: Pool) -> np.ndarray:
     """float64 [C, *output]."""
     fill = -np.inf if node.kind == "max" else 0.0
-    view = windows(np.pad(x, ((0, 0), *node.pads), constant_values=fill), node.kernel, node.strides,
-                   (1, ) * len(node.kernel))
+    view = windows(
+        np.pad(x, ((0, 0), *node.pads), constant_values=fill), node.kernel, node.strides, (1,) * len(node.kernel)
+    )
     axes = tuple(range(-len(node.kernel), 0))
     return view.max(axes) if node.kind == "max" else view.mean(axes)

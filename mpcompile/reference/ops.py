@@ -113,16 +113,19 @@ def _windows(x: np.ndarray, kernel, strides, dilations) -> np.ndarray:
     """A view [C, HO, WO, KH, KW] of [C, H, W]. Raises ModelError where the kernel is larger than the map."""
     reach = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations))
     if reach[0] > x.shape[1] or reach[1] > x.shape[2]:
-        raise ModelError(f"a kernel that reaches {reach[0]}x{reach[1]} does not fit a padded map of "
-                         f"{x.shape[1]}x{x.shape[2]}")
+        raise ModelError(
+            f"a kernel that reaches {reach[0]}x{reach[1]} does not fit a padded map of {x.shape[1]}x{x.shape[2]}"
+        )
     every = np.lib.stride_tricks.sliding_window_view(x, reach, (1, 2))
-    return every[:, ::strides[0], ::strides[1], ::dilations[0], ::dilations[1]]
+    return every[:, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
 
 
 def _no_empty_window(size: tuple[int, int], t: PoolTerm) -> None:
     top, left, bottom, right = t.pads
-    for n, k, s, before, after in ((size[0], t.kernel[0], t.strides[0], top, bottom),
-                                   (size[1], t.kernel[1], t.strides[1], left, right)):
+    for n, k, s, before, after in (
+        (size[0], t.kernel[0], t.strides[0], top, bottom),
+        (size[1], t.kernel[1], t.strides[1], left, right),
+    ):
         last = (output_size(n, k, s, before, after) - 1) * s
         if before >= k or last >= before + n:
             raise ModelError(f"a max pooling of {k} with padding {before}, {after} has windows that hold padding only")

@@ -37,8 +37,8 @@ def by_popcount(q_w: np.ndarray, grid_w: Grid, q_a: np.ndarray, grid_a: Grid) ->
     k = q_w.shape[-1]
     w_planes, a_planes = planes.to_planes(q_w, grid_w), planes.to_planes(q_a, grid_a)
     w_words, a_words = planes.pack_words(w_planes), planes.pack_words(a_planes)
-    w_tilde = planes.from_planes(w_planes, grid_w).sum(-1) - k * grid_w.offset      # Σ_k w̃  [O]
-    a_tilde = planes.from_planes(a_planes, grid_a).sum(-1) - k * grid_a.offset      # Σ_k ã  [N]
+    w_tilde = planes.from_planes(w_planes, grid_w).sum(-1) - k * grid_w.offset  # Σ_k w̃  [O]
+    a_tilde = planes.from_planes(a_planes, grid_a).sum(-1) - k * grid_a.offset  # Σ_k ã  [N]
     total = np.zeros((len(q_w), len(q_a)), np.int64)
     for c, w in zip(grid_w.plane_weights, w_words):
         for d, a in zip(grid_a.plane_weights, a_words):
@@ -60,8 +60,9 @@ def by_dot(q_w: np.ndarray, form: tuple[int, int], q_a: np.ndarray, grid_a: Grid
         raise ValueError(f"the weights are not {m_w}·w8 + {o_w} with w8 in int8")
     level = grid_a.level(q_a).astype(np.uint8).astype(np.int64)
     m_a, o_a = grid_a.step, grid_a.lo
-    return (m_w * m_a * (w8 @ level.T) + o_w * m_a * level.sum(1)[None, :] + o_a * m_w * w8.sum(1)[:, None]
-            + k * o_w * o_a)
+    return (
+        m_w * m_a * (w8 @ level.T) + o_w * m_a * level.sum(1)[None, :] + o_a * m_w * w8.sum(1)[:, None] + k * o_w * o_a
+    )
 
 
 def border_term(part: ContractPart, offset: int, size: tuple[int, int]) -> np.ndarray:
@@ -70,9 +71,9 @@ def border_term(part: ContractPart, offset: int, size: tuple[int, int]) -> np.nd
     `offset` is what the halo stands for where the grid has no 0: o_a for planes (0 bits), lo for codes (level 0).
     """
     (h, w), (kh, kw) = size, part.q.shape[2:]
-    ho, rows = _inside(h, kh, part.strides[0], part.pads[0], part.pads[2], part.dilations[0])
-    wo, cols = _inside(w, kw, part.strides[1], part.pads[1], part.pads[3], part.dilations[1])
-    outside = ~(rows[:, None, :, None] & cols[None, :, None, :])                 # [HO, WO, KH, KW]
+    _ho, rows = _inside(h, kh, part.strides[0], part.pads[0], part.pads[2], part.dilations[0])
+    _wo, cols = _inside(w, kw, part.strides[1], part.pads[1], part.pads[3], part.dilations[1])
+    outside = ~(rows[:, None, :, None] & cols[None, :, None, :])  # [HO, WO, KH, KW]
     return offset * np.tensordot(part.q.sum(1), outside.astype(np.int64), ((1, 2), (2, 3)))
 
 
@@ -90,11 +91,11 @@ def conv(q_x: np.ndarray, grid_a: Grid, part: ContractPart, form: tuple[int, int
     out = np.zeros((o, ho, wo), np.int64)
     for g in range(part.groups):
         of = slice(g * o // part.groups, (g + 1) * o // part.groups)
-        inputs = padded[g * per_group:(g + 1) * per_group]
+        inputs = padded[g * per_group : (g + 1) * per_group]
         for i in range(kh):
             for j in range(kw):
                 y, z = i * part.dilations[0], j * part.dilations[1]
-                at = inputs[:, y:, z:][:, ::part.strides[0], ::part.strides[1]][:, :ho, :wo]
+                at = inputs[:, y:, z:][:, :: part.strides[0], :: part.strides[1]][:, :ho, :wo]
                 pixels = at.reshape(per_group, -1).T
                 w = part.q[of, :, i, j]
                 product = by_dot(w, form, pixels, grid_a) if form else by_popcount(w, part.grid, pixels, grid_a)

@@ -19,8 +19,9 @@ Tensors = dict[str, np.ndarray]
 FloatOperator = Callable[[FloatOp, list[np.ndarray]], list[np.ndarray]]
 
 
-def run(graph: Graph, inputs: Tensors, *, float_op: FloatOperator | None = None,
-        given: Tensors | None = None) -> Tensors:
+def run(
+    graph: Graph, inputs: Tensors, *, float_op: FloatOperator | None = None, given: Tensors | None = None
+) -> Tensors:
     """Every tensor of `graph` by name, shaped as in graph.types: int64 values q where it is quantized, else float32.
 
     `graph` holds Layer, FloatOp, Reshape, Transpose and Concat nodes. `inputs` are float32 without a batch axis (or
@@ -62,8 +63,9 @@ def _input(graph: Graph, inputs: Tensors, name: str) -> np.ndarray:
     return value.reshape(shape)
 
 
-def _values(node: Node, graph: Graph, inputs: list[np.ndarray], tensors: Tensors,
-            float_op: FloatOperator) -> list[np.ndarray]:
+def _values(
+    node: Node, graph: Graph, inputs: list[np.ndarray], tensors: Tensors, float_op: FloatOperator
+) -> list[np.ndarray]:
     match node:
         case Layer():
             return layer(node, tensors)

@@ -78,16 +78,16 @@ def encode(q: np.ndarray, count: int, group: int, *, consecutive: bool = False, 
     for i, positions in enumerate(sets):
         mask_of, said = _nearest(positions)
         error = np.sign(groups) * said[magnitude] - groups
-        cost[i] = (error ** 2).sum(-1) + alpha * error.sum(-1) ** 2
+        cost[i] = (error**2).sum(-1) + alpha * error.sum(-1) ** 2
         masks.append(mask_of)
-    best = cost.argmin(0)                                               # [R, NG]
+    best = cost.argmin(0)  # [R, NG]
     mask = np.array(masks, np.uint8)[best[..., None], magnitude]
     return SharedShifts(groups < 0, mask, np.array(sets, np.uint8)[best], q.shape, consecutive)
 
 
 def decode(s: SharedShifts) -> np.ndarray:
     """The weights int64 [..., C], on GRID."""
-    bits = (s.mask[..., None] >> np.arange(s.count)) & 1                # [R, NG, G, N]
+    bits = (s.mask[..., None] >> np.arange(s.count)) & 1  # [R, NG, G, N]
     magnitude = (bits.astype(np.int64) << s.shifts[:, :, None, :]).sum(-1)
     return _ungrouped(np.where(s.sign, -magnitude, magnitude), s.shape)
 
@@ -97,12 +97,14 @@ def to_group_planes(s: SharedShifts) -> tuple[np.ndarray, np.ndarray]:
 
     N planes of the positive weights, then N of the negative ones; plane weights ±2^s are equal within a group.
     """
-    bits = np.moveaxis((s.mask[..., None] >> np.arange(s.count)) & 1, -1, 0)        # [N, R, NG, G]
+    bits = np.moveaxis((s.mask[..., None] >> np.arange(s.count)) & 1, -1, 0)  # [N, R, NG, G]
     both = np.concatenate([bits * ~s.sign, bits * s.sign])
     one = np.left_shift(np.int64(1), np.moveaxis(s.shifts, -1, 0).astype(np.int64))[..., None]
     weights = np.broadcast_to(np.concatenate([one, -one]), both.shape)
-    return (np.stack([_ungrouped(b, s.shape) for b in both]).astype(np.uint8),
-            np.stack([_ungrouped(w, s.shape) for w in weights]))
+    return (
+        np.stack([_ungrouped(b, s.shape) for b in both]).astype(np.uint8),
+        np.stack([_ungrouped(w, s.shape) for w in weights]),
+    )
 
 
 def to_bytes(s: SharedShifts) -> bytes:
@@ -112,8 +114,9 @@ def to_bytes(s: SharedShifts) -> bytes:
     return np.packbits(np.concatenate([p.astype(np.uint8) for p in parts])).tobytes()
 
 
-def from_bytes(data: bytes, shape: tuple[int, ...], count: int, group: int, *,
-               consecutive: bool = False) -> SharedShifts:
+def from_bytes(
+    data: bytes, shape: tuple[int, ...], count: int, group: int, *, consecutive: bool = False
+) -> SharedShifts:
     """What `to_bytes` wrote. Raises ValueError where the length does not fit."""
     rows, groups = int(np.prod(shape[:-1])), -(-shape[-1] // group)
     weights, said = rows * groups * group, rows * groups * (1 if consecutive else count)
@@ -125,14 +128,19 @@ def from_bytes(data: bytes, shape: tuple[int, ...], count: int, group: int, *,
     shifts = _from_bits(shifts, 3).reshape(rows, groups, -1)
     if consecutive:
         shifts = shifts + np.arange(count, dtype=np.uint8)
-    return SharedShifts(sign.astype(bool).reshape(rows, groups, group),
-                        _from_bits(mask, count).reshape(rows, groups, group), shifts, tuple(shape), consecutive)
+    return SharedShifts(
+        sign.astype(bool).reshape(rows, groups, group),
+        _from_bits(mask, count).reshape(rows, groups, group),
+        shifts,
+        tuple(shape),
+        consecutive,
+    )
 
 
 def _nearest(positions: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """For each magnitude 0..127: the mask over `positions` that comes nearest (of two, the smaller), and its value."""
     masks = np.arange(1 << len(positions))
-    values = (((masks[:, None] >> np.arange(len(positions))) & 1) << np.array(positions)).sum(1)    # ascending
+    values = (((masks[:, None] >> np.arange(len(positions))) & 1) << np.array(positions)).sum(1)  # ascending
     best = np.abs(np.arange(1 << MAGNITUDE_BITS)[:, None] - values).argmin(1)
     return masks[best].astype(np.uint8), values[best]
 
@@ -144,7 +152,7 @@ def _grouped(q: np.ndarray, group: int) -> np.ndarray:
 
 
 def _ungrouped(groups: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return groups.reshape(len(groups), -1)[:, :shape[-1]].reshape(shape)
+    return groups.reshape(len(groups), -1)[:, : shape[-1]].reshape(shape)
 
 
 def _bits(x: np.ndarray, count: int) -> np.ndarray:

@@ -41,8 +41,9 @@ class Thresholds:
         return sum((reached >= t.reshape(-1, 1, 1)).astype(np.int64) for t in self.T)
 
 
-def thresholds(epilogue: list[Instr], value_id: int, channels: int, acc_lo: np.ndarray,
-               acc_hi: np.ndarray) -> Thresholds | None:
+def thresholds(
+    epilogue: list[Instr], value_id: int, channels: int, acc_lo: np.ndarray, acc_hi: np.ndarray
+) -> Thresholds | None:
     """Thresholds of the Round `value_id` for accumulators acc_lo[o] ≤ acc ≤ acc_hi[o] (int [O], or one for all).
 
     None where the Round is no monotone chain over one Load (two terms, a PRelu with a negative slope, a value that is
@@ -62,9 +63,9 @@ def thresholds(epilogue: list[Instr], value_id: int, channels: int, acc_lo: np.n
     if (lo > hi).any() or lo.min() < INT32.min or hi.max() >= INT32.max or _overflows(chain, lo ^ mask, hi ^ mask):
         return None
 
-    wanted = np.arange(1, chain[-1].hi - chain[-1].lo + 1)[:, None]     # the level that each threshold starts
-    below = np.repeat(lo[None] - 1, len(wanted), 0)                     # invariant: level(below) < wanted
-    reached = np.repeat(hi[None] + 1, len(wanted), 0)                   #            level(reached) ≥ wanted
+    wanted = np.arange(1, chain[-1].hi - chain[-1].lo + 1)[:, None]  # the level that each threshold starts
+    below = np.repeat(lo[None] - 1, len(wanted), 0)  # invariant: level(below) < wanted
+    reached = np.repeat(hi[None] + 1, len(wanted), 0)  #            level(reached) ≥ wanted
     while (reached - below > 1).any():
         middle = (below + reached) // 2
         # Where below and reached are neighbours, middle is below and may lie outside lo..hi: leave those alone.
@@ -145,5 +146,5 @@ def _overflows(chain: list[Instr], lo: np.ndarray, hi: np.ndarray) -> bool:
 
 def _level(chain: list[Instr], acc: np.ndarray) -> np.ndarray:
     """The Round's levels at accumulators [levels − 1, O], by the exact epilogue."""
-    load, *rest = chain
+    _load, *rest = chain
     return evaluate([Load(0), *rest], [acc.T[:, :, None]])[-1][:, :, 0].T

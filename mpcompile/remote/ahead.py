@@ -15,8 +15,13 @@ from mpcompile.runtime.device import Device
 Item, Built, Result = TypeVar("Item"), TypeVar("Built"), TypeVar("Result")
 
 
-def map_built(pool: Pool, build: Callable[[Item], Built], work: Callable[[Device, Item, Built], Result],
-              items: Sequence[Item], done: Callable[[Item, Result | DeviceLost], None]) -> None:
+def map_built(
+    pool: Pool,
+    build: Callable[[Item], Built],
+    work: Callable[[Device, Item, Built], Result],
+    items: Sequence[Item],
+    done: Callable[[Item, Result | DeviceLost], None],
+) -> None:
     """As Pool.map of `work` on each item and on what `build` made of it, at most once where nothing goes wrong.
 
     Builds come one after another, those that the devices will want next ahead of them; on this machine, whose numbers

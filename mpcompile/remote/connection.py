@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import socket
@@ -37,8 +36,14 @@ class RemoteDevice:
     device ended the session or went away: then the object is of no more use.
     """
 
-    def __init__(self, address: tuple[str, int], match_key: str, name: str, limit: float | None = None,
-                 seconds: float = CONNECT_SECONDS):
+    def __init__(
+        self,
+        address: tuple[str, int],
+        match_key: str,
+        name: str,
+        limit: float | None = None,
+        seconds: float = CONNECT_SECONDS,
+    ):
         """Connects. Raises TargetError within about `seconds` where that fails, or where versions do not fit."""
         self.name, self.limit = name, limit
         self.address = address
@@ -55,46 +60,99 @@ class RemoteDevice:
             raise
 
     # -- Device ---------------------------------------------------------------------------------------
-    def time_kernels(self, kernels: Mapping[str, Kernel], threads: int, *, stirred: int, rounds: int, min_time: float,
-                     progress: Progress | None = None) -> Measurement:
+    def time_kernels(
+        self,
+        kernels: Mapping[str, Kernel],
+        threads: int,
+        *,
+        stirred: int,
+        rounds: int,
+        min_time: float,
+        progress: Progress | None = None,
+    ) -> Measurement:
         blobs = Blobs()
         rows = {name: kernel_to_json(kernel, blobs) for name, kernel in kernels.items()}
-        return Measurement.from_json(self._call("time_kernels", {
-            "kernels": rows, "threads": threads, "stirred": stirred, "rounds": rounds, "min_time": min_time},
-            blobs, progress=progress))
+        return Measurement.from_json(
+            self._call(
+                "time_kernels",
+                {"kernels": rows, "threads": threads, "stirred": stirred, "rounds": rounds, "min_time": min_time},
+                blobs,
+                progress=progress,
+            )
+        )
 
-    def race(self, files: Mapping[str, Path], threads: int, *, rounds: int, min_time: float,
-             variant: str | None = None, progress: Progress | None = None) -> Measurement:
+    def race(
+        self,
+        files: Mapping[str, Path],
+        threads: int,
+        *,
+        rounds: int,
+        min_time: float,
+        variant: str | None = None,
+        progress: Progress | None = None,
+    ) -> Measurement:
         blobs = Blobs()
         sent = {name: _file(path, blobs) for name, path in files.items()}
-        return Measurement.from_json(self._call("race", {
-            "files": sent, "threads": threads, "rounds": rounds, "min_time": min_time, "variant": variant},
-            blobs, sent.values(), progress))
+        return Measurement.from_json(
+            self._call(
+                "race",
+                {"files": sent, "threads": threads, "rounds": rounds, "min_time": min_time, "variant": variant},
+                blobs,
+                sent.values(),
+                progress,
+            )
+        )
 
-    def profile(self, bundle: Path, threads: int, *, stirred: int, rounds: int, min_time: float,
-                variant: str | None = None, progress: Progress | None = None) -> Measurement:
+    def profile(
+        self,
+        bundle: Path,
+        threads: int,
+        *,
+        stirred: int,
+        rounds: int,
+        min_time: float,
+        variant: str | None = None,
+        progress: Progress | None = None,
+    ) -> Measurement:
         blobs = Blobs()
         file = _file(bundle, blobs)
-        return Measurement.from_json(self._call("profile", {
-            "bundle": file, "threads": threads, "stirred": stirred, "rounds": rounds, "min_time": min_time,
-            "variant": variant}, blobs, [file], progress))
+        return Measurement.from_json(
+            self._call(
+                "profile",
+                {
+                    "bundle": file,
+                    "threads": threads,
+                    "stirred": stirred,
+                    "rounds": rounds,
+                    "min_time": min_time,
+                    "variant": variant,
+                },
+                blobs,
+                [file],
+                progress,
+            )
+        )
 
-    def run(self, file: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
-            ) -> dict[str, np.ndarray]:
+    def run(
+        self, file: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
+    ) -> dict[str, np.ndarray]:
         blobs = Blobs()
         sent = _file(file, blobs)
         arrays = {name: blobs.add_array(np.asarray(x)) for name, x in inputs.items()}
-        found = self._call("run", {"file": sent, "inputs": arrays, "threads": threads, "variant": variant}, blobs,
-                           [sent])
+        found = self._call(
+            "run", {"file": sent, "inputs": arrays, "threads": threads, "variant": variant}, blobs, [sent]
+        )
         return {name: self._array(d) for name, d in found.items()}
 
-    def trace(self, bundle: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
-              ) -> dict[str, dict[str, np.ndarray]]:
+    def trace(
+        self, bundle: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
+    ) -> dict[str, dict[str, np.ndarray]]:
         blobs = Blobs()
         sent = _file(bundle, blobs)
         arrays = {name: blobs.add_array(np.asarray(x)) for name, x in inputs.items()}
-        found = self._call("trace", {"bundle": sent, "inputs": arrays, "threads": threads, "variant": variant}, blobs,
-                           [sent])
+        found = self._call(
+            "trace", {"bundle": sent, "inputs": arrays, "threads": threads, "variant": variant}, blobs, [sent]
+        )
         return {tensor: {key: self._array(d) for key, d in buffers.items()} for tensor, buffers in found.items()}
 
     def reference(self) -> float:
@@ -127,16 +185,20 @@ class RemoteDevice:
         try:
             self._functions = {name: self._session.get_function(f"mpcompile.{name}") for name in FUNCTIONS}
         except AttributeError as error:
-            raise TargetError(f"{self.name} is TVM's own RPC server, not mpcompile's: start `mpcompile serve` there"
-                              ) from error
+            raise TargetError(
+                f"{self.name} is TVM's own RPC server, not mpcompile's: start `mpcompile serve` there"
+            ) from error
         except Exception as error:
             raise _lost(self.name, str(error)) from None
         greeting = json.loads(self._ask("about"))
         there, here = greeting["about"], (__version__, tvm_version())
         if greeting["protocol"] != PROTOCOL or any(
-                _minor(a) != _minor(b) for a, b in zip((there["mpcompile"], there["tvm"]), here)):
-            raise TargetError(f"{self.name} has mpcompile {there['mpcompile']} and TVM {there['tvm']}, this machine "
-                              f"mpcompile {here[0]} and TVM {here[1]}: install the same on both")
+            _minor(a) != _minor(b) for a, b in zip((there["mpcompile"], there["tvm"]), here)
+        ):
+            raise TargetError(
+                f"{self.name} has mpcompile {there['mpcompile']} and TVM {there['tvm']}, this machine "
+                f"mpcompile {here[0]} and TVM {here[1]}: install the same on both"
+            )
         return greeting
 
     def _call(self, method: str, arguments: dict, blobs: Blobs, files=(), progress: Progress | None = None) -> dict:
@@ -146,12 +208,12 @@ class RemoteDevice:
                 if sha not in self._there:
                     view = memoryview(data)
                     for at in range(0, max(1, len(view)), PIECE):
-                        self._ask("put", sha, len(view), bytes(view[at:at + PIECE]))
+                        self._ask("put", sha, len(view), bytes(view[at : at + PIECE]))
             call = {"method": method, "arguments": arguments, "seconds": self.limit, "files": named}
             self._ask("start", json.dumps(call))
             answer = self._answer(progress)
         except BaseException:
-            self.close()                    # what Ctrl-C, or `progress`, breaks off here would go on over there
+            self.close()  # what Ctrl-C, or `progress`, breaks off here would go on over there
             raise
         if "error" in answer:
             raise error_of(answer["error"], self.name)
@@ -176,7 +238,7 @@ class RemoteDevice:
         try:
             return self._functions[function](*arguments)
         except Exception as error:
-            self._lost = self._lost or _lost(self.name, str(error))        # unless another thread has closed it
+            self._lost = self._lost or _lost(self.name, str(error))  # unless another thread has closed it
             self.close()
             raise self._lost from None
 
@@ -262,7 +324,7 @@ def _open_sockets() -> dict[str, int]:
     for fd in os.listdir("/proc/self/fd"):
         try:
             kind, _, inode = os.readlink(f"/proc/self/fd/{fd}").partition(":")
-        except OSError:                                          # closed meanwhile, as what listed them is
+        except OSError:  # closed meanwhile, as what listed them is
             continue
         if kind == "socket":
             found[inode] = int(fd)

@@ -18,14 +18,18 @@ def board_for(target: str | os.PathLike | Target, pool: Pool) -> Target:
     about = pool.about
     if target == "native" and pool.source:
         fits = [name for name in list_targets()[1:] if not _lacks(load_target(name), about)]
-        raise UsageError(f"target native is this machine, and {pool.source.name} is another ({about.arch}, "
-                         f"{about.cpu}): name its board; it can run what is built for "
-                         f"{', '.join(fits) or 'none that ships'}")
+        raise UsageError(
+            f"target native is this machine, and {pool.source.name} is another ({about.arch}, "
+            f"{about.cpu}): name its board; it can run what is built for "
+            f"{', '.join(fits) or 'none that ships'}"
+        )
     board = target if isinstance(target, Target) else load_target(target)
     if board.arch == "armv7l":
-        raise TargetError(f"there is no TVM for 32-bit ARM, so nothing can be measured by the layer for {board.name}: "
-                          f"mpcompile bench MODEL.onnx --target {board.name} --ssh [USER@]HOST times whole networks "
-                          "there")
+        raise TargetError(
+            f"there is no TVM for 32-bit ARM, so nothing can be measured by the layer for {board.name}: "
+            f"mpcompile bench MODEL.onnx --target {board.name} --ssh [USER@]HOST times whole networks "
+            "there"
+        )
     if lacks := _lacks(board, about):
         elsewhere = "" if pool.source else "; --tracker and --key name devices that can"
         raise TargetError(f"{pool.name} cannot run what is built for {board.name}: it {lacks}{elsewhere}")

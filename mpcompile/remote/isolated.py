@@ -59,7 +59,7 @@ class IsolatedDevice:
             try:
                 return RemoteDevice(self._server.address, self._server.key, self.name, seconds=CONNECT_SECONDS)
             except TargetError:
-                if time.monotonic() > end or not self._thread.is_alive() and not self._failure:
+                if time.monotonic() > end or (not self._thread.is_alive() and not self._failure):
                     raise
 
     def close(self) -> None:

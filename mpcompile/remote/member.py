@@ -70,7 +70,7 @@ class Member:
         try:
             self.device.close()
         except Exception:
-            pass                                       # it is gone: there is nothing to give back
+            pass  # it is gone: there is nothing to give back
         if self.threaded:
             self._inbox.put(None)
             self._thread.join(LEAVE_SECONDS)

@@ -51,9 +51,18 @@ class Pool:
     TargetError where there is no device to begin with.
     """
 
-    def __init__(self, devices: Sequence[Device] = (), source: Source | None = None, *, slower: float = SLOWER,
-                 warn: Callable[[str], None] | None = None, idle: float | None = None, patience: float = PATIENCE,
-                 recheck: float = RECHECK, poll: float = POLL):
+    def __init__(
+        self,
+        devices: Sequence[Device] = (),
+        source: Source | None = None,
+        *,
+        slower: float = SLOWER,
+        warn: Callable[[str], None] | None = None,
+        idle: float | None = None,
+        patience: float = PATIENCE,
+        recheck: float = RECHECK,
+        poll: float = POLL,
+    ):
         self.source, self.slower, self.patience, self.recheck, self.poll = source, slower, patience, recheck, poll
         self.warn = warn or (lambda line: None)
         self.tallies: dict[str, Tally] = {}
@@ -117,8 +126,12 @@ class Pool:
             raise found[-1]
         return found[-1]
 
-    def map(self, work: Callable[[Device, Item], Result], items: Sequence[Item],
-            done: Callable[[Item, Result | DeviceLost], None]) -> None:
+    def map(
+        self,
+        work: Callable[[Device, Item], Result],
+        items: Sequence[Item],
+        done: Callable[[Item, Result | DeviceLost], None],
+    ) -> None:
         """`work` on every item, each on one device; `done` in the caller's thread as results come.
 
         A result with a `reference_best` (a Measurement) counts where that is alike the pool's best, else the item is
@@ -140,7 +153,7 @@ class Pool:
         self._fill()
         for member in self._members:
             if not self._threaded:
-                member.state = IDLE                     # an interrupt may have left it in the middle of something
+                member.state = IDLE  # an interrupt may have left it in the middle of something
         if self.source:
             self._scout = self._scout or Scout(self.source, self._events, self.poll)
             self._scout.wanted.set()
@@ -176,7 +189,7 @@ class Pool:
             self._join(outcome)
             return
         if member not in self._members:
-            return                                      # given back while it was still looked at
+            return  # given back while it was still looked at
         at = job[1] if job is not CHECK and job[0] == run.number else None
         member.state = IDLE
         if isinstance(outcome, DeviceLost):
@@ -227,8 +240,10 @@ class Pool:
         member.tally.ratio = max(member.tally.ratio, ratio)
         if first:
             than = "the others" if len(self._members) > 1 else "it did before"
-            self.warn(f"{member.name} is {ratio:.1f} times slower than {than}, by the reference kernel: its numbers "
-                      "are kept out")
+            self.warn(
+                f"{member.name} is {ratio:.1f} times slower than {than}, by the reference kernel: its numbers "
+                "are kept out"
+            )
 
     # -- devices that come and go ------------------------------------------------------------------------
     def _fill(self) -> None:
@@ -264,8 +279,10 @@ class Pool:
         mine = self._about = self._about or device.about
         theirs = device.about
         if (mine.arch, mine.cpu) != (theirs.arch, theirs.cpu):
-            self.warn(f"{device.name} is left out: it is {theirs.arch}, {theirs.cpu}, the others are {mine.arch}, "
-                      f"{mine.cpu}; give it a key of its own")
+            self.warn(
+                f"{device.name} is left out: it is {theirs.arch}, {theirs.cpu}, the others are {mine.arch}, "
+                f"{mine.cpu}; give it a key of its own"
+            )
             device.close()
             return
         tally = self.tallies.setdefault(device.name, Tally())
@@ -294,12 +311,15 @@ class Pool:
         if not self._members and not self.source:
             raise TargetError(f"{run.lost}; no device is left: {KEPT}")
         if over and not self._members:
-            raise TargetError(f"{run.lost or self.source.name}; no device came back within {self.patience:.0f} s: "
-                              f"{KEPT}")
-        if over or run.refused >= REFUSED and now - run.good_since > self.patience:
+            raise TargetError(
+                f"{run.lost or self.source.name}; no device came back within {self.patience:.0f} s: {KEPT}"
+            )
+        if over or (run.refused >= REFUSED and now - run.good_since > self.patience):
             slow = max(self._members, key=lambda m: m.tally.ratio)
-            raise TargetError(f"{slow.name} stays {slow.tally.ratio:.1f} times slower than it was, or than others, by "
-                              f"the reference kernel (hot, throttled, or busy?): {KEPT}")
+            raise TargetError(
+                f"{slow.name} stays {slow.tally.ratio:.1f} times slower than it was, or than others, by "
+                f"the reference kernel (hot, throttled, or busy?): {KEPT}"
+            )
 
     def rest(self) -> None:
         """Gives the devices back, as long as nothing is to be done; the next map takes those that are free then."""
@@ -336,8 +356,13 @@ class Pool:
         return [f"{name}: {tally.words()}" for name, tally in self.tallies.items()]
 
 
-def open_pool(tracker: str | None = None, key: str | None = None, *, warn: Callable[[str], None] | None = None,
-              idle: float | None = None) -> Pool:
+def open_pool(
+    tracker: str | None = None,
+    key: str | None = None,
+    *,
+    warn: Callable[[str], None] | None = None,
+    idle: float | None = None,
+) -> Pool:
     """This machine, or where a key is given the devices of `key` that `tracker` ("HOST:PORT", or what MPCOMPILE_TRACKER
     says) has. `idle`: see Pool.
 
@@ -349,8 +374,10 @@ def open_pool(tracker: str | None = None, key: str | None = None, *, warn: Calla
     if key is None:
         raise UsageError(f"--tracker {tracker} says where devices are, and --key which: name a key, too")
     if not found:
-        raise UsageError(f"--key {key} says which devices, and --tracker HOST:PORT, or {TRACKER} in the environment, "
-                         "where they are: name a tracker, too")
+        raise UsageError(
+            f"--key {key} says which devices, and --tracker HOST:PORT, or {TRACKER} in the environment, "
+            "where they are: name a tracker, too"
+        )
     from mpcompile.remote.tracker import Key
 
     return Pool(source=Key(found, key), warn=warn, idle=idle)

@@ -39,7 +39,7 @@ class Scout:
             try:
                 device = self.source.take()
             except TargetError:
-                continue                                # the tracker may come back, as devices do
+                continue  # the tracker may come back, as devices do
             if device is not None and self._over.is_set():
                 device.close()
             elif device is not None:

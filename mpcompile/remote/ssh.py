@@ -52,16 +52,21 @@ class RemoteProgram:
     def __init__(self, host: str, program: Path, words: Sequence[str] = (), options: Sequence[str] = ()):
         ssh = shutil.which("ssh")
         if not ssh:
-            raise MissingDependency("reaching a board needs ssh, which is not installed: apt-get install openssh-client")
+            raise MissingDependency(
+                "reaching a board needs ssh, which is not installed: apt-get install openssh-client"
+            )
         if not host or host.startswith("-"):
             raise UsageError(f"--ssh takes [USER@]HOST, not {host!r}")
         self.host, data = host, program.read_bytes()
         script = _SCRIPT.replace("BYTES", str(len(data))).replace("WORDS", shlex.join(words))
-        line = "; ".join(script.splitlines())                                    # csh takes no line ends in quotes
-        self._said, self._read = tempfile.TemporaryFile(), b""
+        line = "; ".join(script.splitlines())  # csh takes no line ends in quotes
+        self._said, self._read = tempfile.TemporaryFile(), b""  # noqa: SIM115
         self._process = subprocess.Popen(
             [ssh, "-T", *(f"-o{o}" for o in (*options, *OPTIONS)), "--", host, f"exec sh -c {shlex.quote(line)}"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+        )
         try:
             self._send(data)
             self.about: dict = self._json(START_SECONDS)
@@ -87,6 +92,7 @@ class RemoteProgram:
                 raise TargetError(f"{self.host} answered {answer!r} to {command!r}") from None
             each = seconds / n
             return seconds
+
         timer.waits = lambda: 0.0
         return timer
 

@@ -56,8 +56,9 @@ class Key:
         except NotATracker as error:
             device = _alone(error, self.tracker)
         if self.key != device["key"]:
-            raise TargetError(f"{_text(self.tracker)} is no tracker but a device of key {device['key']}, not "
-                              f"{self.key}")
+            raise TargetError(
+                f"{_text(self.tracker)} is no tracker but a device of key {device['key']}, not {self.key}"
+            )
         if not device["free"]:
             return None
         return RemoteDevice(self.tracker, self.key, self.name)
@@ -116,9 +117,10 @@ def _connected(address: tuple[str, int]) -> socket.socket:
     except NotATracker:
         raise
     except OSError as error:
-        raise TargetError(f"no tracker answers at {_text(address)}, and no device ({error.strerror or error}): start "
-                          "`mpcompile tracker` there, or `mpcompile serve`; if one runs there, the way to it is cut"
-                          ) from None
+        raise TargetError(
+            f"no tracker answers at {_text(address)}, and no device ({error.strerror or error}): start "
+            "`mpcompile tracker` there, or `mpcompile serve`; if one runs there, the way to it is cut"
+        ) from None
 
 
 def _summary(connection: socket.socket, address: tuple[str, int]) -> dict:
@@ -131,8 +133,10 @@ def _summary(connection: socket.socket, address: tuple[str, int]) -> dict:
 
 
 def _listed(summary: dict) -> list[Listed]:
-    rows = [Listed(d["key"].partition(":")[2], (d["addr"][0], d["addr"][1]), d.get("mpcompile", {}))
-            for d in summary["server_info"]]
+    rows = [
+        Listed(d["key"].partition(":")[2], (d["addr"][0], d["addr"][1]), d.get("mpcompile", {}))
+        for d in summary["server_info"]
+    ]
     return sorted(rows, key=lambda d: (d.key, d.address))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from mpcompile.report import words
@@ -27,9 +28,7 @@ def front(run: Run) -> dict | None:
         return None
     count = run.about["data"]["test"]
     targets = [p for p in timed if p["target"] and p["unit"] == "s"]
-    x = positive(
-        [1e3 * seconds(p, run) for p in timed] + [1e3 * p["target"] for p in targets], LEFT, WIDTH - RIGHT
-    )
+    x = positive([1e3 * seconds(p, run) for p in timed] + [1e3 * p["target"] for p in targets], LEFT, WIDTH - RIGHT)
     y = shares([p["accuracy"] for p in timed], count, HEIGHT - BOTTOM, TOP)
     marks = [_mark(p, run, x, y, count) for p in timed]
     line = _upper(sorted((m for m in marks if m["kind"] == "searched"), key=lambda m: m["x"]))
@@ -83,7 +82,7 @@ def _place(marks: list[dict], line: list[dict]) -> None:
     """Gives each mark's label a place where it covers no other label, no mark and nothing of the line, if there is
     one."""
     taken = [(m["x"] - 7, m["y"] - 7, m["x"] + 7, m["y"] + 7) for m in marks]
-    for a, b in zip(line, line[1:]):
+    for a, b in itertools.pairwise(line):
         for part in range(1, STEPS):
             x, y = (a[k] + (b[k] - a[k]) * part / STEPS for k in ("x", "y"))
             taken.append((x - 1, y - 1, x + 1, y + 1))

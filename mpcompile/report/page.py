@@ -186,13 +186,22 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("budgets", ", ".join(budgets) + _explained(budgets)),
         ("method", f"{s['method']}, seed {c['seed']}"),
         ("candidates", f"weights {_value(s['weights'])} bits, inputs {_value(s['activations'])} bits"),
-        ("network", f"{about['network']['name']}, {len(about['network']['layers'])} layers, "
-                    f"{macs / 1e6:.1f} M multiply-accumulates an image"),
-        ("data", f"{data['name']}: {data['train']} images to train on, {data['test']} to test with, "
-                 f"{data['classes']} classes, {'×'.join(map(str, data['image']))}; sha256 {data['sha256']}"),
+        (
+            "network",
+            f"{about['network']['name']}, {len(about['network']['layers'])} layers, "
+            f"{macs / 1e6:.1f} M multiply-accumulates an image",
+        ),
+        (
+            "data",
+            f"{data['name']}: {data['train']} images to train on, {data['test']} to test with, "
+            f"{data['classes']} classes, {'×'.join(map(str, data['image']))}; sha256 {data['sha256']}",
+        ),
         ("search", f"{s['epochs']:g} epochs after {s['warmup']:g} of warm-up, batches of {s['batch']}"),
-        ("training", f"the float network for {c['pretrain']['epochs']:g} epochs; from it all others by one recipe, "
-                     f"{c['retrain']['epochs']:g} epochs at their bits, whoever chose them"),
+        (
+            "training",
+            f"the float network for {c['pretrain']['epochs']:g} epochs; from it all others by one recipe, "
+            f"{c['retrain']['epochs']:g} epochs at their bits, whoever chose them",
+        ),
         ("int8", "the float network, quantized by ONNX Runtime (static, QDQ, per channel) without training"),
     ]
 

@@ -72,7 +72,7 @@ class Bundle:
         return self._live().run_traced(named_inputs(self.plan, x))
 
     # -- timing it, with the project's one measurer (latency/measure.py) -----------------------------------
-    def bench(self, seconds: float = 1.0, x: np.ndarray | Mapping[str, np.ndarray] | None = None) -> "Timing":
+    def bench(self, seconds: float = 1.0, x: np.ndarray | Mapping[str, np.ndarray] | None = None) -> Timing:
         """Median and spread of one sample (x, or normal random numbers) through the network, in about `seconds`."""
         from mpcompile.latency.measure import measure
 
@@ -80,7 +80,7 @@ class Bundle:
 
     def profile(
         self, seconds: float = 1.0, x: np.ndarray | Mapping[str, np.ndarray] | None = None
-    ) -> dict[str, "Timing"]:
+    ) -> dict[str, Timing]:
         """Layer → median and spread of its calls, in the network's order, measured in turn in about `seconds`."""
         from mpcompile.latency.measure import measure
 
@@ -91,13 +91,13 @@ class Bundle:
             else {}
         )
 
-    def timer(self, x: np.ndarray | Mapping[str, np.ndarray] | None = None) -> "Timer":
+    def timer(self, x: np.ndarray | Mapping[str, np.ndarray] | None = None) -> Timer:
         """A measurer's timer of whole runs, from the input in the bundle's own buffer to the output in it."""
         executor = self._live()
         executor.fill(self._sample(x))
         return executor.timer(range(len(self.plan.calls)))
 
-    def layer_timers(self, x: np.ndarray | Mapping[str, np.ndarray] | None = None) -> dict[str, "Timer"]:
+    def layer_timers(self, x: np.ndarray | Mapping[str, np.ndarray] | None = None) -> dict[str, Timer]:
         """Layer → a measurer's timer of its calls, in order. The network has run once: buffers hold real data."""
         executor = self._live()
         executor.fill(self._sample(x))
@@ -124,7 +124,7 @@ class Bundle:
         """Frees its memory; a closed bundle does not run."""
         self._executor = None
 
-    def __enter__(self) -> "Bundle":
+    def __enter__(self) -> Bundle:
         return self
 
     def __exit__(self, *_) -> None:

@@ -73,9 +73,20 @@ class About:
         except metadata.PackageNotFoundError:
             ort = ""
         system = f"{platform.system()} {platform.release()}"
-        return About(cpu.arch(), tuple(sorted(cpu.features())), cpu_name(), cpu.cores(), len(cpu.allowed()),
-                     1024 * cpu.cache_kib(2, "Unified"), cpu.clock_mhz(), system, platform.python_version(),
-                     __version__, tvm_version() or "", ort)
+        return About(
+            cpu.arch(),
+            tuple(sorted(cpu.features())),
+            cpu_name(),
+            cpu.cores(),
+            len(cpu.allowed()),
+            1024 * cpu.cache_kib(2, "Unified"),
+            cpu.clock_mhz(),
+            system,
+            platform.python_version(),
+            __version__,
+            tvm_version() or "",
+            ort,
+        )
 
     def to_json(self) -> dict:
         return asdict(self)
@@ -92,24 +103,51 @@ class Device(Protocol):
     name: str
     about: About
 
-    def time_kernels(self, kernels: Mapping[str, Kernel], threads: int, *, stirred: int, rounds: int, min_time: float,
-                     progress: Progress | None = None) -> Measurement:
+    def time_kernels(
+        self,
+        kernels: Mapping[str, Kernel],
+        threads: int,
+        *,
+        stirred: int,
+        rounds: int,
+        min_time: float,
+        progress: Progress | None = None,
+    ) -> Measurement:
         """Each kernel's time, in turn with the others: inputs just written, `stirred` bytes of memory read between."""
 
-    def race(self, files: Mapping[str, Path], threads: int, *, rounds: int, min_time: float,
-             variant: str | None = None, progress: Progress | None = None) -> Measurement:
+    def race(
+        self,
+        files: Mapping[str, Path],
+        threads: int,
+        *,
+        rounds: int,
+        min_time: float,
+        variant: str | None = None,
+        progress: Progress | None = None,
+    ) -> Measurement:
         """Whole networks in turn: .mpc files (`variant` of them), and .onnx files by ONNX Runtime."""
 
-    def profile(self, bundle: Path, threads: int, *, stirred: int, rounds: int, min_time: float,
-                variant: str | None = None, progress: Progress | None = None) -> Measurement:
+    def profile(
+        self,
+        bundle: Path,
+        threads: int,
+        *,
+        stirred: int,
+        rounds: int,
+        min_time: float,
+        variant: str | None = None,
+        progress: Progress | None = None,
+    ) -> Measurement:
         """Each layer of the network in its place, and the network (WHOLE), in turn."""
 
-    def run(self, file: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
-            ) -> dict[str, np.ndarray]:
+    def run(
+        self, file: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
+    ) -> dict[str, np.ndarray]:
         """A .mpc or .onnx file's outputs by name, float32, of inputs by name, with or without a batch axis."""
 
-    def trace(self, bundle: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
-              ) -> dict[str, dict[str, np.ndarray]]:
+    def trace(
+        self, bundle: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
+    ) -> dict[str, dict[str, np.ndarray]]:
         """One sample through a bundle: tensor → Buffer.key → that buffer as its layer wrote it, halo included."""
 
     def reference(self) -> float:
@@ -130,8 +168,16 @@ class LocalDevice:
     def __init__(self) -> None:
         self.about = About.here()
 
-    def time_kernels(self, kernels: Mapping[str, Kernel], threads: int, *, stirred: int, rounds: int, min_time: float,
-                     progress: Progress | None = None) -> Measurement:
+    def time_kernels(
+        self,
+        kernels: Mapping[str, Kernel],
+        threads: int,
+        *,
+        stirred: int,
+        rounds: int,
+        min_time: float,
+        progress: Progress | None = None,
+    ) -> Measurement:
         threads, stir = resolve(threads), stirrer(stirred)
         for name, kernel in kernels.items():
             check_cpu(name, kernel.arch, kernel.features)
@@ -141,23 +187,45 @@ class LocalDevice:
             timers[name] = in_place(single.timer(), [local(single.prepare)], stir)
         return watched(lambda: measure(timers, rounds=rounds, min_time=min_time, progress=progress))
 
-    def race(self, files: Mapping[str, Path], threads: int, *, rounds: int, min_time: float,
-             variant: str | None = None, progress: Progress | None = None) -> Measurement:
+    def race(
+        self,
+        files: Mapping[str, Path],
+        threads: int,
+        *,
+        rounds: int,
+        min_time: float,
+        variant: str | None = None,
+        progress: Progress | None = None,
+    ) -> Measurement:
         threads = resolve(threads)
         with ExitStack() as stack:
-            timers = {name: stack.enter_context(open_bundle(file, threads, variant=variant)).timer()
-                      if Path(file).suffix != ".onnx" else onnxruntime.timer(onnxruntime.session(str(file), threads))
-                      for name, file in files.items()}
+            timers = {
+                name: stack.enter_context(open_bundle(file, threads, variant=variant)).timer()
+                if Path(file).suffix != ".onnx"
+                else onnxruntime.timer(onnxruntime.session(str(file), threads))
+                for name, file in files.items()
+            }
             return watched(lambda: measure(timers, rounds=rounds, min_time=min_time, progress=progress))
 
-    def profile(self, bundle: Path, threads: int, *, stirred: int, rounds: int, min_time: float,
-                variant: str | None = None, progress: Progress | None = None) -> Measurement:
+    def profile(
+        self,
+        bundle: Path,
+        threads: int,
+        *,
+        stirred: int,
+        rounds: int,
+        min_time: float,
+        variant: str | None = None,
+        progress: Progress | None = None,
+    ) -> Measurement:
         with open_bundle(bundle, resolve(threads), variant=variant) as opened:
-            return watched(lambda: profile_opened(opened, stirred=stirred, rounds=rounds, min_time=min_time,
-                                                  progress=progress))
+            return watched(
+                lambda: profile_opened(opened, stirred=stirred, rounds=rounds, min_time=min_time, progress=progress)
+            )
 
-    def run(self, file: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
-            ) -> dict[str, np.ndarray]:
+    def run(
+        self, file: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
+    ) -> dict[str, np.ndarray]:
         if Path(file).suffix == ".onnx":
             session = onnxruntime.session(str(file), resolve(threads))
             return onnxruntime.run(session, inputs)
@@ -165,8 +233,9 @@ class LocalDevice:
             found = opened.run(inputs)
             return found if isinstance(found, dict) else {opened.outputs[0].name: found}
 
-    def trace(self, bundle: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
-              ) -> dict[str, dict[str, np.ndarray]]:
+    def trace(
+        self, bundle: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
+    ) -> dict[str, dict[str, np.ndarray]]:
         with open_bundle(bundle, resolve(threads), variant=variant) as opened:
             return opened.run_traced(inputs)
 
@@ -187,8 +256,9 @@ def watched(measuring: Callable[[], Measurement]) -> Measurement:
     return replace(found, warnings=tuple(State.here().complaints(before)))
 
 
-def profile_opened(bundle: Bundle, *, stirred: int, rounds: int, min_time: float, progress: Progress | None = None
-                   ) -> Measurement:
+def profile_opened(
+    bundle: Bundle, *, stirred: int, rounds: int, min_time: float, progress: Progress | None = None
+) -> Measurement:
     """Device.profile of a bundle that is open here."""
     layers = bundle.layer_timers()
     before = [[], *([timer] for timer in layers.values())]

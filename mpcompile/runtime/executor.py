@@ -127,7 +127,7 @@ class Executor:
                         function(*args)
                 return perf_counter() - start
 
-        seconds.waits = waits_of(self.threads)       # the measurer's clock of waiting
+        seconds.waits = waits_of(self.threads)  # the measurer's clock of waiting
         return seconds
 
     def _sample(self, inputs: list[np.ndarray]) -> None:

@@ -17,8 +17,9 @@ from mpcompile.runtime.archive import ALIGNMENT, aligned_empty
 SUFFIX = ".weights"
 
 
-def share(names: Sequence[str], plans: Sequence[Plan], weights: Sequence[bytes]
-          ) -> tuple[dict[str, bytes], list[tuple[Plan, list[str]]]]:
+def share(
+    names: Sequence[str], plans: Sequence[Plan], weights: Sequence[bytes]
+) -> tuple[dict[str, bytes], list[tuple[Plan, list[str]]]]:
     """(block → its bytes, for each variant its plan over its blocks, and their names in order).
 
     A block is named by the variants that read it, joined by "+". One variant's weights stay as they are.

@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-RASPBERRY_BITS = {0: "the supply voltage is too low", 1: "the clock is capped", 2: "the CPU is throttled",
-                  3: "the soft temperature limit holds"}
+RASPBERRY_BITS = {
+    0: "the supply voltage is too low",
+    1: "the clock is capped",
+    2: "the CPU is throttled",
+    3: "the soft temperature limit holds",
+}
 """Bits of the firmware's get_throttled: what holds now; each 16 places up: that it has happened since the start."""
 SINCE_START = 16
 FIRMWARE = "soc*/*firmware"
@@ -43,9 +47,13 @@ class State:
         throttled = [_hex(_text(p)) for p in devices.glob(f"{FIRMWARE}/get_throttled")]
         alarms = [_number(p) for p in devices.glob(f"{FIRMWARE}/{LOW_VOLTAGE}")]
         counts = [_number(p) for p in cpus.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
-        return State(", ".join(sorted(governors)), max(clocks, default=0) // 1000,
-                     max(zones) / 1000 if zones else None, max(throttled, default=0) or max(alarms, default=0),
-                     sum(counts))
+        return State(
+            ", ".join(sorted(governors)),
+            max(clocks, default=0) // 1000,
+            max(zones) / 1000 if zones else None,
+            max(throttled, default=0) or max(alarms, default=0),
+            sum(counts),
+        )
 
     def complaints(self, before: State | None = None) -> list[str]:
         """What is wrong now, and with `before` what went wrong since then; each a few words."""

@@ -78,8 +78,10 @@ def write_bundle(path: str | os.PathLike, head: dict, variants: Sequence[Compile
     names = [v.target["name"] for v in variants]
     members = {f"{name}.so": v.library for name, v in zip(names, variants)}
     blocks, placed = share(names, [v.plan for v in variants], [v.weights for v in variants])
-    rows = [{"target": v.target, "plan": plan.to_json(), "layers": v.layers, "library": f"{name}.so", "weights": weights}
-            for name, v, (plan, weights) in zip(names, variants, placed)]
+    rows = [
+        {"target": v.target, "plan": plan.to_json(), "layers": v.layers, "library": f"{name}.so", "weights": weights}
+        for name, v, (plan, weights) in zip(names, variants, placed)
+    ]
     return write_archive(path, {**head, "variants": rows}, {**members, **blocks})
 
 
@@ -103,12 +105,21 @@ def _variant(entry: dict, members: dict) -> Variant:
     for member in (entry["library"], *entry["weights"]):
         if member not in members:
             raise ValueError(f"there is no member {member}")
-    return Variant(str(target["name"]), str(target["arch"]), tuple(map(str, target["features"])), target,
-                   Plan.from_json(entry["plan"]), layers, entry["library"], tuple(entry["weights"]))
+    return Variant(
+        str(target["name"]),
+        str(target["arch"]),
+        tuple(map(str, target["features"])),
+        target,
+        Plan.from_json(entry["plan"]),
+        layers,
+        entry["library"],
+        tuple(entry["weights"]),
+    )
 
 
-def pick(path: str | os.PathLike, variants: Sequence[Variant], wanted: str | None = None,
-         machine: Machine | None = None) -> Variant:
+def pick(
+    path: str | os.PathLike, variants: Sequence[Variant], wanted: str | None = None, machine: Machine | None = None
+) -> Variant:
     """The best variant that the machine (None: this one) can run, or the one that is `wanted`.
 
     Raises UsageError where there is none of that name, TargetError where the machine cannot run it, or any.
@@ -121,15 +132,24 @@ def pick(path: str | os.PathLike, variants: Sequence[Variant], wanted: str | Non
         variants = named
     here = [v for v in variants if v.arch == machine.arch]
     if not here:
-        raise TargetError(f"{path} was built for {', '.join(dict.fromkeys(v.arch for v in variants))}, {machine.name} "
-                          f"is {machine.arch}")
+        raise TargetError(
+            f"{path} was built for {', '.join(dict.fromkeys(v.arch for v in variants))}, {machine.name} "
+            f"is {machine.arch}"
+        )
     for variant in here:
         if machine.features.issuperset(variant.features):
             return variant
     least = min(here, key=lambda v: len(set(v.features) - machine.features))
-    which = f"its variant {least.name}, which asks for least, needs" if len(variants) > 1 else \
-        f"its variant {least.name} needs" if wanted else "it needs"
+    which = (
+        f"its variant {least.name}, which asks for least, needs"
+        if len(variants) > 1
+        else f"its variant {least.name} needs"
+        if wanted
+        else "it needs"
+    )
     lacks = [f for f in least.features if f not in machine.features]
     where = "here" if machine.name == "this machine" else f"on {machine.name}"
-    raise TargetError(f"{path} does not run {where}: {which} {', '.join(lacks)}, which this CPU "
-                      f"({machine.cpu}) lacks: compile the model for it")
+    raise TargetError(
+        f"{path} does not run {where}: {which} {', '.join(lacks)}, which this CPU "
+        f"({machine.cpu}) lacks: compile the model for it"
+    )

@@ -40,7 +40,7 @@ class Checks:
     show: Show
 
     def point(self, name: str, folder: Folder, bundle: Path | None) -> dict:
-        """"deployed": the accuracy of the point's file on the device; of a bundle also "verify" and "profile", see
+        """ "deployed": the accuracy of the point's file on the device; of a bundle also "verify" and "profile", see
         Device."""
         model = folder.path / MODEL
         file = bundle or model
@@ -75,7 +75,7 @@ class Checks:
 
         key = key_of(self._key({"float": source}), CALIBRATION_IMAGES)
         found = folder.once("quantized.json", key, quantize, files=(MODEL,))["accuracy"]
-        eight, macs = {k: (8, 8) for k in network.reads()}, searched_macs(network)
+        eight, macs = dict.fromkeys(network.reads(), (8, 8)), searched_macs(network)
         point = Point(
             "int8",
             "int8",
@@ -84,7 +84,7 @@ class Checks:
             bitops=bitops(macs, eight),
             normalised_bits=normalised_bits(macs, eight),
             deployed=found,
-            weight_bytes=weight_bytes(network, {k: 8 for k in eight}),
+            weight_bytes=weight_bytes(network, dict.fromkeys(eight, 8)),
         )
         folder.write("metrics.json", point.to_json())
         return point
@@ -93,8 +93,7 @@ class Checks:
         """The points with `raced`. Times that were taken at different moments on one machine cannot be compared: here
         all are timed in turn."""
         files = {
-            p.name: self.folder.path / POINTS / p.name / (BUNDLE if p.assignment is not None else MODEL)
-            for p in points
+            p.name: self.folder.path / POINTS / p.name / (BUNDLE if p.assignment is not None else MODEL) for p in points
         }
 
         def work() -> dict:

@@ -44,7 +44,7 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def split(self, share: float, seed: int) -> tuple["Images", "Images"]:
+    def split(self, share: float, seed: int) -> tuple[Images, Images]:
         """Two disjoint parts, the second with this share of the images, drawn by `seed`; neither is empty."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         second = min(max(1, round(share * len(self))), len(self) - 1)

@@ -50,9 +50,7 @@ def digits(train: int | None = None, test: int | None = None) -> tuple[Arrays, A
     return scenes(images[mine], labels[mine], 1, train), scenes(images[others], labels[others], 2, test)
 
 
-def scenes(
-    images: np.ndarray, labels: np.ndarray, seed: int, count: int | None = None
-) -> Arrays:
+def scenes(images: np.ndarray, labels: np.ndarray, seed: int, count: int | None = None) -> Arrays:
     """The first `count` of SCENES scenes of each image, float32 [N, 8, 8] in 0..1: uint8 [count, 32, 32] and their
     labels. First comes one scene of each image, then another."""
     which = np.tile(np.arange(len(images)), SCENES)[:count]

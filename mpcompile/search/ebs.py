@@ -42,7 +42,7 @@ class EBS(Method):
         self._probs: dict[str, Tensor] = {}
 
     @staticmethod
-    def configured(network: Network, search: Search) -> "EBS":
+    def configured(network: Network, search: Search) -> EBS:
         return EBS(network, Options(search.gumbel, search.hot, search.cold))
 
     def _knobs(self) -> list[Knob]:

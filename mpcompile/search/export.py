@@ -71,7 +71,7 @@ class _Writer(Run):
         return self._int_quant(knob.name, x, grid, knob.quantizer.scale(knob.bits))
 
     def conv(self, layer: Conv, x: str) -> str:
-        o, _, k, _ = layer.weight.shape
+        _o, _, k, _ = layer.weight.shape
         weight = self._weight(layer.knob, layer.weight, 1.0)
         y = self._node(
             "Conv", layer.name, [x, weight], kernel_shape=[k, k], strides=[layer.stride] * 2, pads=[layer.padding] * 4

@@ -58,7 +58,7 @@ class Folder:
                     left.unlink()
             yield
 
-    def inner(self, *names: str) -> "Folder":
+    def inner(self, *names: str) -> Folder:
         return Folder(self.path.joinpath(*names))
 
     def write(self, name: str, data: dict) -> None:

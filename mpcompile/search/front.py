@@ -47,7 +47,7 @@ class Point:
         return {**asdict(self), "assignment": self.assignment.to_json() if self.assignment else None}
 
     @staticmethod
-    def from_json(data: dict) -> "Point":
+    def from_json(data: dict) -> Point:
         return Point(**{**data, "assignment": Assignment.from_json(data["assignment"]) if data["assignment"] else None})
 
 

@@ -24,7 +24,7 @@ class Assignment:
         return {"weights": dict(self.weights), "tensors": dict(self.tensors)}
 
     @staticmethod
-    def from_json(data: dict) -> "Assignment":
+    def from_json(data: dict) -> Assignment:
         return Assignment(
             {k: int(v) for k, v in data["weights"].items()}, {k: int(v) for k, v in data["tensors"].items()}
         )

@@ -26,7 +26,7 @@ class Method(nn.Module, ABC):
 
     @staticmethod
     @abstractmethod
-    def configured(network: Network, search: Search) -> "Method":
+    def configured(network: Network, search: Search) -> Method:
         """The method for a network, with its options from the configuration."""
 
     @abstractmethod

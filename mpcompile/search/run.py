@@ -334,9 +334,7 @@ class Sweep:
             self.show(f"measure {name}", 1, 1, {"ms": 1e3 * measured})
         checked = self.checks.point(name, folder, bundle if assignment is not None else None)
         point = self._point(name, kind, network, assignment, trained["accuracy"], measured, cost, price)
-        point = replace(
-            point, deployed=checked["deployed"], figures={**(figures or {}), "final loss": trained["loss"]}
-        )
+        point = replace(point, deployed=checked["deployed"], figures={**(figures or {}), "final loss": trained["loss"]})
         folder.write(METRICS, point.to_json())
         return point
 
@@ -430,8 +428,9 @@ def _same_device(folder: Folder, device: Device) -> None:
     for what in ("cpu", "target", "threads"):
         was, now = before.get(what), device.identity.get(what)
         if was is not None and was != now:
-            raise UsageError(f"{folder.path} holds a run that was measured with {what} {was}, not {now}: choose another "
-                             "folder")
+            raise UsageError(
+                f"{folder.path} holds a run that was measured with {what} {was}, not {now}: choose another folder"
+            )
 
 
 def run(config_file: Path, config: Config, out: Path, device: Device, show: Show = silent) -> Result:

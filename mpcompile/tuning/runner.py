@@ -60,8 +60,16 @@ class Runner(Protocol):
     threads: int
     elsewhere: bool
 
-    def time(self, base: Kernel, kernels: Mapping[str, Kernel], rounds: int, done: Done, *, threads: int | None = None,
-             together: bool = False) -> None:
+    def time(
+        self,
+        base: Kernel,
+        kernels: Mapping[str, Kernel],
+        rounds: int,
+        done: Done,
+        *,
+        threads: int | None = None,
+        together: bool = False,
+    ) -> None:
         """Times each kernel in turn with `base`; `done` hears of each once or, where a device turns out to have been
         slow, again. together: all in one measurement. Raises TargetError where `base` itself cannot be measured."""
 
@@ -79,14 +87,23 @@ class PoolRunner:
         self._seconds: dict[bytes, float] = {}
         """Of the default schedules that were measured."""
 
-    def time(self, base: Kernel, kernels: Mapping[str, Kernel], rounds: int, done: Done, *, threads: int | None = None,
-             together: bool = False) -> None:
+    def time(
+        self,
+        base: Kernel,
+        kernels: Mapping[str, Kernel],
+        rounds: int,
+        done: Done,
+        *,
+        threads: int | None = None,
+        together: bool = False,
+    ) -> None:
         def work(device: Device, share: Sequence[str]) -> Measurement | Failed:
             asked = {BASE: base, **{name: kernels[name] for name in share}}
             if isinstance(device, RemoteDevice | IsolatedDevice) and base.library in self._seconds:
                 device.limit = LEAST_LIMIT + LIMIT * self._seconds[base.library] * rounds * len(asked)
-            return device.time_kernels(asked, threads or self.threads, stirred=self.stirred, rounds=rounds,
-                                       min_time=MIN_TIME)
+            return device.time_kernels(
+                asked, threads or self.threads, stirred=self.stirred, rounds=rounds, min_time=MIN_TIME
+            )
 
         alone: list[str] = []
 
@@ -107,7 +124,7 @@ class PoolRunner:
         lanes = 1 if together else max(1, min(self.pool.lanes, len(names)))
         self._map(work, [names[i::lanes] for i in range(lanes)], tell)
         if alone:
-            self._map(work, [[]], tell)                          # is it one of them, or the default?
+            self._map(work, [[]], tell)  # is it one of them, or the default?
             self._map(work, [[name] for name in dict.fromkeys(alone)], tell)
 
     def _map(self, work, shares: list, tell) -> None:
@@ -122,6 +139,7 @@ def one_line(error: Exception) -> str:
 def _failures_as_results(work):
     """What a kernel raises on a device is that kernel's; a device that is lost is the pool's to replace, but for one
     that starts a fresh process by itself."""
+
     def safe(device: Device, share):
         try:
             return work(device, share)
@@ -133,4 +151,5 @@ def _failures_as_results(work):
             raise
         except Exception as error:
             return Failed(f"{device.name}: {one_line(error)}")
+
     return safe

@@ -48,8 +48,14 @@ class CostModel:
 
         self.searches = searches
         # one thread: the search shares the machine with the builders
-        self.xgb = ms.cost_model.XGBModel(extractor=Decisions(), num_warmup_samples=WARM_UP, verbose_eval=False,
-                                          adaptive_training=False, num_tuning_cores=1, tree_method="hist")
+        self.xgb = ms.cost_model.XGBModel(
+            extractor=Decisions(),
+            num_warmup_samples=WARM_UP,
+            verbose_eval=False,
+            adaptive_training=False,
+            num_tuning_cores=1,
+            tree_method="hist",
+        )
 
 
 class Search:
@@ -73,10 +79,16 @@ class Search:
         self.workload = self.database.commit_workload(self.mod)
         mutator, postproc = _rules(self)
         self.context = ms.TuneContext(
-            mod=self.mod, target=self.target, num_threads=1, rand_state=seed + 1, task_name=name,
+            mod=self.mod,
+            target=self.target,
+            num_threads=1,
+            rand_state=seed + 1,
+            task_name=name,
             space_generator=ms.space_generator.ScheduleFn(self.trace, [], [postproc], {mutator: 1.0}),
             search_strategy=ms.search_strategy.EvolutionarySearch(
-                population_size=POPULATION, init_min_unmeasured=1, genetic_num_iters=ITERATIONS, eps_greedy=0.15))
+                population_size=POPULATION, init_min_unmeasured=1, genetic_num_iters=ITERATIONS, eps_greedy=0.15
+            ),
+        )
         self.started = False
 
     # -- traces --------------------------------------------------------------------------------------
@@ -129,7 +141,8 @@ class Search:
         if candidates is not None:
             # all it does with results is to count them; what it learns from is the database, and the cost model
             self.context.notify_runner_results(
-                candidates, [meta_schedule()[0].runner.RunnerResult([1.0], None) for _ in candidates])
+                candidates, [meta_schedule()[0].runner.RunnerResult([1.0], None) for _ in candidates]
+            )
         new = [t for t in dict.fromkeys(tiles) if t not in self.seen][:count]
         self.seen.update(new)
         return new
@@ -140,14 +153,19 @@ class Search:
             return
         ms, _ = meta_schedule()
         self.seen.update(costs)
-        known = {t: c for t, c in costs.items() if self.space.holds(t)}         # the default may lie outside
+        known = {t: c for t, c in costs.items() if self.space.holds(t)}  # the default may lie outside
         candidates = [self.candidate(t) for t in known]
-        results = [ms.runner.RunnerResult([c] if np.isfinite(c) else None, None if np.isfinite(c) else "failed")
-                   for c in known.values()]
+        results = [
+            ms.runner.RunnerResult([c] if np.isfinite(c) else None, None if np.isfinite(c) else "failed")
+            for c in known.values()
+        ]
         for candidate, result in zip(candidates, results):
             if result.run_secs:
-                self.database.commit_tuning_record(ms.database.TuningRecord(
-                    candidate.sch.trace, self.workload, result.run_secs, self.target, self.args))
+                self.database.commit_tuning_record(
+                    ms.database.TuningRecord(
+                        candidate.sch.trace, self.workload, result.run_secs, self.target, self.args
+                    )
+                )
         self.model.update(self.context, candidates, results)
 
 
@@ -163,9 +181,21 @@ def features(space: Space, tile: Tile) -> list[float]:
     depth = max((p.data.shape[0] for p in parts), default=1)
     weights = sum(prod(p.weight_shape) for p in parts) or 1
     registers = tile.pixels * vectors * slots
-    return [*map(float, found), vectors, slots, registers, space.registers - registers,
-            (tile.pixels + vectors) / (tile.pixels * vectors), log2(tile.row / tile.pixels), log2(height / tile.lines),
-            log2(taps), log2(depth), log2(weights), len(parts), log2(tile.row * tile.lines)]
+    return [
+        *map(float, found),
+        vectors,
+        slots,
+        registers,
+        space.registers - registers,
+        (tile.pixels + vectors) / (tile.pixels * vectors),
+        log2(tile.row / tile.pixels),
+        log2(height / tile.lines),
+        log2(taps),
+        log2(depth),
+        log2(weights),
+        len(parts),
+        log2(tile.row * tile.lines),
+    ]
 
 
 def _rules(search: Search):

@@ -28,8 +28,7 @@ from mpcompile.targets import Target
 
 @dataclass(eq=False)
 class Task:
-    """A layer's shape, bits and forms. `default`: its kernel under the default schedule; `layers`: all that are alike.
-    """
+    """A layer's shape, bits and forms. `default`: its kernel under the default schedule; `layers`: all that are alike."""
 
     key: dict
     default: Lowered
@@ -103,7 +102,7 @@ class LocalBuilder:
     def _build(self, kernel: Lowered) -> bytes | Exception:
         try:
             return build_library({FUNCTION: kernel.func}, self.target)
-        except RuntimeError as error:                        # TVM's, of one candidate: the others go on
+        except RuntimeError as error:  # TVM's, of one candidate: the others go on
             return error
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 
 from mpcompile.latency.cache import Cache
-from mpcompile.records.store import Record
 from mpcompile.schedules.tile import Tile
 from mpcompile.tuning.runner import Failed, Outcome, Timed, one_line
 from mpcompile.tuning.search import Search
@@ -85,18 +84,19 @@ class Trials:
             classes.setdefault(codes[tile], []).append(tile)
         self._put("", {t: Failed(f"does not build: {one_line(made[t])}") for t in classes.pop("", [])})
         for code in classes.keys() & self.measured.keys():
-            self._put(code, {t: self.measured[code] for t in classes.pop(code)})
+            self._put(code, dict.fromkeys(classes.pop(code), self.measured[code]))
         if not classes:
             return
-        fresh = {default: codes[default]} | {members[0]: code for code, members in classes.items()
-                                             if code != codes[default]}
+        fresh = {default: codes[default]} | {
+            members[0]: code for code, members in classes.items() if code != codes[default]
+        }
 
         def told(found: Outcomes) -> None:
             for tile, outcome in found.items():
                 members = classes.get(fresh[tile], ())
-                if tile == default:                          # beside each share: told once
+                if tile == default:  # beside each share: told once
                     members = [t for t in members if t not in self.costs]
-                self._put(fresh[tile], {t: outcome for t in members})
+                self._put(fresh[tile], dict.fromkeys(members, outcome))
 
         yield Batch({t: made[t] for t in fresh}, ROUNDS, told)
 
@@ -111,8 +111,11 @@ class Trials:
         rounds = CONFIRM_ROUNDS if best else ROUNDS
         times = _timings((yield Batch(made, rounds, threads=threads, together=True)))
         base = times[default]
-        clear = [t for t in best if t in times and times[t].high < base.low
-                 and times[t].seconds < base.seconds * (1 - LEAST_GAIN)]
+        clear = [
+            t
+            for t in best
+            if t in times and times[t].high < base.low and times[t].seconds < base.seconds * (1 - LEAST_GAIN)
+        ]
         if clear and threads > 1:
             alone = _timings((yield Batch({t: made[t] for t in [default, *clear]}, rounds, threads=1, together=True)))
             clear = [t for t in clear if t in alone and alone[t].seconds <= alone[default].seconds * (1 + LEAST_GAIN)]
@@ -129,12 +132,17 @@ class Trials:
         for tile, outcome in found.items():
             timed = outcome if isinstance(outcome, Timed) else None
             cost = timed.cost if timed else outcome if isinstance(outcome, float) else math.inf
-            row = {"key": f"{self.identity}.{hashlib.sha256(repr(tile).encode()).hexdigest()[:16]}",
-                   "task": self.identity, "title": self.task.title, "tile": tile.to_json(), "code": code,
-                   "cost": cost if math.isfinite(cost) else None,
-                   "why": outcome.why if isinstance(outcome, Failed) else None,
-                   "seconds": timed.timing.seconds if timed else None,
-                   "default_seconds": timed.base.seconds if timed else None}
+            row = {
+                "key": f"{self.identity}.{hashlib.sha256(repr(tile).encode()).hexdigest()[:16]}",
+                "task": self.identity,
+                "title": self.task.title,
+                "tile": tile.to_json(),
+                "code": code,
+                "cost": cost if math.isfinite(cost) else None,
+                "why": outcome.why if isinstance(outcome, Failed) else None,
+                "seconds": timed.timing.seconds if timed else None,
+                "default_seconds": timed.base.seconds if timed else None,
+            }
             rows.append(row)
         if rows:
             self.log.put(rows)

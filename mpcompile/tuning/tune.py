@@ -61,15 +61,29 @@ class Tuned:
     failures: dict[str, list[str]] = field(default_factory=dict)
 
     def to_json(self) -> dict:
-        return {"records": str(self.path), "trials": self.new, "trials_on_disk": self.known,
-                "samples_repeated": self.repeated, "samples_corrected": self.corrected, "failures": self.failures,
-                "layers": [{"layers": names, **asdict(record), "gain": record.gain} for names, record in self.records]}
+        return {
+            "records": str(self.path),
+            "trials": self.new,
+            "trials_on_disk": self.known,
+            "samples_repeated": self.repeated,
+            "samples_corrected": self.corrected,
+            "failures": self.failures,
+            "layers": [{"layers": names, **asdict(record), "gain": record.gain} for names, record in self.records],
+        }
 
 
-def tune(model: str | os.PathLike | Graph, target: str | os.PathLike | Target = "native",
-         records: str | os.PathLike = "records", *, trials: int = 64, threads: int | None = 1,
-         progress: Progress | None = None, tracker: str | None = None, key: str | None = None,
-         pool: Pool | None = None) -> Tuned:
+def tune(
+    model: str | os.PathLike | Graph,
+    target: str | os.PathLike | Target = "native",
+    records: str | os.PathLike = "records",
+    *,
+    trials: int = 64,
+    threads: int | None = 1,
+    progress: Progress | None = None,
+    tracker: str | None = None,
+    key: str | None = None,
+    pool: Pool | None = None,
+) -> Tuned:
     """Measures up to `trials` schedules of each distinct layer of `model`, compiled for `target`: on this machine, in a
     process of its own, so that a schedule that crashes costs its trial and no more; or on all the devices of `key` that
     `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
@@ -104,8 +118,15 @@ def this_machine(limits: Limits | None = None) -> Pool:
 class Tuner:
     """Tunes tasks for `target`, measured by `runner`; `folder` holds records and trials."""
 
-    def __init__(self, target: Target, folder: Path, runner: Runner, builder: Builder, trials: int,
-                 progress: Progress | None = None):
+    def __init__(
+        self,
+        target: Target,
+        folder: Path,
+        runner: Runner,
+        builder: Builder,
+        trials: int,
+        progress: Progress | None = None,
+    ):
         self.target, self.folder, self.runner, self.builder, self.trials = target, folder, runner, builder, trials
         self.progress = progress or (lambda done, total, title: None)
         self.family = family_of(target)
@@ -128,8 +149,10 @@ class Tuner:
             shown[work] = min(len(work.costs), count)
             self.progress(sum(shown.values()), sum(counts), work.task.title)
 
-        steps = [self.steps(work, count, lambda work=work, count=count: show(work, count))
-                 for work, count in zip(works, counts)]
+        steps = [
+            self.steps(work, count, lambda work=work, count=count: show(work, count))
+            for work, count in zip(works, counts)
+        ]
         in_turn(steps, 2 if self.runner.elsewhere else 1)
         found.new = sum(len(work.costs) for work in works) - found.known
         found.failures = {work.task.title: list(work.failures.values()) for work in works if work.failures}
@@ -174,8 +197,18 @@ class Tuner:
 
     def _record(self, work: Trials, won: Tile, seconds: float, before: float) -> None:
         mine, task = self.identity, work.task
-        record = Record(task.key, won.to_json(), seconds, before, task.default_tile.to_json(), mine["cpu"],
-                        self.runner.threads, len(work.costs), mine["tvm"], mine["kernels"])
+        record = Record(
+            task.key,
+            won.to_json(),
+            seconds,
+            before,
+            task.default_tile.to_json(),
+            mine["cpu"],
+            self.runner.threads,
+            len(work.costs),
+            mine["tvm"],
+            mine["kernels"],
+        )
         self.records[record.identity] = record
         write_records(self.found.path, self.family, self.records.values())
 

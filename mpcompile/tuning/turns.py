@@ -45,7 +45,7 @@ def _started(call: Callable[[], Any], aside: bool) -> Future:
             future.set_exception(error)
 
     if aside:
-        Thread(target=run, name="measuring", daemon=True).start()     # nobody waits for it where this thread is ended
+        Thread(target=run, name="measuring", daemon=True).start()  # nobody waits for it where this thread is ended
     else:
         future.set_result(call())
     return future

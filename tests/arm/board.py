@@ -26,8 +26,23 @@ KEPT = 3
 def _sources() -> dict[str, bytes]:
     """What the wheel is made from, by path."""
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "mpcompile", "schedules", "targets", "pyproject.toml",
-         "README.md", "LICENSE"], cwd=ROOT, check=True, capture_output=True, text=True)
+        [
+            "git",
+            "ls-files",
+            "-co",
+            "--exclude-standard",
+            "mpcompile",
+            "schedules",
+            "targets",
+            "pyproject.toml",
+            "README.md",
+            "LICENSE",
+        ],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return {name: (ROOT / name).read_bytes() for name in listed.stdout.splitlines() if (ROOT / name).exists()}
 
 
@@ -36,7 +51,7 @@ def installed() -> Path:
     """The folder with mpcompile in it, for PYTHONPATH; made where this checkout's is not there yet."""
     assert PYTHON.exists(), "there is no emulated board: run make test-arm"
     with open(FOLDER / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)                    # one test process makes it, the others wait
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one test process makes it, the others wait
         sources = _sources()
         digest = hashlib.sha256(b"".join(name.encode() + b"\0" + data for name, data in sorted(sources.items())))
         site = FOLDER / "sites" / digest.hexdigest()[:16]
@@ -57,8 +72,21 @@ def _install(sources: dict[str, bytes], site: Path) -> None:
             (made / "source" / path).write_bytes(data)
         build = "import setuptools.build_meta as b, sys; b.build_wheel(sys.argv[1])"
         _quiet([sys.executable, "-c", build, made], made / "source")
-        _quiet([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", made / "site",
-                next(made.glob("*.whl"))], made)
+        _quiet(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "-q",
+                "--no-deps",
+                "--no-index",
+                "--target",
+                made / "site",
+                next(made.glob("*.whl")),
+            ],
+            made,
+        )
         (made / "site").rename(site)
 
 
@@ -75,8 +103,14 @@ def environment(core: str) -> dict[str, str]:
 
 def python(core: str, *words, folder: Path) -> subprocess.CompletedProcess:
     """Runs the board's Python in `folder`; what it printed."""
-    return subprocess.run([str(w) for w in (PYTHON, *words)], cwd=folder, env=environment(core), capture_output=True,
-                          text=True, timeout=PATIENCE)
+    return subprocess.run(
+        [str(w) for w in (PYTHON, *words)],
+        cwd=folder,
+        env=environment(core),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
 
 
 def mpcompile(core: str, *words, folder: Path) -> subprocess.CompletedProcess:

@@ -24,8 +24,14 @@ def emulated_device(core: str, tracker: str, key: str, folder: Path) -> Iterator
     with open(folder / "serve.log", "w") as log:
         process = subprocess.Popen(
             [board.PYTHON, "-m", "mpcompile", "serve", "--port", "0", "--tracker", tracker, "--key", key],
-            stdout=log, stderr=log, cwd=folder, env=board.environment(core), start_new_session=True)
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=board.environment(core),
+            start_new_session=True,
+        )
     try:
+
         def known() -> bool:
             assert process.poll() is None, (folder / "serve.log").read_text()
             return _known(tracker, key) > before
@@ -45,6 +51,7 @@ def kill(process: subprocess.Popen) -> None:
 
 def _known(tracker: str, key: str) -> int:
     """How many the tracker knows; a busy machine may take its time to answer."""
+
     def asked() -> tuple[int] | None:
         try:
             return (sum(d.key == key for d in devices(tracker)),)

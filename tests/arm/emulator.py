@@ -15,8 +15,10 @@ import tvm_ffi
 from mpcompile.compiler.library import compiled
 from mpcompile.targets import Target
 
-TOOLS = {"aarch64": ("aarch64-linux-gnu-gcc", "qemu-aarch64-static"),
-         "armv7l": ("arm-linux-gnueabihf-gcc", "qemu-arm-static")}
+TOOLS = {
+    "aarch64": ("aarch64-linux-gnu-gcc", "qemu-aarch64-static"),
+    "armv7l": ("arm-linux-gnueabihf-gcc", "qemu-arm-static"),
+}
 """Compiler and emulator of an architecture: Debian's gcc-aarch64-linux-gnu, gcc-arm-linux-gnueabihf, qemu-user-static."""
 
 _CODES = {"i": 0, "u": 1, "f": 2}
@@ -29,7 +31,7 @@ def emulated_core(target: Target) -> str:
     """
     if target.arch == "armv7l":
         return "cortex-a15"
-    if target.mcpu == "generic":                                # the least CPU that has what the board promises
+    if target.mcpu == "generic":  # the least CPU that has what the board promises
         return "cortex-a76" if "asimddp" in target.features else "cortex-a53"
     return target.mcpu
 
@@ -43,8 +45,20 @@ def _driver(arch: str) -> Path:
     """The driver's object file, compiled once a process."""
     folder = temporary()
     headers = [tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path()]
-    _run([TOOLS[arch][0], "-std=gnu11", "-O1", "-Wall", "-Werror", "-c", "-o", folder / "driver.o",
-          Path(__file__).parent / "driver.c", *(f"-I{h}" for h in headers)])
+    _run(
+        [
+            TOOLS[arch][0],
+            "-std=gnu11",
+            "-O1",
+            "-Wall",
+            "-Werror",
+            "-c",
+            "-o",
+            folder / "driver.o",
+            Path(__file__).parent / "driver.c",
+            *(f"-I{h}" for h in headers),
+        ]
+    )
     return folder / "driver.o"
 
 
@@ -80,8 +94,8 @@ def run(func, target: Target, arrays: list[np.ndarray]) -> list[np.ndarray]:
         _run([emulator, "-cpu", emulated_core(target), folder / "kernel", folder / "in", folder / "out", *layouts])
         data, results = (folder / "out").read_bytes(), []
     for a in arrays:
-        results.append(np.frombuffer(data[:a.nbytes], a.dtype).reshape(a.shape))
-        data = data[a.nbytes:]
+        results.append(np.frombuffer(data[: a.nbytes], a.dtype).reshape(a.shape))
+        data = data[a.nbytes :]
     return results
 
 

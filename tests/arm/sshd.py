@@ -56,7 +56,7 @@ class Board:
 
     def cut(self) -> None:
         """Breaks every connection, and takes no more."""
-        os.killpg(self.server.pid, signal.SIGSTOP)                          # so that none is started meanwhile
+        os.killpg(self.server.pid, signal.SIGSTOP)  # so that none is started meanwhile
         for child in reversed(_descendants(self.server.pid)):
             if "sshd" in child[1]:
                 os.kill(child[0], signal.SIGKILL)
@@ -92,10 +92,17 @@ def board(folder: Path, emulator: str) -> Iterator[Board]:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
     (folder / "board.py").write_text(BOARD.format(start=START, emulator=f"{emulator} " if emulator else ""))
     if os.geteuid() == 0:
-        os.makedirs("/run/sshd", exist_ok=True)                             # of its separated privileges
+        os.makedirs("/run/sshd", exist_ok=True)  # of its separated privileges
     process, port = _start(folder)
-    options = (f"Port={port}", f"IdentityFile={folder}/user", "IdentitiesOnly=yes", "StrictHostKeyChecking=no",
-               "UserKnownHostsFile=/dev/null", "BatchMode=yes", "LogLevel=ERROR")
+    options = (
+        f"Port={port}",
+        f"IdentityFile={folder}/user",
+        "IdentitiesOnly=yes",
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "BatchMode=yes",
+        "LogLevel=ERROR",
+    )
     try:
         yield Board(f"{getuser()}@127.0.0.1", options, folder / "tmp", process)
     finally:
@@ -112,8 +119,9 @@ def _start(folder: Path) -> tuple[subprocess.Popen, int]:
             port = free.getsockname()[1]
         (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, python=sys.executable))
         with open(folder / "log", "wb") as log:
-            process = subprocess.Popen([server, "-D", "-e", "-f", folder / "sshd_config"], stderr=log,
-                                       start_new_session=True)
+            process = subprocess.Popen(
+                [server, "-D", "-e", "-f", folder / "sshd_config"], stderr=log, start_new_session=True
+            )
         if until(lambda: _listens(port) or process.poll() is not None) and process.poll() is None:
             return process, port
     raise AssertionError((folder / "log").read_text())
@@ -136,7 +144,7 @@ def _descendants(pid: int) -> list[tuple[int, str]]:
                 text = (entry / "stat").read_text()
             except OSError:
                 continue
-            name, rest = text[text.index("(") + 1:text.rindex(")")], text[text.rindex(")") + 2:].split()
+            name, rest = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2 :].split()
             parents.setdefault(int(rest[1]), []).append((int(entry.name), name))
     found, at = [], [pid]
     while at:

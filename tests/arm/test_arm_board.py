@@ -45,8 +45,9 @@ def test_run_and_bench(model, target, tmp_path):
         here = bundle.run(x)
     core = board.CORES[target]
     threads = min(2, len(cpu.allowed()))
-    done = board.mpcompile(core, "run", "m.mpc", "--input", "x.npz", "--output", "y.npz", "--threads", threads,
-                           folder=tmp_path)
+    done = board.mpcompile(
+        core, "run", "m.mpc", "--input", "x.npz", "--output", "y.npz", "--threads", threads, folder=tmp_path
+    )
     assert done.returncode == 0 and f"{threads} thread" in lines(done.stdout), done.stderr
     (there,) = np.load(tmp_path / "y.npz").values()
     assert there.dtype == np.float32 and here.tobytes() == y.tobytes() == there.tobytes()
@@ -67,9 +68,14 @@ def test_any_board_runs_the_least(tmp_path):
         assert there.tobytes() == y.tobytes()
 
 
-@pytest.mark.parametrize("target, core, lacks", [pytest.param("rpi5", "cortex-a72", "asimddp", marks=pytest.mark.quick),
-                                                 ("rpi5", "cortex-a53", "asimddp"),
-                                                 ("aarch64-dotprod", "cortex-a72", "asimddp")])
+@pytest.mark.parametrize(
+    "target, core, lacks",
+    [
+        pytest.param("rpi5", "cortex-a72", "asimddp", marks=pytest.mark.quick),
+        ("rpi5", "cortex-a53", "asimddp"),
+        ("aarch64-dotprod", "cortex-a72", "asimddp"),
+    ],
+)
 def test_a_core_that_lacks_an_instruction_is_refused(target, core, lacks, tmp_path):
     """In one line, by HWCAP, before any of the bundle's code is loaded."""
     x, _ = expected(MODELS[0])
@@ -103,9 +109,11 @@ def test_what_a_board_cannot_do_is_one_line(tmp_path):
 @pytest.mark.quick
 def test_the_install_is_whole(tmp_path):
     """Every dependency of the wheel is there, at the version of constraints.txt."""
-    code = ("import json; from importlib import metadata as m; import re; need = m.requires('mpcompile')\n"
-            "names = [re.split(r'[^\\w.-]', n)[0] for n in need if 'extra ==' not in n]\n"
-            "print(json.dumps({n: m.version(n) for n in names}))")
+    code = (
+        "import json; from importlib import metadata as m; import re; need = m.requires('mpcompile')\n"
+        "names = [re.split(r'[^\\w.-]', n)[0] for n in need if 'extra ==' not in n]\n"
+        "print(json.dumps({n: m.version(n) for n in names}))"
+    )
     done = board.python("cortex-a53", "-c", code, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (board.ROOT / "constraints.txt").read_text(), re.MULTILINE))

@@ -10,8 +10,15 @@ import mpcompile as mp
 from mpcompile.errors import TargetError
 
 MODEL = Path(__file__).parents[1] / "data" / "brevitas_cnn_w2a2.onnx"
-MACHINES = {"rpi3b": (2, 183), "rpi4b": (2, 183), "rpi5": (2, 183), "aarch64": (2, 183), "aarch64-dotprod": (2, 183),
-            "rpi3b-32": (1, 40), "rpi4b-32": (1, 40)}
+MACHINES = {
+    "rpi3b": (2, 183),
+    "rpi4b": (2, 183),
+    "rpi5": (2, 183),
+    "aarch64": (2, 183),
+    "aarch64-dotprod": (2, 183),
+    "rpi3b-32": (1, 40),
+    "rpi4b-32": (1, 40),
+}
 """ELF class (1: 32 bits) and machine (40: ARM, 183: AArch64)."""
 
 

@@ -47,16 +47,35 @@ def build(name: str, board: str, folder: Path) -> Path:
     inputs, outputs = sample(name)
     made = mp.export_c(model(name), board, folder / "c", name="net")
     (folder / "check.c").write_text(CHECK.replace("SIZES", ", ".join(str(prod(a.shape)) for a in (*inputs, *outputs))))
-    subprocess.run([TOOLS[load_target(board).arch][0], "-std=c11", "-O1", "-static", "-Wall", "-Wextra", "-Werror",
-                    "-o", folder / "check", folder / "check.c", f"-I{made.folder}", made.folder / "libnet.a", "-lm"],
-                   check=True)
+    subprocess.run(
+        [
+            TOOLS[load_target(board).arch][0],
+            "-std=c11",
+            "-O1",
+            "-static",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-o",
+            folder / "check",
+            folder / "check.c",
+            f"-I{made.folder}",
+            made.folder / "libnet.a",
+            "-lm",
+        ],
+        check=True,
+    )
     return folder / "check"
 
 
 def emulate(board: str, *words, core: str = "") -> subprocess.CompletedProcess:
     target = load_target(board)
-    return subprocess.run([TOOLS[target.arch][1], "-cpu", core or emulated_core(target), *map(str, words)],
-                          capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run(
+        [TOOLS[target.arch][1], "-cpu", core or emulated_core(target), *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -66,11 +85,15 @@ def test_the_same_bytes(name, board, tmp_path):
     program = build(name, board, tmp_path)
     for i, x in enumerate(inputs):
         x.tofile(tmp_path / f"in{i}")
-    done = emulate(board, program, *(tmp_path / f"in{i}" for i in range(len(inputs))),
-                   *(tmp_path / f"out{i}" for i in range(len(outputs))))
+    done = emulate(
+        board,
+        program,
+        *(tmp_path / f"in{i}" for i in range(len(inputs))),
+        *(tmp_path / f"out{i}" for i in range(len(outputs))),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     for i, wanted in enumerate(outputs):
-        for form in ("1.0", "1.1", "2.0", "2.1", "3.0", "3.1"):              # tasks, and a workspace of other rubbish
+        for form in ("1.0", "1.1", "2.0", "2.1", "3.0", "3.1"):  # tasks, and a workspace of other rubbish
             assert (tmp_path / f"out{i}.{form}").read_bytes() == wanted.tobytes(), form
 
 
@@ -79,9 +102,23 @@ def test_the_example_with_threads(board, tmp_path):
     (x,), (y,) = sample("brevitas_residual_w3a4")
     made = mp.export_c(model("brevitas_residual_w3a4"), board, tmp_path / "c", name="net")
     program = tmp_path / "example"
-    subprocess.run([TOOLS[load_target(board).arch][0], "-std=c11", "-O1", "-static", "-DTHREADS", "-pthread", "-o",
-                    program, made.folder / "example.c", f"-I{made.folder}", made.folder / "libnet.a", "-lm"],
-                   check=True)
+    subprocess.run(
+        [
+            TOOLS[load_target(board).arch][0],
+            "-std=c11",
+            "-O1",
+            "-static",
+            "-DTHREADS",
+            "-pthread",
+            "-o",
+            program,
+            made.folder / "example.c",
+            f"-I{made.folder}",
+            made.folder / "libnet.a",
+            "-lm",
+        ],
+        check=True,
+    )
     x.tofile(tmp_path / "x")
     for threads in ("1", "3"):
         done = emulate(board, program, "-t", threads, tmp_path / "x", tmp_path / "y")

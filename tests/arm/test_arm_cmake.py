@@ -91,8 +91,11 @@ def built(source: Path, folder: Path, board: str) -> Path:
 
 def run(board: str, *words) -> None:
     target = load_target(board)
-    emulator = [] if target.arch == "x86_64" else [
-        TOOLS[target.arch][1], "-L", "/usr/aarch64-linux-gnu", "-cpu", emulated_core(target)]
+    emulator = (
+        []
+        if target.arch == "x86_64"
+        else [TOOLS[target.arch][1], "-L", "/usr/aarch64-linux-gnu", "-cpu", emulated_core(target)]
+    )
     done = subprocess.run([*emulator, *map(str, words)], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -50,7 +50,18 @@ def test_images_and_few_outputs(board, channels, outputs):
     """Four stored channels are fewer than a step of SDOT takes, and four outputs fewer than a block."""
     import numpy as np
 
-    case = contract.convolution(np.random.default_rng(channels), channels, 9, 10, outputs, (3, 3), (2, 1),
-                                (1, 1, 0, 1), grids.twos_complement(8), grids.unsigned(8), grids.unsigned(3))
+    case = contract.convolution(
+        np.random.default_rng(channels),
+        channels,
+        9,
+        10,
+        outputs,
+        (3, 3),
+        (2, 1),
+        (1, 1, 0, 1),
+        grids.twos_complement(8),
+        grids.unsigned(8),
+        grids.unsigned(3),
+    )
     forms = ("codes",) if outputs <= 4 else ("planes+sums", "codes")
     contract.run(case, "dot", board, forms)

@@ -69,25 +69,54 @@ def test_a_table_from_two_boards_one_of_which_is_lost(tracker, tmp_path, capsys)
     device = ["--tracker", tracker, "--key", "pi"]
     table = tmp_path / "LUT.json"
     cells = Path(f"{table}.cells")
-    with emulated_device("cortex-a53", tracker, "pi", tmp_path / "one") as first, \
-            emulated_device("cortex-a53", tracker, "pi", tmp_path / "two"):
+    with (
+        emulated_device("cortex-a53", tracker, "pi", tmp_path / "one") as first,
+        emulated_device("cortex-a53", tracker, "pi", tmp_path / "two"),
+    ):
         over = threading.Event()
 
         def lose() -> None:
-            until(lambda: over.is_set() or cells.exists() and len(cells.read_text().splitlines()) > 3)
+            until(lambda: over.is_set() or (cells.exists() and len(cells.read_text().splitlines()) > 3))
             kill(first)
 
         thread = threading.Thread(target=lose)
         thread.start()
-        code = command("profile", model, "--target", "rpi3b", "--bits", "w12a2", "-o", table, "--threads", 1, "--rounds", 1,
-                       *device)
+        code = command(
+            "profile",
+            model,
+            "--target",
+            "rpi3b",
+            "--bits",
+            "w12a2",
+            "-o",
+            table,
+            "--threads",
+            1,
+            "--rounds",
+            1,
+            *device,
+        )
         over.set()
         thread.join()
         printed = capsys.readouterr()
         assert code == 0, printed.err
         assert "lost once" in printed.out and printed.out.count("pi at 127.0.0.1") == 2
-        assert command("profile", model, "--target", "rpi3b", "--threads", 1, "--rounds", 1, "--json",
-                       tmp_path / "p.json", *device) == 0, capsys.readouterr().err
+        assert (
+            command(
+                "profile",
+                model,
+                "--target",
+                "rpi3b",
+                "--threads",
+                1,
+                "--rounds",
+                1,
+                "--json",
+                tmp_path / "p.json",
+                *device,
+            )
+            == 0
+        ), capsys.readouterr().err
     found = json.loads(table.read_text())
     assert len(cells.read_text().splitlines()) > 8 and found["layers"]
     assert first.poll() is not None
@@ -97,24 +126,54 @@ def test_tune_on_a_board(tracker, tmp_path, capsys):
     """Schedules that a board measured compile to the same numbers."""
     x, y = expected()
     with emulated_device("cortex-a76", tracker, "pi5", tmp_path / "pi5"):
-        code = command("tune", MODEL, "--target", "rpi5", "--trials", 4, "-o", tmp_path / "records", "--tracker", tracker,
-                       "--key", "pi5")
+        code = command(
+            "tune",
+            MODEL,
+            "--target",
+            "rpi5",
+            "--trials",
+            4,
+            "-o",
+            tmp_path / "records",
+            "--tracker",
+            tracker,
+            "--key",
+            "pi5",
+        )
         assert code == 0, capsys.readouterr().err
         records = list((tmp_path / "records").glob("*.json"))
         assert records
         np.savez(tmp_path / "x.npz", x)
         mp.compile(MODEL, target="rpi5", output=tmp_path / "m.mpc", records=tmp_path / "records")
-        assert command("run", tmp_path / "m.mpc", "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz",
-                       "--tracker", tracker, "--key", "pi5") == 0, capsys.readouterr().err
+        assert (
+            command(
+                "run",
+                tmp_path / "m.mpc",
+                "--input",
+                tmp_path / "x.npz",
+                "--output",
+                tmp_path / "y.npz",
+                "--tracker",
+                tracker,
+                "--key",
+                "pi5",
+            )
+            == 0
+        ), capsys.readouterr().err
         (there,) = np.load(tmp_path / "y.npz").values()
         assert there.tobytes() == y.tobytes()
 
 
 def test_search_on_a_board(tracker, tmp_path, capsys):
     """The objective's table and every network's time are the board's; the bundles are for it, and exact on it."""
-    (tmp_path / "search.toml").write_text(small_config(
-        data={"side": 12, "train": 64, "test": 32}, objective={"targets": ["50 %"]},
-        baselines={"uniform": ["w1a2", "w8a8"], "float": False, "int8": False}, measure={"target": "rpi4b"}))
+    (tmp_path / "search.toml").write_text(
+        small_config(
+            data={"side": 12, "train": 64, "test": 32},
+            objective={"targets": ["50 %"]},
+            baselines={"uniform": ["w1a2", "w8a8"], "float": False, "int8": False},
+            measure={"target": "rpi4b"},
+        )
+    )
     with emulated_device("cortex-a72", tracker, "pi4", tmp_path / "pi4"):
         code = command("search", tmp_path / "search.toml", "-o", tmp_path / "run", "--tracker", tracker, "--key", "pi4")
         assert code == 0, capsys.readouterr().err

@@ -58,15 +58,38 @@ def test_subnormal_numbers(board, shape):
     """Inputs, skips and results below 2^-126, the sign of which decides a code. On 32-bit ARM, NEON takes them for 0:
     scalars do not."""
     rng = np.random.default_rng(8)
-    layer = Layer("tiny", ["x", "s"], ["r", "q"], shape, [ViewTerm("x"), ViewTerm("s")],
-                  [Load(0), Load(1), Plus(0, 1), Fma(2, np.float32([0.75]), np.float32([0.0])), Clamp(3, -1.0, 1.0),
-                   Round(4, "sign", 0, 1)],
-                  [Output("r", 4), Output("q", 5, Quantizer(grids.bipolar(), 1.0, rounding="sign"))])
+    layer = Layer(
+        "tiny",
+        ["x", "s"],
+        ["r", "q"],
+        shape,
+        [ViewTerm("x"), ViewTerm("s")],
+        [
+            Load(0),
+            Load(1),
+            Plus(0, 1),
+            Fma(2, np.float32([0.75]), np.float32([0.0])),
+            Clamp(3, -1.0, 1.0),
+            Round(4, "sign", 0, 1),
+        ],
+        [Output("r", 4), Output("q", 5, Quantizer(grids.bipolar(), 1.0, rounding="sign"))],
+    )
     x = (rng.normal(0, 1, shape) * 2.0 ** rng.integers(-150, -120, shape)).astype(np.float32)
     s = (rng.normal(0, 1, shape) * 2.0 ** rng.integers(-150, -120, shape)).astype(np.float32)
     assert (np.abs(x[x != 0]) < np.finfo(np.float32).tiny).mean() > 0.5
-    types = {"x": TensorType(shape), "s": TensorType(shape), "r": TensorType(shape),
-             "q": TensorType(shape, Quantizer(grids.bipolar(), 1.0))}
+    types = {
+        "x": TensorType(shape),
+        "s": TensorType(shape),
+        "r": TensorType(shape),
+        "q": TensorType(shape, Quantizer(grids.bipolar(), 1.0)),
+    }
     forms = ("codes",) if shape[0] <= 4 else ("codes", "planes+sums")
-    check(layer, types, {"x": x, "s": s}, {}, board, {"x": stored("x", shape), "s": stored("s", shape)},
-          {"r": stored("r", shape, None, ("float", "plain")), "q": stored("q", shape, grids.bipolar(), forms)})
+    check(
+        layer,
+        types,
+        {"x": x, "s": s},
+        {},
+        board,
+        {"x": stored("x", shape), "s": stored("s", shape)},
+        {"r": stored("r", shape, None, ("float", "plain")), "q": stored("q", shape, grids.bipolar(), forms)},
+    )

@@ -22,8 +22,19 @@ PAIRS = [*((w, a) for w in range(1, 5) for a in range(1, 5)), (1, 5), (1, 6), (2
 @pytest.mark.parametrize("w, a", PAIRS)
 def test_bit_pair(board, w, a):
     rng = np.random.default_rng(64 * w + a)
-    case = convolution(rng, 13, 5, 6, 20, (3, 3), (1, 1), (1, 1, 1, 1), weight_grid(w, w + a),
-                       activation_grid(a, w + a), grids.unsigned(3))
+    case = convolution(
+        rng,
+        13,
+        5,
+        6,
+        20,
+        (3, 3),
+        (1, 1),
+        (1, 1, 1, 1),
+        weight_grid(w, w + a),
+        activation_grid(a, w + a),
+        grids.unsigned(3),
+    )
     run(case, "lookup", board)
 
 
@@ -33,23 +44,54 @@ def test_shape(board, shape):
     """Channels are no multiple of 4, outputs none of 16; strides, dilations, kernels without padding."""
     channels, height, width, outputs, kernel, stride, pads, dilation = shape
     rng = np.random.default_rng(channels)
-    run(convolution(rng, channels, height, width, outputs, kernel, stride, pads, grids.odd(2), grids.twos_complement(3),
-                    grids.unsigned(3), dilation), "lookup", board)
+    run(
+        convolution(
+            rng,
+            channels,
+            height,
+            width,
+            outputs,
+            kernel,
+            stride,
+            pads,
+            grids.odd(2),
+            grids.twos_complement(3),
+            grids.unsigned(3),
+            dilation,
+        ),
+        "lookup",
+        board,
+    )
 
 
 @pytest.mark.parametrize("board", BOARDS)
-@pytest.mark.parametrize("channels, bits, kernel", [
-    (512, 4, 3),                                        # 546 steps of two tables of 60 fit 16 bits, 576 are there
-    (1024, 6, 1), (1056, 6, 1),                         # 130 steps of 252, where 128 and 132 are there
-    (48, 6, 5),
-    (352, 5, 3),                                        # two entries of 124 fit 8 bits
-    (8192, 2, 1),
-    (512, 8, 3),
-])
+@pytest.mark.parametrize(
+    "channels, bits, kernel",
+    [
+        (512, 4, 3),  # 546 steps of two tables of 60 fit 16 bits, 576 are there
+        (1024, 6, 1),
+        (1056, 6, 1),  # 130 steps of 252, where 128 and 132 are there
+        (48, 6, 5),
+        (352, 5, 3),  # two entries of 124 fit 8 bits
+        (8192, 2, 1),
+        (512, 8, 3),
+    ],
+)
 def test_extreme_codes(board, channels, bits, kernel):
     """All bits set: sums fill 8 and 16 bits, and are widened where one more would not fit."""
-    case = convolution(np.random.default_rng(0), channels, kernel, kernel, 32, (kernel, kernel), (1, 1), (0, 0, 0, 0),
-                       grids.unsigned(1), grids.unsigned(bits), grids.unsigned(4))
+    case = convolution(
+        np.random.default_rng(0),
+        channels,
+        kernel,
+        kernel,
+        32,
+        (kernel, kernel),
+        (1, 1),
+        (0, 0, 0, 0),
+        grids.unsigned(1),
+        grids.unsigned(bits),
+        grids.unsigned(4),
+    )
     case[0].terms[0].parts[0].q[:], case[2]["x"][:] = 1, (1 << bits) - 1
     run(case, "lookup", board, ("codes",))
 
@@ -68,8 +110,19 @@ def test_sums_fit():
 @pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize("lines, parallel", [(1, "rows"), (2, "lines"), (3, ""), (6, "groups")])
 def test_lines_share_tables(board, lines, parallel):
-    case = convolution(np.random.default_rng(lines), 40, 13, 9, 128, (3, 3), (2, 1), (1, 1, 0, 1), grids.bipolar(),
-                       grids.unsigned(4), grids.unsigned(2))
+    case = convolution(
+        np.random.default_rng(lines),
+        40,
+        13,
+        9,
+        128,
+        (3, 3),
+        (2, 1),
+        (1, 1, 0, 1),
+        grids.bipolar(),
+        grids.unsigned(4),
+        grids.unsigned(2),
+    )
     assert case[0].shape == (128, 6, 9)
     run(case, "lookup", board, ("planes",), tile=Tile(9, 3, 32, lines, parallel=parallel))
 

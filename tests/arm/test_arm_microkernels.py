@@ -12,8 +12,19 @@ from tests.kernels import test_contract as contract
 
 def extreme(channels, outputs, kernel, grid_w, grid_a, size=5):
     """A convolution without padding of the weights and activations whose products are largest, of both signs."""
-    case = contract.convolution(np.random.default_rng(0), channels, size, size, outputs, kernel, (1, 1), (0, 0, 0, 0),
-                                grid_w, grid_a, grids.unsigned(8))
+    case = contract.convolution(
+        np.random.default_rng(0),
+        channels,
+        size,
+        size,
+        outputs,
+        kernel,
+        (1, 1),
+        (0, 0, 0, 0),
+        grid_w,
+        grid_a,
+        grids.unsigned(8),
+    )
     q = case[0].terms[0].parts[0].q
     q[:] = grid_w.lo
     q[1::2] = grid_w.hi
@@ -22,9 +33,19 @@ def extreme(channels, outputs, kernel, grid_w, grid_a, size=5):
     return case
 
 
-@pytest.mark.parametrize("w, a, kind, run", [(2, 2, "mla", 21), (2, 4, "mla", 4), (3, 3, "mla", 4), (4, 3, "mla", 2),
-                                             (4, 4, "mla", 1), (4, 8, "smlal", 31), (6, 8, "smlal", 7),
-                                             (8, 8, "smlal", 1)])
+@pytest.mark.parametrize(
+    "w, a, kind, run",
+    [
+        (2, 2, "mla", 21),
+        (2, 4, "mla", 4),
+        (3, 3, "mla", 4),
+        (4, 3, "mla", 2),
+        (4, 4, "mla", 1),
+        (4, 8, "smlal", 31),
+        (6, 8, "smlal", 7),
+        (8, 8, "smlal", 1),
+    ],
+)
 def test_extreme_products(w, a, kind, run):
     """Every partial sum is as far from 0 as it can be; 512 channels fill the 16-bit lanes of mla several times."""
     grid_w, grid_a = grids.twos_complement(w), grids.unsigned(a)
@@ -38,16 +59,36 @@ def test_counts_that_fill_16_bits():
     contract.run(extreme(15000, 16, (3, 3), grids.unsigned(1), grids.unsigned(1), 3), "popcount", "rpi3b", ("codes",))
 
 
-@pytest.mark.parametrize("board, family, w, a", [("rpi3b", "popcount", 2, 2), ("rpi3b", "dot", 2, 2),
-                                                 ("rpi3b", "dot", 8, 8), ("rpi5", "dot", 8, 8),
-                                                 ("rpi5", "lookup", 2, 3), ("rpi4b", "lookup", 1, 4)])
+@pytest.mark.parametrize(
+    "board, family, w, a",
+    [
+        ("rpi3b", "popcount", 2, 2),
+        ("rpi3b", "dot", 2, 2),
+        ("rpi3b", "dot", 8, 8),
+        ("rpi5", "dot", 8, 8),
+        ("rpi5", "lookup", 2, 3),
+        ("rpi4b", "lookup", 1, 4),
+    ],
+)
 @pytest.mark.parametrize("pixels, block", [(1, 16), (1, 64), (3, 32), (6, 16), (4, 48), (12, 32)])
 def test_tile(board, family, w, a, pixels, block):
     """Tiles that hold several micro-kernels' tiles; strides and dilations in both axes."""
     rng = np.random.default_rng(pixels)
     outputs = 96 if block == 48 else 64
-    case = contract.convolution(rng, 48, 9, 30, outputs, (3, 2), (2, 2), (1, 1, 1, 2), grids.twos_complement(w),
-                                grids.unsigned(a), grids.unsigned(4), (2, 3))
+    case = contract.convolution(
+        rng,
+        48,
+        9,
+        30,
+        outputs,
+        (3, 2),
+        (2, 2),
+        (1, 1, 1, 2),
+        grids.twos_complement(w),
+        grids.unsigned(a),
+        grids.unsigned(4),
+        (2, 3),
+    )
     width = case[0].shape[2]
     pixels = max(n for n in range(1, pixels + 1) if width % n == 0)
     contract.run(case, family, board, ("codes",), tile=Tile(width, pixels, block))
@@ -59,8 +100,19 @@ def test_tile(board, family, w, a, pixels, block):
 def test_unrolling(board, channels, family, w, a):
     if family != "dot" and channels < 8:
         channels = 5
-    case = contract.convolution(np.random.default_rng(channels), channels, 6, 8, 16, (3, 3), (1, 1), (1, 1, 1, 1),
-                                contract.weight_grid(w, 1), grids.unsigned(a), grids.unsigned(4))
+    case = contract.convolution(
+        np.random.default_rng(channels),
+        channels,
+        6,
+        8,
+        16,
+        (3, 3),
+        (1, 1),
+        (1, 1, 1, 1),
+        contract.weight_grid(w, 1),
+        grids.unsigned(a),
+        grids.unsigned(4),
+    )
     contract.run(case, family, board, ("codes",))
 
 

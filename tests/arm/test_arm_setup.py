@@ -21,11 +21,15 @@ STAND_INS = {
     "venv/bin/python": f'#!/bin/sh\ncase "$*" in *" download "*) @pip@ ;; *) exec {sys.executable} "$@" ;; esac\n',
 }
 FAILURES = {
-    "apt": ({"apt": 'case "$*" in *" install "*) echo "E: Failed to fetch a.deb"; echo "E: more"; exit 100 ;; esac'},
-            "apt-get install: E: Failed to fetch a.deb"),
+    "apt": (
+        {"apt": 'case "$*" in *" install "*) echo "E: Failed to fetch a.deb"; echo "E: more"; exit 100 ;; esac'},
+        "apt-get install: E: Failed to fetch a.deb",
+    ),
     "apt killed": ({"apt": 'case "$*" in *" install "*) kill -9 $$ ;; esac'}, "apt-get install was killed (signal 9)"),
-    "pip": ({"pip": 'echo "WARNING: connection broken" >&2; echo "ERROR: more" >&2; exit 1'},
-            "pip download: WARNING: connection broken"),
+    "pip": (
+        {"pip": 'echo "WARNING: connection broken" >&2; echo "ERROR: more" >&2; exit 1'},
+        "pip download: WARNING: connection broken",
+    ),
     "pip killed": ({"pip": "kill -9 $$"}, "pip download was killed (signal 9)"),
     "pip silent": ({"pip": "exit 3"}, "pip download: it ended with 3 and no reason"),
 }
@@ -42,8 +46,13 @@ def start(folder: Path, commands: dict[str, str]) -> subprocess.Popen:
             text = text.replace(f"@{tool}@", commands.get(tool, ":"))
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
-    return subprocess.Popen(["bash", folder / ".ci" / "setup-arm", "venv"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, env=os.environ | {"PATH": f"{folder}/bin:{os.environ['PATH']}"})
+    return subprocess.Popen(
+        ["bash", folder / ".ci" / "setup-arm", "venv"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PATH": f"{folder}/bin:{os.environ['PATH']}"},
+    )
 
 
 @pytest.mark.parametrize("failure", FAILURES)

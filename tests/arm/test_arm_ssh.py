@@ -39,14 +39,28 @@ def runners_outputs(model: Path, folder: Path) -> str:
     return f"{digest:016x}"
 
 
-@pytest.mark.parametrize("target, emulator, threads", [pytest.param("rpi4b-32", BOARD_32, 1, marks=pytest.mark.quick),
-                                                       ("rpi3b-32", BOARD_32, 3),
-                                                       ("rpi3b", BOARD_64, 2)])
+@pytest.mark.parametrize(
+    "target, emulator, threads",
+    [pytest.param("rpi4b-32", BOARD_32, 1, marks=pytest.mark.quick), ("rpi3b-32", BOARD_32, 3), ("rpi3b", BOARD_64, 2)],
+)
 def test_a_model(target, emulator, threads, tmp_path, capsys):
     threads = min(threads, CPUS)
     with sshd.board(tmp_path, emulator) as board:
-        code = main(["bench", str(MODEL), "--target", target, "--threads", str(threads), "--rounds", "3",
-                     "--json", str(tmp_path / "b.json"), *board.words])
+        code = main(
+            [
+                "bench",
+                str(MODEL),
+                "--target",
+                target,
+                "--threads",
+                str(threads),
+                "--rounds",
+                "3",
+                "--json",
+                str(tmp_path / "b.json"),
+                *board.words,
+            ]
+        )
         printed = capsys.readouterr()
         assert code == 0, printed.err
         assert not board.left()
@@ -101,8 +115,10 @@ def test_a_connection_that_breaks(tmp_path):
     made = mp.export_c(MODEL, "rpi4b-32", tmp_path / "net_c")
     program = build_runner(exported(made.folder), tmp_path / "runner")
     threads = min(2, CPUS)
-    with (sshd.board(tmp_path, BOARD_32) as board,
-          RemoteProgram(board.host, program, [str(threads)], board.options) as there):
+    with (
+        sshd.board(tmp_path, BOARD_32) as board,
+        RemoteProgram(board.host, program, [str(threads)], board.options) as there,
+    ):
         assert there.about["threads"] == threads and there.timer("run")(2) > 0
         assert len(list(board.tmp.iterdir())) == 1
         threading.Timer(1.0, board.cut).start()

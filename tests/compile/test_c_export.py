@@ -18,8 +18,16 @@ from mpcompile.errors import TargetError, UsageError
 from tests.patience import PATIENCE
 
 DATA = Path(__file__).parents[1] / "data"
-MODELS = ("brevitas_concat", "brevitas_keywords", "brevitas_quantized_skip", "brevitas_residual_w3a4",
-          "brevitas_separable_qcdq", "brevitas_truncated_pool", "hand_half_integer", "ort_qdq_uint8")
+MODELS = (
+    "brevitas_concat",
+    "brevitas_keywords",
+    "brevitas_quantized_skip",
+    "brevitas_residual_w3a4",
+    "brevitas_separable_qcdq",
+    "brevitas_truncated_pool",
+    "hand_half_integer",
+    "ort_qdq_uint8",
+)
 STRICT = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Werror")
 
 CHECK = r"""
@@ -126,10 +134,22 @@ def test_the_library_computes_what_the_bundle_does(model, tmp_path):
     for i, x in enumerate(inputs):
         x.tofile(tmp_path / f"in{i}")
     (tmp_path / "check.c").write_text(CHECK.replace("SIZES", ", ".join(map(str, sizes))))
-    cc("-O1", "-g", STRICT[0], "-o", tmp_path / "check", tmp_path / "check.c", f"-I{made.folder}",
-       made.folder / "libnet.a", "-lm")
-    run(tmp_path / "check", *(tmp_path / f"in{i}" for i in range(len(inputs))),
-        *(tmp_path / f"out{i}" for i in range(len(outputs))))
+    cc(
+        "-O1",
+        "-g",
+        STRICT[0],
+        "-o",
+        tmp_path / "check",
+        tmp_path / "check.c",
+        f"-I{made.folder}",
+        made.folder / "libnet.a",
+        "-lm",
+    )
+    run(
+        tmp_path / "check",
+        *(tmp_path / f"in{i}" for i in range(len(inputs))),
+        *(tmp_path / f"out{i}" for i in range(len(outputs))),
+    )
     for i, wanted in enumerate(outputs):
         for form in ("1.0", "1.1", "2.0", "2.1", "3.0", "3.1"):
             assert (tmp_path / f"out{i}.{form}").read_bytes() == wanted.tobytes()
@@ -143,11 +163,24 @@ def test_two_models_in_one_program(tmp_path):
         assert set(re.findall(r" [A-Z] (\S+)", symbols)) == {f"{name}_{f}" for f in ("run", "run_parallel", "error")}
     (tmp_path / "both.cpp").write_text(
         '#include "first.h"\n#include "second.h"\n#include <cstdio>\n'
-        "int main() { return std::puts(first_error(FIRST_OK)) < 0 || second_run(0, 0, 0, 0) != SECOND_ERROR_NULL; }\n")
+        "int main() { return std::puts(first_error(FIRST_OK)) < 0 || second_run(0, 0, 0, 0) != SECOND_ERROR_NULL; }\n"
+    )
     folders = [tmp_path / name for name in ("first", "second")]
-    done = subprocess.run(["g++", "-Wall", "-Werror", "-o", tmp_path / "both", tmp_path / "both.cpp",
-                           *(f"-I{f}" for f in folders), *(f / f"lib{f.name}.a" for f in folders), "-lm"],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            "g++",
+            "-Wall",
+            "-Werror",
+            "-o",
+            tmp_path / "both",
+            tmp_path / "both.cpp",
+            *(f"-I{f}" for f in folders),
+            *(f / f"lib{f.name}.a" for f in folders),
+            "-lm",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert run(tmp_path / "both") == "no error\n"
 
@@ -171,9 +204,16 @@ def test_the_command_and_its_example(tmp_path, capsys, monkeypatch):
         assert done.returncode in (1, 2) and says in done.stderr
 
 
-@pytest.mark.parametrize("words, says", [
-    (["--name", "9net"], "--name"), (["--name", "a b"], "--name"), (["--name", "string"], "net_string will do"),
-    (["-o", "file"], "file"), (["--target", "x86-64"], "x86-64")])
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["--name", "9net"], "--name"),
+        (["--name", "a b"], "--name"),
+        (["--name", "string"], "net_string will do"),
+        (["-o", "file"], "file"),
+        (["--target", "x86-64"], "x86-64"),
+    ],
+)
 def test_what_cannot_be_exported_is_one_line(tmp_path, capsys, monkeypatch, words, says):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("here before")
@@ -183,9 +223,17 @@ def test_what_cannot_be_exported_is_one_line(tmp_path, capsys, monkeypatch, word
     assert Path("file").read_text() == "here before" and not list(Path().glob("out/*"))
 
 
-@pytest.mark.parametrize("target, absent, says", [
-    ("x86-64-v3", "ar", "needs ar: apt-get install gcc binutils"),
-    ("rpi4b-32", "arm-linux-gnueabihf-gcc", "needs arm-linux-gnueabihf-gcc: apt-get install gcc-arm-linux-gnueabihf")])
+@pytest.mark.parametrize(
+    "target, absent, says",
+    [
+        ("x86-64-v3", "ar", "needs ar: apt-get install gcc binutils"),
+        (
+            "rpi4b-32",
+            "arm-linux-gnueabihf-gcc",
+            "needs arm-linux-gnueabihf-gcc: apt-get install gcc-arm-linux-gnueabihf",
+        ),
+    ],
+)
 def test_missing_tools_are_named(tmp_path, monkeypatch, target, absent, says):
     monkeypatch.setattr(shutil, "which", lambda name: None if name == absent else f"/usr/bin/{name}")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -193,8 +241,10 @@ def test_missing_tools_are_named(tmp_path, monkeypatch, target, absent, says):
         export_c(DATA / "brevitas_concat.onnx", target, tmp_path / "c")
 
 
-@pytest.mark.parametrize("text, name", [
-    ("my-Net v2", "my_net_v2"), ("18layers", "net_18layers"), ("größe", "gr_e"), ("Signal", "net_signal")])
+@pytest.mark.parametrize(
+    "text, name",
+    [("my-Net v2", "my_net_v2"), ("18layers", "net_18layers"), ("größe", "gr_e"), ("Signal", "net_signal")],
+)
 def test_names_from_files(text, name):
     assert identifier(text) == name
 

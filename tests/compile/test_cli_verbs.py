@@ -91,14 +91,11 @@ def test_verify_finds_a_difference(here, capsys):
     from mpcompile.runtime import archive
 
     contents = archive.read_archive("model.mpc")
-    variant, = contents.manifest["variants"]
+    (variant,) = contents.manifest["variants"]
     kernel = next(
-        arg
-        for call in variant["plan"]["calls"]
-        for arg in call["args"]
-        if arg[0] == "weights" and arg[2] == "int8"
+        arg for call in variant["plan"]["calls"] for arg in call["args"] if arg[0] == "weights" and arg[2] == "int8"
     )
-    name, = variant["weights"]
+    (name,) = variant["weights"]
     weights = bytearray(contents.members[name])
     for i in range(kernel[1], kernel[1] + 100):
         weights[i] ^= 255
@@ -174,7 +171,7 @@ def test_a_cut_bundle(here, capsys, verb):
     whole = Path("model.mpc").read_bytes()
     Path("model.mpc").write_bytes(whole[: len(whole) // 2])
     assert main(verb) == 3
-    out, err = said(capsys)
+    _out, err = said(capsys)
     assert len(err) == 1 and "model.mpc" in err[0] and not Path("y.npz").exists()
 
 

@@ -25,8 +25,9 @@ MODEL = DATA / "brevitas_residual_w3a4.onnx"
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
-    return compile_model(MODEL, output=tmp_path_factory.mktemp("bundle") / "model.mpc",
-                         dump_ir=tmp_path_factory.getbasetemp() / "dump")
+    return compile_model(
+        MODEL, output=tmp_path_factory.mktemp("bundle") / "model.mpc", dump_ir=tmp_path_factory.getbasetemp() / "dump"
+    )
 
 
 def test_the_manifest_tells_every_layer(bundle):
@@ -80,8 +81,12 @@ with mp.open_bundle(sys.argv[1], 1) as bundle:
 loaded = open("/proc/self/maps").read()
 assert "libtvm_compiler" not in loaded and "libtvm_runtime" in loaded
 """
-    subprocess.run([sys.executable, "-c", code, bundle, tmp_path / "x.npy", tmp_path / "y.npy"], check=True,
-                   timeout=PATIENCE, env=os.environ | {"TVM_USE_RUNTIME_LIB": "1"})
+    subprocess.run(
+        [sys.executable, "-c", code, bundle, tmp_path / "x.npy", tmp_path / "y.npy"],
+        check=True,
+        timeout=PATIENCE,
+        env=os.environ | {"TVM_USE_RUNTIME_LIB": "1"},
+    )
     with open_bundle(bundle, 1) as here:
         np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), here.run(x))
 
@@ -94,14 +99,17 @@ def test_forced_families(tmp_path):
         assert {p["family"] for p in parts if p["kernel"][1] > 4} == {family}
 
 
-@pytest.mark.parametrize("options, error, words", [
-    ({"target": "pdp11"}, TargetError, "there is no target pdp11"),
-    ({"families": {"*": "magic"}}, UsageError, "magic is no kernel family"),
-    ({"families": {"nowhere": "dot"}}, UsageError, "nowhere"),
-    ({"output": "missing/model.mpc"}, UsageError, "there is no folder"),
-    ({"output": "."}, UsageError, "it is a folder"),
-    ({"dump_ir": "file"}, UsageError, "cannot dump into"),
-])
+@pytest.mark.parametrize(
+    "options, error, words",
+    [
+        ({"target": "pdp11"}, TargetError, "there is no target pdp11"),
+        ({"families": {"*": "magic"}}, UsageError, "magic is no kernel family"),
+        ({"families": {"nowhere": "dot"}}, UsageError, "nowhere"),
+        ({"output": "missing/model.mpc"}, UsageError, "there is no folder"),
+        ({"output": "."}, UsageError, "it is a folder"),
+        ({"dump_ir": "file"}, UsageError, "cannot dump into"),
+    ],
+)
 def test_bad_options_are_one_line_and_leave_nothing(options, error, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")

@@ -38,6 +38,7 @@ def a_cpu_with(monkeypatch):
         monkeypatch.setattr(cpu, "features", lambda: frozenset(features))
         monkeypatch.setattr(cpu, "arch", lambda: arch)
         monkeypatch.setattr(cpu, "name", lambda: "Some CPU")
+
     return set_features
 
 
@@ -79,8 +80,11 @@ def test_a_lesser_variant_is_what_is_loaded_on_a_lesser_cpu(bundle, a_cpu_with):
 
 def test_a_cpu_that_none_fits_is_refused(bundle, a_cpu_with):
     a_cpu_with({"sse2", "pni", "ssse3"})
-    with pytest.raises(TargetError, match=r"its variant x86-64-v2, which asks for least, needs .*sse4_2, which this "
-                                          r"CPU \(Some CPU\) lacks") as caught:
+    with pytest.raises(
+        TargetError,
+        match=r"its variant x86-64-v2, which asks for least, needs .*sse4_2, which this "
+        r"CPU \(Some CPU\) lacks",
+    ) as caught:
         open_bundle(bundle, 1)
     assert "\n" not in str(caught.value)
     a_cpu_with({"neon"}, "aarch64")
@@ -142,9 +146,11 @@ def test_verbs(bundle, capsys, tmp_path, monkeypatch):
     runnable = [v.name for v in variants(bundle) if v.fits]
     least = runnable[-1]
     np.savez("x.npz", x=np.load(MODEL.with_suffix(".npz"))["x"][:1])
-    for verb in (["run", str(bundle), "--input", "x.npz", "--output", "y.npz"],
-                 ["bench", str(bundle), "--rounds", "1", "--threads", "1"],
-                 ["verify", str(MODEL), str(bundle), "--inputs", "x.npz"]):
+    for verb in (
+        ["run", str(bundle), "--input", "x.npz", "--output", "y.npz"],
+        ["bench", str(bundle), "--rounds", "1", "--threads", "1"],
+        ["verify", str(MODEL), str(bundle), "--inputs", "x.npz"],
+    ):
         assert main([*verb, "--variant", least, "--json", "told.json"]) == 0
         assert json.loads(Path("told.json").read_text())["variant"] == least
         assert least in capsys.readouterr().out

@@ -19,13 +19,16 @@ from tests.patience import PATIENCE
 QONNX = "qonnx.custom_op.general"
 
 
-def float_op(op: str, inputs: dict, outputs: dict, constants: dict | None = None, *, domain: str = "",
-             **attributes) -> FloatOp:
+def float_op(
+    op: str, inputs: dict, outputs: dict, constants: dict | None = None, *, domain: str = "", **attributes
+) -> FloatOp:
     """A FloatOp node; inputs and outputs map names to shapes without batch."""
     constants = constants or {}
     node = helper.make_node(op, [*inputs, *constants], [*outputs], domain=domain, **attributes)
-    ports = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, (1, *s)) for n, s in group.items()]
-             for group in (inputs, outputs)]
+    ports = [
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, (1, *s)) for n, s in group.items()]
+        for group in (inputs, outputs)
+    ]
     graph = helper.make_graph([node], op, *ports, [numpy_helper.from_array(a, n) for n, a in constants.items()])
     opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid(domain, 1)] if domain else [])
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
@@ -42,14 +45,17 @@ def chain():
     """Convolution, swish, softmax, transpose, flatten, Gemm; `m` and `t` are outputs that others read too."""
     rng = np.random.default_rng(0)
     normal = lambda *s: rng.normal(0, 0.5, s).astype(np.float32)
-    maps = {t: (8, 6, 16) for t in ("c", "s", "m", "p")}
+    maps = dict.fromkeys(("c", "s", "m", "p"), (8, 6, 16))
     weights = {"w": normal(8, 3, 3, 3), "b": normal(8)}
-    nodes = [float_op("Conv", {"x": (3, 6, 16)}, {"c": maps["c"]}, weights, pads=[1] * 4),
-             float_op("Sigmoid", {"c": maps["c"]}, {"s": maps["s"]}),
-             float_op("Mul", {"s": maps["s"], "c": maps["c"]}, {"m": maps["m"]}),
-             float_op("Softmax", {"m": maps["m"]}, {"p": maps["p"]}, axis=1),
-             Transpose("turn", ["p"], ["t"], perm=(1, 2, 0)), Reshape("flat", ["t"], ["f"], shape=(768,)),
-             float_op("Gemm", {"f": (768,)}, {"y": (10,)}, {"v": normal(10, 768)}, transB=1)]
+    nodes = [
+        float_op("Conv", {"x": (3, 6, 16)}, {"c": maps["c"]}, weights, pads=[1] * 4),
+        float_op("Sigmoid", {"c": maps["c"]}, {"s": maps["s"]}),
+        float_op("Mul", {"s": maps["s"], "c": maps["c"]}, {"m": maps["m"]}),
+        float_op("Softmax", {"m": maps["m"]}, {"p": maps["p"]}, axis=1),
+        Transpose("turn", ["p"], ["t"], perm=(1, 2, 0)),
+        Reshape("flat", ["t"], ["f"], shape=(768,)),
+        float_op("Gemm", {"f": (768,)}, {"y": (10,)}, {"v": normal(10, 768)}, transB=1),
+    ]
     return graph_of(nodes, {"x": (3, 6, 16), **maps, "t": (6, 16, 8), "f": (768,), "y": (10,)}, ["x"], ["y", "m", "t"])
 
 
@@ -58,15 +64,18 @@ def test_a_chain_equals_onnx_and_is_fused(chain, tmp_path):
     report = verify(chain, path)
     assert report.equal, report.summary
     with open_bundle(path, 1) as bundle:
-        assert len(bundle.plan.calls) == 4             # convolution with swish, softmax, transpose, Gemm
+        assert len(bundle.plan.calls) == 4  # convolution with swish, softmax, transpose, Gemm
         assert {p.buffer.tensor for p in bundle.plan.buffers} >= {"x", "m", "p", "t", "f", "y"}
         assert [port.name for port in bundle.outputs] == ["y", "m", "t"]
 
 
 def test_outputs_that_share_their_bytes(tmp_path):
     """An output that is the input, a view of it, a constant's worth of another output, and one named twice."""
-    nodes = [Reshape("view", ["x"], ["v"], shape=(12,)), float_op("Relu", {"v": (12,)}, {"r": (12,)}),
-             Reshape("back", ["r"], ["q"], shape=(3, 4))]
+    nodes = [
+        Reshape("view", ["x"], ["v"], shape=(12,)),
+        float_op("Relu", {"v": (12,)}, {"r": (12,)}),
+        Reshape("back", ["r"], ["q"], shape=(3, 4)),
+    ]
     graph = graph_of(nodes, {"x": (3, 4), "v": (12,), "r": (12,), "q": (3, 4)}, ["x"], ["x", "v", "q", "r"])
     x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
     with open_bundle(compile_model(graph, output=tmp_path / "views.mpc"), 1) as bundle:
@@ -92,21 +101,32 @@ def test_float_and_quantized_layers_in_one_file(tmp_path):
     rng = np.random.default_rng(0)
 
     def quant(x, y, scale, bits, signed):
-        return helper.make_node("Quant", [x, scale, "zero", bits], [y], domain=QONNX, signed=signed, narrow=0,
-                                rounding_mode="ROUND")
+        return helper.make_node(
+            "Quant", [x, scale, "zero", bits], [y], domain=QONNX, signed=signed, narrow=0, rounding_mode="ROUND"
+        )
 
-    nodes = [quant("x", "xq", "s8", "b8", 1), quant("w1", "w1q", "s3", "b3", 1),
-             helper.make_node("Conv", ["xq", "w1q"], ["c1"], "first", pads=[1] * 4),
-             helper.make_node("Sigmoid", ["c1"], ["g"], "gate"), quant("g", "gq", "s4", "b4", 0),
-             quant("w2", "w2q", "s3", "b3", 1), helper.make_node("Conv", ["gq", "w2q"], ["c2"], "second"),
-             helper.make_node("Softmax", ["c2"], ["y"], "classes", axis=1)]
+    nodes = [
+        quant("x", "xq", "s8", "b8", 1),
+        quant("w1", "w1q", "s3", "b3", 1),
+        helper.make_node("Conv", ["xq", "w1q"], ["c1"], "first", pads=[1] * 4),
+        helper.make_node("Sigmoid", ["c1"], ["g"], "gate"),
+        quant("g", "gq", "s4", "b4", 0),
+        quant("w2", "w2q", "s3", "b3", 1),
+        helper.make_node("Conv", ["gq", "w2q"], ["c2"], "second"),
+        helper.make_node("Softmax", ["c2"], ["y"], "classes", axis=1),
+    ]
     constants = {"zero": 0.0, "s8": 0.03, "b8": 8.0, "s3": 0.25, "b3": 3.0, "s4": 1 / 16, "b4": 4.0}
     arrays = {n: np.float32(v) for n, v in constants.items()} | {
         "w1": rng.normal(0, 0.3, (6, 3, 3, 3)).astype(np.float32),
-        "w2": rng.normal(0, 0.3, (5, 6, 1, 1)).astype(np.float32)}
-    graph = helper.make_graph(nodes, "mixed", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 9, 9))],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 5, 9, 9))],
-                              [numpy_helper.from_array(a, n) for n, a in arrays.items()])
+        "w2": rng.normal(0, 0.3, (5, 6, 1, 1)).astype(np.float32),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "mixed",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 9, 9))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 5, 9, 9))],
+        [numpy_helper.from_array(a, n) for n, a in arrays.items()],
+    )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(QONNX, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     onnx.save(model, tmp_path / "mixed.onnx")
@@ -139,7 +159,7 @@ last = float_op("Frobnicate", {{"r": (4,)}}, {{"y": (4,)}}, domain="com.example"
 graph = graph_of([float_op("Relu", {{"x": (4,)}}, {{"r": (4,)}}), last],
                  {{"x": (4,), "r": (4,), "y": (4,)}}, ["x"], ["y"])
 try:
-    compile_model(graph, output={str(tmp_path / 'no.mpc')!r})
+    compile_model(graph, output={str(tmp_path / "no.mpc")!r})
 except ModelError as error:
     print(error)
 """
@@ -149,4 +169,5 @@ except ModelError as error:
 
 def _root():
     from pathlib import Path
+
     return Path(__file__).parents[2]

@@ -80,7 +80,7 @@ def test_each_kernel_on_the_codes_of_an_outside_executor(stem, bundles):
                     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * largest, err_msg=tensor)
     assert total and equal >= 0.9999 * total
     quantized = {t for n in graph.nodes for t in n.outputs if isinstance(n, Layer) and graph.types[t].quantizer}
-    assert len(seen) >= 0.6 * len(quantized)          # passes make tensors of their own; most are still the file's
+    assert len(seen) >= 0.6 * len(quantized)  # passes make tensors of their own; most are still the file's
 
 
 @pytest.mark.parametrize("stem", END_TO_END)

@@ -20,8 +20,12 @@ CASES += [(320, 18, "native", "dot"), (326, 18, "x86-64-v4", None), (363, 18, "x
 @pytest.mark.parametrize("seed, operators, target, family", CASES)
 def test_bundles_of_random_graphs_equal_the_reference(seed, operators, target, family, tmp_path):
     graph, inputs, _ = random_graph(seed, operators)
-    path = compile_model(graph, target if can_run(target) else "native", tmp_path / "random.mpc",
-                         families={"*": family} if family else None)
+    path = compile_model(
+        graph,
+        target if can_run(target) else "native",
+        tmp_path / "random.mpc",
+        families={"*": family} if family else None,
+    )
     rng = np.random.default_rng(seed)
     samples = {t: np.stack([x, (x * rng.choice([-1, 1, 3, 0], x.shape)).astype(np.float32)]) for t, x in inputs.items()}
     report = verify(graph, path, samples, threads=1)
@@ -29,4 +33,4 @@ def test_bundles_of_random_graphs_equal_the_reference(seed, operators, target, f
     with open_bundle(path, 1) as bundle:
         check_plan(bundle.plan)
         stored = {p.buffer.tensor for p in bundle.plan.buffers}
-    assert stored >= {t for t in graph.outputs}
+    assert stored >= set(graph.outputs)

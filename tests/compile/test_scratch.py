@@ -23,10 +23,24 @@ ASKS = "__TVMBackendAllocWorkspace"
 def kernel():
     """A layer with tiles of more than 1 KiB, and its target."""
     target = load_target("x86-64-v3")
-    layer, types, _ = convolution(np.random.default_rng(0), 64, 14, 14, 64, (3, 3), (1, 1), PADS, grids.bipolar(),
-                                  grids.unsigned(2), grids.unsigned(2))
+    layer, types, _ = convolution(
+        np.random.default_rng(0),
+        64,
+        14,
+        14,
+        64,
+        (3, 3),
+        (1, 1),
+        PADS,
+        grids.bipolar(),
+        grids.unsigned(2),
+        grids.unsigned(2),
+    )
     x, y = types["x"], types["y"]
-    forms = {"x": stored("x", x.shape, x.grid, ("planes+sums",), PADS)}, {"y": stored("y", y.shape, y.grid, ("planes",))}
+    forms = (
+        {"x": stored("x", x.shape, x.grid, ("planes+sums",), PADS)},
+        {"y": stored("y", y.shape, y.grid, ("planes",))},
+    )
     return lower(layer, *forms, {(0, 0): "popcount"}, target).func, target
 
 
@@ -52,7 +66,7 @@ def test_what_has_no_room_there_is_asked_for(kernel, monkeypatch):
 
 def test_what_threads_find_at_the_same_time_is_not_lost(kernel, monkeypatch):
     """The larger of two functions is looked at while the smaller one still is."""
-    func, target = kernel
+    func, _target = kernel
     found, sizes = scratch.MeasureScratch(), iter((64, 4096))
 
     def asked_for(body):

@@ -17,12 +17,23 @@ from mpcompile.layer import ContractTerm, Layer, ViewTerm
 from mpcompile.runtime import open_bundle
 
 CASES = {
-    "resnet20": (Bits(1, 1), 32), "vgg_small": (Bits(1, 2), 32), "resnet18": (Bits(2, 2), 64),
-    "resnet50": (Bits(1, 2), 64), "googlenet": (Bits(4, 4), 64), "mobilenet_v1": (Bits(2, 2), 64),
+    "resnet20": (Bits(1, 1), 32),
+    "vgg_small": (Bits(1, 2), 32),
+    "resnet18": (Bits(2, 2), 64),
+    "resnet50": (Bits(1, 2), 64),
+    "googlenet": (Bits(4, 4), 64),
+    "mobilenet_v1": (Bits(2, 2), 64),
     "mobilenet_v2": (Bits(4, 4), 64),
 }
-CONTRACTIONS = {"resnet20": 22, "vgg_small": 7, "resnet18": 21, "resnet50": 54, "googlenet": 58, "mobilenet_v1": 28,
-                "mobilenet_v2": 53}
+CONTRACTIONS = {
+    "resnet20": 22,
+    "vgg_small": 7,
+    "resnet18": 21,
+    "resnet50": 54,
+    "googlenet": 58,
+    "mobilenet_v1": 28,
+    "mobilenet_v2": 53,
+}
 SHORTER = {"resnet50": {"counts": (1, 1, 1, 1)}, "googlenet": {"blocks": ("3a", "pool3", "4a")}}
 """What is compiled of the two that have many layers of one kind."""
 
@@ -49,14 +60,15 @@ def test_every_level_is_used_and_none_drowns_the_others(network):
 
 def test_it_becomes_layers_alone(network):
     """No operator in float, no copy: each convolution once, adds and downsample convolutions inside layers."""
-    name, bits, made, path = network
+    name, bits, _made, path = network
     source = load(path)
     graph = apply_all(source, TO_LAYERS)
     assert all(isinstance(node, Layer) for node in graph.nodes)
     assert not any(isinstance(node, FloatOp) for node in source.nodes)
     terms = [t for node in graph.nodes for t in node.terms if isinstance(t, ContractTerm)]
     contractions = {s for node in graph.nodes for s in node.source} & {
-        node.name for node in source.nodes if type(node).__name__ in ("Conv", "Dense")}
+        node.name for node in source.nodes if type(node).__name__ in ("Conv", "Dense")
+    }
     assert len(contractions) == CONTRACTIONS[name] <= len(terms)
     inner = {part.grid for t in terms for part in t.parts} - {twos_complement(8)}
     assert inner == {bipolar() if bits.w == 1 else twos_complement(bits.w)}

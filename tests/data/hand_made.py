@@ -31,8 +31,11 @@ class Builder:
         """An initializer; `kind` a TensorProto type for integers below 8 bits."""
         name = f"c{len(self.constants)}"
         array = np.asarray(value, dtype)
-        self.constants.append(numpy_helper.from_array(array, name) if kind is None
-                              else helper.make_tensor(name, kind, array.shape, array.reshape(-1).tolist()))
+        self.constants.append(
+            numpy_helper.from_array(array, name)
+            if kind is None
+            else helper.make_tensor(name, kind, array.shape, array.reshape(-1).tolist())
+        )
         return name
 
     def add(self, op: str, *inputs, output: str | None = None, domain: str = "", **attributes) -> str:
@@ -41,39 +44,43 @@ class Builder:
         self.nodes.append(helper.make_node(op, names, [output], f"node_{output}", domain=domain, **attributes))
         return output
 
-    def quant(self,
-              x,
-              scale,
-              zero,
-              bits,
-              output=None,
-              op="IntQuant",
-              domain=QONNX,
-              signed=1,
-              narrow=0,
-              mode="ROUND") -> str:
-        return self.add(op,
-                        x,
-                        np.float32(scale),
-                        np.float32(zero),
-                        np.float32(bits),
-                        output=output,
-                        domain=domain,
-                        signed=signed,
-                        narrow=narrow,
-                        rounding_mode=mode)
+    def quant(
+        self, x, scale, zero, bits, output=None, op="IntQuant", domain=QONNX, signed=1, narrow=0, mode="ROUND"
+    ) -> str:
+        return self.add(
+            op,
+            x,
+            np.float32(scale),
+            np.float32(zero),
+            np.float32(bits),
+            output=output,
+            domain=domain,
+            signed=signed,
+            narrow=narrow,
+            rounding_mode=mode,
+        )
 
     def norm(self, x: str, channels: int) -> str:
         """BatchNormalization with random statistics; about a quarter of the gammas negative."""
         r = self.rng
         gamma = r.uniform(0.5, 1.5, channels) * np.where(r.random(channels) < 0.25, -1, 1)
-        return self.add("BatchNormalization", x, gamma, 0.4 * r.standard_normal(channels),
-                        0.2 * r.standard_normal(channels), r.uniform(0.3, 1.3, channels))
+        return self.add(
+            "BatchNormalization",
+            x,
+            gamma,
+            0.4 * r.standard_normal(channels),
+            0.2 * r.standard_normal(channels),
+            r.uniform(0.3, 1.3, channels),
+        )
 
     def model(self, *outputs: str) -> onnx.ModelProto:
-        graph = helper.make_graph(self.nodes, self.name,
-                                  [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, *self.shape))],
-                                  [onnx.ValueInfoProto(name=o) for o in outputs], self.constants)
+        graph = helper.make_graph(
+            self.nodes,
+            self.name,
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, *self.shape))],
+            [onnx.ValueInfoProto(name=o) for o in outputs],
+            self.constants,
+        )
         opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, 1) for d in self.domains)]
         known = self.opset < onnx.defs.onnx_opset_version()  # onnx's own table lacks the newest, unreleased one
         version = helper.find_min_ir_version_for(opsets[:1]) if known else onnx.IR_VERSION
@@ -113,20 +120,15 @@ def roundings(name: str):
     b = Builder(name, 17, (4, 8, 8), (QONNX, "onnx.brevitas", "finn.custom_op.general"))
     x = b.quant("x", 0.25, 0, 4)
     w = b.quant(b.rng.standard_normal((6, 4, 3, 3)), 0.5, 0, 3, narrow=1)
-    acc = b.add("Conv", x, w, pads=[1, 1, 1, 1])                          # multiples of 1/8
+    acc = b.add("Conv", x, w, pads=[1, 1, 1, 1])  # multiples of 1/8
     outputs = []
     for i, mode in enumerate(("ROUND", "HALF_EVEN", "HALF_UP", "HALF_DOWN", "CEIL", "FLOOR", "UP", "DOWN")):
         domain = (QONNX, "onnx.brevitas", "finn.custom_op.general")[i % 3]
         outputs.append(
-            b.quant(acc,
-                    0.25,
-                    0,
-                    4,
-                    f"y_{mode}_signed",
-                    "Quant" if i % 2 else "IntQuant",
-                    domain,
-                    mode=mode,
-                    narrow=i % 2))
+            b.quant(
+                acc, 0.25, 0, 4, f"y_{mode}_signed", "Quant" if i % 2 else "IntQuant", domain, mode=mode, narrow=i % 2
+            )
+        )
         outputs.append(b.quant(acc, 0.25, 3, 4, f"y_{mode}_zero", "Quant", domain, signed=0, mode=mode))
     outputs.append(b.quant(acc, 0.5, 0, 1, "y_one_signed_bit"))
     outputs.append(b.quant(acc, 0.5, 0, 1, "y_one_bit", signed=0))
@@ -141,14 +143,9 @@ def trunc_v1(name: str):
     w = b.quant(b.rng.standard_normal((10, 3, 3, 3)), 0.2, 0, 4, narrow=1)
     x = b.quant(b.add("Relu", b.norm(b.add("Conv", x, w), 10)), 0.3, 0, 4, signed=0)
     x = b.add("Mul", b.add("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2]), np.float32(4))
-    x = b.add("Trunc",
-              x,
-              np.float32(0.3),
-              np.float32(0),
-              np.float32(6),
-              np.float32(4),
-              domain=QONNX,
-              rounding_mode="FLOOR")
+    x = b.add(
+        "Trunc", x, np.float32(0.3), np.float32(0), np.float32(6), np.float32(4), domain=QONNX, rounding_mode="FLOOR"
+    )
     w = b.quant(b.rng.standard_normal((7, 10 * 25)), 0.3, 0, 2, narrow=1)
     b.add("Gemm", b.add("Flatten", x), w, b.rng.standard_normal(7), output="y", transB=1)
     return b.model("y")
@@ -168,8 +165,13 @@ def small_integers(name: str, opset: int, weight: int, activation: int, bits: in
 
     def weights(shape, axis):
         s = b.constant(r.uniform(0.1, 0.4, shape[axis]))
-        return b.add("DequantizeLinear", b.constant(r.integers(low, high + 1, shape), np.int64, weight), s,
-                     b.constant(np.zeros(shape[axis]), np.int64, weight), axis=axis)
+        return b.add(
+            "DequantizeLinear",
+            b.constant(r.integers(low, high + 1, shape), np.int64, weight),
+            s,
+            b.constant(np.zeros(shape[axis]), np.int64, weight),
+            axis=axis,
+        )
 
     s, z = b.constant(np.float32(0.05)), b.constant(128, np.uint8)
     x = b.add("DequantizeLinear", b.add("QuantizeLinear", "x", s, z), s, z)
@@ -188,7 +190,8 @@ def float_cnn(name: str) -> onnx.ModelProto:
     r = b.rng
     x = b.add(
         "Relu",
-        b.add("Conv", "x", 0.3 * r.standard_normal((12, 3, 3, 3)), 0.2 * r.standard_normal(12), pads=[1, 1, 1, 1]))
+        b.add("Conv", "x", 0.3 * r.standard_normal((12, 3, 3, 3)), 0.2 * r.standard_normal(12), pads=[1, 1, 1, 1]),
+    )
     y = b.add("Conv", x, 0.15 * r.standard_normal((12, 12, 3, 3)), 0.2 * r.standard_normal(12), pads=[1, 1, 1, 1])
     x = b.add("Relu", b.add("Add", x, y))
     x = b.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
@@ -213,13 +216,15 @@ def runtime(name: str, activations: str, per_channel: bool):
     with tempfile.TemporaryDirectory() as folder:
         source, result = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(float_cnn(name), source)
-        quantize_static(source,
-                        result,
-                        Samples(),
-                        quant_format=QuantFormat.QDQ,
-                        per_channel=per_channel,
-                        weight_type=QuantType.QInt8,
-                        activation_type=QuantType[activations])
+        quantize_static(
+            source,
+            result,
+            Samples(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=per_channel,
+            weight_type=QuantType.QInt8,
+            activation_type=QuantType[activations],
+        )
         return onnx.load(result)
 
 

@@ -11,18 +11,24 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import brevitas.nn as qnn
 import numpy as np
 import onnx
 import torch
-from torch import nn
-
-import brevitas.nn as qnn
 from brevitas.export import export_onnx_qcdq, export_qonnx
 from brevitas.inject.defaults import RoundTo8bit
-from brevitas.quant import (Int8ActPerTensorFloat, Int8WeightPerChannelFloat, Int8WeightPerTensorFloat, Int32Bias,
-                            SignedBinaryActPerTensorConst, SignedBinaryWeightPerTensorConst,
-                            SignedTernaryWeightPerTensorConst, Uint8ActPerTensorFloat)
+from brevitas.quant import (
+    Int8ActPerTensorFloat,
+    Int8WeightPerChannelFloat,
+    Int8WeightPerTensorFloat,
+    Int32Bias,
+    SignedBinaryActPerTensorConst,
+    SignedBinaryWeightPerTensorConst,
+    SignedTernaryWeightPerTensorConst,
+    Uint8ActPerTensorFloat,
+)
 from brevitas.quant.shifted_scaled_int import ShiftedUint8ActPerTensorFloat, ShiftedUint8WeightPerTensorFloat
+from torch import nn
 
 HERE = Path(__file__).parent
 OPSET = 17
@@ -52,25 +58,22 @@ def sign() -> nn.Module:
 
 
 def conv(i: int, o: int, k: int, bits: int, per_channel: bool = True, bias: bool = False, **options) -> nn.Module:
-    return qnn.QuantConv2d(i,
-                           o,
-                           k,
-                           bias=bias,
-                           weight_bit_width=bits,
-                           padding=options.pop("padding", k // 2),
-                           weight_quant=Int8WeightPerChannelFloat if per_channel else Int8WeightPerTensorFloat,
-                           **options)
+    return qnn.QuantConv2d(
+        i,
+        o,
+        k,
+        bias=bias,
+        weight_bit_width=bits,
+        padding=options.pop("padding", k // 2),
+        weight_quant=Int8WeightPerChannelFloat if per_channel else Int8WeightPerTensorFloat,
+        **options,
+    )
 
 
 def binary_conv(i: int, o: int, k: int, **options) -> nn.Module:
-    return qnn.QuantConv2d(i,
-                           o,
-                           k,
-                           bias=False,
-                           padding=k // 2,
-                           weight_quant=SignedBinaryWeightPerTensorConst,
-                           scaling_init=0.25,
-                           **options)
+    return qnn.QuantConv2d(
+        i, o, k, bias=False, padding=k // 2, weight_quant=SignedBinaryWeightPerTensorConst, scaling_init=0.25, **options
+    )
 
 
 def dense(i: int, o: int, bits: int, bias: bool = True, **options) -> nn.Module:
@@ -84,10 +87,12 @@ class Block(nn.Module):
 
     def __init__(self, i: int, o: int, stride: int, wbits: int, abits: int):
         super().__init__()
-        self.body = nn.Sequential(conv(i, o, 3, wbits, stride=stride), norm(o), relu(abits), conv(o, o, 3, wbits),
-                                  norm(o))
-        self.down = nn.Sequential(conv(i, o, 1, wbits, stride=stride),
-                                  norm(o)) if stride > 1 or i != o else nn.Identity()
+        self.body = nn.Sequential(
+            conv(i, o, 3, wbits, stride=stride), norm(o), relu(abits), conv(o, o, 3, wbits), norm(o)
+        )
+        self.down = (
+            nn.Sequential(conv(i, o, 1, wbits, stride=stride), norm(o)) if stride > 1 or i != o else nn.Identity()
+        )
         self.act = relu(abits)
 
     def forward(self, x):
@@ -116,8 +121,9 @@ class QuantizedSkip(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(signed(8), conv(3, 18, 3, 6), norm(18), relu(4))
         self.body = nn.Sequential(conv(18, 18, 3, 4), norm(18))
-        self.add = qnn.QuantEltwiseAdd(input_quant=Int8ActPerTensorFloat, output_quant=Int8ActPerTensorFloat,
-                                       input_bit_width=5, output_bit_width=4)
+        self.add = qnn.QuantEltwiseAdd(
+            input_quant=Int8ActPerTensorFloat, output_quant=Int8ActPerTensorFloat, input_bit_width=5, output_bit_width=4
+        )
         self.tail = nn.Sequential(conv(18, 9, 3, 4, stride=2), norm(9), relu(8))
 
     def forward(self, x):
@@ -148,42 +154,74 @@ class Concatenated(nn.Module):
 def cnn_w1a1() -> nn.Module:
     """Bipolar weights and activations; 8-bit input, float result of a bipolar dense layer."""
     return nn.Sequential(
-        signed(8), binary_conv(3, 24, 3), norm(24), sign(), binary_conv(24, 33, 3), nn.MaxPool2d(2), norm(33), sign(),
-        binary_conv(33, 34, 3, stride=2), norm(34), sign(), nn.Flatten(),
-        qnn.QuantLinear(34 * 16, 10, bias=False, weight_quant=SignedBinaryWeightPerTensorConst, scaling_init=0.1))
+        signed(8),
+        binary_conv(3, 24, 3),
+        norm(24),
+        sign(),
+        binary_conv(24, 33, 3),
+        nn.MaxPool2d(2),
+        norm(33),
+        sign(),
+        binary_conv(33, 34, 3, stride=2),
+        norm(34),
+        sign(),
+        nn.Flatten(),
+        qnn.QuantLinear(34 * 16, 10, bias=False, weight_quant=SignedBinaryWeightPerTensorConst, scaling_init=0.1),
+    )
 
 
 def cnn_w2a2() -> nn.Module:
     """Max pooling on codes, a bias quantized to 32 bits, 5×5 with stride 2."""
-    return nn.Sequential(signed(8), conv(1, 10, 5, 4, stride=2), norm(10), relu(2), conv(10, 20, 3, 2), nn.MaxPool2d(2),
-                         norm(20), relu(2), conv(20, 26, 3, 2, bias=True, bias_quant=Int32Bias), relu(2),
-                         nn.MaxPool2d(3, 2, 1), nn.Flatten(), dense(26 * 16, 10, 4))
+    return nn.Sequential(
+        signed(8),
+        conv(1, 10, 5, 4, stride=2),
+        norm(10),
+        relu(2),
+        conv(10, 20, 3, 2),
+        nn.MaxPool2d(2),
+        norm(20),
+        relu(2),
+        conv(20, 26, 3, 2, bias=True, bias_quant=Int32Bias),
+        relu(2),
+        nn.MaxPool2d(3, 2, 1),
+        nn.Flatten(),
+        dense(26 * 16, 10, 4),
+    )
 
 
 def ternary_w2a8() -> nn.Module:
     """Ternary weights, PReLU, HardTanh, asymmetric 8-bit activations (a zero point)."""
-    ternary = dict(bias=False,
-                   padding=1,
-                   weight_quant=SignedTernaryWeightPerTensorConst,
-                   scaling_init=0.1,
-                   threshold=0.5)
+    ternary = dict(
+        bias=False, padding=1, weight_quant=SignedTernaryWeightPerTensorConst, scaling_init=0.1, threshold=0.5
+    )
     shifted = dict(act_quant=ShiftedUint8ActPerTensorFloat, return_quant_tensor=True)
     return nn.Sequential(
-        qnn.QuantIdentity(**shifted), qnn.QuantConv2d(3, 16, 3, **ternary), norm(16), nn.PReLU(16),
-        qnn.QuantIdentity(**shifted), qnn.QuantConv2d(16, 21, 3, stride=2, **ternary), norm(21), nn.Hardtanh(-1.5, 2.0),
-        qnn.QuantIdentity(bit_width=5, **shifted), qnn.QuantConv2d(21, 13, 3, dilation=2, **ternary), nn.LeakyReLU(0.1),
-        nn.AvgPool2d(2, 2))
+        qnn.QuantIdentity(**shifted),
+        qnn.QuantConv2d(3, 16, 3, **ternary),
+        norm(16),
+        nn.PReLU(16),
+        qnn.QuantIdentity(**shifted),
+        qnn.QuantConv2d(16, 21, 3, stride=2, **ternary),
+        norm(21),
+        nn.Hardtanh(-1.5, 2.0),
+        qnn.QuantIdentity(bit_width=5, **shifted),
+        qnn.QuantConv2d(21, 13, 3, dilation=2, **ternary),
+        nn.LeakyReLU(0.1),
+        nn.AvgPool2d(2, 2),
+    )
 
 
 def asymmetric_weights() -> nn.Module:
     """Unsigned 4-bit weights with a zero point, one scale per tensor."""
     weights = dict(weight_quant=ShiftedUint8WeightPerTensorFloat, weight_bit_width=4, bias=False)
-    return nn.Sequential(signed(4), qnn.QuantConv2d(3, 12, 3, **weights), norm(12), relu(3),
-                         qnn.QuantConv2d(12, 7, 1, **weights))
+    return nn.Sequential(
+        signed(4), qnn.QuantConv2d(3, 12, 3, **weights), norm(12), relu(3), qnn.QuantConv2d(12, 7, 1, **weights)
+    )
 
 
 def separable() -> nn.Module:
     """Depthwise and pointwise convolutions, one scale a channel, ReLU6."""
+
     def pair(i, o, stride, bits):
         return [
             conv(i, i, 3, bits, stride=stride, groups=i),
@@ -192,47 +230,86 @@ def separable() -> nn.Module:
             relu(bits),
             conv(i, o, 1, bits),
             norm(o),
-            relu(bits)
+            relu(bits),
         ]
 
-    return nn.Sequential(signed(8), conv(3, 14, 3, 8, stride=2), norm(14), relu(4), *pair(14, 28, 1, 4),
-                         *pair(28, 40, 2, 4), conv(40, 20, 3, 3, groups=2), norm(20), relu(8), nn.AdaptiveAvgPool2d(1),
-                         nn.Flatten(), signed(8), dense(20, 10, 8, bias_quant=Int32Bias))
+    return nn.Sequential(
+        signed(8),
+        conv(3, 14, 3, 8, stride=2),
+        norm(14),
+        relu(4),
+        *pair(14, 28, 1, 4),
+        *pair(28, 40, 2, 4),
+        conv(40, 20, 3, 3, groups=2),
+        norm(20),
+        relu(8),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        signed(8),
+        dense(20, 10, 8, bias_quant=Int32Bias),
+    )
 
 
 def keywords() -> nn.Module:
     """Convolutions over a sequence of 24 features, as in keyword spotting."""
-    def conv1d(i, o, k, **options):
-        return qnn.QuantConv1d(i,
-                               o,
-                               k,
-                               bias=False,
-                               weight_bit_width=3,
-                               weight_quant=Int8WeightPerChannelFloat,
-                               **options)
 
-    return nn.Sequential(signed(8), conv1d(24, 20, 5, padding=2, stride=2), norm(20, 1), relu(3),
-                         conv1d(20, 20, 3, padding=2, dilation=2), norm(20, 1), relu(3), nn.MaxPool1d(2),
-                         conv1d(20, 33, 3), norm(33, 1), relu(8), nn.AdaptiveAvgPool1d(1), nn.Flatten(), signed(8),
-                         dense(33, 12, 8))
+    def conv1d(i, o, k, **options):
+        return qnn.QuantConv1d(
+            i, o, k, bias=False, weight_bit_width=3, weight_quant=Int8WeightPerChannelFloat, **options
+        )
+
+    return nn.Sequential(
+        signed(8),
+        conv1d(24, 20, 5, padding=2, stride=2),
+        norm(20, 1),
+        relu(3),
+        conv1d(20, 20, 3, padding=2, dilation=2),
+        norm(20, 1),
+        relu(3),
+        nn.MaxPool1d(2),
+        conv1d(20, 33, 3),
+        norm(33, 1),
+        relu(8),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        signed(8),
+        dense(33, 12, 8),
+    )
 
 
 def mlp() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), signed(8), dense(64, 100, 3, False), norm(100, 1), relu(3),
-                         dense(100, 70, 2, False), norm(70, 1), relu(2), dense(70, 10, 4))
+    return nn.Sequential(
+        nn.Flatten(),
+        signed(8),
+        dense(64, 100, 3, False),
+        norm(100, 1),
+        relu(3),
+        dense(100, 70, 2, False),
+        norm(70, 1),
+        relu(2),
+        dense(70, 10, 4),
+    )
 
 
 def truncated_pool() -> nn.Module:
     """Average pooling by a shift (Trunc), over a window that is a power of two and one that is not."""
-    return nn.Sequential(signed(8), conv(3, 12, 3, 4), norm(12), relu(4),
-                         qnn.TruncAvgPool2d(2, trunc_quant=RoundTo8bit, bit_width=4), conv(12, 22, 3, 4, padding=0),
-                         norm(22), relu(4),
-                         qnn.TruncAvgPool2d(3, trunc_quant=RoundTo8bit, bit_width=4, float_to_int_impl_type="floor"),
-                         nn.Flatten(), dense(88, 10, 4))
+    return nn.Sequential(
+        signed(8),
+        conv(3, 12, 3, 4),
+        norm(12),
+        relu(4),
+        qnn.TruncAvgPool2d(2, trunc_quant=RoundTo8bit, bit_width=4),
+        conv(12, 22, 3, 4, padding=0),
+        norm(22),
+        relu(4),
+        qnn.TruncAvgPool2d(3, trunc_quant=RoundTo8bit, bit_width=4, float_to_int_impl_type="floor"),
+        nn.Flatten(),
+        dense(88, 10, 4),
+    )
 
 
 IMAGE = (3, 16, 16)
-NETWORKS = {                                                       # name: (network, input shape, exporter, options)
+NETWORKS = {  # name: (network, input shape, exporter, options)
     "residual_w3a4": (Residual, IMAGE, export_qonnx, {}),
     "quantized_skip": (QuantizedSkip, IMAGE, export_qonnx, {}),
     "concat": (Concatenated, IMAGE, export_qonnx, {}),
@@ -258,8 +335,15 @@ def without_traces(path: Path) -> None:
     """Takes away the stack traces that torch's dynamo exporter writes into every node, and moves the weights into a
     file beside."""
     model = onnx.load(path)
-    for node in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output,
-                 *model.graph.initializer, model.graph, model):
+    for node in (
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+        model.graph,
+        model,
+    ):
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
     beside = path.with_name(path.name + ".data")

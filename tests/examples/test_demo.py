@@ -14,8 +14,13 @@ pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
-SMALL = small_config(data={"side": 16, "train": 96, "test": 48}, network={"widths": [8, 16], "blocks": [1, 1]},
-                     objective={"targets": ["1 s"]}, baselines={"float": True, "int8": True}, measure={"rounds": 3})
+SMALL = small_config(
+    data={"side": 16, "train": 96, "test": 48},
+    network={"widths": [8, 16], "blocks": [1, 1]},
+    objective={"targets": ["1 s"]},
+    baselines={"float": True, "int8": True},
+    measure={"rounds": 3},
+)
 
 
 @pytest.fixture

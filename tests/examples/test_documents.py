@@ -30,8 +30,11 @@ WALK = ROOT / "examples" / "raspberry_pi" / "README.md"
 
 
 def commands(text: str) -> list[str]:
-    lines = [line.strip().removeprefix("pi$ ").removeprefix("mp/bin/") for block in re.findall(
-        r"^ *```sh\n(.*?)```", text, re.DOTALL | re.MULTILINE) for line in block.splitlines()]
+    lines = [
+        line.strip().removeprefix("pi$ ").removeprefix("mp/bin/")
+        for block in re.findall(r"^ *```sh\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+        for line in block.splitlines()
+    ]
     return [line for line in lines if line.startswith("mpcompile ")]
 
 
@@ -96,7 +99,8 @@ def test_every_example_is_run_by_a_test_and_named():
     tests = "".join(p.read_text() for p in Path(__file__).parent.glob("*.py"))
     assert scripts and all(f'"{name}"' in tests for name in scripts)
     assert {p.name for p in (ROOT / "examples" / "compile_your_own").iterdir() if p.is_file()} == set(
-        re.findall(r"^\| [^|]+ \| `(\w+\.py)`", README, re.MULTILINE))
+        re.findall(r"^\| [^|]+ \| `(\w+\.py)`", README, re.MULTILINE)
+    )
 
 
 @pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
@@ -124,7 +128,9 @@ def test_the_boards_are_the_codes():
         for w, cells in re.findall(r"^\| W(\d) \|(.*)\|$", text, re.MULTILINE):
             found |= {(int(w), int(a)): cell.strip() for a, cell in zip(columns, cells.split("|"), strict=True)}
         bits = (1, 2, 3, 4, 8)
-        assert found == {(w, a): f"{target.expected_family(w, a)} {target.expected_gain(w, a):.1f}" for w in bits for a in bits}
+        assert found == {
+            (w, a): f"{target.expected_family(w, a)} {target.expected_gain(w, a):.1f}" for w in bits for a in bits
+        }
         assert text.strip() in (ROOT / "benchmarks" / "results" / "arm.md").read_text()
 
 
@@ -167,7 +173,9 @@ def test_tables_are_written_between_their_marks(tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()
     assert [line.split(": ", 1)[1].split()[0] for line in said] == ["summary", "networks", "search", "demo", "boards"]
     assert said[2].endswith("(python -m benchmarks.search_figures writes it)") and "left as it was" in said[2]
-    assert sum("left as it was" in line for line in said) == 1 and part(readme.read_text(), "search") == part(README, "search")
+    assert sum("left as it was" in line for line in said) == 1 and part(readme.read_text(), "search") == part(
+        README, "search"
+    )
     assert (
         main(["--readme", str(readme), "--results", str(results), "--report", str(report)]) == 0
     )  # again: nothing piles up

@@ -20,8 +20,9 @@ def one_sample(path: Path) -> onnx.ModelProto:
     """The model with batch 1, its external data inside."""
     model = onnx.load(path)
     constants = {t.name for t in model.graph.initializer}
-    inputs = [v for v in model.graph.input
-              if v.name not in constants]  # older exporters list initializers as inputs too
+    inputs = [
+        v for v in model.graph.input if v.name not in constants
+    ]  # older exporters list initializers as inputs too
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     for value in (*model.graph.input, *model.graph.output):
@@ -48,8 +49,9 @@ def all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with every float32 tensor among its outputs."""
     model = onnx.shape_inference.infer_shapes(model)
     wanted = {o for n in model.graph.node for o in n.output} - {o.name for o in model.graph.output}
-    model.graph.output.extend(v for v in model.graph.value_info
-                              if v.name in wanted and v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT)
+    model.graph.output.extend(
+        v for v in model.graph.value_info if v.name in wanted and v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    )
     return model
 
 

@@ -38,15 +38,13 @@ def test_layer_by_layer(stem):
             assert apart.max() <= 1, f"{tensor}: {apart.max()} steps apart"
             equal, total = equal + (apart == 0).sum(), total + apart.size
         for tensor in set(mine) & set(theirs) - quantized:
-            np.testing.assert_allclose(mine[tensor],
-                                       theirs[tensor],
-                                       rtol=1e-4,
-                                       atol=1e-4 * np.abs(theirs[tensor]).max(),
-                                       err_msg=tensor)
+            np.testing.assert_allclose(
+                mine[tensor], theirs[tensor], rtol=1e-4, atol=1e-4 * np.abs(theirs[tensor]).max(), err_msg=tensor
+            )
         compared |= set(mine) & set(theirs)
     assert equal >= 0.9999 * total
     written = {t for n in graph.nodes for t in n.outputs}
-    assert len(compared & written) >= 0.8 * len(written)      # the comparison is not an empty one
+    assert len(compared & written) >= 0.8 * len(written)  # the comparison is not an empty one
 
 
 @pytest.mark.parametrize("stem", FILES)
@@ -58,7 +56,7 @@ def test_end_to_end(stem):
     execute = executor_of(path)
     for i, x in enumerate(arrays["x"][:SAMPLES]):
         mine = interpret(graph, {graph.inputs[0]: x})
-        theirs = {"y": arrays["y"][i]} if "y" in arrays else execute(path, x)     # y: Brevitas's own result
+        theirs = {"y": arrays["y"][i]} if "y" in arrays else execute(path, x)  # y: Brevitas's own result
         for output in graph.outputs:
             assert mine[output].shape == theirs[output].shape
             np.testing.assert_allclose(mine[output], theirs[output], rtol=1e-4, atol=1e-5, err_msg=output)

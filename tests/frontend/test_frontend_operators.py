@@ -23,8 +23,13 @@ def quantized(b: Builder, x: str, bits8: bool = True) -> str:
 
 def weights(b: Builder, shape, axis=0) -> str:
     scale = b.constant(b.rng.uniform(0.01, 0.04, shape[axis]))
-    return b.add("DequantizeLinear", b.constant(b.rng.integers(-128, 128, shape), np.int8), scale,
-                 b.constant(np.zeros(shape[axis]), np.int8), axis=axis)
+    return b.add(
+        "DequantizeLinear",
+        b.constant(b.rng.integers(-128, 128, shape), np.int8),
+        scale,
+        b.constant(np.zeros(shape[axis]), np.int8),
+        axis=axis,
+    )
 
 
 def check(tmp_path, b: Builder, *outputs, ops: set[str], tensors: bool = True):
@@ -41,12 +46,9 @@ def check(tmp_path, b: Builder, *outputs, ops: set[str], tensors: bool = True):
     assert set(outputs) <= shared
     for t in shared:
         assert mine[t].shape == theirs[t].shape == graph.types[t].shape
-        np.testing.assert_allclose(mine[t],
-                                   theirs[t],
-                                   rtol=1e-5,
-                                   atol=1e-5 * max(1,
-                                                   np.abs(theirs[t]).max()),
-                                   err_msg=t)
+        np.testing.assert_allclose(
+            mine[t], theirs[t], rtol=1e-5, atol=1e-5 * max(1, np.abs(theirs[t]).max()), err_msg=t
+        )
     return graph
 
 
@@ -82,14 +84,16 @@ def test_a_convolution_of_float_weights_or_of_a_float_input_is_a_float_op(tmp_pa
 def test_gemm(tmp_path, transposed, alpha, beta):
     b = Builder("gemm", 17, (9,))
     shape = (5, 9) if transposed else (9, 5)
-    b.add("Gemm",
-          quantized(b, "x"),
-          weights(b, shape, 1 - transposed),
-          b.rng.standard_normal(5),
-          output="y",
-          transB=transposed,
-          alpha=alpha,
-          beta=beta)
+    b.add(
+        "Gemm",
+        quantized(b, "x"),
+        weights(b, shape, 1 - transposed),
+        b.rng.standard_normal(5),
+        output="y",
+        transB=transposed,
+        alpha=alpha,
+        beta=beta,
+    )
     check(tmp_path, b, "y", ops={"Quantize", "Dense"})
 
 
@@ -185,24 +189,22 @@ def test_reduce_mean_over_channels_is_a_float_op(tmp_path):
 
 
 RESHAPES = {
-    "flatten":
-    lambda b: b.add("Flatten", "x", output="y"),
-    "minus_one":
-    lambda b: b.add("Reshape", "x", b.constant([1, -1], np.int64), output="y"),
-    "batch_free":
-    lambda b: b.add("Reshape", "x", b.constant([-1, 30, 4], np.int64), output="y"),
-    "zero":
-    lambda b: b.add("Reshape", "x", b.constant([0, 0, -1], np.int64), output="y"),
-    "unsqueeze":
-    lambda b: b.add("Unsqueeze", "x", b.constant([-1, 2], np.int64), output="y"),
-    "from_shape":
-    lambda b: b.add("Reshape",
-                    "x",
-                    b.add("Concat",
-                          b.add("Slice", b.add("Shape", "x"), *(b.constant([i], np.int64) for i in (0, 1))),
-                          b.constant([-1], np.int64),
-                          axis=0),
-                    output="y"),
+    "flatten": lambda b: b.add("Flatten", "x", output="y"),
+    "minus_one": lambda b: b.add("Reshape", "x", b.constant([1, -1], np.int64), output="y"),
+    "batch_free": lambda b: b.add("Reshape", "x", b.constant([-1, 30, 4], np.int64), output="y"),
+    "zero": lambda b: b.add("Reshape", "x", b.constant([0, 0, -1], np.int64), output="y"),
+    "unsqueeze": lambda b: b.add("Unsqueeze", "x", b.constant([-1, 2], np.int64), output="y"),
+    "from_shape": lambda b: b.add(
+        "Reshape",
+        "x",
+        b.add(
+            "Concat",
+            b.add("Slice", b.add("Shape", "x"), *(b.constant([i], np.int64) for i in (0, 1))),
+            b.constant([-1], np.int64),
+            axis=0,
+        ),
+        output="y",
+    ),
 }
 
 
@@ -259,7 +261,8 @@ def test_what_is_known_of_codes_goes_through_reshape_and_transpose(tmp_path, bet
 def test_split_keeps_the_grid(tmp_path):
     b = Builder("split", 17, (8, 6, 6))
     b.nodes.append(
-        helper.make_node("Split", [quantized(b, "x"), b.constant([3, 5], np.int64)], ["low", "high"], "split", axis=1))
+        helper.make_node("Split", [quantized(b, "x"), b.constant([3, 5], np.int64)], ["low", "high"], "split", axis=1)
+    )
     b.add("Conv", "low", weights(b, (3, 3, 3, 3)), output="y")
     b.add("Conv", "high", weights(b, (2, 5, 1, 1)), output="z")
     check(tmp_path, b, "y", "z", ops={"Quantize", "FloatOp", "Conv"})
@@ -287,12 +290,10 @@ def test_operators_that_pick_keep_the_grid(tmp_path, op):
     if op == "DepthToSpace":
         x, channels = b.add(op, x, blocksize=2), 2
     elif op == "Resize":
-        x, channels = b.add(op,
-                            x,
-                            "",
-                            b.constant([1, 1, 2, 2]),
-                            mode="nearest",
-                            coordinate_transformation_mode="asymmetric"), 8
+        x, channels = (
+            b.add(op, x, "", b.constant([1, 1, 2, 2]), mode="nearest", coordinate_transformation_mode="asymmetric"),
+            8,
+        )
     else:
         x, channels = b.add(op, x, b.constant([2], np.int64), b.constant([7], np.int64), b.constant([1], np.int64)), 5
     b.add("Conv", x, weights(b, (3, channels, 3, 3)), output="y")
@@ -324,8 +325,9 @@ def test_every_opset(tmp_path, opset):
     b = Builder("opset", opset, (4, 8, 8))
     x = b.add("Relu", b.norm(b.add("Conv", quantized(b, "x"), weights(b, (6, 4, 3, 3)), pads=[1, 1, 1, 1]), 6))
     s, z = b.constant(F32(0.3)), b.constant(0, np.uint8)
-    q = b.add("Clip", b.add("QuantizeLinear", x, s, z), b.constant(0, np.uint8), b.constant(7,
-                                                                                            np.uint8))  # QCDQ: 3 bits
+    q = b.add(
+        "Clip", b.add("QuantizeLinear", x, s, z), b.constant(0, np.uint8), b.constant(7, np.uint8)
+    )  # QCDQ: 3 bits
     x = b.add("MaxPool", b.add("DequantizeLinear", q, s, z), kernel_shape=[2, 2], strides=[2, 2])
     b.add("Gemm", b.add("Flatten", x), weights(b, (96, 5), 1), output="y")
     graph = check(tmp_path, b, "y", ops={"Quantize", "Conv", "Affine", "Clip", "Pool", "Reshape", "Dense"})
@@ -346,18 +348,30 @@ def test_forms_of_older_opsets(tmp_path):
 
 def model_of(outputs, nodes) -> onnx.ModelProto:
     """A model over x (2, 3) from nodes, with these outputs."""
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 2, 3))],
-                              [helper.make_tensor_value_info(o, TensorProto.FLOAT, (1, 2, 3)) for o in outputs])
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 2, 3))],
+        [helper.make_tensor_value_info(o, TensorProto.FLOAT, (1, 2, 3)) for o in outputs],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def test_outputs_keep_their_names(tmp_path):
     """An output that is the input, two that are one tensor, and one that is also read."""
-    model = model_of(("same", "r", "r2", "s"), [
-        helper.make_node(op, [a], [b])
-        for op, a, b in (("Identity", "x", "same"), ("Sigmoid", "x", "inner"), ("Identity", "inner", "r"),
-                         ("Identity", "inner", "r2"), ("Sigmoid", "inner", "s"))
-    ])
+    model = model_of(
+        ("same", "r", "r2", "s"),
+        [
+            helper.make_node(op, [a], [b])
+            for op, a, b in (
+                ("Identity", "x", "same"),
+                ("Sigmoid", "x", "inner"),
+                ("Identity", "inner", "r"),
+                ("Identity", "inner", "r2"),
+                ("Sigmoid", "inner", "s"),
+            )
+        ],
+    )
     onnx.save(model, tmp_path / "m.onnx")
     graph = load(tmp_path / "m.onnx")
     assert graph.outputs == ["same", "r", "r2", "s"]
@@ -371,12 +385,16 @@ def test_outputs_keep_their_names(tmp_path):
 def test_a_fixed_batch_is_taken_out(tmp_path):
     """Batch 4 in the input and in a reshape's target."""
     b = Builder("batch", 17, (4, 2, 2))
-    b.add("Gemm",
-          b.add("Reshape", quantized(b, "x"), b.constant([4, 16], np.int64)),
-          weights(b, (16, 3), 1),
-          output="y")
-    graph = helper.make_graph(b.nodes, "g", [helper.make_tensor_value_info("x", 1, (4, 4, 2, 2))],
-                                   [helper.make_tensor_value_info("y", 1, (4, 3))], b.constants)
+    b.add(
+        "Gemm", b.add("Reshape", quantized(b, "x"), b.constant([4, 16], np.int64)), weights(b, (16, 3), 1), output="y"
+    )
+    graph = helper.make_graph(
+        b.nodes,
+        "g",
+        [helper.make_tensor_value_info("x", 1, (4, 4, 2, 2))],
+        [helper.make_tensor_value_info("y", 1, (4, 3))],
+        b.constants,
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "m.onnx")
     graph = load(tmp_path / "m.onnx")
@@ -391,9 +409,12 @@ def test_a_fixed_batch_is_taken_out(tmp_path):
 def test_a_local_function_is_inlined(tmp_path):
     body = [helper.make_node("Relu", ["a"], ["t"]), helper.make_node("Neg", ["t"], ["b"])]
     function = helper.make_function("local", "NegRelu", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
-    graph = helper.make_graph([helper.make_node("NegRelu", ["x"], ["y"], domain="local")], "g",
-                              [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3))],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 3))])
+    graph = helper.make_graph(
+        [helper.make_node("NegRelu", ["x"], ["y"], domain="local")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 3))],
+    )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
     onnx.save(helper.make_model(graph, functions=[function], opset_imports=opsets, ir_version=8), tmp_path / "m.onnx")
     graph = load(tmp_path / "m.onnx")
@@ -422,11 +443,13 @@ def test_integer_weights(tmp_path, form):
     if form == "odd_in_eight":
         u = 2 * (u // 2) + 1
     zeros = np.broadcast_to(zero, 5)
-    w = b.add("DequantizeLinear",
-              b.constant(u, np.int64, kind),
-              b.constant(b.rng.uniform(0.01, 0.1, 5)),
-              b.constant(zeros, np.int64, kind),
-              axis=0)
+    w = b.add(
+        "DequantizeLinear",
+        b.constant(u, np.int64, kind),
+        b.constant(b.rng.uniform(0.01, 0.1, 5)),
+        b.constant(zeros, np.int64, kind),
+        axis=0,
+    )
     b.add("Conv", quantized(b, "x"), w, output="y")
     grid = check(tmp_path, b, "y", ops={"Quantize", "Conv"}).nodes[-1].weight.grid
     planes = {
@@ -436,7 +459,7 @@ def test_integer_weights(tmp_path, form):
         "per_channel_zero_points": 7,
         "of_three_bits_in_eight": 3,
         "ternary_in_eight": 2,
-        "odd_in_eight": 2
+        "odd_in_eight": 2,
     }
     assert grid.planes == planes[form]
 

@@ -38,10 +38,17 @@ def samples(scale: float, zero: float, rng) -> np.ndarray:
 
 
 @settings(max_examples=150, deadline=None)
-@given(bits=st.integers(1, 8), signed=st.booleans(), narrow=st.booleans(), mode=st.sampled_from(MODES),
-       twice_zero=st.integers(-20, 300),
-       scale=st.sampled_from([1.0, 0.25, 0.1, 3.0, 1e-3]), domain=st.sampled_from(DOMAINS),
-       op=st.sampled_from(["IntQuant", "Quant"]), seed=st.integers(0, 9))
+@given(
+    bits=st.integers(1, 8),
+    signed=st.booleans(),
+    narrow=st.booleans(),
+    mode=st.sampled_from(MODES),
+    twice_zero=st.integers(-20, 300),
+    scale=st.sampled_from([1.0, 0.25, 0.1, 3.0, 1e-3]),
+    domain=st.sampled_from(DOMAINS),
+    op=st.sampled_from(["IntQuant", "Quant"]),
+    seed=st.integers(0, 9),
+)
 def test_int_quant_of_an_activation(tmp_path_factory, bits, signed, narrow, mode, twice_zero, scale, domain, op, seed):
     zero = 0.0 if signed and bits == 1 else twice_zero / 2
     x = samples(scale, zero, np.random.default_rng(seed))
@@ -57,9 +64,15 @@ def test_int_quant_of_an_activation(tmp_path_factory, bits, signed, narrow, mode
 
 
 @settings(max_examples=100, deadline=None)
-@given(bits=st.integers(1, 8), signed=st.booleans(), narrow=st.booleans(), mode=st.sampled_from(MODES),
-       twice_zero=st.integers(0, 30),
-       per_channel=st.booleans(), seed=st.integers(0, 9))
+@given(
+    bits=st.integers(1, 8),
+    signed=st.booleans(),
+    narrow=st.booleans(),
+    mode=st.sampled_from(MODES),
+    twice_zero=st.integers(0, 30),
+    per_channel=st.booleans(),
+    seed=st.integers(0, 9),
+)
 def test_int_quant_of_weights(tmp_path_factory, bits, signed, narrow, mode, twice_zero, per_channel, seed):
     """q·scale is qonnx's real weight, on a grid of no more planes than bits."""
     rng = np.random.default_rng(seed)
@@ -67,15 +80,17 @@ def test_int_quant_of_weights(tmp_path_factory, bits, signed, narrow, mode, twic
     scale = rng.uniform(0.05, 0.5, (6, 1, 1, 1) if per_channel else ()).astype(F32)
     data = (rng.integers(-40, 40, (6, 3, 2, 2)) / 2 * scale).astype(F32)
     b = Builder("w", 17, (3, 4, 4), (QONNX,))
-    b.add("Conv",
-          b.quant("x", 1, 0, 4),
-          b.quant(data, scale, zero, bits, signed=int(signed), narrow=int(narrow), mode=mode),
-          output="y")
+    b.add(
+        "Conv",
+        b.quant("x", 1, 0, 4),
+        b.quant(data, scale, zero, bits, signed=int(signed), narrow=int(narrow), mode=mode),
+        output="y",
+    )
     weight = loaded(tmp_path_factory.getbasetemp(), b, "y").nodes[-1].weight
     theirs = int_quant(data, scale, F32(zero), F32(bits), signed, narrow, mode)
     np.testing.assert_allclose(weight.q * weight.scale.reshape(-1, 1, 1, 1), theirs, rtol=1e-5, atol=1e-6)
     assert weight.grid.planes <= bits
-    weight.grid.level(weight.q)                                          # every one is on the grid
+    weight.grid.level(weight.q)  # every one is on the grid
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.3])
@@ -91,9 +106,17 @@ def test_bipolar_quant(tmp_path, scale):
 
 
 @settings(max_examples=60, deadline=None)
-@given(version=st.sampled_from([1, 2]), mode=st.sampled_from(MODES), signed=st.booleans(), narrow=st.booleans(),
-       shift=st.integers(0, 4),
-       bits=st.integers(2, 8), out_bits=st.integers(2, 8), window=st.sampled_from([2, 3, 4]), seed=st.integers(0, 9))
+@given(
+    version=st.sampled_from([1, 2]),
+    mode=st.sampled_from(MODES),
+    signed=st.booleans(),
+    narrow=st.booleans(),
+    shift=st.integers(0, 4),
+    bits=st.integers(2, 8),
+    out_bits=st.integers(2, 8),
+    window=st.sampled_from([2, 3, 4]),
+    seed=st.integers(0, 9),
+)
 def test_trunc_of_an_average(tmp_path_factory, version, mode, signed, narrow, shift, bits, out_bits, window, seed):
     """Average pooling of codes, times the window's size, truncated."""
     rng = np.random.default_rng(seed)
@@ -105,18 +128,24 @@ def test_trunc_of_an_average(tmp_path_factory, version, mode, signed, narrow, sh
     sums = b.add("Mul", b.add("AveragePool", codes_, kernel_shape=[window] * 2, strides=[window] * 2), F32(area))
     if version == 1:
         out_bits = max(2, in_bits - shift)
-        last = b.add("Trunc",
-                     sums,
-                     scale,
-                     F32(0),
-                     F32(in_bits),
-                     F32(out_bits),
-                     domain=QONNX,
-                     rounding_mode=mode,
-                     output="y")
+        last = b.add(
+            "Trunc", sums, scale, F32(0), F32(in_bits), F32(out_bits), domain=QONNX, rounding_mode=mode, output="y"
+        )
     else:
-        last = b.add("Trunc", sums, scale, F32(0), F32(in_bits), scale * F32(2 ** shift), F32(out_bits), domain=QONNX,
-                     rounding_mode=mode, signed=int(signed), narrow=int(narrow), output="y")
+        last = b.add(
+            "Trunc",
+            sums,
+            scale,
+            F32(0),
+            F32(in_bits),
+            scale * F32(2**shift),
+            F32(out_bits),
+            domain=QONNX,
+            rounding_mode=mode,
+            signed=int(signed),
+            narrow=int(narrow),
+            output="y",
+        )
     path = Path(tmp_path_factory.getbasetemp()) / "trunc.onnx"
     onnx.save(b.model(last), path)
     if version == 1 and (1 << out_bits) > 256:  # v1 clamps nothing: its output may need more than 8 bits
@@ -128,15 +157,22 @@ def test_trunc_of_an_average(tmp_path_factory, version, mode, signed, narrow, sh
     graph = load(path)
     mine = interpret(graph, {"x": x})
     exact = np.rint(mine["Mul" + sums[3:]] / scale) * scale  # qonnx rounds this way too, before it truncates
-    theirs = (trunc_v1(exact, scale, F32(0), F32(in_bits), F32(out_bits), mode) if version == 1 else trunc_v2(
-        exact, scale, F32(0), F32(in_bits), narrow, signed, scale * F32(2**shift), F32(out_bits), mode))
+    theirs = (
+        trunc_v1(exact, scale, F32(0), F32(in_bits), F32(out_bits), mode)
+        if version == 1
+        else trunc_v2(exact, scale, F32(0), F32(in_bits), narrow, signed, scale * F32(2**shift), F32(out_bits), mode)
+    )
     np.testing.assert_allclose(mine["y"], theirs, rtol=1e-5, atol=1e-5)
 
 
 PACKAGED_FILES = [
-    "residual_block_clean", "mnist-conv/model", "eltwise_chanlast_testcase", "bsd300x3-espcn/subpixel/float_model",
-    "bsd300x3-espcn/nn_resize/float_model", "bsd300x3-espcn/subpixel/quant_model",
-    "bsd300x3-espcn/nn_resize/quant_model"
+    "residual_block_clean",
+    "mnist-conv/model",
+    "eltwise_chanlast_testcase",
+    "bsd300x3-espcn/subpixel/float_model",
+    "bsd300x3-espcn/nn_resize/float_model",
+    "bsd300x3-espcn/subpixel/quant_model",
+    "bsd300x3-espcn/nn_resize/quant_model",
 ]
 
 

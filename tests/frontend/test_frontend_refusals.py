@@ -35,9 +35,10 @@ def one(make, shape=(4, 6, 6), opset=17, domains=(QONNX,)) -> tuple[Builder, str
 
 
 QUANTIZERS = {
-    "per_channel":
-    (dict(scale=np.full((1, 4, 1, 1), 0.1) * np.arange(1, 5).reshape(1, 4, 1, 1)),
-     r"node node_y \(IntQuant\): 4 scales over an activation \(per channel\); one scale per tensor would be accepted"),
+    "per_channel": (
+        dict(scale=np.full((1, 4, 1, 1), 0.1) * np.arange(1, 5).reshape(1, 4, 1, 1)),
+        r"node node_y \(IntQuant\): 4 scales over an activation \(per channel\); one scale per tensor would be accepted",
+    ),
     "17_bits": (dict(bits=17), r"node node_y \(IntQuant\): a grid of 17 bits; 1 to 8 would be accepted"),
     "1e20_bits": (dict(bits=1e20), r"node node_y \(IntQuant\): a grid of 1e\+20 bits; 1 to 8, for a bias to 32, would"),
     "half_a_bit": (dict(bits=2.5), r"node node_y \(IntQuant\): a bit width of 2.5; whole numbers from 1"),
@@ -66,28 +67,35 @@ def test_quantizer_parameters_computed_at_run_time(tmp_path):
     def make(b):
         scale = b.add("ReduceMax", "x", keepdims=0)
         b.add("IntQuant", "x", scale, F32(0), F32(4), output="y", domain=QONNX)
+
     assert re.search(r"ReduceMax\): .*batch|scale is computed at run time", refusal(tmp_path, *one(make)))
 
 
 def convolution(**weights):
     """Conv of a quantized x with IntQuant weights of these parameters."""
+
     def make(b):
         parameters = {"scale": 0.5, "zero": 0, "bits": 4, **weights}
         data = parameters.pop("data", b.rng.standard_normal((3, 4, 2, 2)))
         b.add("Conv", b.quant("x", 0.5, 0, 4), b.quant(data, **parameters), output="y")
+
     return make
 
 
 WEIGHTS = {
-    "blocked": (dict(scale=np.arange(1, 5).reshape(1, 4, 1, 1)),
-                r"node node_y \(Conv\): its weights have several scales within one "
-                "output channel .*one scale per tensor or per output channel would be accepted"),
+    "blocked": (
+        dict(scale=np.arange(1, 5).reshape(1, 4, 1, 1)),
+        r"node node_y \(Conv\): its weights have several scales within one "
+        "output channel .*one scale per tensor or per output channel would be accepted",
+    ),
     "17_bits": (dict(bits=17), r"node node_y \(Conv\): a grid of 17 bits; 1 to 8"),
     "nan": (dict(scale=np.nan), r"IntQuant\): a scale of nan"),
     "nan_data": (dict(data=np.full((3, 4, 2, 2), np.nan)), r"IntQuant\): its data holds nan"),
     "zero_point": (dict(zero=0.25), r"weight zero point of 0.25"),
-    "wrong_shape": (dict(data=np.zeros((3, 5, 2, 2))),
-                    r"node node_y \(Conv\): weights of shape \[3, 5, 2, 2\] in 1 groups over 4 channels"),
+    "wrong_shape": (
+        dict(data=np.zeros((3, 5, 2, 2))),
+        r"node node_y \(Conv\): weights of shape \[3, 5, 2, 2\] in 1 groups over 4 channels",
+    ),
     "too_large": (dict(data=np.zeros((3, 4, 9, 9))), r"a kernel of \[9, 9\] does not fit into a map of \[6, 6\]"),
 }
 
@@ -97,8 +105,13 @@ def test_weights(tmp_path, case):
     options, message = WEIGHTS[case]
     b = Builder("weights", 17, (4, 6, 6), (QONNX,))
     convolution(**options)(b)
-    graph = helper.make_graph(b.nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4, 6, 6))],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], b.constants)
+    graph = helper.make_graph(
+        b.nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4, 6, 6))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        b.constants,
+    )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(QONNX, 1)]
     assert re.search(message, refusal(tmp_path, helper.make_model(graph, opset_imports=opsets, ir_version=8)))
 
@@ -124,19 +137,25 @@ def test_what_mixes_the_batch(tmp_path, case):
 
 
 def with_input(dims, kind=TensorProto.FLOAT) -> onnx.ModelProto:
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g",
-                              [helper.make_tensor_value_info("x", kind, dims)],
-                              [helper.make_tensor_value_info("y", kind, dims)])
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", kind, dims)],
+        [helper.make_tensor_value_info("y", kind, dims)],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-@pytest.mark.parametrize("dims, kind, message", [
-    (["N", 3, "height", 8], TensorProto.FLOAT, r"input x has a dynamic dimension 2 \(height\); fixed sizes,"),
-    (["N", None], TensorProto.FLOAT, r"input x has a dynamic dimension 1"),
-    ([1, 3, 8, 8], TensorProto.UINT8, r"input x is UINT8; FLOAT would be accepted"),
-    ([1, 3], TensorProto.FLOAT16, r"input x is FLOAT16; FLOAT would be accepted"),
-    ([], TensorProto.FLOAT, r"input x has no batch axis"),
-])
+@pytest.mark.parametrize(
+    "dims, kind, message",
+    [
+        (["N", 3, "height", 8], TensorProto.FLOAT, r"input x has a dynamic dimension 2 \(height\); fixed sizes,"),
+        (["N", None], TensorProto.FLOAT, r"input x has a dynamic dimension 1"),
+        ([1, 3, 8, 8], TensorProto.UINT8, r"input x is UINT8; FLOAT would be accepted"),
+        ([1, 3], TensorProto.FLOAT16, r"input x is FLOAT16; FLOAT would be accepted"),
+        ([], TensorProto.FLOAT, r"input x has no batch axis"),
+    ],
+)
 def test_inputs(tmp_path, dims, kind, message):
     assert re.search(message, refusal(tmp_path, with_input(dims, kind)))
 
@@ -149,8 +168,13 @@ def test_batches_that_are_accepted(tmp_path, dims, batch):
 
 
 def nodes(*made, opset=17, extra=(), ir_version=8, constants=()) -> onnx.ModelProto:
-    graph = helper.make_graph(list(made), "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4, 6, 6))],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], list(constants))
+    graph = helper.make_graph(
+        list(made),
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4, 6, 6))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        list(constants),
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset), *extra], ir_version=ir_version)
 
 
@@ -177,8 +201,10 @@ MALFORMED = {
     "control_flow": spell("If", "control flow; .* would be accepted", then_branch=EMPTY, else_branch=EMPTY),
     "integers": spell("ArgMax", "writes INT64; FLOAT would be accepted", axis=1),
     "random": spell("RandomNormal", "", [], shape=[1, 2]),
-    "codes_as_output": (spell("QuantizeLinear", "", ["x", "s", "z"])[0],
-                        "output y is a constant or holds integer codes; a float32 tensor would be accepted"),
+    "codes_as_output": (
+        spell("QuantizeLinear", "", ["x", "s", "z"])[0],
+        "output y is a constant or holds integer codes; a float32 tensor would be accepted",
+    ),
 }
 
 
@@ -187,7 +213,7 @@ def test_malformed_nodes(tmp_path, case):
     node, message = MALFORMED[case]
     constants = [
         onnx.numpy_helper.from_array(np.array(0.5, F32), "s"),
-        onnx.numpy_helper.from_array(np.array(0, np.int8), "z")
+        onnx.numpy_helper.from_array(np.array(0, np.int8), "z"),
     ]
     model = nodes(node, extra=[helper.make_opsetid("my.own", 1), helper.make_opsetid(QONNX, 1)], constants=constants)
     assert re.search(message, refusal(tmp_path, model))
@@ -197,26 +223,37 @@ def qdq(scale, zero, zero_type, **options) -> onnx.ModelProto:
     scale, zero = np.asarray(scale, F32), np.asarray(zero)
     constants = [
         onnx.numpy_helper.from_array(scale, "s"),
-        helper.make_tensor("z", zero_type, zero.shape,
-                           zero.reshape(-1).tolist())
+        helper.make_tensor("z", zero_type, zero.shape, zero.reshape(-1).tolist()),
     ]
-    return nodes(helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "quantize", **options),
-                 helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], "dequantize", **options),
-                 opset=21,
-                 constants=constants,
-                 ir_version=10)
+    return nodes(
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "quantize", **options),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], "dequantize", **options),
+        opset=21,
+        constants=constants,
+        ir_version=10,
+    )
 
 
-@pytest.mark.parametrize("model, message", [
-    (qdq([0.1, 0.2, 0.3, 0.4], [0] * 4, TensorProto.INT8, axis=1),
-     r"node quantize \(QuantizeLinear\): 4 scales over an activation"),
-    (qdq(np.full((1, 2, 6, 6), 0.1), np.zeros((1, 2, 6, 6), int), TensorProto.INT8, axis=1, block_size=2),
-     r"quantize .*blocked"),
-    (qdq([0.1, 0.2], [0, 0], TensorProto.INT8, axis=1), r"quantize .*blocked quantization"),
-    (qdq(0.1, 0, TensorProto.INT16), r"codes of type INT16; INT8, UINT8, INT4, UINT4, INT2, UINT2 would be accepted"),
-    (qdq(0.1, 0, TensorProto.FLOAT8E4M3FN), r"codes of type FLOAT8E4M3FN"),
-    (qdq(0.0, 0, TensorProto.INT8), r"a scale of 0"),
-])
+@pytest.mark.parametrize(
+    "model, message",
+    [
+        (
+            qdq([0.1, 0.2, 0.3, 0.4], [0] * 4, TensorProto.INT8, axis=1),
+            r"node quantize \(QuantizeLinear\): 4 scales over an activation",
+        ),
+        (
+            qdq(np.full((1, 2, 6, 6), 0.1), np.zeros((1, 2, 6, 6), int), TensorProto.INT8, axis=1, block_size=2),
+            r"quantize .*blocked",
+        ),
+        (qdq([0.1, 0.2], [0, 0], TensorProto.INT8, axis=1), r"quantize .*blocked quantization"),
+        (
+            qdq(0.1, 0, TensorProto.INT16),
+            r"codes of type INT16; INT8, UINT8, INT4, UINT4, INT2, UINT2 would be accepted",
+        ),
+        (qdq(0.1, 0, TensorProto.FLOAT8E4M3FN), r"codes of type FLOAT8E4M3FN"),
+        (qdq(0.0, 0, TensorProto.INT8), r"a scale of 0"),
+    ],
+)
 def test_linear_quantizers(tmp_path, model, message):
     assert re.search(message, refusal(tmp_path, model))
 
@@ -225,8 +262,9 @@ def test_dequantizing_by_another_scale(tmp_path):
     model = qdq(0.1, 0, TensorProto.INT8)
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.2, F32), "other"))
     model.graph.node[1].input[1] = "other"
-    assert re.search(r"node dequantize \(DequantizeLinear\): scale 0.2 .* where quantize has 0.1",
-                     refusal(tmp_path, model))
+    assert re.search(
+        r"node dequantize \(DequantizeLinear\): scale 0.2 .* where quantize has 0.1", refusal(tmp_path, model)
+    )
 
 
 @pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Flatten"])
@@ -267,7 +305,7 @@ def test_cut_and_damaged_files_are_refused_or_load(tmp_path, stem):
     rng = np.random.default_rng(0)
     cut = [whole[:n] for n in np.linspace(0, len(whole) - 1, 60, dtype=int)]
     for place in rng.integers(0, len(whole), 120):
-        cut.append(whole[:place] + bytes([rng.integers(256)]) + whole[place + 1:])
+        cut.append(whole[:place] + bytes([rng.integers(256)]) + whole[place + 1 :])
     refused = 0
     for i, content in enumerate(cut):
         (tmp_path / "m.onnx").write_bytes(content)
@@ -283,8 +321,8 @@ def test_cut_and_damaged_files_are_refused_or_load(tmp_path, stem):
 def test_missing_external_data(tmp_path):
     (tmp_path / "m.onnx").write_bytes((DATA / "brevitas_mlp_dynamo.onnx").read_bytes())
     with pytest.raises(
-            ModelError,
-            match=r"the data of initializer \S+ of \S+m.onnx cannot be read from \S+mlp_dynamo.onnx.data") as caught:
+        ModelError, match=r"the data of initializer \S+ of \S+m.onnx cannot be read from \S+mlp_dynamo.onnx.data"
+    ) as caught:
         load(tmp_path / "m.onnx")
     assert "\n" not in str(caught.value)
 
@@ -307,7 +345,8 @@ def test_external_data_outside_the_models_folder(tmp_path, location):
 def test_short_external_data(tmp_path):
     for suffix in ("", ".data"):
         (tmp_path / f"brevitas_mlp_dynamo.onnx{suffix}").write_bytes(
-            (DATA / f"brevitas_mlp_dynamo.onnx{suffix}").read_bytes()[:20000])
+            (DATA / f"brevitas_mlp_dynamo.onnx{suffix}").read_bytes()[:20000]
+        )
     with pytest.raises(ModelError, match="cannot be read from"):
         load(tmp_path / "brevitas_mlp_dynamo.onnx")
 
@@ -315,16 +354,21 @@ def test_short_external_data(tmp_path):
 @pytest.mark.parametrize("package", ["onnx", "onnx_ir"])
 def test_without_onnx(package):
     """Where an optional package is missing, the message ends with the command that installs it."""
-    code = (f"import sys; sys.modules[{package!r}] = None\n"
-            "from mpcompile.frontend import load\nfrom mpcompile.errors import MissingDependency\n"
-            f"try: load({str(DATA / 'ort_qdq_int8.onnx')!r})\nexcept MissingDependency as e: print(e.exit_code, e)")
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from mpcompile.frontend import load\nfrom mpcompile.errors import MissingDependency\n"
+        f"try: load({str(DATA / 'ort_qdq_int8.onnx')!r})\nexcept MissingDependency as e: print(e.exit_code, e)"
+    )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     needed = package.replace("_", "-")
     assert said == f'{MissingDependency.exit_code} reading a model needs {needed}: pip install "mpcompile[compile]"'
 
 
 def test_importing_the_frontend_loads_no_onnx():
-    code = ("import sys, mpcompile.frontend, mpcompile.reference.interpret\n"
-            "print([m for m in ('onnx', 'onnx_ir', 'tvm', 'torch') if m in sys.modules])")
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          check=True).stdout.strip() == "[]"
+    code = (
+        "import sys, mpcompile.frontend, mpcompile.reference.interpret\n"
+        "print([m for m in ('onnx', 'onnx_ir', 'tvm', 'torch') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

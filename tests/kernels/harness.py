@@ -38,15 +38,17 @@ def check(layer: Layer, types: dict[str, TensorType], values: dict, families, ta
     stored = [formats.encode(values[b.tensor], b) for b in lowered.inputs]
     parameters = [buffer_of(lowered.func, i) for i in range(len(lowered.func.params))]
     arrays = [a.view(str(p.dtype)).reshape([int(n) for n in p.shape]) for a, p in zip(stored, parameters)]
-    results = [np.full(b.buffer_shape, 0x5A, b.dtype) for b in lowered.outputs]         # nothing may be left unwritten
+    results = [np.full(b.buffer_shape, 0x5A, b.dtype) for b in lowered.outputs]  # nothing may be left unwritten
     ran = _run(lowered.func, target, [*arrays, *lowered.constants, *results])
-    for buffer, got in zip(lowered.outputs, ran[-len(results):]):
+    for buffer, got in zip(lowered.outputs, ran[-len(results) :]):
         want = formats.encode(expected[buffer.tensor], buffer)
         if got.tobytes() != want.tobytes():
             at = np.argwhere(got.view("uint8") != want.view("uint8"))[0]
-            raise AssertionError(f"{buffer.key} differs first at {at.tolist()} of {got.shape}: "
-                                 f"{(got != want).mean():.1%} of all elements; interior "
-                                 f"{_interior(got, want, buffer)}")
+            raise AssertionError(
+                f"{buffer.key} differs first at {at.tolist()} of {got.shape}: "
+                f"{(got != want).mean():.1%} of all elements; interior "
+                f"{_interior(got, want, buffer)}"
+            )
     return lowered
 
 

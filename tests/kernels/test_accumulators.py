@@ -11,8 +11,20 @@ from tests.kernels.harness import LEVELS
 from tests.kernels.test_contract import convolution, run
 
 
-@pytest.mark.parametrize("max_level, weights", [(1, (0, 1)), (3, (-2, 1)), (15, (-8, 7)), (255, (-2, 2)), (255, (-64, 64)),
-                                                (255, (-65, 64)), (255, (-128, 127)), (127, (-128, 127)), (3, (0, 0))])
+@pytest.mark.parametrize(
+    "max_level, weights",
+    [
+        (1, (0, 1)),
+        (3, (-2, 1)),
+        (15, (-8, 7)),
+        (255, (-2, 2)),
+        (255, (-64, 64)),
+        (255, (-65, 64)),
+        (255, (-128, 127)),
+        (127, (-128, 127)),
+        (3, (0, 0)),
+    ],
+)
 def test_int16_steps_are_the_most_that_fit(max_level, weights):
     steps = accumulators.int16_steps(max_level, weights)
     for w in weights:
@@ -32,13 +44,15 @@ def test_chunks_fit_and_tile_the_reduction(kernel, steps, most):
 
 @pytest.mark.parametrize("bits", [128, 256, 512])
 def test_the_proof_decides_the_step(bits):
-    kind = lambda level, low, high: dot_instruction(bits, False, level, (low, high), 64).intrin.split(".")[1].split("_")[0]
+    kind = lambda level, low, high: (
+        dot_instruction(bits, False, level, (low, high), 64).intrin.split(".")[1].split("_")[0]
+    )
     assert kind(15, -8, 7) == "maddubs16"
     assert kind(255, -32, 32) == "maddubs16"
-    assert kind(255, -64, 63) == "maddubs"               # 2·255·64 = 32640: one step fits, two do not
-    assert kind(255, -65, 63) == "madd"                  # −33150
+    assert kind(255, -64, 63) == "maddubs"  # 2·255·64 = 32640: one step fits, two do not
+    assert kind(255, -65, 63) == "madd"  # −33150
     assert kind(127, -128, 127) == "maddubs"
-    assert kind(128, -128, 127) == "maddubs"             # −32768 fits
+    assert kind(128, -128, 127) == "maddubs"  # −32768 fits
     assert kind(129, -128, 127) == "madd"
 
 
@@ -46,8 +60,19 @@ def extremes(weight_bits: int, activation_bits: int, channels: int, grid_w=None)
     """One 3×3 convolution of whose windows one reaches K·max|w|·max a: half of the output channels up, half down."""
     rng = np.random.default_rng(weight_bits)
     grid_w = grid_w or (grids.twos_complement(weight_bits) if weight_bits > 1 else grids.bipolar())
-    case = convolution(rng, channels, 3, 4, 16, (3, 3), (1, 1), (1, 1, 1, 1), grid_w, grids.unsigned(activation_bits),
-                       grids.unsigned(4))
+    case = convolution(
+        rng,
+        channels,
+        3,
+        4,
+        16,
+        (3, 3),
+        (1, 1),
+        (1, 1, 1, 1),
+        grid_w,
+        grids.unsigned(activation_bits),
+        grids.unsigned(4),
+    )
     part, x = case[0].terms[0].parts[0], case[2]["x"]
     part.q[::2], part.q[1::2] = grid_w.hi, grid_w.lo
     x[:] = (1 << activation_bits) - 1
@@ -94,9 +119,12 @@ def test_no_sum_of_popcounts_reaches_farther_than_its_bound():
 
 def test_sums_that_int32_cannot_hold_are_refused():
     rng = np.random.default_rng(0)
-    case = convolution(rng, 4096, 3, 3, 16, (3, 3), (1, 1), (0, 0, 0, 0), grids.twos_complement(8), grids.odd(8),
-                       grids.unsigned(4))
+    case = convolution(
+        rng, 4096, 3, 3, 16, (3, 3), (1, 1), (0, 0, 0, 0), grids.twos_complement(8), grids.odd(8), grids.unsigned(4)
+    )
     case[0].terms[0].parts[0].q[:] = -128
     for family in ("dot", "popcount"):
-        with pytest.raises(ModelError, match=r"layer conv: sums of 36864 products may reach ±\d+, which int32 does not"):
+        with pytest.raises(
+            ModelError, match=r"layer conv: sums of 36864 products may reach ±\d+, which int32 does not"
+        ):
             run(case, family, "x86-64-v3")

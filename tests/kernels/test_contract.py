@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+
 from mpcompile import grid as grids
 from mpcompile.graph import Quantizer, TensorType
-from mpcompile.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, Round
 from mpcompile.kernels.weights import needs_sums
+from mpcompile.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, Round
 from tests.kernels.harness import LEVELS, check, stored
 
 PAIRS = [(w, a) for w in range(1, 9) for a in range(1, 9)]
@@ -26,12 +27,13 @@ def codes(rng, grid, shape):
     """Values of the grid; a corner of the tensor at the lowest, another at the highest."""
     q = grid.value(rng.integers(0, grid.levels, shape))
     q[: shape[0] // 4] = grid.lo
-    q[-(shape[0] // 4) or shape[0]:] = grid.hi
+    q[-(shape[0] // 4) or shape[0] :] = grid.hi
     return q
 
 
-def convolution(rng, channels, height, width, outputs, kernel, stride, pads, grid_w, grid_a, grid_out, dilation=(1, 1),
-                groups=1):
+def convolution(
+    rng, channels, height, width, outputs, kernel, stride, pads, grid_w, grid_a, grid_out, dilation=(1, 1), groups=1
+):
     """(layer, types, values) of one convolution requantized to `grid_out`, some channels with falling epilogues."""
     kh, kw = kernel
     q = codes(rng, grid_w, (outputs, channels // groups, kh, kw))
@@ -42,11 +44,19 @@ def convolution(rng, channels, height, width, outputs, kernel, stride, pads, gri
     spread = np.sqrt(channels // groups * kh * kw) * max(grid_a.max_abs, 1) * max(grid_w.max_abs, 1)
     a = (rng.normal(1, 0.3, outputs) * rng.choice([1, 1, 1, -1], outputs) * grid_out.levels / spread).astype(np.float32)
     b = rng.normal(grid_out.levels / 2, 1, outputs).astype(np.float32)
-    layer = Layer("conv", ["x"], ["y"], (outputs, h, w), [ContractTerm([part])],
-                  [Load(0), Fma(0, a, b), Round(1, "half_even", 0, grid_out.levels - 1)],
-                  [Output("y", 2, Quantizer(grid_out, 1.0))])
-    types = {"x": TensorType((channels, height, width), Quantizer(grid_a, 1.0)),
-             "y": TensorType((outputs, h, w), Quantizer(grid_out, 1.0))}
+    layer = Layer(
+        "conv",
+        ["x"],
+        ["y"],
+        (outputs, h, w),
+        [ContractTerm([part])],
+        [Load(0), Fma(0, a, b), Round(1, "half_even", 0, grid_out.levels - 1)],
+        [Output("y", 2, Quantizer(grid_out, 1.0))],
+    )
+    types = {
+        "x": TensorType((channels, height, width), Quantizer(grid_a, 1.0)),
+        "y": TensorType((outputs, h, w), Quantizer(grid_out, 1.0)),
+    }
     return layer, types, {"x": codes(rng, grid_a, (channels, height, width))}
 
 
@@ -57,9 +67,16 @@ def run(case, family, target, out_forms=("planes+sums", "codes+sums"), out_halo=
     form = "planes" if family == "popcount" else "codes"
     form += "+sums" if needs_sums(part.grid, family) else ""
     x, y = types["x"], types["y"]
-    return check(layer, types, values, {(0, 0): family}, target,
-                 {"x": stored("x", x.shape, x.grid, (form,), in_halo or part.pads)},
-                 {"y": stored("y", y.shape, y.grid, out_forms, out_halo)}, tile)
+    return check(
+        layer,
+        types,
+        values,
+        {(0, 0): family},
+        target,
+        {"x": stored("x", x.shape, x.grid, (form,), in_halo or part.pads)},
+        {"y": stored("y", y.shape, y.grid, out_forms, out_halo)},
+        tile,
+    )
 
 
 @pytest.mark.parametrize("target", LEVELS)
@@ -92,8 +109,20 @@ SHAPES = [
 def test_shape(target, family, shape):
     channels, height, width, outputs, kernel, stride, pads, dilation = shape
     rng = np.random.default_rng(channels + outputs)
-    case = convolution(rng, channels, height, width, outputs, kernel, stride, pads, grids.odd(2),
-                       grids.twos_complement(3), grids.unsigned(3), dilation)
+    case = convolution(
+        rng,
+        channels,
+        height,
+        width,
+        outputs,
+        kernel,
+        stride,
+        pads,
+        grids.odd(2),
+        grids.twos_complement(3),
+        grids.unsigned(3),
+        dilation,
+    )
     run(case, family, target)
 
 
@@ -101,8 +130,14 @@ def test_shape(target, family, shape):
 @pytest.mark.parametrize("family", ["popcount", "dot"])
 def test_a_halo_that_is_larger_than_the_paddings(target, family):
     rng = np.random.default_rng(5)
-    run(convolution(rng, 40, 7, 6, 32, (3, 2), (1, 2), (1, 1, 0, 1), grids.odd(2), grids.unsigned(2, 1),
-                    grids.unsigned(3)), family, target, in_halo=(2, 4, 3, 1))
+    run(
+        convolution(
+            rng, 40, 7, 6, 32, (3, 2), (1, 2), (1, 1, 0, 1), grids.odd(2), grids.unsigned(2, 1), grids.unsigned(3)
+        ),
+        family,
+        target,
+        in_halo=(2, 4, 3, 1),
+    )
 
 
 @pytest.mark.parametrize("target", LEVELS)
@@ -110,8 +145,20 @@ def test_a_halo_that_is_larger_than_the_paddings(target, family):
 @pytest.mark.parametrize("grid_w", [grids.twos_complement(4), grids.unsigned(8, 3)], ids=str)
 def test_groups(target, groups, channels, outputs, grid_w):
     rng = np.random.default_rng(groups)
-    case = convolution(rng, channels, 6, 5, outputs, (3, 3), (1, 1), (1, 1, 1, 1), grid_w, grids.unsigned(5),
-                       grids.unsigned(4), groups=groups)
+    case = convolution(
+        rng,
+        channels,
+        6,
+        5,
+        outputs,
+        (3, 3),
+        (1, 1),
+        (1, 1, 1, 1),
+        grid_w,
+        grids.unsigned(5),
+        grids.unsigned(4),
+        groups=groups,
+    )
     run(case, "dot", target)
 
 
@@ -120,14 +167,32 @@ def test_groups(target, groups, channels, outputs, grid_w):
 @pytest.mark.parametrize("grid_w", [grids.twos_complement(8), grids.bipolar(), grids.unsigned(8, 3)], ids=str)
 def test_depthwise(target, channels, grid_w):
     rng = np.random.default_rng(channels)
-    case = convolution(rng, channels, 9, 8, channels, (3, 3), (2, 2), (1, 1, 1, 1), grid_w, grids.unsigned(8, 5),
-                       grids.unsigned(8), groups=channels)
+    case = convolution(
+        rng,
+        channels,
+        9,
+        8,
+        channels,
+        (3, 3),
+        (2, 2),
+        (1, 1, 1, 1),
+        grid_w,
+        grids.unsigned(8, 5),
+        grids.unsigned(8),
+        groups=channels,
+    )
     layer, types, values = case
     x, y = types["x"], types["y"]
     sums = "codes+sums" if needs_sums(grid_w, "depthwise") else "codes"
-    check(layer, types, values, {(0, 0): "depthwise"}, target,
-          {"x": stored("x", x.shape, x.grid, (sums,), (1, 1, 1, 1))},
-          {"y": stored("y", y.shape, y.grid, ("codes",))})
+    check(
+        layer,
+        types,
+        values,
+        {(0, 0): "depthwise"},
+        target,
+        {"x": stored("x", x.shape, x.grid, (sums,), (1, 1, 1, 1))},
+        {"y": stored("y", y.shape, y.grid, ("codes",))},
+    )
 
 
 @pytest.mark.parametrize("target", LEVELS)
@@ -135,8 +200,9 @@ def test_depthwise(target, channels, grid_w):
 def test_no_overflow_at_the_extremes(target, family):
     """K·255·128 fits int32, and every partial sum on the way."""
     rng = np.random.default_rng(0)
-    layer, types, values = convolution(rng, 512, 5, 5, 16, (3, 3), (1, 1), (1, 1, 1, 1), grids.twos_complement(8),
-                                       grids.unsigned(8), grids.unsigned(8))
+    layer, types, values = convolution(
+        rng, 512, 5, 5, 16, (3, 3), (1, 1), (1, 1, 1, 1), grids.twos_complement(8), grids.unsigned(8), grids.unsigned(8)
+    )
     layer.terms[0].parts[0].q[:] = -128
     layer.terms[0].parts[0].q[::2] = 127
     values["x"][:] = 255

@@ -5,8 +5,22 @@ import pytest
 
 from mpcompile import grid as grids
 from mpcompile.graph import ROUNDINGS, Quantizer, TensorType
-from mpcompile.layer import (Clamp, ContractPart, ContractTerm, Divide, Fma, Layer, Load, Output, Plus, PoolTerm, Round,
-                             Slope, Value, ViewTerm)
+from mpcompile.layer import (
+    Clamp,
+    ContractPart,
+    ContractTerm,
+    Divide,
+    Fma,
+    Layer,
+    Load,
+    Output,
+    Plus,
+    PoolTerm,
+    Round,
+    Slope,
+    Value,
+    ViewTerm,
+)
 from tests.kernels.harness import LEVELS, check, stored
 
 A4, A2 = grids.unsigned(4), grids.unsigned(2)
@@ -26,13 +40,26 @@ def f32(rng, n, scale=1.0):
 def test_quantize_a_plain_input(target, shape):
     rng = np.random.default_rng(0)
     grid = grids.twos_complement(8)
-    layer = Layer("in", ["x"], ["y"], shape, [ViewTerm("x")],
-                  [Load(0), Fma(0, np.float32([40.0]), np.float32([0.0])), Round(1, "half_even", -128, 127)],
-                  [Output("y", 2, Quantizer(grid, 1 / 40))])
+    layer = Layer(
+        "in",
+        ["x"],
+        ["y"],
+        shape,
+        [ViewTerm("x")],
+        [Load(0), Fma(0, np.float32([40.0]), np.float32([0.0])), Round(1, "half_even", -128, 127)],
+        [Output("y", 2, Quantizer(grid, 1 / 40))],
+    )
     x = rng.normal(0, 1.5, shape).astype(np.float32)
     forms = ("codes+sums",) if shape[0] <= 4 else ("codes+sums", "planes+sums")
-    check(layer, {"x": TensorType(shape), "y": quantized(shape, grid)}, {"x": x}, {}, target, {"x": stored("x", shape)},
-          {"y": stored("y", shape, grid, forms, (3, 3, 2, 2))})
+    check(
+        layer,
+        {"x": TensorType(shape), "y": quantized(shape, grid)},
+        {"x": x},
+        {},
+        target,
+        {"x": stored("x", shape)},
+        {"y": stored("y", shape, grid, forms, (3, 3, 2, 2))},
+    )
 
 
 @pytest.mark.parametrize("target", LEVELS)
@@ -44,28 +71,63 @@ def test_pool_every_format(target, form, kind, channels):
     shape, out = (channels, 9, 8), (channels, 5, 4)
     real = form in ("float", "plain")
     grid = None if real else grids.twos_complement(4)
-    layer = Layer("pool", ["x"], ["y", "r"], out, [PoolTerm("x", kind, (3, 3), (2, 2), (1, 1, 1, 1))],
-                  [Load(0), Fma(0, np.float32([0.5]), np.float32([1.0])), Round(0, "half_even", -8, 7)],
-                  [Output("y", 2, Quantizer(grids.twos_complement(4), 1.0)), Output("r", 1)])
+    layer = Layer(
+        "pool",
+        ["x"],
+        ["y", "r"],
+        out,
+        [PoolTerm("x", kind, (3, 3), (2, 2), (1, 1, 1, 1))],
+        [Load(0), Fma(0, np.float32([0.5]), np.float32([1.0])), Round(0, "half_even", -8, 7)],
+        [Output("y", 2, Quantizer(grids.twos_complement(4), 1.0)), Output("r", 1)],
+    )
     x = rng.normal(0, 4, shape).astype(np.float32) if real else grid.value(rng.integers(0, 16, shape))
     halo = (1, 1, 1, 1)
-    types = {"x": TensorType(shape) if real else quantized(shape, grid), "y": quantized(out, grids.twos_complement(4)),
-             "r": TensorType(out)}
-    check(layer, types, {"x": x}, {}, target, {"x": stored("x", shape, grid, (form,), halo)},
-          {"y": stored("y", out, grids.twos_complement(4), ("planes", "codes+sums"), halo),
-           "r": stored("r", out, None, ("float", "plain"))})
+    types = {
+        "x": TensorType(shape) if real else quantized(shape, grid),
+        "y": quantized(out, grids.twos_complement(4)),
+        "r": TensorType(out),
+    }
+    check(
+        layer,
+        types,
+        {"x": x},
+        {},
+        target,
+        {"x": stored("x", shape, grid, (form,), halo)},
+        {
+            "y": stored("y", out, grids.twos_complement(4), ("planes", "codes+sums"), halo),
+            "r": stored("r", out, None, ("float", "plain")),
+        },
+    )
 
 
 def test_global_average_pool_over_codes():
     rng = np.random.default_rng(1)
     shape, grid = (100, 7, 7), grids.unsigned(5)
-    layer = Layer("gap", ["x"], ["y"], (100, 1, 1), [PoolTerm("x", "sum", (7, 7), (1, 1))],
-                  [Load(0), Fma(0, np.float32([1 / 49]), np.float32([0])), Divide(1, np.float32([0.37])),
-                   Round(2, "half_even", 0, 31)],
-                  [Output("y", 3, Quantizer(grid, 0.37))])
+    layer = Layer(
+        "gap",
+        ["x"],
+        ["y"],
+        (100, 1, 1),
+        [PoolTerm("x", "sum", (7, 7), (1, 1))],
+        [
+            Load(0),
+            Fma(0, np.float32([1 / 49]), np.float32([0])),
+            Divide(1, np.float32([0.37])),
+            Round(2, "half_even", 0, 31),
+        ],
+        [Output("y", 3, Quantizer(grid, 0.37))],
+    )
     x = grid.value(rng.integers(0, 32, shape))
-    check(layer, {"x": quantized(shape, grid), "y": quantized((100, 1, 1), grid)}, {"x": x}, {}, "native",
-          {"x": stored("x", shape, grid, ("planes",))}, {"y": stored("y", (100, 1, 1), grid, ("codes", "planes"))})
+    check(
+        layer,
+        {"x": quantized(shape, grid), "y": quantized((100, 1, 1), grid)},
+        {"x": x},
+        {},
+        "native",
+        {"x": stored("x", shape, grid, ("planes",))},
+        {"y": stored("y", (100, 1, 1), grid, ("codes", "planes"))},
+    )
 
 
 @pytest.mark.parametrize("target", LEVELS)
@@ -77,24 +139,60 @@ def test_residual_block(target, families):
     w1, w4 = grids.bipolar(), grids.twos_complement(4)
     main = ContractPart("a", w1.value(rng.integers(0, 2, (o, c, 3, 3))), w1, (1, 1), (1, 1, 1, 1))
     down = ContractPart("b", w4.value(rng.integers(0, 16, (o, 32, 1, 1))), w4, (2, 2))
-    epilogue = [Load(0), Load(1), Load(2), Fma(0, f32(rng, o, 0.05), f32(rng, o)), Fma(1, f32(rng, o, 0.05), 3),
-                Plus(4, 2), Clamp(5, 0.0, np.inf), Fma(6, np.float32([2.0]), np.float32([0.0])),
-                Round(7, "half_even", 0, 3), Fma(6, np.float32([5.0]), np.float32([0.5])),
-                Slope(9, np.float32([0.3])), Round(10, "half_up", 0, 15)]
-    layer = Layer("block", ["a", "b", "s"], ["r", "q2", "q4"], shape,
-                  [ContractTerm([main]), ContractTerm([down]), ViewTerm("s")], epilogue,
-                  [Output("r", 6), Output("q2", 8, Quantizer(A2, 0.5)), Output("q4", 11, Quantizer(A4, 0.2))])
-    types = {"a": quantized((c, 6, 6), A2), "b": quantized((32, 12, 12), A4), "s": TensorType(shape),
-             "r": TensorType(shape), "q2": quantized(shape, A2), "q4": quantized(shape, A4)}
-    values = {"a": rng.integers(0, 4, (c, 6, 6)), "b": rng.integers(0, 16, (32, 12, 12)),
-              "s": rng.normal(0, 1, shape).astype(np.float32)}
+    epilogue = [
+        Load(0),
+        Load(1),
+        Load(2),
+        Fma(0, f32(rng, o, 0.05), f32(rng, o)),
+        Fma(1, f32(rng, o, 0.05), 3),
+        Plus(4, 2),
+        Clamp(5, 0.0, np.inf),
+        Fma(6, np.float32([2.0]), np.float32([0.0])),
+        Round(7, "half_even", 0, 3),
+        Fma(6, np.float32([5.0]), np.float32([0.5])),
+        Slope(9, np.float32([0.3])),
+        Round(10, "half_up", 0, 15),
+    ]
+    layer = Layer(
+        "block",
+        ["a", "b", "s"],
+        ["r", "q2", "q4"],
+        shape,
+        [ContractTerm([main]), ContractTerm([down]), ViewTerm("s")],
+        epilogue,
+        [Output("r", 6), Output("q2", 8, Quantizer(A2, 0.5)), Output("q4", 11, Quantizer(A4, 0.2))],
+    )
+    types = {
+        "a": quantized((c, 6, 6), A2),
+        "b": quantized((32, 12, 12), A4),
+        "s": TensorType(shape),
+        "r": TensorType(shape),
+        "q2": quantized(shape, A2),
+        "q4": quantized(shape, A4),
+    }
+    values = {
+        "a": rng.integers(0, 4, (c, 6, 6)),
+        "b": rng.integers(0, 16, (32, 12, 12)),
+        "s": rng.normal(0, 1, shape).astype(np.float32),
+    }
     form = {"popcount": "planes+sums", "dot": "codes", "lookup": "codes+sums"}
-    check(layer, types, values, {(0, 0): families[0], (1, 0): families[1]}, target,
-          {"a": stored("a", (c, 6, 6), A2, (form[families[0]],), HALO),
-           "b": stored("b", (32, 12, 12), A4, (form[families[1]],)),
-           "s": stored("s", shape, None, ("float",))},
-          {"r": stored("r", shape, None, ("float",)), "q2": stored("q2", shape, A2, ("planes+sums",), HALO),
-           "q4": stored("q4", shape, A4, ("planes", "codes+sums"), HALO)})
+    check(
+        layer,
+        types,
+        values,
+        {(0, 0): families[0], (1, 0): families[1]},
+        target,
+        {
+            "a": stored("a", (c, 6, 6), A2, (form[families[0]],), HALO),
+            "b": stored("b", (32, 12, 12), A4, (form[families[1]],)),
+            "s": stored("s", shape, None, ("float",)),
+        },
+        {
+            "r": stored("r", shape, None, ("float",)),
+            "q2": stored("q2", shape, A2, ("planes+sums",), HALO),
+            "q4": stored("q4", shape, A4, ("planes", "codes+sums"), HALO),
+        },
+    )
 
 
 @pytest.mark.parametrize("target", LEVELS)
@@ -104,15 +202,36 @@ def test_add_of_codes(target, skip_form):
     rng = np.random.default_rng(3)
     c, shape, odd = 40, (40, 5, 7), grids.odd(3)
     part = ContractPart("a", grids.odd(2).value(rng.integers(0, 4, (c, c, 3, 3))), grids.odd(2), (1, 1), (1, 1, 1, 1))
-    epilogue = [Load(0), Fma(0, f32(rng, c, 0.2), f32(rng, c)), Round(1, "half_even", -8, 7),
-                Value(2, grids.twos_complement(4)), Load(1), Fma(4, np.float32([0.25]), np.float32([0.0])),
-                Fma(3, np.float32([0.5]), 5), Divide(6, np.float32([0.4])), Round(7, "half_even", 0, 7)]
-    layer = Layer("add", ["a", "s"], ["y"], shape, [ContractTerm([part]), ViewTerm("s")], epilogue,
-                  [Output("y", 8, Quantizer(odd, 0.4))])
+    epilogue = [
+        Load(0),
+        Fma(0, f32(rng, c, 0.2), f32(rng, c)),
+        Round(1, "half_even", -8, 7),
+        Value(2, grids.twos_complement(4)),
+        Load(1),
+        Fma(4, np.float32([0.25]), np.float32([0.0])),
+        Fma(3, np.float32([0.5]), 5),
+        Divide(6, np.float32([0.4])),
+        Round(7, "half_even", 0, 7),
+    ]
+    layer = Layer(
+        "add",
+        ["a", "s"],
+        ["y"],
+        shape,
+        [ContractTerm([part]), ViewTerm("s")],
+        epilogue,
+        [Output("y", 8, Quantizer(odd, 0.4))],
+    )
     values = {"a": odd.value(rng.integers(0, 8, shape)), "s": odd.value(rng.integers(0, 8, shape))}
-    check(layer, {t: quantized(shape, odd) for t in ("a", "s", "y")}, values, {(0, 0): "popcount"}, target,
-          {"a": stored("a", shape, odd, ("planes+sums",), HALO), "s": stored("s", shape, odd, (skip_form,), HALO)},
-          {"y": stored("y", shape, odd, ("planes+sums", "codes"), (2, 1, 0, 1))})
+    check(
+        layer,
+        {t: quantized(shape, odd) for t in ("a", "s", "y")},
+        values,
+        {(0, 0): "popcount"},
+        target,
+        {"a": stored("a", shape, odd, ("planes+sums",), HALO), "s": stored("s", shape, odd, (skip_form,), HALO)},
+        {"y": stored("y", shape, odd, ("planes+sums", "codes"), (2, 1, 0, 1))},
+    )
 
 
 @pytest.mark.parametrize("target", LEVELS)
@@ -120,16 +239,29 @@ def test_concat_slices_in_one_contraction(target):
     """Two inputs on different grids, and one tensor both contracted and viewed."""
     rng = np.random.default_rng(4)
     shape, w = (24, 6, 6), grids.twos_complement(3)
-    parts = [ContractPart("a", w.value(rng.integers(0, 8, (24, 24, 3, 3))), w, (1, 1), (1, 1, 1, 1)),
-             ContractPart("b", w.value(rng.integers(0, 8, (24, 48, 1, 1))), w)]
-    layer = Layer("cat", ["a", "b"], ["y"], shape, [ContractTerm(parts), ViewTerm("a")],
-                  [Load(0), Load(1), Fma(0, f32(rng, 24, 0.05), 1), Round(2, "half_even", 0, 15)],
-                  [Output("y", 3, Quantizer(A4, 1.0))])
+    parts = [
+        ContractPart("a", w.value(rng.integers(0, 8, (24, 24, 3, 3))), w, (1, 1), (1, 1, 1, 1)),
+        ContractPart("b", w.value(rng.integers(0, 8, (24, 48, 1, 1))), w),
+    ]
+    layer = Layer(
+        "cat",
+        ["a", "b"],
+        ["y"],
+        shape,
+        [ContractTerm(parts), ViewTerm("a")],
+        [Load(0), Load(1), Fma(0, f32(rng, 24, 0.05), 1), Round(2, "half_even", 0, 15)],
+        [Output("y", 3, Quantizer(A4, 1.0))],
+    )
     values = {"a": rng.integers(0, 4, shape), "b": rng.integers(0, 16, (48, 6, 6))}
-    check(layer, {"a": quantized(shape, A2), "b": quantized((48, 6, 6), A4), "y": quantized(shape, A4)}, values,
-          {(0, 0): "popcount", (0, 1): "dot"}, target,
-          {"a": stored("a", shape, A2, ("planes",), HALO), "b": stored("b", (48, 6, 6), A4, ("codes",))},
-          {"y": stored("y", shape, A4, ("planes",), HALO)})
+    check(
+        layer,
+        {"a": quantized(shape, A2), "b": quantized((48, 6, 6), A4), "y": quantized(shape, A4)},
+        values,
+        {(0, 0): "popcount", (0, 1): "dot"},
+        target,
+        {"a": stored("a", shape, A2, ("planes",), HALO), "b": stored("b", (48, 6, 6), A4, ("codes",))},
+        {"y": stored("y", shape, A4, ("planes",), HALO)},
+    )
 
 
 @pytest.mark.parametrize("target", LEVELS)
@@ -139,27 +271,66 @@ def test_rounding(target, rounding):
     shape = (16, 4, 9)
     grid = grids.bipolar() if rounding == "sign" else grids.twos_complement(5)
     lo, hi = (0, 1) if rounding == "sign" else (-16, 15)
-    layer = Layer("round", ["x"], ["y"], shape, [ViewTerm("x")], [Load(0), Round(0, rounding, lo, hi)],
-                  [Output("y", 1, Quantizer(grid, 1.0, rounding=rounding))])
-    x = (rng.integers(-80, 80, shape) / 4).astype(np.float32)                 # every kind of tie
-    check(layer, {"x": TensorType(shape), "y": quantized(shape, grid)}, {"x": x}, {}, target, {"x": stored("x", shape)},
-          {"y": stored("y", shape, grid, ("codes",))})
+    layer = Layer(
+        "round",
+        ["x"],
+        ["y"],
+        shape,
+        [ViewTerm("x")],
+        [Load(0), Round(0, rounding, lo, hi)],
+        [Output("y", 1, Quantizer(grid, 1.0, rounding=rounding))],
+    )
+    x = (rng.integers(-80, 80, shape) / 4).astype(np.float32)  # every kind of tie
+    check(
+        layer,
+        {"x": TensorType(shape), "y": quantized(shape, grid)},
+        {"x": x},
+        {},
+        target,
+        {"x": stored("x", shape)},
+        {"y": stored("y", shape, grid, ("codes",))},
+    )
 
 
 @pytest.mark.parametrize("target", LEVELS)
-@pytest.mark.parametrize("grid", [grids.twos_complement(4, narrow=True), grids.twos_complement(8, narrow=True),
-                                  grids.twos_complement(5, 3), grids.unsigned(8, 7)], ids=str)
+@pytest.mark.parametrize(
+    "grid",
+    [
+        grids.twos_complement(4, narrow=True),
+        grids.twos_complement(8, narrow=True),
+        grids.twos_complement(5, 3),
+        grids.unsigned(8, 7),
+    ],
+    ids=str,
+)
 def test_ties_go_to_even_whatever_the_lowest_level(target, grid):
     """Odd and even, negative and positive ends of the range; codes, planes, and twice the value added to itself."""
     shape, double = (16, 8, 65), grids.odd(4)
-    layer = Layer("round", ["x"], ["y", "z"], shape, [ViewTerm("x")],
-                  [Load(0), Round(0, "half_even", grid.lo, grid.hi), Value(1, grid), Fma(2, np.float32([2.0]), 2),
-                   Round(3, "half_even", -8, 7)],
-                  [Output("y", 1, Quantizer(grid, 1.0)), Output("z", 4, Quantizer(double, 1.0))])
+    layer = Layer(
+        "round",
+        ["x"],
+        ["y", "z"],
+        shape,
+        [ViewTerm("x")],
+        [
+            Load(0),
+            Round(0, "half_even", grid.lo, grid.hi),
+            Value(1, grid),
+            Fma(2, np.float32([2.0]), 2),
+            Round(3, "half_even", -8, 7),
+        ],
+        [Output("y", 1, Quantizer(grid, 1.0)), Output("z", 4, Quantizer(double, 1.0))],
+    )
     x = (np.random.default_rng(7).integers(-600, 600, shape) / 2).astype(np.float32)
-    check(layer, {"x": TensorType(shape), "y": quantized(shape, grid), "z": quantized(shape, double)}, {"x": x}, {},
-          target, {"x": stored("x", shape)},
-          {"y": stored("y", shape, grid, ("codes", "planes")), "z": stored("z", shape, double, ("codes",))})
+    check(
+        layer,
+        {"x": TensorType(shape), "y": quantized(shape, grid), "z": quantized(shape, double)},
+        {"x": x},
+        {},
+        target,
+        {"x": stored("x", shape)},
+        {"y": stored("y", shape, grid, ("codes", "planes")), "z": stored("z", shape, double, ("codes",))},
+    )
 
 
 @pytest.mark.parametrize("target", LEVELS)
@@ -167,8 +338,22 @@ def test_fma_rounds_once(target):
     """Values chosen so that a multiplication rounded by itself, or in float64, gives other bits."""
     rng = np.random.default_rng(6)
     shape = (64, 16, 16)
-    layer = Layer("fma", ["x"], ["y"], shape, [ViewTerm("x")], [Load(0), Fma(0, f32(rng, 64), f32(rng, 64, 1e-3)),
-                  Fma(1, f32(rng, 64), 0)], [Output("y", 2)])
+    layer = Layer(
+        "fma",
+        ["x"],
+        ["y"],
+        shape,
+        [ViewTerm("x")],
+        [Load(0), Fma(0, f32(rng, 64), f32(rng, 64, 1e-3)), Fma(1, f32(rng, 64), 0)],
+        [Output("y", 2)],
+    )
     x = (rng.normal(0, 1, shape) * 10.0 ** rng.integers(-6, 6, shape)).astype(np.float32)
-    check(layer, {"x": TensorType(shape), "y": TensorType(shape)}, {"x": x}, {}, target, {"x": stored("x", shape)},
-          {"y": stored("y", shape, None, ("plain", "float"))})
+    check(
+        layer,
+        {"x": TensorType(shape), "y": TensorType(shape)},
+        {"x": x},
+        {},
+        target,
+        {"x": stored("x", shape)},
+        {"y": stored("y", shape, None, ("plain", "float"))},
+    )

@@ -17,8 +17,19 @@ PAIRS = [(w, a) for w in (1, 2, 3, 8) for a in range(1, 9)]
 @pytest.mark.parametrize("w, a", PAIRS)
 def test_bit_pair(w, a):
     rng = np.random.default_rng(64 * w + a)
-    case = convolution(rng, 13, 5, 6, 20, (3, 3), (1, 1), (1, 1, 1, 1), weight_grid(w, w + a), activation_grid(a, w + a),
-                       grids.unsigned(3))
+    case = convolution(
+        rng,
+        13,
+        5,
+        6,
+        20,
+        (3, 3),
+        (1, 1),
+        (1, 1, 1, 1),
+        weight_grid(w, w + a),
+        activation_grid(a, w + a),
+        grids.unsigned(3),
+    )
     run(case, "lookup", TARGET)
 
 
@@ -36,15 +47,42 @@ SHAPES = [
 def test_shape(shape):
     channels, height, width, outputs, kernel, stride, pads, dilation = shape
     rng = np.random.default_rng(channels)
-    run(convolution(rng, channels, height, width, outputs, kernel, stride, pads, grids.odd(2), grids.twos_complement(3),
-                    grids.unsigned(3), dilation), "lookup", TARGET)
+    run(
+        convolution(
+            rng,
+            channels,
+            height,
+            width,
+            outputs,
+            kernel,
+            stride,
+            pads,
+            grids.odd(2),
+            grids.twos_complement(3),
+            grids.unsigned(3),
+            dilation,
+        ),
+        "lookup",
+        TARGET,
+    )
 
 
 @pytest.mark.parametrize("channels, activation_bits", [(112, 1), (192, 2), (480, 4), (512, 4), (512, 8)])
 def test_extreme_codes(channels, activation_bits):
     """All bits set: 8-bit sums come up to 252, 16-bit ones up to 64800."""
-    case = convolution(np.random.default_rng(0), channels, 3, 3, 32, (3, 3), (1, 1), (1, 1, 1, 1), grids.unsigned(1),
-                       grids.unsigned(activation_bits), grids.unsigned(4))
+    case = convolution(
+        np.random.default_rng(0),
+        channels,
+        3,
+        3,
+        32,
+        (3, 3),
+        (1, 1),
+        (1, 1, 1, 1),
+        grids.unsigned(1),
+        grids.unsigned(activation_bits),
+        grids.unsigned(4),
+    )
     case[0].terms[0].parts[0].q[:], case[2]["x"][:] = 1, (1 << activation_bits) - 1
     run(case, "lookup", TARGET)
 
@@ -64,7 +102,9 @@ def test_no_look_ups_of_images(target):
     assert "lookup" not in dict(candidates(part, grids.unsigned(2), load_target(target), (8, 8)))
 
 
-@pytest.mark.parametrize("outputs, offered", [(64, True), (20, True), (48, False), (16, False), (96, False), (192, True)])
+@pytest.mark.parametrize(
+    "outputs, offered", [(64, True), (20, True), (48, False), (16, False), (96, False), (192, True)]
+)
 def test_where_it_is_offered(outputs, offered):
     part = ContractPart("x", np.ones((outputs, 64, 3, 3), np.int64), grids.bipolar(), (1, 1), (1, 1, 1, 1))
     costs = dict(candidates(part, grids.unsigned(2), load_target(TARGET), (8, 8)))

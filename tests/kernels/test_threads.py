@@ -17,11 +17,30 @@ TARGET = "x86-64-v3"
 def checked(channels: int, height: int, width: int, outputs: int, tile: Tile | None = None):
     """A 3×3 layer that reads and writes planes and their sums, compared with the reference."""
     pads = (1, 1, 1, 1)
-    layer, types, values = convolution(np.random.default_rng(0), channels, height, width, outputs, (3, 3), (1, 1), pads,
-                                       grids.bipolar(), grids.unsigned(1), grids.unsigned(1))
+    layer, types, values = convolution(
+        np.random.default_rng(0),
+        channels,
+        height,
+        width,
+        outputs,
+        (3, 3),
+        (1, 1),
+        pads,
+        grids.bipolar(),
+        grids.unsigned(1),
+        grids.unsigned(1),
+    )
     x, y = types["x"], types["y"]
-    return check(layer, types, values, {(0, 0): "popcount"}, TARGET, {"x": stored("x", x.shape, x.grid, ("planes+sums",), pads)},
-                 {"y": stored("y", y.shape, y.grid, ("planes+sums",), pads)}, tile)
+    return check(
+        layer,
+        types,
+        values,
+        {(0, 0): "popcount"},
+        TARGET,
+        {"x": stored("x", x.shape, x.grid, ("planes+sums",), pads)},
+        {"y": stored("y", y.shape, y.grid, ("planes+sums",), pads)},
+        tile,
+    )
 
 
 def shared(lowered) -> list[str]:
@@ -29,13 +48,16 @@ def shared(lowered) -> list[str]:
     return re.findall(r"for (\w+) in T.parallel\((\d+)\)", lowered.func.script())
 
 
-@pytest.mark.parametrize("tile, height, expected", [
-    (None, 8, ("y", "8")),
-    (None, 7, ("g", "4")),                                  # 4 groups rather than 7 lines
-    (Tile(7, 7, 16, lines=16), 16, ("g", "4")),
-    (Tile(7, 7, 16, lines=2), 14, ("g", "4")),
-    (Tile(7, 7, 16, parallel="rows"), 7, ("y_x_0_fused", "7")),
-])
+@pytest.mark.parametrize(
+    "tile, height, expected",
+    [
+        (None, 8, ("y", "8")),
+        (None, 7, ("g", "4")),  # 4 groups rather than 7 lines
+        (Tile(7, 7, 16, lines=16), 16, ("g", "4")),
+        (Tile(7, 7, 16, lines=2), 14, ("g", "4")),
+        (Tile(7, 7, 16, parallel="rows"), 7, ("y_x_0_fused", "7")),
+    ],
+)
 def test_threads_share_a_loop_of_even_parts(tile, height, expected):
     assert shared(checked(64, height, 7, 256, tile)) == [expected]
 

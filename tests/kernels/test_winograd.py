@@ -19,10 +19,32 @@ from tests.kernels.test_contract import convolution, run
 EIGHT = grids.twos_complement(8)
 
 
-def case(channels, height, width, outputs, pads=(1, 1, 1, 1), grid_w=EIGHT, grid_a=grids.unsigned(8), kernel=(3, 3),
-         stride=(1, 1), groups=1):
-    return convolution(np.random.default_rng(channels + height), channels, height, width, outputs, kernel, stride, pads,
-                       grid_w, grid_a, grids.unsigned(8), groups=groups)
+def case(
+    channels,
+    height,
+    width,
+    outputs,
+    pads=(1, 1, 1, 1),
+    grid_w=EIGHT,
+    grid_a=grids.unsigned(8),
+    kernel=(3, 3),
+    stride=(1, 1),
+    groups=1,
+):
+    return convolution(
+        np.random.default_rng(channels + height),
+        channels,
+        height,
+        width,
+        outputs,
+        kernel,
+        stride,
+        pads,
+        grid_w,
+        grid_a,
+        grids.unsigned(8),
+        groups=groups,
+    )
 
 
 def described(found, target="x86-64-v3", out_forms=("codes",)) -> LayerSpec:
@@ -37,9 +59,16 @@ def instruction(found, target="x86-64-v3"):
 
 
 @pytest.mark.parametrize("target", LEVELS)
-@pytest.mark.parametrize("channels, height, width, outputs, pads", [
-    (64, 8, 8, 64, (1, 1, 1, 1)), (20, 9, 12, 16, (1, 1, 1, 1)), (32, 7, 7, 40, (1, 1, 1, 1)),
-    (16, 6, 7, 130, (0, 0, 0, 0)), (24, 5, 8, 32, (2, 0, 1, 3))])
+@pytest.mark.parametrize(
+    "channels, height, width, outputs, pads",
+    [
+        (64, 8, 8, 64, (1, 1, 1, 1)),
+        (20, 9, 12, 16, (1, 1, 1, 1)),
+        (32, 7, 7, 40, (1, 1, 1, 1)),
+        (16, 6, 7, 130, (0, 0, 0, 0)),
+        (24, 5, 8, 32, (2, 0, 1, 3)),
+    ],
+)
 def test_shapes(target, channels, height, width, outputs, pads):
     found = case(channels, height, width, outputs, pads)
     assert instruction(found, target).winograd
@@ -50,9 +79,16 @@ def test_a_halo_that_is_larger_than_the_paddings():
     run(case(20, 7, 8, 32), "dot", "x86-64-v3", in_halo=(2, 4, 3, 1))
 
 
-@pytest.mark.parametrize("grid_w, grid_a", [
-    (grids.odd(8), grids.unsigned(8)), (grids.unsigned(8), grids.unsigned(8, 7)), (EIGHT, grids.odd(8)),
-    (EIGHT, grids.twos_complement(8))], ids=str)
+@pytest.mark.parametrize(
+    "grid_w, grid_a",
+    [
+        (grids.odd(8), grids.unsigned(8)),
+        (grids.unsigned(8), grids.unsigned(8, 7)),
+        (EIGHT, grids.odd(8)),
+        (EIGHT, grids.twos_complement(8)),
+    ],
+    ids=str,
+)
 def test_grids_with_offsets_and_borders(grid_w, grid_a):
     found = case(18, 6, 9, 24, grid_w=grid_w, grid_a=grid_a)
     assert instruction(found).winograd
@@ -99,9 +135,18 @@ def test_bounds_hold_for_every_input():
     assert abs(m).sum((2, 3)).max() <= INT32
 
 
-@pytest.mark.parametrize("change", [
-    dict(kernel=(3, 5), pads=(1, 2, 1, 2)), dict(stride=(2, 2)), dict(groups=2), dict(width=3), dict(outputs=12),
-    dict(grid_w=grids.twos_complement(4))], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(kernel=(3, 5), pads=(1, 2, 1, 2)),
+        dict(stride=(2, 2)),
+        dict(groups=2),
+        dict(width=3),
+        dict(outputs=12),
+        dict(grid_w=grids.twos_complement(4)),
+    ],
+    ids=str,
+)
 def test_what_is_left_alone(change):
     found = case(**dict(channels=32, height=8, width=8, outputs=32) | change)
     assert not instruction(found).winograd
@@ -114,7 +159,7 @@ def test_targets_with_vnni_multiply_bytes():
 def test_records_tell_tiles_from_direct_products_and_what_is_written_apart():
     small, direct = case(512, 4, 4, 16), case(512, 4, 4, 16)
     small[0].terms[0].parts[0].q[:] = small[0].terms[0].parts[0].q[4:5]
-    direct[0].terms[0].parts[0].q[:] = -128                          # its tiles' sums might leave int32
+    direct[0].terms[0].parts[0].q[:] = -128  # its tiles' sums might leave int32
     tiles = layer_key(described(small))
     assert distance(tiles, layer_key(described(direct))) is None
     assert distance(tiles, layer_key(described(small, out_forms=("planes", "codes")))) > 0
@@ -129,6 +174,9 @@ def test_cost_counts_the_products_that_are_left():
     from mpcompile.kernels.select import candidates
 
     target = load_target("x86-64-v3")
-    cost = lambda **more: dict(candidates(ContractPart("x", np.ones((64, 64, 3, 3), np.int64), EIGHT, **more),
-                                          grids.unsigned(8), target, (8, 8)))["dot"]
+    cost = lambda **more: dict(
+        candidates(
+            ContractPart("x", np.ones((64, 64, 3, 3), np.int64), EIGHT, **more), grids.unsigned(8), target, (8, 8)
+        )
+    )["dot"]
     assert 1.8 < cost(dilations=(2, 2)) / cost() < 2.25

@@ -40,9 +40,16 @@ class Simulated:
         return apply_all(graph, TO_LAYERS)
 
     def choose(self, fused):
-        return {n.name: {(i, j): self.candidates(p, fused.types[p.input].grid, n.shape[1:])[0][0]
-                         for i, t in enumerate(n.terms) if isinstance(t, ContractTerm) for j, p in enumerate(t.parts)}
-                for n in fused.nodes if isinstance(n, Layer)}
+        return {
+            n.name: {
+                (i, j): self.candidates(p, fused.types[p.input].grid, n.shape[1:])[0][0]
+                for i, t in enumerate(n.terms)
+                if isinstance(t, ContractTerm)
+                for j, p in enumerate(t.parts)
+            }
+            for n in fused.nodes
+            if isinstance(n, Layer)
+        }
 
     def candidates(self, part, grid, output):
         depth = part.q[0].size * output[0] * output[1] * part.q.shape[0]
@@ -70,7 +77,7 @@ class Simulated:
         """Seconds that it takes."""
         variant = kernel.variant
         layer = next(n for n in variant.graph.nodes if n.name == variant.layer)
-        formats = {t: reads for t, reads in variant.reads.items()}
+        formats = dict(variant.reads.items())
         return self.layer(variant.graph, layer, variant.families[layer.name], formats)
 
     def layer(self, fused, layer, families, formats) -> float:

@@ -40,8 +40,11 @@ def test_resnet18_is_what_it_says(tmp_path):
     grids = [n.quantizer.grid for n in graph.nodes if isinstance(n, Quantize)]
     assert grids == [twos_complement(8)] + [unsigned(2)] * 16 + [unsigned(8)]
     assert sum(isinstance(n, Add) for n in graph.nodes) == 8
-    assert all(len(n.weight.scale) == len(n.weight.q) and len(set(n.weight.scale)) > 1
-               for n in graph.nodes if isinstance(n, Conv))
+    assert all(
+        len(n.weight.scale) == len(n.weight.q) and len(set(n.weight.scale)) > 1
+        for n in graph.nodes
+        if isinstance(n, Conv)
+    )
 
 
 def test_networks_are_the_same_each_time():
@@ -57,7 +60,7 @@ def test_activations_neither_saturate_nor_die():
 
 @pytest.mark.parametrize("shape", RESNET18_LAYERS, ids=str)
 def test_layer_shapes(shape):
-    assert shape.macs == shape.out ** 2 * shape.o * shape.c * 9
+    assert shape.macs == shape.out**2 * shape.o * shape.c * 9
     assert shape.out == shape.h // shape.stride
     small, large = halves(shape)
     assert large.c == 2 * small.c and (small.o, small.h, small.stride) == (shape.o, shape.h, shape.stride)
@@ -103,7 +106,7 @@ def test_rows_of_one_layer(monkeypatch):
     bench = Bench(say=lambda line: None)
     try:
         kernel, whole, tvm = popcount_rows(bench, 5, None, "not here")
-        dot, = dot_rows(bench, 5)
+        (dot,) = dot_rows(bench, 5)
     finally:
         bench.close()
     assert 0 < whole.value < 1.2 and whole.detail["family"] == load_target("native").expected_family(1, 1)
@@ -155,14 +158,35 @@ def test_tables_of_avx2():
 
     family = {"seconds": 2e-4, "loop": 0.9, "whole": 0.8, "c_seconds": 3e-4, "before": 2.4e-4, "ceiling": 1e11}
     about = {"cpu": "a CPU", "when": "today"}
-    layers = [{"bits": "W1A1", "layer": "64x8x8->64 3x3", "macs": 2_359_296, "clock": 3e9, "chosen": "dot",
-               "chosen_before": "popcount", "families": {"popcount": {**family, "loop": 3.0}, "dot": family}}]
-    choices = [{"bits": bits, "layer": "64x8x8->64 3x3", "chosen": "dot", "chosen_before": "popcount",
-                "seconds": {"popcount": seconds, "dot": 1e-4, "lookup": 3e-4}}
-               for bits, seconds in (("W1A1", 5e-5), ("W8A8", 1e-3))]
+    layers = [
+        {
+            "bits": "W1A1",
+            "layer": "64x8x8->64 3x3",
+            "macs": 2_359_296,
+            "clock": 3e9,
+            "chosen": "dot",
+            "chosen_before": "popcount",
+            "families": {"popcount": {**family, "loop": 3.0}, "dot": family},
+        }
+    ]
+    choices = [
+        {
+            "bits": bits,
+            "layer": "64x8x8->64 3x3",
+            "chosen": "dot",
+            "chosen_before": "popcount",
+            "seconds": {"popcount": seconds, "dot": 1e-4, "lookup": 3e-4},
+        }
+        for bits, seconds in (("W1A1", 5e-5), ("W8A8", 1e-3))
+    ]
     networks = [{"bits": "W8A8", "now": 1e-2, "before": 2e-2, "int8": 5e-3, "fp32": 3e-2}]
-    text = avx2({"layers": {"rows": layers, **about}, "choices": {"rows": choices, **about},
-                 "networks": {"rows": networks, **about}})
+    text = avx2(
+        {
+            "layers": {"rows": layers, **about},
+            "choices": {"rows": choices, **about},
+            "networks": {"rows": networks, **about},
+        }
+    )
     assert "| W1A1 | 64x8x8->64 3x3 | popcount | cannot tell | 0.80 | 12 | 1.50 | 1.20 |" in text
     assert "| **dot** | 0.90 |" in text and "1.20× in the geometric mean" in text
     assert "| 64x8x8->64 3x3 | W1A1 | **50** | 100 | 300 | dot | 2.00 |" in text

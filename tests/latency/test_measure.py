@@ -27,6 +27,7 @@ class Machine:
             self.now += seconds
             self.wait += waiting
             return seconds
+
         return run
 
     def measure(self, subjects, **options):
@@ -79,6 +80,7 @@ def test_a_timer_of_another_process_takes_its_own_waiting_off():
     def timer(n):
         elsewhere(n)
         return 0.02 * n
+
     timer.waits = lambda: 0.0
     assert machine.measure({"a": timer}, rounds=5)["a"].seconds == pytest.approx(0.02)
 
@@ -99,6 +101,7 @@ def test_short_subjects_run_often_enough_in_a_sample():
     def spy(n):
         counts.append(n)
         return timer(n)
+
     machine.measure({"a": spy}, rounds=3, min_time=0.01)
     assert counts[-1] * 1e-6 >= 0.01
     assert calibrate(machine.timer("b", 3.0), 0.01) == 1
@@ -127,8 +130,14 @@ def test_progress_is_reported():
 
 def test_on_this_machine_twice_the_work_takes_twice_as_long():
     block = bytes(1 << 16)
-    result = measure({"one": local(lambda: hashlib.sha256(block).digest()),
-                      "two": local(lambda: hashlib.sha256(block * 2).digest())}, rounds=7, min_time=0.002)
+    result = measure(
+        {
+            "one": local(lambda: hashlib.sha256(block).digest()),
+            "two": local(lambda: hashlib.sha256(block * 2).digest()),
+        },
+        rounds=7,
+        min_time=0.002,
+    )
     assert result.ratio("two", "one") == pytest.approx(2, rel=0.15)
     assert waited() >= 0
 
@@ -140,7 +149,9 @@ def test_a_layer_in_place_runs_after_its_producers_and_counts_alone():
         def timer(n):
             log.append(name)
             return seconds * n
+
         return timer
+
     layer = in_place(step("layer", 0.002), [step("head", 0.5), step("skip", 0.7)], lambda: log.append("stir"))
     assert layer(4) == pytest.approx(0.008)
     assert log == ["stir", "head", "skip", "layer"] * 4
@@ -149,7 +160,7 @@ def test_a_layer_in_place_runs_after_its_producers_and_counts_alone():
 
 
 def test_stirring_makes_a_layer_find_its_data_cold():
-    data = np.zeros(1 << 17, np.uint8)[::64]                  # what the smallest second-level cache holds
+    data = np.zeros(1 << 17, np.uint8)[::64]  # what the smallest second-level cache holds
     read = local(lambda: data.sum(dtype=np.uint8))
     found = measure({"warm": in_place(read, [], lambda: None), "cold": in_place(read, [], stirrer(1 << 25))}, rounds=5)
     assert found.ratio("cold", "warm") > 1.05

@@ -8,7 +8,9 @@ from benchmarks.networks import Bits, ConvShape, conv_layer
 from mpcompile.frontend import load
 from mpcompile.latency.requantize import knobs
 
-SMALL = prediction.Subject("one layer", lambda path: conv_layer(ConvShape(64, 8, 64), Bits(2, 2)).save(path), (1,), (1, 2))
+SMALL = prediction.Subject(
+    "one layer", lambda path: conv_layer(ConvShape(64, 8, 64), Bits(2, 2)).save(path), (1,), (1, 2)
+)
 
 
 @pytest.fixture

@@ -56,12 +56,18 @@ def test_weights_move_to_the_nearest_value(kind, grid, bits):
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize("quantizer", [
-    Quantizer(grids.unsigned(4), 0.25), Quantizer(grids.unsigned(8, 128), 0.1, 128.0, 0, zero_first=False),
-    Quantizer(grids.twos_complement(8), 0.1, 0.0, -128),
-    Quantizer(grids.twos_complement(8, narrow=True), 0.1, 0.0, -127),
-    Quantizer(grids.bipolar(), 2.0, 0.5, 0, "sign"), Quantizer(grids.odd(3), 0.5, 3.5)],
-    ids=lambda q: str(getattr(q, "grid", q)))
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        Quantizer(grids.unsigned(4), 0.25),
+        Quantizer(grids.unsigned(8, 128), 0.1, 128.0, 0, zero_first=False),
+        Quantizer(grids.twos_complement(8), 0.1, 0.0, -128),
+        Quantizer(grids.twos_complement(8, narrow=True), 0.1, 0.0, -127),
+        Quantizer(grids.bipolar(), 2.0, 0.5, 0, "sign"),
+        Quantizer(grids.odd(3), 0.5, 3.5),
+    ],
+    ids=lambda q: str(getattr(q, "grid", q)),
+)
 def test_quantizers_count_the_levels_of_their_new_grid(quantizer, bits):
     new = quantizer_with_bits(quantizer, bits)
     assert new.grid.bits == bits
@@ -75,7 +81,12 @@ def test_a_graph_at_other_bits(tmp_path):
     graph = load(branching(tmp_path / "m.onnx"))
     found = knobs(graph)
     assert {k: (v.w, v.a) for k, v in found.items()} == {
-        "c0": (2, 2), "c1": (1, 2), "down": (2, 2), "c2": (3, 3), "fc": (8, 4)}
+        "c0": (2, 2),
+        "c1": (1, 2),
+        "down": (2, 2),
+        "c2": (3, 3),
+        "fc": (8, 4),
+    }
     assert found["c0"].quantizers == found["down"].quantizers
     wide = requantize(graph, dict.fromkeys(found, 8), {q: 8 for v in found.values() for q in v.quantizers})
     assert all((v.w, v.a) == (8, 8) for v in knobs(wide).values())

@@ -14,8 +14,9 @@ WEIGHTS = np.arange(8, dtype=np.float32)
 @pytest.fixture
 def model() -> onnx.ModelProto:
     ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (8,)) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", ports[:1], ports[1:],
-                              [numpy_helper.from_array(WEIGHTS, "w")])
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])], "g", ports[:1], ports[1:], [numpy_helper.from_array(WEIGHTS, "w")]
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
 
 
@@ -34,7 +35,7 @@ def test_the_data_are_in_it(apart, monkeypatch):
 
 def test_a_file_that_has_them_is_sent_as_it_is(model, tmp_path, monkeypatch):
     onnx.save(model, tmp_path / "m.onnx")
-    monkeypatch.setattr(onnxruntime, "find_spec", lambda name: None)         # and without onnx
+    monkeypatch.setattr(onnxruntime, "find_spec", lambda name: None)  # and without onnx
     assert onnxruntime.self_contained(tmp_path / "m.onnx") == (tmp_path / "m.onnx").read_bytes()
 
 

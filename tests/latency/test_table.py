@@ -43,8 +43,11 @@ def assignments(graph, seed):
 
 def at(graph, assignment):
     found = knobs(graph)
-    return requantize(graph, {k: w for k, (w, _) in assignment.items()},
-                      {q: a for k, (_, a) in assignment.items() for q in found[k].quantizers})
+    return requantize(
+        graph,
+        {k: w for k, (w, _) in assignment.items()},
+        {q: a for k, (_, a) in assignment.items() for q in found[k].quantizers},
+    )
 
 
 def test_the_model_as_it_is(model, table):
@@ -154,8 +157,9 @@ def test_on_disk_and_back(table, tmp_path):
     assert again.predict({"c2": (4, 8)}) == table.predict({"c2": (4, 8)})
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"latency_table": 99}',
-                                  '{"latency_table": 2, "layers": {"a": 3}}', "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"latency_table": 99}', '{"latency_table": 2, "layers": {"a": 3}}', "\x00"]
+)
 def test_a_file_that_is_no_table(tmp_path, text):
     (tmp_path / "lut.json").write_text(text)
     with pytest.raises(ModelError, match="lut.json"):
@@ -189,7 +193,7 @@ print(bench.timed)
 def test_a_killed_build_goes_on_where_it_was(table, tmp_path):
     model, cells = branching(tmp_path / "m.onnx"), tmp_path / "cells"
     command = [sys.executable, "-c", WORKER, model, str(cells), str(Path(__file__).parents[2])]
-    first = subprocess.Popen([*command, "0.2"], stdout=subprocess.PIPE)       # slow: it must not end before it is killed
+    first = subprocess.Popen([*command, "0.2"], stdout=subprocess.PIPE)  # slow: it must not end before it is killed
     until(lambda: cells.exists() and cells.read_bytes().count(b"\n") >= 10)
     first.send_signal(signal.SIGKILL)
     first.wait()

@@ -52,7 +52,7 @@ def test_a_table_of_real_layers(model, tmp_path, monkeypatch):
     assert set(found.contractions) == {"c0", "c1", "fc"}
     assert found.latency("c0", 1, 8) > found.latency("c0", 1, 1) > 0
     cell = found.layers[found.contractions["c0"].layer].reads["c0"][1, 1]
-    assert set(cell) == {"planes", "codes"}                # popcount reads the one, lookup and dot the other
+    assert set(cell) == {"planes", "codes"}  # popcount reads the one, lookup and dot the other
     assert found.format("c0", 1, 1) == min(cell, key=cell.get) and found.format("c0", 1, 8) == "codes"
     assert found.predict({"c0": (1, 8), "c1": (1, 8)}) > found.predict()
     found.save(tmp_path / "lut.json")
@@ -60,6 +60,7 @@ def test_a_table_of_real_layers(model, tmp_path, monkeypatch):
 
     def never(self, batches, done):
         raise AssertionError("measured again")
+
     monkeypatch.setattr(Workbench, "time", never)
     again = mp.profile(model, bits="w1a18", cache=cells, threads=1, rounds=5)
     assert again.layers == found.layers
@@ -75,8 +76,10 @@ def lowered(bench, graph, layer, family, weights, activations):
 def test_bits_that_a_kernel_does_not_see_make_no_other(model, family, same):
     """Codes are bytes at any bits; every plane is work."""
     bench, graph = Workbench(load_target("native"), Pool.local(), 1), load(model)
-    few, more, weights = (lowered(bench, graph, "c1", family, w, a).identity
-                          for w, a in (({"c1": 2}, {"q1": 2}), ({"c1": 2}, {"q1": 3}), ({"c1": 3}, {"q1": 2})))
+    few, more, weights = (
+        lowered(bench, graph, "c1", family, w, a).identity
+        for w, a in (({"c1": 2}, {"q1": 2}), ({"c1": 2}, {"q1": 3}), ({"c1": 3}, {"q1": 2}))
+    )
     assert (few == more) is (few == weights) is same
 
 
@@ -123,9 +126,15 @@ def test_the_command(model, tmp_path):
     assert len(json.loads(out.read_text())["layers"]) >= 5
 
 
-@pytest.mark.parametrize("arguments, says", [
-    (["--bits", "w12"], "--bits"), (["--rounds", "0"], "--rounds"), (["--bits", "w1a1"], "-o"),
-    (["-o", "nowhere/out.json"], "nowhere")])
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--bits", "w12"], "--bits"),
+        (["--rounds", "0"], "--rounds"),
+        (["--bits", "w1a1"], "-o"),
+        (["-o", "nowhere/out.json"], "nowhere"),
+    ],
+)
 def test_a_wrong_command_line_is_one_line_and_2(model, tmp_path, arguments, says):
     if arguments[:2] == ["--bits", "w12"]:
         arguments = [*arguments, "-o", str(tmp_path / "lut.json")]

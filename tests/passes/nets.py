@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpcompile.graph import (Add, Affine, Clip, Concat, Conv, Dense, Graph, Node, Pool, PRelu, Quantize,
-                             QuantizedWeight, Quantizer, Reshape, TensorType, Transpose)
+from mpcompile.graph import (
+    Add,
+    Affine,
+    Clip,
+    Concat,
+    Conv,
+    Dense,
+    Graph,
+    Node,
+    Pool,
+    PRelu,
+    Quantize,
+    QuantizedWeight,
+    Quantizer,
+    Reshape,
+    TensorType,
+    Transpose,
+)
 from mpcompile.grid import Grid, twos_complement, unsigned
 
 PIXELS = Quantizer(unsigned(8), 1 / 64, zero_first=False)
@@ -23,8 +39,9 @@ class Net:
     def shape(self, tensor: str) -> tuple[int, ...]:
         return self.graph.types[tensor].shape
 
-    def put(self, node_class, inputs: list[str], of_shape, of: Quantizer | None = None, called: str = "",
-            **options) -> str:
+    def put(
+        self, node_class, inputs: list[str], of_shape, of: Quantizer | None = None, called: str = "", **options
+    ) -> str:
         name = called or f"{node_class.__name__.lower()}{len(self.graph.nodes)}"
         node: Node = node_class(name, inputs, [name], **options)
         self.graph.nodes.append(node)
@@ -34,21 +51,48 @@ class Net:
     def quant(self, x: str, q: Quantizer = A2, called: str = "") -> str:
         return self.put(Quantize, [x], self.shape(x), q, called, quantizer=q)
 
-    def conv(self, x: str, out: int, k: int = 3, stride: int = 1, groups: int = 1, grid: Grid = twos_complement(2),
-             bias: bool = False, called: str = "", scale=None) -> str:
+    def conv(
+        self,
+        x: str,
+        out: int,
+        k: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        grid: Grid = twos_complement(2),
+        bias: bool = False,
+        called: str = "",
+        scale=None,
+    ) -> str:
         channels, *size = self.shape(x)
         pad = k // 2
         q = self.rng.choice(grid.values, (out, channels // groups, *[k] * len(size)))
         weight = QuantizedWeight(q, grid, self.rng.uniform(0.02, 0.05, out) if scale is None else scale)
         after = [(n + 2 * pad - k) // stride + 1 for n in size]
-        return self.put(Conv, [x], (out, *after), None, called, weight=weight, groups=groups,
-                        bias=self.rng.normal(0, 1, out) if bias else None, strides=(stride,) * len(size),
-                        pads=((pad, pad),) * len(size), dilations=(1,) * len(size))
+        return self.put(
+            Conv,
+            [x],
+            (out, *after),
+            None,
+            called,
+            weight=weight,
+            groups=groups,
+            bias=self.rng.normal(0, 1, out) if bias else None,
+            strides=(stride,) * len(size),
+            pads=((pad, pad),) * len(size),
+            dilations=(1,) * len(size),
+        )
 
     def dense(self, x: str, out: int, called: str = "", grid: Grid = twos_complement(4)) -> str:
         q = self.rng.choice(grid.values, (out, self.shape(x)[0]))
-        return self.put(Dense, [x], (out,), None, called, weight=QuantizedWeight(q, grid, np.array([0.03])),
-                        bias=self.rng.normal(0, 1, out))
+        return self.put(
+            Dense,
+            [x],
+            (out,),
+            None,
+            called,
+            weight=QuantizedWeight(q, grid, np.array([0.03])),
+            bias=self.rng.normal(0, 1, out),
+        )
 
     def bn(self, x: str, negative: bool = False) -> str:
         c = self.shape(x)[0]
@@ -69,19 +113,38 @@ class Net:
 
     def concat(self, *xs: str, called: str = "") -> str:
         quantizers = {self.graph.types[x].quantizer for x in xs}
-        return self.put(Concat, list(xs), (sum(self.shape(x)[0] for x in xs), *self.shape(xs[0])[1:]),
-                        quantizers.pop() if len(quantizers) == 1 else None, called)
+        return self.put(
+            Concat,
+            list(xs),
+            (sum(self.shape(x)[0] for x in xs), *self.shape(xs[0])[1:]),
+            quantizers.pop() if len(quantizers) == 1 else None,
+            called,
+        )
 
     def pool(self, x: str, kind: str = "max", k: int = 2, stride: int = 2, pad: int = 0) -> str:
         channels, *size = self.shape(x)
         n = len(size)
-        return self.put(Pool, [x], (channels, *[(s + 2 * pad - k) // stride + 1 for s in size]),
-                        self.graph.types[x].quantizer if kind == "max" else None, kind=kind, kernel=(k,) * n,
-                        strides=(stride,) * n, pads=((pad, pad),) * n)
+        return self.put(
+            Pool,
+            [x],
+            (channels, *[(s + 2 * pad - k) // stride + 1 for s in size]),
+            self.graph.types[x].quantizer if kind == "max" else None,
+            kind=kind,
+            kernel=(k,) * n,
+            strides=(stride,) * n,
+            pads=((pad, pad),) * n,
+        )
 
     def global_average(self, x: str) -> str:
-        return self.put(Pool, [x], (self.shape(x)[0], 1, 1), kind="avg", kernel=self.shape(x)[1:], strides=(1, 1),
-                        pads=((0, 0), (0, 0)))
+        return self.put(
+            Pool,
+            [x],
+            (self.shape(x)[0], 1, 1),
+            kind="avg",
+            kernel=self.shape(x)[1:],
+            strides=(1, 1),
+            pads=((0, 0), (0, 0)),
+        )
 
     def reshape(self, x: str, *shape: int) -> str:
         return self.put(Reshape, [x], shape, self.graph.types[x].quantizer, shape=shape)
@@ -138,8 +201,10 @@ def inception(size: int = 8) -> Graph:
     net = Net(3, size, size)
     x = net.quant("x", PIXELS)
     for block in range(2):
+
         def end(y, spacing):
             return net.quant(net.clip(net.bn(y)), Quantizer(unsigned(2), spacing))
+
         one = end(net.conv(x, 8, 1), 0.5)
         three = end(net.conv(end(net.conv(x, 8, 1), 0.5), 8, 3), 0.25)
         five = end(net.conv(end(net.conv(x, 8, 1), 0.5), 8, 5), 0.75)

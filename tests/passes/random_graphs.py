@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpcompile.graph import (ROUNDINGS, Add, Affine, Clip, Concat, Conv, Dense, Graph, Node, Pool, PRelu, Quantize,
-                             QuantizedWeight, Quantizer, Reshape, TensorType, Transpose)
+from mpcompile.graph import (
+    ROUNDINGS,
+    Add,
+    Affine,
+    Clip,
+    Concat,
+    Conv,
+    Dense,
+    Graph,
+    Node,
+    Pool,
+    PRelu,
+    Quantize,
+    QuantizedWeight,
+    Quantizer,
+    Reshape,
+    TensorType,
+    Transpose,
+)
 from mpcompile.grid import Grid, bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.reference.interpret import interpret
 
 
 def weight_grid(rng) -> Grid:
     bits = int(rng.integers(1, 9))
-    return [twos_complement(max(bits, 2)), odd(bits), bipolar(), unsigned(bits, int(rng.integers(0, 1 << bits))),
-            sign_magnitude(1 + bits % 3), half_integer(bits, 2 * int(rng.integers(0, 1 << bits)) + 1)][rng.integers(6)]
+    return [
+        twos_complement(max(bits, 2)),
+        odd(bits),
+        bipolar(),
+        unsigned(bits, int(rng.integers(0, 1 << bits))),
+        sign_magnitude(1 + bits % 3),
+        half_integer(bits, 2 * int(rng.integers(0, 1 << bits)) + 1),
+    ][rng.integers(6)]
 
 
 def quantizer(rng, values: np.ndarray) -> Quantizer:
@@ -109,8 +132,13 @@ class Builder:
         if not size:
             return self.dense(tensor)
         groups = [1, 1, channels, 2 if channels % 2 == 0 else 1][self.rng.integers(4)]
-        out = int(self.rng.integers(1, 4)) * groups if groups > 1 and groups < channels else \
-            channels if groups > 1 else int(self.rng.integers(1, 20))
+        out = (
+            int(self.rng.integers(1, 4)) * groups
+            if groups > 1 and groups < channels
+            else channels
+            if groups > 1
+            else int(self.rng.integers(1, 20))
+        )
         kernel, strides, pads, dilations, after = [], [], [], [], []
         for n in size:
             k, s, d = int(self.rng.integers(1, 4)), int(self.rng.integers(1, 3)), int(self.rng.integers(1, 3))
@@ -122,8 +150,17 @@ class Builder:
             after.append((n + before + behind - (k - 1) * d - 1) // s + 1)
         bias = self.rng.normal(0, 0.3, out) if self.rng.random() < 0.5 else None
         weight = self.weight((out, channels // groups, *kernel), self.rng.random() < 0.5)
-        self.put(Conv, [tensor], (out, *after), weight=weight, bias=bias,
-                 strides=tuple(strides), pads=tuple(pads), dilations=tuple(dilations), groups=groups)
+        self.put(
+            Conv,
+            [tensor],
+            (out, *after),
+            weight=weight,
+            bias=bias,
+            strides=tuple(strides),
+            pads=tuple(pads),
+            dilations=tuple(dilations),
+            groups=groups,
+        )
 
     def dense(self, tensor: str | None = None) -> None:
         tensor = tensor or self.codes()
@@ -195,8 +232,16 @@ class Builder:
         strides = [int(self.rng.integers(1, 3)) for _ in size]
         pads = [(int(self.rng.integers(0, (k + 1) // 2)), int(self.rng.integers(0, (k + 1) // 2))) for k in kernel]
         after = [(n + a + b - k) // s + 1 for n, k, s, (a, b) in zip(size, kernel, strides, pads)]
-        self.put(Pool, [tensor], (channels, *after), self.grid(tensor) if kind == "max" else None, kind=kind,
-                 kernel=tuple(kernel), strides=tuple(strides), pads=tuple(pads))
+        self.put(
+            Pool,
+            [tensor],
+            (channels, *after),
+            self.grid(tensor) if kind == "max" else None,
+            kind=kind,
+            kernel=tuple(kernel),
+            strides=tuple(strides),
+            pads=tuple(pads),
+        )
 
     def concat(self) -> None:
         tensor = self.pick()
@@ -220,8 +265,12 @@ class Builder:
 def random_graph(seed: int, operators: int = 12) -> tuple[Graph, dict[str, np.ndarray], dict[str, np.ndarray]]:
     """(graph, inputs, every tensor's value by `interpret`)."""
     build = Builder(seed)
-    steps = [build.conv] * 5 + [build.unary] * 6 + [build.residual] * 2 + [build.add, build.add, build.pool, build.pool,
-                                                                           build.concat, build.dense, build.rearrange]
+    steps = (
+        [build.conv] * 5
+        + [build.unary] * 6
+        + [build.residual] * 2
+        + [build.add, build.add, build.pool, build.pool, build.concat, build.dense, build.rearrange]
+    )
     build.conv()
     for _ in range(operators):
         steps[build.rng.integers(len(steps))]()

@@ -14,7 +14,7 @@ from mpcompile.layer import ContractTerm, Fma, Layer, Plus, PoolTerm, Round, Val
 from mpcompile.reference.interpret import interpret
 from mpcompile.reference.run import run
 from tests.passes import nets
-from tests.passes.nets import A2, A4, PIXELS, Net
+from tests.passes.nets import A2, A4, Net
 
 
 def fuse(graph):
@@ -44,7 +44,7 @@ def agrees(graph, outputs=None):
 def test_resnet18_has_two_layers_a_block():
     fused = fuse(nets.resnet18())
     assert all(isinstance(n, Layer) for n in fused.nodes)
-    assert len(fused.nodes) == 1 + 1 + 1 + 2 * 8 + 1 + 1          # input, stem, pool, blocks, global pool, dense
+    assert len(fused.nodes) == 1 + 1 + 1 + 2 * 8 + 1 + 1  # input, stem, pool, blocks, global pool, dense
     downsampling = [n for n in fused.nodes if sum(isinstance(t, ContractTerm) for t in n.terms) == 2]
     assert len(downsampling) == 3
 
@@ -53,8 +53,8 @@ def test_resnet18_writes_a_float_skip_only_where_the_next_block_reads_one():
     fused = fuse(nets.resnet18())
     views = [t.input for n in fused.nodes for t in n.terms if isinstance(t, ViewTerm)]
     floats = [t for n in layers(fused) for t in n.outputs if not fused.types[t].quantizer]
-    identities = views[1:]                                            # the first is the model's input
-    assert len(identities) == 5 and len(floats) == 5 + 1 + 1 + 1   # before the first pool, the global pool; the output
+    identities = views[1:]  # the first is the model's input
+    assert len(identities) == 5 and len(floats) == 5 + 1 + 1 + 1  # before the first pool, the global pool; the output
     assert set(identities) < set(floats)
 
 
@@ -70,9 +70,9 @@ def test_inception_network_has_no_copy():
     assert all(isinstance(n, Layer) for n in fused.nodes)
     heads = [n for n in layers(fused) if isinstance(n.terms[0], ContractTerm) and len(n.inputs) > 1]
     dense = heads.pop()
-    assert [len(t.parts) for t in dense.terms] == [4]                    # all four averages are on one grid
-    assert len(heads) == 4                                             # the second block's 1×1 convolutions
-    for head in heads:                            # spacings 0.5, 0.25, 0.75, 0.5: slices of one scale are one term
+    assert [len(t.parts) for t in dense.terms] == [4]  # all four averages are on one grid
+    assert len(heads) == 4  # the second block's 1×1 convolutions
+    for head in heads:  # spacings 0.5, 0.25, 0.75, 0.5: slices of one scale are one term
         assert sorted(len(t.parts) for t in head.terms) == [1, 1, 2]
         assert len(head.inputs) == 4
 
@@ -105,14 +105,17 @@ def test_constants_are_folded_in_float64_and_rounded_once():
     np.testing.assert_array_equal(fma.b, (np.array([0.01, 0.02, 0.03]) / 0.3 + 2).astype(np.float32))
 
 
-@pytest.mark.parametrize("q, clamp, bounds", [
-    (Quantizer(unsigned(4), 0.5), False, (0, 15)),                           # ReLU is the quantizer's own bound
-    (Quantizer(unsigned(4, 3), 0.5, 3), True, (0, 15)),                      # level 3 is real 0
-    (Quantizer(twos_complement(4), 0.5, umin=-8), True, (-8, 7)),
-    (Quantizer(unsigned(4, 3), 0.5, 3, zero_first=False), True, (-3, 12)),
-    (Quantizer(unsigned(4), 0.5, zero_first=False), False, (0, 15)),
-    (Quantizer(bipolar(), 1.0, 0, 0, "sign"), True, (0, 1)),
-])
+@pytest.mark.parametrize(
+    "q, clamp, bounds",
+    [
+        (Quantizer(unsigned(4), 0.5), False, (0, 15)),  # ReLU is the quantizer's own bound
+        (Quantizer(unsigned(4, 3), 0.5, 3), True, (0, 15)),  # level 3 is real 0
+        (Quantizer(twos_complement(4), 0.5, umin=-8), True, (-8, 7)),
+        (Quantizer(unsigned(4, 3), 0.5, 3, zero_first=False), True, (-3, 12)),
+        (Quantizer(unsigned(4), 0.5, zero_first=False), False, (0, 15)),
+        (Quantizer(bipolar(), 1.0, 0, 0, "sign"), True, (0, 1)),
+    ],
+)
 def test_relu_goes_into_the_bounds_of_the_round_where_that_is_the_same(q, clamp, bounds):
     net = Net(4, 5, 5)
     y = net.quant(net.clip(net.conv(net.quant("x", A4), 6)), q)
@@ -202,8 +205,15 @@ def test_floor_of_an_average_is_exact():
     """Σ q / 2^k on the input's own grid, as TruncAvgPool has it: noise below a whole number would be off by one."""
     q8 = Quantizer(unsigned(8), float(np.float32(0.037)))
     net = Net(4, 7, 7)
-    average = net.put(nets.Pool, [net.quant("x", q8, "q")], (4, 1, 1), kind="avg", kernel=(7, 7), strides=(1, 1),
-                      pads=((0, 0), (0, 0)))
+    average = net.put(
+        nets.Pool,
+        [net.quant("x", q8, "q")],
+        (4, 1, 1),
+        kind="avg",
+        kernel=(7, 7),
+        strides=(1, 1),
+        pads=((0, 0), (0, 0)),
+    )
     total = net.affine(average, 49.0, 0.0)
     y = net.quant(total, Quantizer(unsigned(8), q8.spacing * 64, rounding="floor"), "t")
     fused = fuse(net.done(net.conv(y, 2, 1)))

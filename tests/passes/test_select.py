@@ -45,10 +45,21 @@ def test_int8_form_gives_the_weights_back(grid):
     assert needs_sums(grid, "dot") == (o != 0)
 
 
-@pytest.mark.parametrize("grid, form", [
-    (twos_complement(8), (1, 0)), (unsigned(8), (1, 128)), (unsigned(8, 128), (1, 0)), (unsigned(7), (1, 0)),
-    (bipolar(), (1, 0)), (odd(7), (1, 0)), (odd(8), (2, 1)), (half_integer(8, 255), (2, 1)),
-    (sign_magnitude(7), (1, 0)), (sign_magnitude(8), None)])
+@pytest.mark.parametrize(
+    "grid, form",
+    [
+        (twos_complement(8), (1, 0)),
+        (unsigned(8), (1, 128)),
+        (unsigned(8, 128), (1, 0)),
+        (unsigned(7), (1, 0)),
+        (bipolar(), (1, 0)),
+        (odd(7), (1, 0)),
+        (odd(8), (2, 1)),
+        (half_integer(8, 255), (2, 1)),
+        (sign_magnitude(7), (1, 0)),
+        (sign_magnitude(8), None),
+    ],
+)
 def test_int8_forms(grid, form):
     assert dot_form(grid) == form
 
@@ -66,25 +77,42 @@ def test_who_needs_window_sums():
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("w, a, first", [(1, 1, "popcount"), (1, 2, "popcount"), (2, 2, "popcount"), (3, 2, "dot"),
-                                         (4, 4, "dot"), (8, 8, "dot")])
+@pytest.mark.parametrize(
+    "w, a, first",
+    [(1, 1, "popcount"), (1, 2, "popcount"), (2, 2, "popcount"), (3, 2, "dot"), (4, 4, "dot"), (8, 8, "dot")],
+)
 def test_crossover_is_where_it_was_measured(w, a, first):
     """Zen 5: popcount wins up to w·a = 4."""
     grid = bipolar() if w == 1 else twos_complement(w)
     assert families(grid, unsigned(a))[0] == first
 
 
-@pytest.mark.parametrize("w, a, first", [(1, 1, "lookup"), (1, 4, "lookup"), (2, 2, "lookup"), (3, 4, "dot"),
-                                         (4, 2, "dot"), (4, 8, "dot"), (8, 8, "dot")])
+@pytest.mark.parametrize(
+    "w, a, first",
+    [(1, 1, "lookup"), (1, 4, "lookup"), (2, 2, "lookup"), (3, 4, "dot"), (4, 2, "dot"), (4, 8, "dot"), (8, 8, "dot")],
+)
 def test_crossover_on_avx2(w, a, first):
     grid = bipolar() if w == 1 else twos_complement(w)
     assert candidates(part(grid), unsigned(a), AVX2, (28, 28))[0][0] == first
 
 
-@pytest.mark.parametrize("board, w, a, first", [
-    ("rpi5", 1, 1, "popcount"), ("rpi5", 1, 2, "lookup"), ("rpi5", 1, 4, "lookup"), ("rpi5", 2, 2, "dot"),
-    ("rpi4b", 1, 2, "popcount"), ("rpi4b", 1, 4, "lookup"), ("rpi4b", 2, 4, "lookup"), ("rpi4b", 4, 4, "dot"),
-    ("rpi3b", 1, 1, "popcount"), ("rpi3b", 1, 2, "lookup"), ("rpi3b", 1, 8, "lookup"), ("rpi3b", 4, 4, "dot")])
+@pytest.mark.parametrize(
+    "board, w, a, first",
+    [
+        ("rpi5", 1, 1, "popcount"),
+        ("rpi5", 1, 2, "lookup"),
+        ("rpi5", 1, 4, "lookup"),
+        ("rpi5", 2, 2, "dot"),
+        ("rpi4b", 1, 2, "popcount"),
+        ("rpi4b", 1, 4, "lookup"),
+        ("rpi4b", 2, 4, "lookup"),
+        ("rpi4b", 4, 4, "dot"),
+        ("rpi3b", 1, 1, "popcount"),
+        ("rpi3b", 1, 2, "lookup"),
+        ("rpi3b", 1, 8, "lookup"),
+        ("rpi3b", 4, 4, "dot"),
+    ],
+)
 def test_crossover_on_arm(board, w, a, first):
     """As llvm-mca counts whole layers (benchmarks/results/arm.md)."""
     grid = bipolar() if w == 1 else twos_complement(w)
@@ -109,8 +137,8 @@ def test_depthwise_is_the_only_family_of_a_depthwise_convolution():
 
 def test_families_that_cannot_compute_it_are_left_out():
     assert families(sign_magnitude(8), unsigned(2)) == ["popcount"]
-    assert families(twos_complement(2), sign_magnitude(2)) == ["dot"]              # such activations cannot be packed
-    assert families(bipolar(), unsigned(1), groups=4) == ["dot"]                   # no 0 to stand between the groups
+    assert families(twos_complement(2), sign_magnitude(2)) == ["dot"]  # such activations cannot be packed
+    assert families(bipolar(), unsigned(1), groups=4) == ["dot"]  # no 0 to stand between the groups
     assert sorted(families(twos_complement(2), unsigned(1), groups=4)) == ["dot", "popcount"]
 
 
@@ -123,8 +151,9 @@ def test_groups_take_weights_beyond_int8_without_window_sums(grid):
 
 def test_measurements_replace_the_model():
     slow = {"popcount": 1e9}
-    found = candidates(part(bipolar()), unsigned(1), ZEN5, (28, 28),
-                       measured=lambda p, g, out, family: slow.get(family))
+    found = candidates(
+        part(bipolar()), unsigned(1), ZEN5, (28, 28), measured=lambda p, g, out, family: slow.get(family)
+    )
     assert [f for f, _ in found] == ["dot", "popcount"] and found[1][1] == 1e9
 
 
@@ -149,12 +178,14 @@ def two_readers(wide: int = 128):
 
 
 def test_a_tensor_is_stored_as_each_reader_wants_it():
-    fused, got = chosen(two_readers())
+    _fused, got = chosen(two_readers())
     assert got.families["low"] == {(0, 0): "popcount"} and got.families["high"] == {(0, 0): "dot"}
     shape, grid = (128, 28, 28), A2.grid
-    assert got.buffers["codes"] == [Buffer("codes", "codes", shape, grid, (2, 2, 2, 2)),
-                                    Buffer("codes", "planes", shape, grid, (1, 1, 1, 1)),
-                                    Buffer("codes", "sums", shape, grid, (1, 1, 1, 1), "planes")]
+    assert got.buffers["codes"] == [
+        Buffer("codes", "codes", shape, grid, (2, 2, 2, 2)),
+        Buffer("codes", "planes", shape, grid, (1, 1, 1, 1)),
+        Buffer("codes", "sums", shape, grid, (1, 1, 1, 1), "planes"),
+    ]
     assert got.buffers["x"] == [Buffer("x", "plain", shape)]
     assert got.cycles["low"][0, 0] > 0
 
@@ -184,7 +215,7 @@ def test_float_tensors():
     x = net.quant("x", A4)
     skip = net.affine(net.conv(x, 8), 2.0, 1.0)
     y = net.add(net.conv(net.quant(skip, A4), 8), skip)
-    fused, got = chosen(net.done(net.transpose(y, 1, 0, 2), skip))
+    _fused, got = chosen(net.done(net.transpose(y, 1, 0, 2), skip))
     assert [b.format for b in got.buffers[skip]] == ["plain", "float"]
     assert [b.format for b in got.buffers[y]] == ["plain"]
     assert all(b.halo == (0, 0, 0, 0) for t in (skip, y) for b in got.buffers[t])

@@ -7,18 +7,37 @@ import pytest
 
 from mpcompile.errors import UsageError
 from mpcompile.records.key import distance, title
-from mpcompile.records.store import (NONE, Record, Records, family_of, read_records, records_for, shipped_records,
-                                      write_records)
+from mpcompile.records.store import (
+    NONE,
+    Record,
+    Records,
+    family_of,
+    read_records,
+    records_for,
+    shipped_records,
+    write_records,
+)
 from mpcompile.targets import load_target
 
 FAMILY = "x86-64-v3"
 
 
 def key(channels=64, size=28, kernel=3, step="1x2 planes", writes=("planes2",), stride=1, groups=1) -> dict:
-    part = {"family": "popcount", "step": step, "in": [channels, size, size], "kernel": [kernel, kernel],
-            "strides": [stride, stride], "groups": groups}
-    return {"out": [channels, size // stride, size // stride], "parts": [part], "reads": [], "epilogue": 4,
-            "writes": list(writes)}
+    part = {
+        "family": "popcount",
+        "step": step,
+        "in": [channels, size, size],
+        "kernel": [kernel, kernel],
+        "strides": [stride, stride],
+        "groups": groups,
+    }
+    return {
+        "out": [channels, size // stride, size // stride],
+        "parts": [part],
+        "reads": [],
+        "epilogue": 4,
+        "writes": list(writes),
+    }
 
 
 def record(of: dict, row: int = 7, tuned: bool = True) -> Record:
@@ -66,8 +85,11 @@ def test_a_near_shape_whose_default_won_says_default():
     assert Records([record(key(64), tuned=False), farther]).find(key(80), anything) is None
 
 
-@pytest.mark.parametrize("other", [key(step="2x2 planes"), key(kernel=1), key(groups=2), key(channels=64 * 16),
-                                   {**key(), "parts": []}], ids=["bits", "pointwise", "groups", "far", "no contraction"])
+@pytest.mark.parametrize(
+    "other",
+    [key(step="2x2 planes"), key(kernel=1), key(groups=2), key(channels=64 * 16), {**key(), "parts": []}],
+    ids=["bits", "pointwise", "groups", "far", "no contraction"],
+)
 def test_nothing_is_transferred_between_layers_that_differ_in_kind(other):
     assert Records([record(key())]).find(other, anything) is None
 

@@ -51,8 +51,13 @@ class Process:
 
     def __init__(self, *arguments: str):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mpcompile", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, start_new_session=True, env=os.environ | {"TVM_USE_RUNTIME_LIB": "1"})
+            [sys.executable, "-m", "mpcompile", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"TVM_USE_RUNTIME_LIB": "1"},
+        )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -63,6 +68,7 @@ class Process:
 
     def said(self, pattern: str, count: int = 1) -> re.Match:
         """Waits until so many lines match; the last match. Fails where the process ends before."""
+
         def look():
             over = self.process.poll() is not None and not self._reader.is_alive()
             found = [m for line in list(self.lines) if (m := re.search(pattern, line))]

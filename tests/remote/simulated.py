@@ -11,15 +11,23 @@ from mpcompile.errors import DeviceLost
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.runtime.device import About
 
-ABOUT = About("x86_64", ("avx2", "sse4_2", "popcnt"), "a formula", 4, 4, 1 << 20, 1000, "Linux", "3.11", "0.1.0",
-              "0.27", "")
+ABOUT = About(
+    "x86_64", ("avx2", "sse4_2", "popcnt"), "a formula", 4, 4, 1 << 20, 1000, "Linux", "3.11", "0.1.0", "0.27", ""
+)
 
 
 class Formula:
     """`slow`: a factor on all its times, or a function that gives one; `dies(item)`: whether it is lost by it."""
 
-    def __init__(self, name: str, slow: float | Callable[[], float] = 1.0, dies: Callable = lambda item: False,
-                 pause: float = 0.0, about: About = ABOUT, **changed):
+    def __init__(
+        self,
+        name: str,
+        slow: float | Callable[[], float] = 1.0,
+        dies: Callable = lambda item: False,
+        pause: float = 0.0,
+        about: About = ABOUT,
+        **changed,
+    ):
         self.name, self.slow, self.dies, self.pause = name, slow, dies, pause
         self.about = replace(about, **changed)
         self.took: list = []

@@ -30,7 +30,7 @@ def test_no_more_is_built_ahead_than_devices_will_want_next():
     built, most = [], []
 
     def work(device, item, made):
-        until(lambda: len(built) >= min(item + 2, 20))               # as much as may be, and then what should not
+        until(lambda: len(built) >= min(item + 2, 20))  # as much as may be, and then what should not
         most.append(len(built) - item)
 
     with Pool([Formula("a")], **QUICK) as pool:
@@ -56,6 +56,11 @@ def test_what_a_lost_device_was_working_on_is_not_built_again():
 def test_on_this_machine_nothing_is_built_while_something_is_measured():
     order = []
     with Pool.local() as pool:
-        map_built(pool, lambda item: order.append(("built", item)), lambda device, item, _: order.append(("done", item)),
-                  range(3), lambda *_: None)
+        map_built(
+            pool,
+            lambda item: order.append(("built", item)),
+            lambda device, item, _: order.append(("done", item)),
+            range(3),
+            lambda *_: None,
+        )
     assert order == [(what, item) for item in range(3) for what in ("built", "done")]

@@ -115,7 +115,7 @@ def test_a_client_that_drips_is_sent_away(door, monkeypatch):
         for at in range(8, len(said)):
             if done.wait(0.01):
                 return
-            client.sendall(said[at:at + 1])
+            client.sendall(said[at : at + 1])
 
     drips = threading.Thread(target=drip)
     drips.start()
@@ -151,7 +151,7 @@ def test_a_key_that_was_lent_and_not_used_is_replaced(monkeypatch):
             entry.set_free(False)
             assert not entry.accepts(first) and not entry.accepts(second)
             entry.set_free(True)
-            until(lambda: entry.accepts(borrow()))           # one that was put before it was busy may come first
+            until(lambda: entry.accepts(borrow()))  # one that was put before it was busy may come first
     finally:
         entry.stop()
         lender.stop()

@@ -50,12 +50,14 @@ def test_nothing_is_timed_by_onnx_runtime_where_there_is_none(monkeypatch, tmp_p
 
     monkeypatch.setattr(metadata, "version", without)
     assert About.here().onnxruntime == ""
-    board = Formula("box", arch=cpu.arch(), onnxruntime="")         # it cannot measure anything: nothing is asked of it
+    board = Formula("box", arch=cpu.arch(), onnxruntime="")  # it cannot measure anything: nothing is asked of it
     monkeypatch.setattr(pools, "open_pool", lambda *_, **__: Pool(source=Shelf(board)))
     bundle, other = write_small(tmp_path / "m.mpc", small_variant(b"no code")), tmp_path / "other.onnx"
     other.touch()
     assert main(["bench", str(bundle), "--vs-onnx", str(other), "--tracker", "h:1", "--key", "box"]) == 5
     said = capsys.readouterr()
-    assert said.err == ("mpcompile: --vs-onnx is timed by ONNX Runtime on the device, and the shelf has none; leave it "
-                        "out, or there: pip install onnxruntime==1.31.1\n")
+    assert said.err == (
+        "mpcompile: --vs-onnx is timed by ONNX Runtime on the device, and the shelf has none; leave it "
+        "out, or there: pip install onnxruntime==1.31.1\n"
+    )
     assert not said.out and board.closed

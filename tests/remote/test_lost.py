@@ -78,6 +78,7 @@ def test_a_session_that_someone_kills_is_not_said_to_have_taken_memory(isolated,
 
 def test_what_is_broken_off_here_is_broken_off_there(isolated, good):
     """Else the next answer would be that of the work before."""
+
     def interrupted(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
@@ -165,17 +166,17 @@ def test_folders_of_devices_that_were_killed_are_removed_by_the_next(monkeypatch
     first = Process("serve", "--key", "first", "--port", "0")
     until(lambda: first.address and first.descendants())
     pids = [*first.descendants(), first.process.pid]
-    for number in (signal.SIGSTOP, signal.SIGKILL):                 # stopped, it cannot tidy up between the two
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped, it cannot tidy up between the two
         for pid in pids:
             os.kill(pid, number)
     first.end()
     (left,) = tmp_path.glob("mpcompile-session-*")
     process.sweep()
-    assert left.exists()                                            # it may just have been made
+    assert left.exists()  # it may just have been made
     os.utime(left, (1, 1))
     with alone_in(left):
         process.sweep()
-        assert left.exists()                                        # its server lives
+        assert left.exists()  # its server lives
     second = Process("serve", "--key", "second", "--port", "0")
     try:
         until(lambda: not left.exists())
@@ -189,18 +190,20 @@ def test_folders_of_devices_that_were_killed_are_removed_by_the_next(monkeypatch
 
 def test_a_session_that_both_ends_leave_removes_its_folder(tmp_path):
     """Two threads notice; the second must not end the process while the first still removes files."""
-    code = ("import pathlib, shutil, sys, threading, time\n"
-            "from mpcompile.runtime.server import session\n"
-            "remove, began = shutil.rmtree, threading.Event()\n"
-            "def slowly(folder, ignore_errors):\n"
-            "    if not began.is_set():\n"
-            "        began.set()\n"
-            "        time.sleep(0.5)\n"
-            "        remove(folder)\n"
-            "shutil.rmtree = slowly\n"
-            "threading.Thread(target=session._leave, args=(pathlib.Path(sys.argv[1]),)).start()\n"
-            "began.wait()\n"
-            "session._leave(pathlib.Path(sys.argv[1]))\n")
+    code = (
+        "import pathlib, shutil, sys, threading, time\n"
+        "from mpcompile.runtime.server import session\n"
+        "remove, began = shutil.rmtree, threading.Event()\n"
+        "def slowly(folder, ignore_errors):\n"
+        "    if not began.is_set():\n"
+        "        began.set()\n"
+        "        time.sleep(0.5)\n"
+        "        remove(folder)\n"
+        "shutil.rmtree = slowly\n"
+        "threading.Thread(target=session._leave, args=(pathlib.Path(sys.argv[1]),)).start()\n"
+        "began.wait()\n"
+        "session._leave(pathlib.Path(sys.argv[1]))\n"
+    )
     folder = tmp_path / "session"
     folder.mkdir()
     subprocess.run([sys.executable, "-c", code, folder], cwd=Path(__file__).parents[2], timeout=PATIENCE)

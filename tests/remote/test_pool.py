@@ -61,10 +61,12 @@ def test_a_result_is_told_before_the_next_items_are_done():
     """So that everything is on disk at once."""
     device, on_disk = Formula("a"), []
     with Pool([device], **QUICK) as pool:
+
         def done(item, result):
             on_disk.append(item)
             if len(on_disk) == 3:
                 raise KeyboardInterrupt
+
         with pytest.raises(KeyboardInterrupt):
             pool.map(lambda d, item: d.measure(item), range(1, 9), done)
         assert on_disk == device.took == [1, 2, 3]
@@ -74,6 +76,7 @@ def test_a_result_is_told_before_the_next_items_are_done():
 def test_an_interrupt_in_the_middle_of_work_leaves_a_pool_that_works():
     def interrupted(device, item):
         raise KeyboardInterrupt
+
     with Pool([Formula("a")], **QUICK) as pool:
         with pytest.raises(KeyboardInterrupt):
             pool.map(interrupted, [1], lambda *_: None)
@@ -104,6 +107,7 @@ def test_a_lost_devices_item_goes_to_another_and_the_device_comes_back():
 def test_an_item_that_kills_two_devices_is_told_as_that():
     def dies(item):
         return item == 5 and (shelf.put(Formula("c", dies=dies)) or True)
+
     shelf = Shelf(Formula("a", dies=dies), Formula("b", dies=dies))
     with Pool(source=shelf, **QUICK) as pool:
         told = measured(pool, range(1, 10))
@@ -122,6 +126,7 @@ def test_an_item_is_not_blamed_for_devices_that_were_stopped_or_took_leave(cause
         def measure(self, item):
             shelf.put(next(others))
             raise DeviceLost(f"{self.name} leaves", cause)
+
     others = iter([Leaves("b"), Leaves("c"), Formula("d")])
     shelf = Shelf(Leaves("a"))
     with Pool(source=shelf, **QUICK) as pool:
@@ -133,6 +138,7 @@ def test_an_item_is_not_blamed_for_devices_that_were_stopped_or_took_leave(cause
 def test_no_device_left_ends_with_one_line_and_keeps_what_was_measured():
     def dies(item):
         return item > 3
+
     kept = []
     with Pool(source=Shelf(Formula("a", dies=dies)), **SOON) as pool:
         with pytest.raises(TargetError, match="a was lost; no device came back.*goes on with all that was measured"):
@@ -153,7 +159,7 @@ def test_a_slow_device_is_named_and_its_numbers_are_kept_out(monkeypatch, first)
     monkeypatch.setattr(pools, "CHECK_SECONDS", PATIENCE)
     lines = []
     slow, fast = Formula("slow", 10.0), Formula("fast", pause=0.002)
-    with Pool([slow, fast][::1 if first == 0 else -1], warn=lines.append, **QUICK) as pool:
+    with Pool([slow, fast][:: 1 if first == 0 else -1], warn=lines.append, **QUICK) as pool:
         told = measured(pool, range(1, 30))
     assert {item: seconds(r[-1]) for item, r in told.items()} == right(told)
     assert [line for line in lines if "slow is 10.0 times slower than the others" in line] == lines and len(lines) == 1
@@ -167,6 +173,7 @@ def test_what_a_slow_device_did_before_a_faster_one_joined_is_done_again():
             shelf.put(fast)
             until(lambda: pool.best == fast.reference())
         return device.measure(item)
+
     slow, fast = Formula("slow", 10.0), Formula("fast")
     shelf, told = Shelf(slow), {}
     with Pool(source=shelf, **QUICK) as pool:
@@ -197,6 +204,7 @@ def test_one_that_is_slow_only_while_it_works_is_given_up_too():
     class Hot(Formula):
         def reference(self):
             return 1e-5
+
     with Pool([Hot("a", 4.0)], **SOON) as pool:
         pool.known(1e-5)
         with pytest.raises(TargetError, match="a stays 4.0 times slower"):
@@ -232,6 +240,7 @@ def test_another_kind_of_device_is_left_out():
 def test_what_goes_wrong_besides_is_raised_at_once():
     def work(device, item):
         raise UsageError("no")
+
     with Pool([Formula("a"), Formula("b")], **QUICK) as pool:
         with pytest.raises(UsageError, match="no"):
             pool.map(work, [1, 2, 3], lambda *_: None)
@@ -268,7 +277,7 @@ def test_a_device_that_comes_while_the_pool_rests_works_when_it_is_asked_again()
     pool = Pool(source=Shelf(Formula("a")), **SOON)
     measured(pool, [1])
     pool.rest()
-    pool._events.put((None, None, late))                             # as the scout does, whose question took its time
+    pool._events.put((None, None, late))  # as the scout does, whose question took its time
     assert list(measured(pool, [2])) == [2] and late.took == [2]
     pool.close()
 
@@ -277,6 +286,6 @@ def test_a_device_that_comes_when_nobody_wants_it_any_more_is_given_back():
     a, b = Formula("a"), Formula("b")
     pool = Pool(source=Shelf(a), **QUICK)
     measured(pool, [1])
-    pool._events.put((None, None, b))                                # as the scout does at the last moment
+    pool._events.put((None, None, b))  # as the scout does at the last moment
     pool.close()
     assert a.closed and b.closed and not b.took

@@ -102,8 +102,9 @@ def test_it_gives_what_this_machine_gives(device, bundle, bad, tmp_path):
 
     # code for a CPU that has more than this one is never loaded: it would end the session
     with pytest.raises(TargetError, match="wide needs avx4096, asimd9, which this CPU .* lacks") as error:
-        device.time_kernels({"good": kernel(bad, "good"), "wide": kernel(bad, "segfault", ("avx4096", "asimd9"))}, 1,
-                            **QUICK)
+        device.time_kernels(
+            {"good": kernel(bad, "good"), "wide": kernel(bad, "segfault", ("avx4096", "asimd9"))}, 1, **QUICK
+        )
     assert not isinstance(error.value, DeviceLost) and device.reference() > 0
 
 
@@ -134,12 +135,15 @@ def test_no_tracker_there(capsys):
 
 
 # -- faults ----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("function, cause, words", [
-    ("segfault", "crash", r"crashed \(SIGSEGV\)"),
-    ("leave", "crash", "ended with status 0"),
-    ("hang", "time", "ran longer than 1 s"),
-    ("grow", "memory", r"took \d+ MiB of memory, more than 800 MiB"),
-])
+@pytest.mark.parametrize(
+    "function, cause, words",
+    [
+        ("segfault", "crash", r"crashed \(SIGSEGV\)"),
+        ("leave", "crash", "ended with status 0"),
+        ("hang", "time", "ran longer than 1 s"),
+        ("grow", "memory", r"took \d+ MiB of memory, more than 800 MiB"),
+    ],
+)
 def test_a_kernel_that_misbehaves(tracker, served, device, bad, function, cause, words):
     device.limit = 1.0 if function == "hang" else None
     with pytest.raises(DeviceLost, match=words) as error:
@@ -153,12 +157,17 @@ def test_a_kernel_that_misbehaves(tracker, served, device, bad, function, cause,
 
 def test_a_host_that_is_killed(tracker, served, bad, tmp_path):
     (tmp_path / "bad.so").write_bytes(bad)
-    code = ("import sys, pathlib; from mpcompile.remote.tracker import Key; from tests.remote.processes import *\n"
-            "device = until(Key(sys.argv[1], 'board').take)\n"
-            "device.time_kernels({'k': kernel(pathlib.Path(sys.argv[2]).read_bytes(), 'good')}, 1, stirred=0,"
-            " rounds=1000000, min_time=1e-5, progress=lambda *p: print('begun', flush=True))")
-    host = subprocess.Popen([sys.executable, "-c", code, tracker.address, tmp_path / "bad.so"], stdout=subprocess.PIPE,
-                            cwd=Path(__file__).parents[2])
+    code = (
+        "import sys, pathlib; from mpcompile.remote.tracker import Key; from tests.remote.processes import *\n"
+        "device = until(Key(sys.argv[1], 'board').take)\n"
+        "device.time_kernels({'k': kernel(pathlib.Path(sys.argv[2]).read_bytes(), 'good')}, 1, stirred=0,"
+        " rounds=1000000, min_time=1e-5, progress=lambda *p: print('begun', flush=True))"
+    )
+    host = subprocess.Popen(
+        [sys.executable, "-c", code, tracker.address, tmp_path / "bad.so"],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
     assert host.stdout.readline() == b"begun\n"
     host.kill()
     host.wait()
@@ -209,7 +218,7 @@ def test_a_stock_client(tracker, served, library_file):
 def test_a_stock_server_is_refused(tracker, served, monkeypatch, tmp_path):
     from tvm.rpc.server import Server
 
-    monkeypatch.setenv("TMPDIR", str(tmp_path))                      # it leaves its folder there when it is terminated
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # it leaves its folder there when it is terminated
     host, port = tracker.address.split(":")
     stock = Server("127.0.0.1", 9400, 9500, tracker_addr=(host, int(port)), key="stock", silent=True)
     try:

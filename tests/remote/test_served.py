@@ -61,15 +61,15 @@ def cells(path):
 
 def test_a_table_is_built_on_both_and_is_the_one_that_is_built_here(farm, tmp_path):
     with open_pool(farm.tracker, farm.key) as pool:
-        pool.slower = math.inf                            # this machine's other work must not keep one of them out
+        pool.slower = math.inf  # this machine's other work must not keep one of them out
         found = table(pool, tmp_path / "cells")
         assert len(pool.tallies) == 2 and all(tally.measured for tally in pool.tallies.values())
     rows = cells(tmp_path / "cells")
-    assert len({row["key"] for row in rows}) == len(rows)            # none was measured twice
+    assert len({row["key"] for row in rows}) == len(rows)  # none was measured twice
     with Pool.local() as pool:
         pool.slower = math.inf
         here = table(pool, tmp_path / "cells")
-        assert cells(tmp_path / "cells") == rows                     # this machine is of their kind: none is missing
+        assert cells(tmp_path / "cells") == rows  # this machine is of their kind: none is missing
         assert here == found
 
 
@@ -81,8 +81,11 @@ def test_a_slow_device_is_named_and_leaves_no_number(farm, tmp_path):
             table(pool, tmp_path / "cells")
     finally:
         farm.slow.unlink()
-    assert [line for line in lines if "times slower than the others, by the reference kernel: its numbers are kept out"
-            in line]
+    assert [
+        line
+        for line in lines
+        if "times slower than the others, by the reference kernel: its numbers are kept out" in line
+    ]
     assert sorted(bool(tally.measured) for tally in pool.tallies.values()) == [False, True]
     references = [row["reference"] for row in cells(tmp_path / "cells")]
     assert max(references) < 3 * min(references)
@@ -104,8 +107,20 @@ def test_run_gives_the_same_there_bit_for_bit(farm, bundle, tmp_path):
     threads = min(2, len(cpu.allowed()))
     for variant in ("x86-64-v3", None):
         chosen = ["--variant", variant] if variant else []
-        command = ["run", str(bundle), "--input", str(tmp_path / "x.npz"), "--output", str(tmp_path / "y.npz"), *chosen,
-                   "--threads", str(threads), "--json", str(tmp_path / "run.json"), *farm.options]
+        command = [
+            "run",
+            str(bundle),
+            "--input",
+            str(tmp_path / "x.npz"),
+            "--output",
+            str(tmp_path / "y.npz"),
+            *chosen,
+            "--threads",
+            str(threads),
+            "--json",
+            str(tmp_path / "run.json"),
+            *farm.options,
+        ]
         assert main(command) == 0
         (found,) = np.load(tmp_path / "y.npz").values()
         np.testing.assert_array_equal(found, expected)
@@ -117,12 +132,26 @@ def test_run_gives_the_same_there_bit_for_bit(farm, bundle, tmp_path):
 def test_bench_times_bundle_and_onnx_runtime_there(farm, bundle, tmp_path):
     other, apart = ROOT / "tests/data/ort_qdq_int8.onnx", tmp_path / "apart.onnx"
     onnx.save(onnx.load(other), apart, save_as_external_data=True, location="apart.data", size_threshold=0)
-    command = ["bench", str(bundle), "--vs-onnx", str(other), "--vs-onnx", str(apart), "--threads", "1", "--rounds", "1",
-               *farm.options]
+    command = [
+        "bench",
+        str(bundle),
+        "--vs-onnx",
+        str(other),
+        "--vs-onnx",
+        str(apart),
+        "--threads",
+        "1",
+        "--rounds",
+        "1",
+        *farm.options,
+    ]
     assert main([*command, "--json", str(tmp_path / "bench.json")]) == 0
     told = json.loads((tmp_path / "bench.json").read_text())
     assert told["device"].startswith("box at") and set(told["timings"]) == {
-        bundle.name, f"ONNX Runtime, {other.name}", f"ONNX Runtime, {apart.name}"}
+        bundle.name,
+        f"ONNX Runtime, {other.name}",
+        f"ONNX Runtime, {apart.name}",
+    }
     assert all(t["seconds"] > 0 for t in told["timings"].values()) and len(told["ratios"]) == 2
 
 
@@ -131,10 +160,14 @@ def test_a_search_is_measured_there(farm, tmp_path, capsys):
     images = {f"{part}_images": rng.integers(0, 255, (48, 8, 8), dtype=np.uint8) for part in ("train", "test")}
     labels = {f"{part}_labels": (np.arange(48) % 4).astype(np.uint8) for part in ("train", "test")}
     np.savez(tmp_path / "bars.npz", **images, **labels)
-    (tmp_path / "search.toml").write_text(small_config(
-        data={"path": "bars.npz"}, search={"activations": [1, 8], "warmup": 0.2},
-        baselines={"uniform": ["w1a1"], "int8": True},
-        measure={"target": TARGET, "tracker": farm.tracker, "key": farm.key}))
+    (tmp_path / "search.toml").write_text(
+        small_config(
+            data={"path": "bars.npz"},
+            search={"activations": [1, 8], "warmup": 0.2},
+            baselines={"uniform": ["w1a1"], "int8": True},
+            measure={"target": TARGET, "tracker": farm.tracker, "key": farm.key},
+        )
+    )
     out = tmp_path / "run"
     assert main(["search", str(tmp_path / "search.toml"), "-o", str(out), "--no-report"]) == 0
     said = capsys.readouterr()
@@ -159,9 +192,14 @@ def test_what_cannot_be_done_there_is_said_before_anything_is_built(farm):
         mp.profile(MODEL, TARGET, tracker=farm.tracker, key="nobody")
 
 
-@pytest.mark.parametrize("options, says", [
-    (["--key", "box"], "--tracker HOST:PORT, or MPCOMPILE_TRACKER"), (["--tracker", "h:1"], "--key"),
-    (["--tracker", "h:0", "--key", "box"], "no HOST:PORT")])
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        (["--key", "box"], "--tracker HOST:PORT, or MPCOMPILE_TRACKER"),
+        (["--tracker", "h:1"], "--key"),
+        (["--tracker", "h:0", "--key", "box"], "no HOST:PORT"),
+    ],
+)
 @pytest.mark.parametrize("verb", [["profile"], ["bench"], ["run", "--input", "x.npz", "--output", "y.npz"]])
 def test_half_of_an_address_is_a_usage_error(bundle, monkeypatch, capsys, verb, options, says):
     monkeypatch.delenv("MPCOMPILE_TRACKER", raising=False)

@@ -51,6 +51,7 @@ def test_a_device_that_is_lent_while_the_pool_is_closed_is_given_back():
 
 def test_a_device_that_was_given_back_while_it_was_looked_at_was_not_lost(monkeypatch):
     """It says only much later that its session is over."""
+
     class Slow(Formula):
         def reference(self):
             late.wait(PATIENCE)

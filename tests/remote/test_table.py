@@ -113,9 +113,12 @@ def test_what_an_earlier_run_measured_on_a_slow_device_is_not_trusted(model, tab
     with Pool([Board("a")], **QUICK) as pool:
         assert built(model, cells, pool) == table
     with Pool([Board("a", 10.0)], **QUICK) as pool:
-        assert built(model, cells, pool) == table           # nothing is left to be measured
+        assert built(model, cells, pool) == table  # nothing is left to be measured
     more = [*A, 3]
-    with Pool([Board("a", 10.0)], patience=0.3, **QUICK) as pool, pytest.raises(TargetError, match="a stays 10.0 times slower"):
+    with (
+        Pool([Board("a", 10.0)], patience=0.3, **QUICK) as pool,
+        pytest.raises(TargetError, match="a stays 10.0 times slower"),
+    ):
         build_table(model, W, more, OnPool(pool), Cache(cells))
 
 
@@ -123,7 +126,7 @@ def test_a_device_that_dies_in_the_middle_changes_nothing(model, table, tmp_path
     again = Board("a")
     first = Board("a", dies=lambda variant: len(first.took) == 30 and (shelf.put(again) or True))
     other = Board("b", dies=lambda variant: len(other.took) == 22 and not until(lambda: pool.tallies["a"].lost))
-    shelf = Shelf(first, other)                                 # b has one batch of 21, a dies in its second
+    shelf = Shelf(first, other)  # b has one batch of 21, a dies in its second
     with Pool(source=shelf, **QUICK) as pool:
         assert built(model, tmp_path / "cells", pool) == table
     assert pool.tallies["a"].lost == 1
@@ -132,6 +135,7 @@ def test_a_device_that_dies_in_the_middle_changes_nothing(model, table, tmp_path
 def test_a_kernel_that_devices_die_by_is_named_and_all_others_are_kept(model, tmp_path):
     def dies(variant):
         return variant.layer == "c2" and shelf.put(Board("again", dies=dies)) is None
+
     shelf = Shelf(Board("a", dies=dies), Board("b", dies=dies))
     with Pool(source=shelf, **QUICK) as pool:
         with pytest.raises(TargetError, match="layer c2.*devices are lost by it"):

@@ -75,7 +75,7 @@ def page_of(run, tmp_path) -> tuple[str, dict]:
 
 
 def test_every_point_is_there_with_the_runs_own_numbers(finished, tmp_path):
-    out, result = finished
+    out, _result = finished
     text, found = page_of(out, tmp_path)
     front = json.loads((out / "front.json").read_text())
     assert {k: found[k] for k in front} == front and set(front) == {"points", "front", "calibration"}
@@ -169,7 +169,11 @@ def test_the_same_rules_whoever_wins(run, tmp_path):
     assert found["summary"][0].startswith("1 of 2 uniform networks is beaten by a searched one")
     assert "2 of 2 searched networks are beaten by a uniform one" in found["summary"][0]
     assert found["against_uniform"][0] == {
-        "uniform": "uniform-w1a1", "no_slower": None, "accuracy_gain": None, "no_less_accurate": None, "speedup": None,
+        "uniform": "uniform-w1a1",
+        "no_slower": None,
+        "accuracy_gain": None,
+        "no_less_accurate": None,
+        "speedup": None,
     }
 
 

@@ -62,14 +62,25 @@ def small_weights() -> bytes:
 
 
 def small_target(name="x86-64-v2", **changes) -> dict:
-    return {"name": name, "description": "small", "arch": cpu.arch(), "features": ["sse4_2"],
-            "tvm": {"kind": "llvm", "mcpu": "x86-64-v2"}, **changes}
+    return {
+        "name": name,
+        "description": "small",
+        "arch": cpu.arch(),
+        "features": ["sse4_2"],
+        "tvm": {"kind": "llvm", "mcpu": "x86-64-v2"},
+        **changes,
+    }
 
 
 def small_variant(library: bytes, **changes) -> Compiled:
     layers = [{"name": "first", "op": "Layer"}, {"name": "second", "op": "Layer"}]
-    fields = {"target": small_target(), "plan": small_plan(), "layers": layers, "library": library,
-              "weights": small_weights()}
+    fields = {
+        "target": small_target(),
+        "plan": small_plan(),
+        "layers": layers,
+        "library": library,
+        "weights": small_weights(),
+    }
     return Compiled(**fields | changes)
 
 

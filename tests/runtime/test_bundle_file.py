@@ -67,7 +67,7 @@ def test_a_flipped_byte_never_changes_what_is_read(bundle_path, tmp_path):
     whole, good = bundle_path.read_bytes(), archive.read_archive(bundle_path)
     random.seed(5)
     tail = range(len(whole) - 400, len(whole))  # the directory, the end record, the comment
-    places = sorted({*tail, *range(0, 64), *(random.randrange(len(whole)) for _ in range(300))})
+    places = sorted({*tail, *range(64), *(random.randrange(len(whole)) for _ in range(300))})
     refused = 0
     for place in places:
         bad = bytearray(whole)
@@ -149,8 +149,15 @@ def test_a_manifest_of_another_form(bundle_path, text):
 WRONG = (None, 3, [], {}, "x", [1])
 
 
-@pytest.mark.parametrize("key, value", [(key, value) for key in ("target", "plan", "layers", "library", "weights")
-                                        for value in WRONG if (key, value) != ("layers", [])])
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        (key, value)
+        for key in ("target", "plan", "layers", "library", "weights")
+        for value in WRONG
+        if (key, value) != ("layers", [])
+    ],
+)
 def test_a_manifest_with_wrong_entries(bundle_path, key, value):
     """(No layers to tell about is a valid list.)"""
     manifest = archive.read_manifest(bundle_path)

@@ -8,7 +8,6 @@ import pytest
 from mpcompile import cpu
 from mpcompile.errors import UsageError
 from mpcompile.runtime import open_bundle
-
 from tests.runtime.small_bundle import BIAS, SHAPE
 
 

@@ -38,6 +38,9 @@ def test_each_variant_finds_its_constants_and_none_is_stored_twice(variants):
             np.testing.assert_array_equal(weights[arg.offset : arg.offset + len(POOL[pick])], POOL[pick])
     if len(variants) > 1:
         distinct = {pick for picks in variants for pick in picks}
-        assert sum(len(POOL[p]) for p in distinct) <= sum(map(len, blocks.values())) <= 64 * len(distinct) + sum(
-            len(POOL[p]) for p in distinct)
+        assert (
+            sum(len(POOL[p]) for p in distinct)
+            <= sum(map(len, blocks.values()))
+            <= 64 * len(distinct) + sum(len(POOL[p]) for p in distinct)
+        )
         assert set(blocks) == {name for _, mine in shared for name in mine}

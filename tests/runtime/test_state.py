@@ -30,9 +30,9 @@ def test_a_raspberry_pi(sys):
     cool = pi(sys, "0")
     assert cool == State("ondemand", 1500, 61.342, 0, 0) and cool.complaints() == []
     assert State.from_json(cool.to_json()) == cool
-    hot = pi(sys, "50005", "600000")                 # too little voltage and throttled, now and before
+    hot = pi(sys, "50005", "600000")  # too little voltage and throttled, now and before
     assert hot.clock == 600 and hot.complaints() == ["the supply voltage is too low", "the CPU is throttled"]
-    over = pi(sys, "40000")                          # throttled once, before
+    over = pi(sys, "40000")  # throttled once, before
     assert over.complaints() == [] and over.complaints(over) == []
     assert over.complaints(cool) == ["the CPU is throttled"]
 
@@ -51,7 +51,7 @@ def test_a_kernel_that_knows_the_voltage_only(sys, firmware):
     alarm = f"devices/platform/{firmware}/raspberrypi-hwmon/hwmon/hwmon1/in0_lcrit_alarm"
     assert State.here(sys(alarm, "0")).complaints() == []
     assert State.here(sys(alarm, "1")).complaints() == ["the supply voltage is too low"]
-    sys(f"devices/platform/{firmware}/get_throttled", "20002")         # which says more, where it is there
+    sys(f"devices/platform/{firmware}/get_throttled", "20002")  # which says more, where it is there
     assert State.here(sys(alarm, "1")).complaints() == ["the clock is capped"]
 
 

@@ -69,7 +69,9 @@ def device(log: Path | None = None) -> Device:
         }
         progress(1, 1)
         return {
-            "timings": {n: {"seconds": s, "low": 0.99 * s, "high": 1.02 * s, "samples": 21} for n, s in seconds.items()},
+            "timings": {
+                n: {"seconds": s, "low": 0.99 * s, "high": 1.02 * s, "samples": 21} for n, s in seconds.items()
+            },
             "note": "a formula",
             "threads": 1,
         }

@@ -17,5 +17,7 @@ SMALL = {
 def small_config(**changes: dict) -> str:
     """SMALL as TOML; `changes`: section → its keys that are other ones, or come besides."""
     sections = {name: section | changes.get(name, {}) for name, section in SMALL.items()}
-    return "\n".join(f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
-                     for name, section in sections.items())
+    return "\n".join(
+        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
+        for name, section in sections.items()
+    )

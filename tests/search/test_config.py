@@ -27,7 +27,7 @@ def test_the_docstring_s_example_is_one(tmp_path):
 
 def test_the_quantizers_are_those_there_are():
     quantizers = pytest.importorskip("mpcompile.search.quantizers")
-    assert config.QUANTIZERS == {"weight": tuple(quantizers.WEIGHTS), "activation": tuple(quantizers.ACTIVATIONS)}
+    assert {"weight": tuple(quantizers.WEIGHTS), "activation": tuple(quantizers.ACTIVATIONS)} == config.QUANTIZERS
 
 
 def test_budgets(tmp_path):

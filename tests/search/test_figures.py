@@ -6,8 +6,14 @@ from benchmarks.search_tables import accuracy_at, front, markdown, summary, time
 
 
 def row(seed, kind, name, accuracy, microseconds):
-    return {"seed": seed, "kind": kind, "name": name, "accuracy": accuracy, "seconds": 1e-6 * microseconds,
-            "predicted": 1e-6 * microseconds}
+    return {
+        "seed": seed,
+        "kind": kind,
+        "name": name,
+        "accuracy": accuracy,
+        "seconds": 1e-6 * microseconds,
+        "predicted": 1e-6 * microseconds,
+    }
 
 
 ROWS = [
@@ -51,8 +57,12 @@ def test_the_objectives_at_equal_accuracy():
 
 
 def test_the_tables_as_text():
-    about = {"sizes": {"train": 5, "test": 6, "side": 20, "widths": [8], "blocks": [1], "float_epochs": 4, "epochs": 2},
-             "data": "bars", "measured_on": {"cpu": "a CPU", "threads": "1"}, "race": "21 rounds"}
+    about = {
+        "sizes": {"train": 5, "test": 6, "side": 20, "widths": [8], "blocks": [1], "float_epochs": 4, "epochs": 2},
+        "data": "bars",
+        "measured_on": {"cpu": "a CPU", "threads": "1"},
+        "race": "21 rounds",
+    }
     text = markdown(summary(ROWS) | about)
     assert "| W2A2 | 60 µs | 85.00% ± 0.00 | 86.00% ± 2.83 | +1.00 ± 2.83 | 1, 1 | 86.00% ± 2.83 | 0.95 |" in text
     assert "| 4 | 85.00% ± 1.41 | 60 µs | 1.50 | 1 of 2; 1 not reached |" in text

@@ -87,7 +87,7 @@ def test_what_it_averages_over_includes_both_formats_at_once(network, table):
 def test_the_table_knows_the_exported_network(network, model, table, seed):
     """What the objective says of an assignment is what the simulated device takes for the network at these bits."""
     assignment = random_assignment(network, seed)
-    moved = requantize(model, {k: b for k, b in assignment.weights.items()}, dict(assignment.tensors))
+    moved = requantize(model, dict(assignment.weights.items()), dict(assignment.tensors))
     assert Latency(network, table).of(assignment) == pytest.approx(Simulated().network(moved), rel=1e-9)
 
 

@@ -25,8 +25,22 @@ def model(tmp_path_factory):
 
 
 def command(model, folder, options) -> list:
-    return [sys.executable, "-m", "mpcompile", "tune", model, "--target", TARGET, "--trials", "6", "-o", folder,
-            "--json", folder.parent / "found.json", *options]
+    return [
+        sys.executable,
+        "-m",
+        "mpcompile",
+        "tune",
+        model,
+        "--target",
+        TARGET,
+        "--trials",
+        "6",
+        "-o",
+        folder,
+        "--json",
+        folder.parent / "found.json",
+        *options,
+    ]
 
 
 def started(tmp_path, arguments) -> subprocess.Popen:
@@ -51,8 +65,10 @@ def rows(trials) -> list[dict]:
 
 def nothing_runs(folder) -> bool:
     """Whether, in the end, no process is left that has this folder in its command line."""
-    return until(lambda: not any(str(folder) in " ".join(p.info["cmdline"] or [])
-                                 for p in psutil.process_iter(["cmdline"])), pause=0.2)
+    return until(
+        lambda: not any(str(folder) in " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])),
+        pause=0.2,
+    )
 
 
 @pytest.mark.parametrize("where", ["here", "two devices"])
@@ -71,13 +87,13 @@ def test_killed_and_started_again(where, model, tmp_path):
         kept = rows(trials)
         assert kept and not (tmp_path / "found.json").exists()
         with open(trials, "a") as file:
-            file.write('{"key": "cut sho')                       # as if it had been killed while it wrote
+            file.write('{"key": "cut sho')  # as if it had been killed while it wrote
         assert nothing_runs(tmp_path / "tmp")
         again = started(tmp_path, arguments)
         assert again.wait(PATIENCE) == 0, (tmp_path / "out.txt").read_text()
     found = json.loads((tmp_path / "found.json").read_text())
     after = [r for r in map(_parsed, trials.read_text().splitlines()) if r]
-    assert after[:len(kept)] == kept and len({r["key"] for r in after}) == len(after)
+    assert after[: len(kept)] == kept and len({r["key"] for r in after}) == len(after)
     assert (found["trials"], found["trials_on_disk"]) == (len(after) - len(kept), len(kept))
     assert {layer["trials"] for layer in found["layers"]} and all(r["cost"] for r in after if not r["why"])
     assert nothing_runs(tmp_path / "tmp")

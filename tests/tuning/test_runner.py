@@ -35,8 +35,10 @@ def task(tmp_path_factory):
 def library(folder, what: str) -> bytes:
     """A library whose kernel does `what` instead of its work."""
     source, built = folder / f"{what}.c", folder / f"{what}.so"
-    source.write_text("#include <stdlib.h>\n"
-                      f"int __tvm_ffi_layer(void *self, void *args, int n, void *result) {{ {BAD[what]} return 0; }}\n")
+    source.write_text(
+        "#include <stdlib.h>\n"
+        f"int __tvm_ffi_layer(void *self, void *args, int n, void *result) {{ {BAD[what]} return 0; }}\n"
+    )
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", source, "-o", built], check=True)
     return built.read_bytes()
 
@@ -79,8 +81,9 @@ class Fixed:
         if any(k.library == b"error" for k in kernels.values()):
             raise RuntimeError("no such\nfunction")
         self.times.append(set(kernels))
-        found = {name: Timing(name, s := int(k.library) * 1e-6 * self.factor, s, s, rounds)
-                 for name, k in kernels.items()}
+        found = {
+            name: Timing(name, s := int(k.library) * 1e-6 * self.factor, s, s, rounds) for name, k in kernels.items()
+        }
         return Measurement(found, self.reference(), self.reference(), rounds, 0.05)
 
 

@@ -29,8 +29,20 @@ def case_of(name: str):
     """The layer, what it reads and what it writes."""
     family, channels, height, width, outputs, kernel, stride, pads, groups = CASES[name]
     rng = np.random.default_rng(0)
-    layer, types, values = convolution(rng, channels, height, width, outputs, kernel, stride, pads,
-                                       grids.unsigned(2, 1), grids.unsigned(2, 1), grids.unsigned(2), groups=groups)
+    layer, types, values = convolution(
+        rng,
+        channels,
+        height,
+        width,
+        outputs,
+        kernel,
+        stride,
+        pads,
+        grids.unsigned(2, 1),
+        grids.unsigned(2, 1),
+        grids.unsigned(2),
+        groups=groups,
+    )
     form = ("planes" if family == "popcount" else "codes") + "+sums" * (family == "popcount")
     x, y = types["x"], types["y"]
     inputs = {"x": stored("x", x.shape, x.grid, (form,), pads)}
@@ -69,6 +81,6 @@ def test_the_default_is_a_point_and_points_differ(name):
 def test_lines_leave_threads_their_share():
     space, lowered = space_of("3x3", "x86-64-v4-vnni-vpopcntdq")
     height = lowered.spec.shape[1]
-    assert {height // t.lines for t in space.tiles() if t.lines > 1} == set()            # 6 lines, 2 groups: too few
+    assert {height // t.lines for t in space.tiles() if t.lines > 1} == set()  # 6 lines, 2 groups: too few
     space, _ = space_of("groups of outputs", "x86-64-v4-vnni-vpopcntdq")
-    assert 4 in {t.lines for t in space.tiles()}                                          # 4 groups are enough
+    assert 4 in {t.lines for t in space.tiles()}  # 4 groups are enough

@@ -41,8 +41,10 @@ class Machine:
         self.drift, self.crashes = 1.0, 0
 
     def build(self, kernels):
-        return [RuntimeError("no such register") if k.tile["pixels"] == 2 else
-                json.dumps({**k.tile, "lines": 1}).encode() for k in kernels]
+        return [
+            RuntimeError("no such register") if k.tile["pixels"] == 2 else json.dumps({**k.tile, "lines": 1}).encode()
+            for k in kernels
+        ]
 
     def reference(self):
         return 1e-5
@@ -54,7 +56,7 @@ class Machine:
         if self.stop_after is not None and len(self.measured) >= self.stop_after:
             raise KeyboardInterrupt
         self.threads = threads
-        self.drift *= 1.1                                           # a machine that gets slower and slower
+        self.drift *= 1.1  # a machine that gets slower and slower
         found = {}
         for name, kernel in kernels.items():
             tile = Tile.from_json(json.loads(kernel.library))
@@ -91,7 +93,7 @@ def test_the_search_finds_the_best_and_measures_nothing_twice(task, tmp_path):
     best = min(map(bowl, (t for t in task.space.tiles() if t.pixels != 2)))
     assert bowl(Tile.from_json(record.tile)) <= 1.3 * best
     trials = [t for t in machine.measured if t != task.default_tile]
-    searched = trials[:-3]                                          # the last are the confirmation
+    searched = trials[:-3]  # the last are the confirmation
     codes = [json.dumps({**t.to_json(), "lines": 1}) for t in searched]
     rows = [json.loads(line) for line in (tmp_path / TRIALS).read_text().splitlines()]
     assert len(set(codes)) == len(codes) < len({json.dumps(r["tile"]) for r in rows if r["why"] is None})
@@ -102,10 +104,10 @@ def test_the_search_finds_the_best_and_measures_nothing_twice(task, tmp_path):
 
 
 def test_costs_are_free_of_drift(task, tmp_path):
-    machine = Machine(lambda tile: 1.0)                             # all equal, on a clock that runs away
+    machine = Machine(lambda tile: 1.0)  # all equal, on a clock that runs away
     record = tuner(tmp_path, machine, 48).run([task]).records[0][1]
     assert not record.tuned and record.gain == 1
-    costs = [json.loads(l)["cost"] for l in (tmp_path / TRIALS).read_text().splitlines()]
+    costs = [json.loads(line)["cost"] for line in (tmp_path / TRIALS).read_text().splitlines()]
     assert all(c is None or abs(c - 1) < 1e-9 for c in costs)
 
 
@@ -126,10 +128,10 @@ def test_what_was_measured_before_a_stop_is_kept_and_not_measured_again(task, tm
     stopped = Machine(bowl, stop_after=2 * BATCH)
     with pytest.raises(KeyboardInterrupt):
         tuner(tmp_path, stopped, 64).run([task])
-    kept = [json.loads(l) for l in (tmp_path / TRIALS).read_text().splitlines()]
+    kept = [json.loads(line) for line in (tmp_path / TRIALS).read_text().splitlines()]
     assert len(kept) > BATCH and not (tmp_path / RECORDS).exists()
     with open(tmp_path / TRIALS, "a") as file:
-        file.write('{"key": "cut sho')                              # as if the machine had lost power
+        file.write('{"key": "cut sho')  # as if the machine had lost power
     again = Machine(bowl)
     found = tuner(tmp_path, again, 64).run([task])
     assert (found.new, found.known) == (64 - len(kept), len(kept))
@@ -176,7 +178,7 @@ def test_layers_take_turns_where_devices_are_elsewhere(tmp_path):
         found = Tuner(TARGET, tmp_path, PoolRunner(pool, 1, elsewhere=True), machine, 48).run(tasks)
     titles = [json.loads(line)["title"] for line in (tmp_path / TRIALS).read_text().splitlines()]
     runs = [title for title, _ in groupby(titles)]
-    assert len(runs) > len(set(runs)) > 1                           # a layer goes on after another had its turn
+    assert len(runs) > len(set(runs)) > 1  # a layer goes on after another had its turn
     assert machine.measured and other.measured
     assert [names for names, _ in found.records] == [t.layers for t in tasks] and found.new == len(titles)
 
@@ -235,7 +237,7 @@ def test_tuned_for_real_and_compiled_with_it(tmp_path):
     text = (tmp_path / "records" / "x86-64-v3.json").read_text()
     data = json.loads(text)
     conv = next(r for r in data["records"] if r["key"]["parts"] and r["key"]["out"] == [64, 8, 8])
-    conv["tile"] = {**conv["tile"], "lines": 2, "unroll": 1}       # whatever won: a point that is not the default
+    conv["tile"] = {**conv["tile"], "lines": 2, "unroll": 1}  # whatever won: a point that is not the default
     (tmp_path / "records" / "x86-64-v3.json").write_text(json.dumps(data))
     x = np.random.default_rng(0).standard_normal((64, 8, 8), np.float32)
     results = []

@@ -5,7 +5,7 @@ from onnx import TensorProto, helper
 
 from mpcompile.graph import Concat, FloatOp, Graph, Quantizer, Reshape, TensorType, Transpose
 from mpcompile.grid import bipolar, odd, twos_complement, unsigned
-from mpcompile.layer import (Clamp, ContractPart, ContractTerm, Fma, Layer, Load, Output, PoolTerm, Round, ViewTerm)
+from mpcompile.layer import Clamp, ContractPart, ContractTerm, Fma, Layer, Load, Output, PoolTerm, Round, ViewTerm
 
 Q_IN = Quantizer(twos_complement(8), 0.05)
 Q_A = Quantizer(unsigned(2), 0.3)
@@ -28,21 +28,50 @@ def fused_graph(seed: int = 0) -> Graph:
     wa, wb = (rng.integers(-4, 4, (5, 9, 3, 4)) for _ in range(2))
     a1, b1 = rng.lognormal(-4, 0.3, 9).astype(F), rng.normal(0, 0.2, 9).astype(F)
     nodes = [
-        Layer("quantize", ["x"], ["xq"], (3, 6, 7), [ViewTerm("x")],
-              [Load(0), Fma(0, F([20]), F([0])), Round(1, "half_even", -128, 127)], [Output("xq", 2, Q_IN)]),
-        Layer("conv", ["xq"], ["a", "b", "skip"], (9, 3, 4),
-              [ContractTerm([ContractPart("xq", w1, odd(2), (2, 2), (1, 1, 1, 1))])],
-              [Load(0), Fma(0, a1, b1), Round(1, "sign", 0, 1), Clamp(1, 0.0, np.inf), Fma(3, F([1 / 0.3]), F([0])),
-               Round(4, "half_even", 0, 3)],
-              [Output("a", 5, Q_A), Output("b", 2, Q_B), Output("skip", 3)]),
+        Layer(
+            "quantize",
+            ["x"],
+            ["xq"],
+            (3, 6, 7),
+            [ViewTerm("x")],
+            [Load(0), Fma(0, F([20]), F([0])), Round(1, "half_even", -128, 127)],
+            [Output("xq", 2, Q_IN)],
+        ),
+        Layer(
+            "conv",
+            ["xq"],
+            ["a", "b", "skip"],
+            (9, 3, 4),
+            [ContractTerm([ContractPart("xq", w1, odd(2), (2, 2), (1, 1, 1, 1))])],
+            [
+                Load(0),
+                Fma(0, a1, b1),
+                Round(1, "sign", 0, 1),
+                Clamp(1, 0.0, np.inf),
+                Fma(3, F([1 / 0.3]), F([0])),
+                Round(4, "half_even", 0, 3),
+            ],
+            [Output("a", 5, Q_A), Output("b", 2, Q_B), Output("skip", 3)],
+        ),
         float_op("Sigmoid", "sigmoid", "skip", "gate", (9, 3, 4)),
-        Layer("mix", ["a", "gate"], ["c"], (9, 3, 4),
-              [PoolTerm("a", "max", (2, 1), (1, 1), (1, 0, 0, 0)), ViewTerm("gate")],
-              [Load(0), Load(1), Fma(0, F([0.5]), 1), Fma(2, F([-2]), F([5.5])), Round(3, "half_up", 0, 3)],
-              [Output("c", 4, Q_A)]),
-        Layer("dense", ["b", "c"], ["y"], (5, 1, 1),
-              [ContractTerm([ContractPart("b", wa, twos_complement(3)), ContractPart("c", wb, twos_complement(3))])],
-              [Load(0), Fma(0, F([0.02]), rng.normal(size=5).astype(F))], [Output("y", 1)]),
+        Layer(
+            "mix",
+            ["a", "gate"],
+            ["c"],
+            (9, 3, 4),
+            [PoolTerm("a", "max", (2, 1), (1, 1), (1, 0, 0, 0)), ViewTerm("gate")],
+            [Load(0), Load(1), Fma(0, F([0.5]), 1), Fma(2, F([-2]), F([5.5])), Round(3, "half_up", 0, 3)],
+            [Output("c", 4, Q_A)],
+        ),
+        Layer(
+            "dense",
+            ["b", "c"],
+            ["y"],
+            (5, 1, 1),
+            [ContractTerm([ContractPart("b", wa, twos_complement(3)), ContractPart("c", wb, twos_complement(3))])],
+            [Load(0), Fma(0, F([0.02]), rng.normal(size=5).astype(F))],
+            [Output("y", 1)],
+        ),
         Reshape("flatten", ["y"], ["logits"], (5,)),
         float_op("Abs", "abs", "logits", "sizes", (5,)),
         Concat("join", ["sizes", "logits"], ["both"]),
@@ -50,10 +79,18 @@ def fused_graph(seed: int = 0) -> Graph:
         Transpose("turn", ["skip"], ["turned"], (1, 2, 0)),
     ]
     types = {
-        "x": TensorType((3, 6, 7)), "xq": TensorType((3, 6, 7), Q_IN), "a": TensorType((9, 3, 4), Q_A),
-        "b": TensorType((9, 3, 4), Q_B), "skip": TensorType((9, 3, 4)), "gate": TensorType((9, 3, 4)),
-        "c": TensorType((9, 3, 4), Q_A), "y": TensorType((5, 1, 1)), "logits": TensorType((5,)),
-        "sizes": TensorType((5,)), "both": TensorType((10,)), "p": TensorType((10,)),
+        "x": TensorType((3, 6, 7)),
+        "xq": TensorType((3, 6, 7), Q_IN),
+        "a": TensorType((9, 3, 4), Q_A),
+        "b": TensorType((9, 3, 4), Q_B),
+        "skip": TensorType((9, 3, 4)),
+        "gate": TensorType((9, 3, 4)),
+        "c": TensorType((9, 3, 4), Q_A),
+        "y": TensorType((5, 1, 1)),
+        "logits": TensorType((5,)),
+        "sizes": TensorType((5,)),
+        "both": TensorType((10,)),
+        "p": TensorType((10,)),
         "turned": TensorType((3, 4, 9)),
     }
     return Graph(nodes, types, ["x"], ["p", "turned"], "small").check()

@@ -186,8 +186,13 @@ def test_json_alone_on_stdout(capsys, there):
     assert json.loads(printed.out)["families_by_bits"]["w1a1"] == "popcount"
     assert printed.err == table and not os.listdir(there)
     assert main(["targets", "zen6", "--json", "-"]) == TARGET and not capsys.readouterr().out
-    whole = subprocess.run([sys.executable, "-m", "mpcompile", "targets", "--json", "-"], timeout=PATIENCE,
-                           stdout=open("/dev/full", "w"), stderr=subprocess.PIPE, text=True)
+    whole = subprocess.run(
+        [sys.executable, "-m", "mpcompile", "targets", "--json", "-"],
+        timeout=PATIENCE,
+        stdout=open("/dev/full", "w"),  # noqa: SIM115
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert whole.returncode == USAGE and whole.stderr.endswith("mpcompile: No space left on device\n")
 
 
@@ -197,13 +202,19 @@ def test_json_to_a_device_or_a_pipe(there):
     told = "cannot write {0}: it is a device or a pipe, not a file"
     with pytest.raises(UsageError, match=told.format("pipe")), atomic_path("pipe"):
         pass
-    command = f"cat pipe > got & {sys.executable} -m mpcompile targets zen5 --json pipe > table; wait; " \
-              f"{sys.executable} -m mpcompile targets zen5 --json /dev/stdout > both"
+    command = (
+        f"cat pipe > got & {sys.executable} -m mpcompile targets zen5 --json pipe > table; wait; "
+        f"{sys.executable} -m mpcompile targets zen5 --json /dev/stdout > both"
+    )
     subprocess.run(["bash", "-c", command], timeout=PATIENCE, check=True)
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)
     assert (there / "both").read_text() == (there / "table").read_text() + (there / "got").read_text()
-    done = subprocess.run([sys.executable, "-m", "mpcompile", "targets", "--json", "/dev/full"], timeout=PATIENCE,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "mpcompile", "targets", "--json", "/dev/full"],
+        timeout=PATIENCE,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == USAGE and done.stderr == "mpcompile: cannot write /dev/full: No space left on device\n"
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
 
@@ -211,10 +222,14 @@ def test_json_to_a_device_or_a_pipe(there):
 def test_no_output_replaces_another_file_of_the_command(there, capsys):
     (there / "m.onnx").write_text("model")
     os.symlink("m.onnx", "link")
-    for line in (["compile", "m.onnx", "-o", "link"], ["compile", "m.onnx", "--json", "m.onnx"],
-                 ["inspect", "m.onnx", "--json", "./m.onnx"], ["run", "b.mpc", "--input", "x", "--output", "x"],
-                 ["compile", "m.onnx", "-o", "b.mpc", "--json", "b.mpc"],
-                 ["bench", "b.mpc", "--vs-onnx", "m.onnx", "--json", "m.onnx"]):
+    for line in (
+        ["compile", "m.onnx", "-o", "link"],
+        ["compile", "m.onnx", "--json", "m.onnx"],
+        ["inspect", "m.onnx", "--json", "./m.onnx"],
+        ["run", "b.mpc", "--input", "x", "--output", "x"],
+        ["compile", "m.onnx", "-o", "b.mpc", "--json", "b.mpc"],
+        ["bench", "b.mpc", "--vs-onnx", "m.onnx", "--json", "m.onnx"],
+    ):
         code, told = complaint(capsys, *line)
         assert code == USAGE and "it is already the command's " in told
     assert (there / "m.onnx").read_text() == "model"
@@ -289,14 +304,22 @@ def buffering(request, monkeypatch):
 def test_a_reader_that_goes_away(tmp_path, buffering):
     command = f"{sys.executable} -m mpcompile targets; echo $? > code"
     done = subprocess.run(
-        ["bash", "-c", f"({command}) | true"], cwd=tmp_path, timeout=PATIENCE, check=True, capture_output=True, text=True
+        ["bash", "-c", f"({command}) | true"],
+        cwd=tmp_path,
+        timeout=PATIENCE,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert (tmp_path / "code").read_text() in ("0\n", "141\n") and done.stderr == ""
 
 
 def test_a_full_disk(buffering):
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m mpcompile targets > /dev/full"], timeout=PATIENCE, capture_output=True, text=True
+        ["bash", "-c", f"{sys.executable} -m mpcompile targets > /dev/full"],
+        timeout=PATIENCE,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == USAGE and done.stderr == "mpcompile: No space left on device\n"
 

@@ -7,19 +7,28 @@ import numpy as np
 import pytest
 
 from mpcompile import formats
+from mpcompile.compare import agreement, verify
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.formats import Buffer
 from mpcompile.graph import Graph, TensorType
 from mpcompile.plan import Arg, Placed, Plan
 from mpcompile.reference.run import run
-from mpcompile.compare import agreement, verify
 from tests.unit.fused_graph import fused_graph, small_input
 
 HALO = (1, 2, 1, 1)
 # Nothing between the logits and p is stored: TVM fuses chains of float operators.
-FORMS = {"x": ["plain"], "xq": ["codes", "sums/codes"], "a": ["planes", "sums/planes", "codes"],
-         "b": ["planes", "sums/planes"], "skip": ["float", "plain"], "gate": ["plain"], "c": ["codes", "planes"],
-         "y": ["plain"], "p": ["plain"], "turned": ["plain"]}
+FORMS = {
+    "x": ["plain"],
+    "xq": ["codes", "sums/codes"],
+    "a": ["planes", "sums/planes", "codes"],
+    "b": ["planes", "sums/planes"],
+    "skip": ["float", "plain"],
+    "gate": ["plain"],
+    "c": ["codes", "planes"],
+    "y": ["plain"],
+    "p": ["plain"],
+    "turned": ["plain"],
+}
 
 
 @dataclass
@@ -79,19 +88,22 @@ def test_equal():
     assert json.loads(json.dumps(report.to_json()))["equal"] is True
 
 
-@pytest.mark.parametrize("key, at, value, tensor, place", [
-    ("xq:codes", (1, 3, 2), 7, "xq", "channel 2, y 0, x 1: expected"),
-    ("xq:codes", (0, 3, 2), 7, "xq", "in the halo, channel 2, y -1, x 1: expected 0, got -121"),
-    ("xq:codes", (2, 3, 3), 9, "xq", "past the last channel, channel 3, y 1, x 1: expected -128, got -119"),
-    ("xq:sums(codes)", (3, 4), -1, "xq", "y 2, x 2: expected"),
-    ("xq:sums(codes)", (3, 9), 0, "xq", "in the halo, y 2, x 7: expected 384, got 0"),
-    ("a:planes", (1, 3, 1, 0, 3), 128 + 1, "a", "past the last channel, channel 31, y 0, x 1: expected 0, got 2"),
-    ("a:planes", (4, 2, 0, 0, 1), 2, "a", "in the halo, channel 5, y 3, x 0: expected 0, got 1"),
-    ("a:sums(planes)", (2, 3), 999, "a", "y 1, x 1: expected"),
-    ("skip:float", (1, 1, 15), 1, "skip", "past the last channel, channel 15, y 1, x 1: expected 0, got 1"),
-    ("skip:plain", (3, 1, 2), -5, "skip", "at (3, 1, 2): expected"),
-    ("y:plain", (4, 0, 0), 1e9, "y", "at (4, 0, 0): expected"),
-])
+@pytest.mark.parametrize(
+    "key, at, value, tensor, place",
+    [
+        ("xq:codes", (1, 3, 2), 7, "xq", "channel 2, y 0, x 1: expected"),
+        ("xq:codes", (0, 3, 2), 7, "xq", "in the halo, channel 2, y -1, x 1: expected 0, got -121"),
+        ("xq:codes", (2, 3, 3), 9, "xq", "past the last channel, channel 3, y 1, x 1: expected -128, got -119"),
+        ("xq:sums(codes)", (3, 4), -1, "xq", "y 2, x 2: expected"),
+        ("xq:sums(codes)", (3, 9), 0, "xq", "in the halo, y 2, x 7: expected 384, got 0"),
+        ("a:planes", (1, 3, 1, 0, 3), 128 + 1, "a", "past the last channel, channel 31, y 0, x 1: expected 0, got 2"),
+        ("a:planes", (4, 2, 0, 0, 1), 2, "a", "in the halo, channel 5, y 3, x 0: expected 0, got 1"),
+        ("a:sums(planes)", (2, 3), 999, "a", "y 1, x 1: expected"),
+        ("skip:float", (1, 1, 15), 1, "skip", "past the last channel, channel 15, y 1, x 1: expected 0, got 1"),
+        ("skip:plain", (3, 1, 2), -5, "skip", "at (3, 1, 2): expected"),
+        ("y:plain", (4, 0, 0), 1e9, "y", "at (4, 0, 0): expected"),
+    ],
+)
 def test_one_changed_element_is_found(key, at, value, tensor, place):
     report = check({key: (at, value)})
     assert not report.equal
@@ -144,10 +156,15 @@ def test_several_samples():
     assert "3 of 15 differ" in damaged.summary
 
 
-@pytest.mark.parametrize("inputs, message", [
-    ({}, "no array for the model's input x"), ({"x": np.zeros((3, 6, 7)), "z": 1}, "no input z"),
-    ({"x": np.zeros((3, 6, 9))}, "has the shape"), ({"x": np.zeros((0, 3, 6, 7))}, "or none"),
-])
+@pytest.mark.parametrize(
+    "inputs, message",
+    [
+        ({}, "no array for the model's input x"),
+        ({"x": np.zeros((3, 6, 7)), "z": 1}, "no input z"),
+        ({"x": np.zeros((3, 6, 9))}, "has the shape"),
+        ({"x": np.zeros((0, 3, 6, 7))}, "or none"),
+    ],
+)
 def test_inputs_that_do_not_fit(inputs, message):
     graph = fused_graph()
     with pytest.raises(UsageError, match=message):

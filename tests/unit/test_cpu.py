@@ -16,7 +16,8 @@ CPU revision\t: 3
 
 processor\t: 1
 """
-X86 = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2\n"
+X86 = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\n"
+X86 += "model\t\t: 17\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2\n"
 
 
 @pytest.fixture

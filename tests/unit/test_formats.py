@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from mpcompile.formats import Buffer, channel_pad, decode, encode, halo_level, halo_pattern
 from mpcompile.grid import bipolar, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.planes import all_bits
-
 from tests.unit.strategies import grids
 
 halos = st.tuples(*[st.integers(0, 3)] * 4)
-shapes = st.tuples(st.sampled_from([1, 3, 4, 5, 8, 9, 16, 17, 63, 64, 65, 96, 130]), st.integers(1, 4), st.integers(1, 4))
+shapes = st.tuples(
+    st.sampled_from([1, 3, 4, 5, 8, 9, 16, 17, 63, 64, 65, 96, 130]), st.integers(1, 4), st.integers(1, 4)
+)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -42,7 +43,7 @@ def test_planes_and_their_sums(grid, shape, halo, seed):
     data = encode(q, buffer)
     c = shape[0]
     np.testing.assert_array_equal(decode(data, buffer), q)
-    bits = all_bits(data, c)                                                # [HP, WP, P, W·64]
+    bits = all_bits(data, c)  # [HP, WP, P, W·64]
     assert not bits[..., c:].any()
     outside = np.ones(data.shape[:2], bool)
     buffer.interior(outside)[...] = False
@@ -72,7 +73,7 @@ def test_float_and_plain(shape, seed):
         data = encode(x, buffer)
         assert data.shape == buffer.buffer_shape and data.dtype == np.float32
         np.testing.assert_array_equal(decode(data, buffer), x)
-    assert not encode(x, Buffer("t", "float", shape))[..., shape[0]:].any()
+    assert not encode(x, Buffer("t", "float", shape))[..., shape[0] :].any()
 
 
 def test_halo_of_grids_with_and_without_zero():
@@ -95,6 +96,8 @@ def test_json(grid, shape, halo, name):
     assert Buffer.from_json(buffer.to_json()) == buffer
 
 
-@pytest.mark.parametrize("channels, want", [(1, 4), (4, 4), (5, 16), (16, 16), (17, 32), (64, 64), (65, 80), (144, 144)])
+@pytest.mark.parametrize(
+    "channels, want", [(1, 4), (4, 4), (5, 16), (16, 16), (17, 32), (64, 64), (65, 80), (144, 144)]
+)
 def test_channel_pad(channels, want):
     assert channel_pad(channels) == want

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from mpcompile.grid import Grid, bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.planes import from_planes, to_planes
-
 from tests.unit.strategies import grids
 
 BITS = range(1, 9)
@@ -16,8 +15,17 @@ BITS = range(1, 9)
 def all_rows() -> list[Grid]:
     rows = []
     for b in BITS:
-        rows += [unsigned(b), unsigned(b, 1 << (b - 1)), unsigned(b, 3), twos_complement(b), twos_complement(b, 1),
-                 odd(b), sign_magnitude(b), half_integer(b, (1 << b) - 1), half_integer(b, -1, signed=True)]
+        rows += [
+            unsigned(b),
+            unsigned(b, 1 << (b - 1)),
+            unsigned(b, 3),
+            twos_complement(b),
+            twos_complement(b, 1),
+            odd(b),
+            sign_magnitude(b),
+            half_integer(b, (1 << b) - 1),
+            half_integer(b, -1, signed=True),
+        ]
         if b > 1:
             rows += [unsigned(b, narrow=True), twos_complement(b, narrow=True)]
     return rows
@@ -37,7 +45,7 @@ def test_planes_and_back_for_every_value(grid):
         assert grid.value(grid.zero_level) == 0
     else:
         with pytest.raises(ValueError, match="no code for 0"):
-            grid.zero_level
+            _ = grid.zero_level
 
 
 def test_ranges_are_the_tables():
@@ -95,7 +103,7 @@ def test_grids_that_are_none():
     with pytest.raises(ValueError, match="no sum of the planes"):
         Grid((1, 2), 0, 0, 4)
     with pytest.raises(ValueError, match="no sum of the planes"):
-        Grid((1, 4), 0, 0, 5)                                       # 2 and 3 are missing inside
+        Grid((1, 4), 0, 0, 5)  # 2 and 3 are missing inside
     with pytest.raises(ValueError, match="no grid runs"):
         Grid((1, 2), 0, 3, 0)
     with pytest.raises(ValueError, match="no grid runs"):

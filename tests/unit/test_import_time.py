@@ -66,4 +66,4 @@ def test_names_of_the_api():
     assert mp.open_bundle is open_bundle and callable(mp.load) and callable(mp.compile) and callable(mp.load_target)
     assert {"load", "compile", "open_bundle", "verify"} <= set(mp.__all__) <= set(dir(mp))
     with pytest.raises(AttributeError, match="no attribute 'conjure'"):
-        mp.conjure
+        _ = mp.conjure

@@ -24,6 +24,7 @@ def pins(lines) -> dict[str, str]:
     }
 
 
+EXTRAS = [d for extra in PROJECT["project"]["optional-dependencies"].values() for d in extra]
 CONSTRAINTS = pins((ROOT / "constraints.txt").read_text().splitlines())
 
 
@@ -35,12 +36,9 @@ def test_every_package_is_listed():
 def test_pins_agree():
     from mpcompile.doctor import PINS
 
-    named = pins(PROJECT["project"]["dependencies"] + sum(PROJECT["project"]["optional-dependencies"].values(), []))
+    named = pins(PROJECT["project"]["dependencies"] + EXTRAS)
     assert named.items() <= CONSTRAINTS.items() and PINS.items() <= named.items()
-    every = [
-        re.split(r"[<>=\[]", d)[0].lower()
-        for d in PROJECT["project"]["dependencies"] + sum(PROJECT["project"]["optional-dependencies"].values(), [])
-    ]
+    every = [re.split(r"[<>=\[]", d)[0].lower() for d in PROJECT["project"]["dependencies"] + EXTRAS]
     assert set(every) - {"mpcompile"} <= set(CONSTRAINTS)
 
 
@@ -63,7 +61,11 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
             copy.write_bytes((ROOT / name).read_bytes())
     code = "import setuptools.build_meta as b, sys; print(b.build_wheel(sys.argv[1]))"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], cwd=folder / "source", capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, "-c", code, str(folder)],
+        cwd=folder / "source",
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return zipfile.ZipFile(next(folder.glob("*.whl")))

@@ -27,7 +27,7 @@ def test_byte_l_bit_k_is_channel_bytes_times_k_plus_l(channels, seed):
 
 def test_a_word_is_a_little_endian_u64():
     bits = np.zeros(64, np.uint8)
-    bits[8 * 3 + 5] = 1                                             # byte 5, bit 3
+    bits[8 * 3 + 5] = 1  # byte 5, bit 3
     assert pack_words(bits).view("<u8").item() == 1 << (8 * 5 + 3)
 
 
@@ -44,8 +44,10 @@ def test_words(channels, want):
     assert word_bytes(channels) == (4 if channels <= 32 else 8)
 
 
-@pytest.mark.parametrize("channels, want", [(3, 16), (40, 48), (64, 64), (65, 48), (96, 48), (144, 48), (160, 64),
-                                            (192, 64), (224, 64), (272, 64)])
+@pytest.mark.parametrize(
+    "channels, want",
+    [(3, 16), (40, 48), (64, 64), (65, 48), (96, 48), (144, 48), (160, 64), (192, 64), (224, 64), (272, 64)],
+)
 def test_channels_are_shared_out_evenly_among_words(channels, want):
     assert per_word(channels) == want
     assert per_word(channels) * words(channels) >= channels

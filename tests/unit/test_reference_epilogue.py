@@ -17,8 +17,12 @@ def by_definition(x: float, rounding: str) -> int:
     """Each mode in exact arithmetic, as its name says."""
     f, magnitude, sign = Fraction(x), abs(Fraction(x)), -1 if x < 0 else 1
     return {
-        "half_even": round(f), "ceil": math.ceil(f), "floor": math.floor(f), "sign": int(f >= 0),
-        "up": sign * math.ceil(magnitude), "down": sign * math.floor(magnitude),
+        "half_even": round(f),
+        "ceil": math.ceil(f),
+        "floor": math.floor(f),
+        "sign": int(f >= 0),
+        "up": sign * math.ceil(magnitude),
+        "down": sign * math.floor(magnitude),
         "half_up": sign * math.floor(magnitude + Fraction(1, 2)),
         "half_down": sign * math.ceil(magnitude - Fraction(1, 2)),
     }[rounding]
@@ -27,8 +31,14 @@ def by_definition(x: float, rounding: str) -> int:
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_roundings(rounding):
     ties = np.arange(-12, 13, dtype=np.float32) / 2
-    x = np.concatenate([ties, np.nextafter(ties, np.float32(99)), np.nextafter(ties, np.float32(-99)),
-                        np.float32([0.49999997, -0.49999997, 8388607.5, 1e30, -1e30, 1e-40, -1e-40])]).reshape(1, 1, -1)
+    x = np.concatenate(
+        [
+            ties,
+            np.nextafter(ties, np.float32(99)),
+            np.nextafter(ties, np.float32(-99)),
+            np.float32([0.49999997, -0.49999997, 8388607.5, 1e30, -1e30, 1e-40, -1e-40]),
+        ]
+    ).reshape(1, 1, -1)
     for lo, hi in ((-4, 3), (0, 1), (0, 255)):
         level = evaluate([Load(0), Round(0, rounding, lo, hi)], [x])[1]
         want = [min(max(by_definition(float(v), rounding), lo), hi) - lo for v in x.flat]
@@ -46,10 +56,22 @@ def test_a_whole_epilogue_by_hand():
     acc, skip = rng.integers(-5000, 5000, (3, 4, 5)), rng.normal(size=(3, 4, 5)).astype(np.float32)
     a, b, slope = rng.normal(size=(3, 3)).astype(np.float32)
     tenth = np.float32([0.1])
-    values = evaluate([
-        Load(0), Fma(0, a * tenth, b), Load(1), Fma(1, np.float32([3.3]), 2), Slope(3, slope), Clamp(4, -7.7, 9.1),
-        Round(5, "half_even", -8, 7), Value(6, odd(4)), Divide(7, tenth * 3), Plus(8, 3), Round(9, "half_up", 0, 255),
-    ], [acc, skip])
+    values = evaluate(
+        [
+            Load(0),
+            Fma(0, a * tenth, b),
+            Load(1),
+            Fma(1, np.float32([3.3]), 2),
+            Slope(3, slope),
+            Clamp(4, -7.7, 9.1),
+            Round(5, "half_even", -8, 7),
+            Value(6, odd(4)),
+            Divide(7, tenth * 3),
+            Plus(8, 3),
+            Round(9, "half_up", 0, 255),
+        ],
+        [acc, skip],
+    )
     one = np.float32
 
     def channels(c):

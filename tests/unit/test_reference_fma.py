@@ -12,12 +12,12 @@ def exact(x, a, b) -> np.float32:
     """x·a + b by Fractions, rounded once to float32's nearest even by integer arithmetic."""
     value = Fraction(float(x)) * Fraction(float(a)) + Fraction(float(b))
     if value == 0:
-        return np.float32(np.float64(x) * np.float64(a) + np.float64(b))     # exact; the sign of zero as IEEE says
+        return np.float32(np.float64(x) * np.float64(a) + np.float64(b))  # exact; the sign of zero as IEEE says
     magnitude = abs(value)
     exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
-    exponent -= magnitude < Fraction(2) ** exponent                      # 2^exponent ≤ magnitude < 2^(exponent+1)
+    exponent -= magnitude < Fraction(2) ** exponent  # 2^exponent ≤ magnitude < 2^(exponent+1)
     unit = Fraction(2) ** max(exponent - 23, -149)
-    steps = round(magnitude / unit)                                      # Python rounds a Fraction half to even
+    steps = round(magnitude / unit)  # Python rounds a Fraction half to even
     rounded = steps * unit
     with np.errstate(over="ignore"):
         result = np.float32(np.inf) if rounded >= Fraction(2) ** 128 else np.float32(float(rounded))
@@ -42,7 +42,7 @@ def test_random_bit_patterns():
 
 def test_numbers_of_an_epilogue():
     rng = np.random.default_rng(1)
-    acc = rng.integers(-2**31, 2**31, 4000).astype(np.float32)
+    acc = rng.integers(-(2**31), 2**31, 4000).astype(np.float32)
     check(acc, rng.lognormal(-6, 3, 4000) * rng.choice([-1, 1], 4000), rng.normal(0, 10, 4000))
 
 
@@ -65,7 +65,7 @@ def test_double_rounding_is_avoided():
     check(x, np.full(4, tiny), np.full(4, b))
     # (1 + 2^-12)² = 1 + 2^-11 + 2^-24: exactly half way; then one bit far below decides.
     x = np.full(3, 1 + 2.0**-12, np.float32)
-    b = np.array([0, 2.0**-80, -2.0**-80], np.float32)
+    b = np.array([0, 2.0**-80, -(2.0**-80)], np.float32)
     got = check(x, x, b)
     base = np.float32(1 + 2.0**-11)
     assert list(got) == [base, np.nextafter(base, np.float32(2)), base]
@@ -84,10 +84,17 @@ def test_subnormals_and_overflow():
     check([top, top, top, -top], [1, 1, 2, 2], [top * 2.0**-25, top * 2.0**-24, -top, top])
 
 
-@pytest.mark.parametrize("x, a, b, want", [
-    (np.inf, 2, 1, np.inf), (np.inf, -2, 1, -np.inf), (1, 1, -np.inf, -np.inf),
-    (np.inf, 0, 1, np.nan), (np.inf, 1, -np.inf, np.nan), (np.nan, 1, 1, np.nan),
-])
+@pytest.mark.parametrize(
+    "x, a, b, want",
+    [
+        (np.inf, 2, 1, np.inf),
+        (np.inf, -2, 1, -np.inf),
+        (1, 1, -np.inf, -np.inf),
+        (np.inf, 0, 1, np.nan),
+        (np.inf, 1, -np.inf, np.nan),
+        (np.nan, 1, 1, np.nan),
+    ],
+)
 def test_infinities(x, a, b, want):
     np.testing.assert_equal(fma(np.float32(x), np.float32(a), np.float32(b)), np.float32(want))
 

@@ -29,8 +29,10 @@ def convolutions(draw):
     per_group, out = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     kernel, strides, dilations = (draw(st.tuples(small, small)) for _ in range(3))
     pads = draw(st.tuples(*[st.integers(0, 3)] * 4))
-    h, w = (max(1, d * (k - 1) + 1 - a - b) + draw(st.integers(0, 5))
-            for k, d, a, b in zip(kernel, dilations, pads[:2], pads[2:]))
+    h, w = (
+        max(1, d * (k - 1) + 1 - a - b) + draw(st.integers(0, 5))
+        for k, d, a, b in zip(kernel, dilations, pads[:2], pads[2:])
+    )
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     q = rng.integers(-128, 128, (groups * out, per_group, *kernel))
     part = ContractPart("x", q, W8, strides, pads, dilations, groups)
@@ -46,7 +48,7 @@ def test_conv(case):
     np.testing.assert_array_equal(got, torch_conv(x, part))
 
 
-@pytest.mark.parametrize("largest", [1, 500, 2_000_000])       # float32, float64 and the type in between
+@pytest.mark.parametrize("largest", [1, 500, 2_000_000])  # float32, float64 and the type in between
 def test_sums_are_exact_in_every_type(largest):
     rng = np.random.default_rng(0)
     part = ContractPart("x", rng.choice([-1, 1], (8, 600, 1, 1)), bipolar())
@@ -66,8 +68,8 @@ def test_depthwise_is_a_convolution_of_each_channel():
     x, w = rng.integers(0, 16, (5, 6, 7)), rng.integers(-8, 8, (5, 1, 3, 3))
     y = contract(x, ContractPart("x", w, W8, pads=(1, 1, 1, 1), groups=5))
     for c in range(5):
-        alone = contract(x[c:c + 1], ContractPart("x", w[c:c + 1], W8, pads=(1, 1, 1, 1)))
-        np.testing.assert_array_equal(y[c:c + 1], alone)
+        alone = contract(x[c : c + 1], ContractPart("x", w[c : c + 1], W8, pads=(1, 1, 1, 1)))
+        np.testing.assert_array_equal(y[c : c + 1], alone)
 
 
 def test_dense_and_conv1d_are_special_cases():
@@ -81,7 +83,7 @@ def test_dense_and_conv1d_are_special_cases():
     line, kernel = rng.integers(0, 16, (3, 11)), rng.integers(-8, 8, (2, 3, 4))
     got = contract(line, ContractPart("x", kernel[:, :, None], W8, (1, 2), (0, 1, 0, 2)))
     padded = np.pad(line, ((0, 0), (1, 2)))
-    want = [[(kernel[o] * padded[:, i:i + 4]).sum() for i in range(0, 11, 2)] for o in range(2)]
+    want = [[(kernel[o] * padded[:, i : i + 4]).sum() for i in range(0, 11, 2)] for o in range(2)]
     np.testing.assert_array_equal(got[:, 0], want)
 
 
@@ -109,26 +111,33 @@ def test_overflow_is_refused():
         fits_int32(np.array([0, -(1 << 31) - 1]))
 
 
-@pytest.mark.parametrize("make", [
-    lambda: contract(np.zeros((3, 2, 2), int), ContractPart("x", np.zeros((1, 3, 3, 3), int), W8)),
-    lambda: contract(np.zeros((3, 4, 4), int), ContractPart("x", np.zeros((1, 2, 3, 3), int), W8)),
-    lambda: contract(np.zeros((1, 3, 4, 4), int), ContractPart("x", np.zeros((1, 3, 3, 3), int), W8)),
-    lambda: pool(np.zeros((3, 4, 4), int), PoolTerm("x", "max", (2, 2), (1, 1), (2, 0, 0, 0))),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: contract(np.zeros((3, 2, 2), int), ContractPart("x", np.zeros((1, 3, 3, 3), int), W8)),
+        lambda: contract(np.zeros((3, 4, 4), int), ContractPart("x", np.zeros((1, 2, 3, 3), int), W8)),
+        lambda: contract(np.zeros((1, 3, 4, 4), int), ContractPart("x", np.zeros((1, 3, 3, 3), int), W8)),
+        lambda: pool(np.zeros((3, 4, 4), int), PoolTerm("x", "max", (2, 2), (1, 1), (2, 0, 0, 0))),
+    ],
+)
 def test_what_does_not_fit(make):
     with pytest.raises(ModelError, match="fit|padding only|layer takes"):
         make()
 
 
 @settings(deadline=None)
-@given(st.tuples(st.integers(1, 3), st.integers(1, 3)), st.tuples(st.integers(1, 3), st.integers(1, 3)),
-       st.integers(0, 2**32 - 1), st.booleans())
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+)
 def test_pools(kernel, strides, seed, integer):
     rng = np.random.default_rng(seed)
-    top, left = (int(rng.integers(0, k // 2 + 1)) for k in kernel)      # torch: at most half the kernel, on both sides
+    top, left = (int(rng.integers(0, k // 2 + 1)) for k in kernel)  # torch: at most half the kernel, on both sides
     h, w = rng.integers(3, 8, 2)
     x = rng.integers(-9, 10, (2, h, w))
-    x = x if integer else (x / 4).astype(np.float32)                    # quarters: sums are exact in any order
+    x = x if integer else (x / 4).astype(np.float32)  # quarters: sums are exact in any order
     t = torch.tensor(x, dtype=torch.float64)[None]
     pads = (top, left, top, left)
     got = pool(x, PoolTerm("x", "max", kernel, strides, pads))
@@ -142,7 +151,7 @@ def test_a_float_sum_is_added_in_order():
     x = np.array([[[1, 2.0**24], [1, -(2.0**24)]]], np.float32)
     got = pool(x, PoolTerm("x", "sum", (2, 2), (1, 1))).item()
     assert got == float(np.float32(np.float32(np.float32(1) + np.float32(2.0**24)) + 1) - np.float32(2.0**24))
-    assert got == 0.0 and x.sum(dtype=np.float64) == 2.0            # another order would give another sum
+    assert got == 0.0 and x.sum(dtype=np.float64) == 2.0  # another order would give another sum
 
 
 def test_global_pool_and_asymmetric_padding():

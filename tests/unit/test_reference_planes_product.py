@@ -11,15 +11,23 @@ from mpcompile.kernels.weights import dot_form
 from mpcompile.layer import ContractPart
 from mpcompile.reference.ops import contract
 from mpcompile.reference.planes_product import border_term, by_dot, by_popcount, conv, pixel_sums
-
 from tests.unit.strategies import grids
 
 PAIRS = [(w, a) for w in range(1, 9) for a in range(1, 9)]
-WEIGHTS = {"twos_complement": twos_complement, "odd": odd, "sign_magnitude": sign_magnitude, "unsigned": unsigned,
-           "half_integer": lambda b: half_integer(b, (1 << b) + 1)}
-ACTIVATIONS = {"unsigned": unsigned, "zero_point": lambda b: unsigned(b, (1 << b) - 1),
-               "twos_complement": twos_complement, "odd": odd,
-               "half_integer": lambda b: half_integer(b, 3, signed=True)}
+WEIGHTS = {
+    "twos_complement": twos_complement,
+    "odd": odd,
+    "sign_magnitude": sign_magnitude,
+    "unsigned": unsigned,
+    "half_integer": lambda b: half_integer(b, (1 << b) + 1),
+}
+ACTIVATIONS = {
+    "unsigned": unsigned,
+    "zero_point": lambda b: unsigned(b, (1 << b) - 1),
+    "twos_complement": twos_complement,
+    "odd": odd,
+    "half_integer": lambda b: half_integer(b, 3, signed=True),
+}
 
 
 def extremes_and_random(grid, rows, k, rng):
@@ -72,8 +80,10 @@ def test_convolutions_with_borders(grid_w, grid_a, seed):
     groups, per_group, out = rng.integers(1, 3, 3)
     kernel, strides, dilations = (tuple(int(n) for n in rng.integers(1, 4, 2)) for _ in range(3))
     pads = tuple(int(n) for n in rng.integers(0, 4, 4))
-    h, w = (max(1, d * (k - 1) + 1 - a - b) + int(rng.integers(0, 4))
-            for k, d, a, b in zip(kernel, dilations, pads[:2], pads[2:]))
+    h, w = (
+        max(1, d * (k - 1) + 1 - a - b) + int(rng.integers(0, 4))
+        for k, d, a, b in zip(kernel, dilations, pads[:2], pads[2:])
+    )
     q_w = grid_w.value(rng.integers(0, grid_w.levels, (groups * out, per_group, *kernel)))
     q_a = grid_a.value(rng.integers(0, grid_a.levels, (groups * per_group, h, w)))
     part = ContractPart("x", q_w, grid_w, strides, pads, dilations, int(groups))
@@ -86,7 +96,11 @@ def test_convolutions_with_borders(grid_w, grid_a, seed):
 def test_the_border_term_is_zero_inside_only():
     part = ContractPart("x", np.ones((1, 2, 3, 3), int), bipolar(), pads=(1, 1, 1, 1))
     assert border_term(part, -1, (4, 4))[0].tolist() == [
-        [-10, -6, -6, -10], [-6, 0, 0, -6], [-6, 0, 0, -6], [-10, -6, -6, -10]]
+        [-10, -6, -6, -10],
+        [-6, 0, 0, -6],
+        [-6, 0, 0, -6],
+        [-10, -6, -6, -10],
+    ]
 
 
 @given(grids().filter(lambda g: g.levels <= 256), st.integers(0, 2**32 - 1))

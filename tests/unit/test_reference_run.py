@@ -14,8 +14,9 @@ from tests.unit.fused_graph import F, fused_graph, small_input
 
 
 def conv(x, w, **how):
-    return torch.nn.functional.conv2d(torch.tensor(x, dtype=torch.float64)[None], torch.tensor(w, dtype=torch.float64),
-                                      **how)[0].numpy()
+    return torch.nn.functional.conv2d(
+        torch.tensor(x, dtype=torch.float64)[None], torch.tensor(w, dtype=torch.float64), **how
+    )[0].numpy()
 
 
 def test_every_tensor():
@@ -82,12 +83,15 @@ def test_given_results_of_float_operators_are_used():
     assert called == ["abs", "softmax"] and not t["p"].any()
 
 
-@pytest.mark.parametrize("inputs, message", [
-    ({}, "no array for the model's input x"),
-    ({"x": np.zeros((3, 6, 6))}, r"input x has the shape \(3, 6, 6\)"),
-    ({"x": np.zeros((2, 3, 6, 7))}, "input x has the shape"),
-    ({"x": np.zeros((3, 6, 7)), "z": np.zeros(1)}, "no input z"),
-])
+@pytest.mark.parametrize(
+    "inputs, message",
+    [
+        ({}, "no array for the model's input x"),
+        ({"x": np.zeros((3, 6, 6))}, r"input x has the shape \(3, 6, 6\)"),
+        ({"x": np.zeros((2, 3, 6, 7))}, "input x has the shape"),
+        ({"x": np.zeros((3, 6, 7)), "z": np.zeros(1)}, "no input z"),
+    ],
+)
 def test_inputs_that_do_not_fit(inputs, message):
     with pytest.raises(UsageError, match=message):
         run(fused_graph(), inputs)
@@ -108,8 +112,10 @@ def test_nodes_that_cannot_run():
 
 
 def test_a_float_operator_gets_the_dtypes_that_its_model_declares():
-    ports = [helper.make_tensor_value_info(name, kind, (1, 2))
-             for name, kind in (("i", TensorProto.INT64), ("y", TensorProto.FLOAT))]
+    ports = [
+        helper.make_tensor_value_info(name, kind, (1, 2))
+        for name, kind in (("i", TensorProto.INT64), ("y", TensorProto.FLOAT))
+    ]
     table = numpy_helper.from_array(np.array([10, 20, 30], np.float32), "table")
     graph = helper.make_graph([helper.make_node("Gather", ["table", "i"], ["y"])], "g", ports[:1], ports[1:], [table])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpcompile.planes import from_planes, to_planes
-from mpcompile.reference.shared_shifts import (GRID, choices, decode, encode, from_bytes, to_bytes, to_group_planes)
+from mpcompile.reference.shared_shifts import GRID, choices, decode, encode, from_bytes, to_bytes, to_group_planes
 
-cases = st.tuples(st.integers(1, 7), st.integers(1, 9), st.booleans(), st.sampled_from([0.0, 0.5, 2.0]),
-                  st.integers(0, 2**32 - 1))
+cases = st.tuples(
+    st.integers(1, 7), st.integers(1, 9), st.booleans(), st.sampled_from([0.0, 0.5, 2.0]), st.integers(0, 2**32 - 1)
+)
 
 
 def random_weights(seed):
@@ -28,7 +29,7 @@ def test_decoded_forms_agree(case):
     assert planes.shape == (2 * count, 2, 3, 11) and set(np.unique(planes)) <= {0, 1}
     np.testing.assert_array_equal((planes * weights).sum(0), q)
     for c in range(0, 11, group):
-        assert (weights[..., c:c + group] == weights[..., c:c + 1]).all(), "a group shares its plane weights"
+        assert (weights[..., c : c + group] == weights[..., c : c + 1]).all(), "a group shares its plane weights"
     data = to_bytes(stored)
     again = from_bytes(data, (2, 3, 11), count, group, consecutive=consecutive)
     np.testing.assert_array_equal(decode(again), q)
@@ -42,7 +43,7 @@ def test_no_other_choice_of_shifts_is_better(count, consecutive, alpha, seed):
     q = np.random.default_rng(seed).integers(-127, 128, (1, 4))
 
     def cost(e):
-        return (e ** 2).sum() + alpha * e.sum() ** 2
+        return (e**2).sum() + alpha * e.sum() ** 2
 
     got = cost(decode(encode(q, count, 4, consecutive=consecutive, alpha=alpha)) - q)
     costs = []
@@ -69,8 +70,9 @@ def test_a_bias_is_punished():
     assert bias[1] < 0.8 * bias[0]
 
 
-@pytest.mark.parametrize("count, group, swis, swis_c", [(1, 16, 2.1875, 2.1875), (2, 4, 4.5, 3.75), (3, 4, 6.25, 4.75),
-                                                        (4, 4, 8.0, 5.75)])
+@pytest.mark.parametrize(
+    "count, group, swis, swis_c", [(1, 16, 2.1875, 2.1875), (2, 4, 4.5, 3.75), (3, 4, 6.25, 4.75), (4, 4, 8.0, 5.75)]
+)
 def test_storage(count, group, swis, swis_c):
     q = np.random.default_rng(0).integers(-127, 128, (16, 64))
     for consecutive, bits in ((False, swis), (True, swis_c)):
@@ -96,7 +98,8 @@ def test_error_of_gaussian_weights(count):
     truncated = np.abs(q) // unit * unit
     rounded = np.minimum((np.abs(q) + unit // 2) // unit * unit, 128 - unit)
     said = [np.sign(q) * truncated, np.sign(q) * rounded] + [
-        decode(encode(q, count, group, consecutive=c)) for group, c in ((4, True), (4, False), (16, False))]
+        decode(encode(q, count, group, consecutive=c)) for group, c in ((4, True), (4, False), (16, False))
+    ]
     rmse = [np.sqrt(((v - q) ** 2).mean()) for v in said]
     np.testing.assert_allclose(rmse, ERRORS[count], atol=0.03)
 

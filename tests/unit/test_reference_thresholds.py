@@ -39,7 +39,7 @@ def chains(draw):
         size = draw(st.sampled_from([1, CHANNELS]))
         s = rng.lognormal(-3, 2, size) * rng.choice([-1, 0, 1, 1], size)
         # Powers of two and halves make many ties.
-        return (np.sign(s) * 2.0**rng.integers(-6, 2, size) if draw(st.booleans()) else s).astype(np.float32)
+        return (np.sign(s) * 2.0 ** rng.integers(-6, 2, size) if draw(st.booleans()) else s).astype(np.float32)
 
     def shifts():
         return (rng.integers(-40, 40, draw(st.sampled_from([1, CHANNELS]))) / 4).astype(np.float32)
@@ -82,8 +82,12 @@ def test_ties_and_signs(rounding, scale):
 def test_eight_bits_and_a_large_range():
     rng = np.random.default_rng(0)
     a = (rng.lognormal(-8, 1, 3) * [1, -1, 1]).astype(np.float32)
-    check([Load(0), Fma(0, a, rng.normal(100, 50, 3).astype(np.float32)), Round(1, "half_even", 0, 255)],
-          -(1 << 18), 1 << 18, 3)
+    check(
+        [Load(0), Fma(0, a, rng.normal(100, 50, 3).astype(np.float32)), Round(1, "half_even", 0, 255)],
+        -(1 << 18),
+        1 << 18,
+        3,
+    )
 
 
 def test_near_the_ends_of_int32():
@@ -94,8 +98,8 @@ def test_near_the_ends_of_int32():
     near ^= found.mask.astype(np.int64).reshape(2, 1, 1)
     near = near.clip(INT32.min + 1, INT32.max - 1)
     np.testing.assert_array_equal(found.level(near), evaluate(epilogue, [near])[-1])
-    assert thresholds(epilogue, 2, 2, INT32.min + 1, INT32.max) is None        # a threshold past the end has no int32
-    assert thresholds(epilogue, 2, 2, INT32.min, INT32.max - 1) is None        # nor has one of a flipped channel
+    assert thresholds(epilogue, 2, 2, INT32.min + 1, INT32.max) is None  # a threshold past the end has no int32
+    assert thresholds(epilogue, 2, 2, INT32.min, INT32.max - 1) is None  # nor has one of a flipped channel
 
 
 def test_constant_channels():
@@ -109,14 +113,21 @@ def test_which_term():
     epilogue = [Load(0), Load(1), Fma(1, -one, one), Round(2, "floor", 0, 3), Plus(0, 2), Round(4, "floor", 0, 3)]
     found = thresholds(epilogue, 3, 1, -9, 9)
     assert found.term == 1 and found.flip.tolist() == [True] and found.mask.tolist() == [-1]
-    assert thresholds(epilogue, 5, 1, -9, 9) is None                            # two terms
-    assert thresholds(epilogue, 2, 1, -9, 9) is None                            # no Round
+    assert thresholds(epilogue, 5, 1, -9, 9) is None  # two terms
+    assert thresholds(epilogue, 2, 1, -9, 9) is None  # no Round
 
 
-@pytest.mark.parametrize("step", [
-    Slope(0, np.float32([0.1, -0.1])), Fma(0, np.float32([1, 1]), 0), Fma(0, np.float32([np.inf]), np.float32([0])),
-    Fma(0, np.float32([1]), np.float32([np.nan])), Divide(0, np.float32([0, 1])), Plus(0, 0),
-])
+@pytest.mark.parametrize(
+    "step",
+    [
+        Slope(0, np.float32([0.1, -0.1])),
+        Fma(0, np.float32([1, 1]), 0),
+        Fma(0, np.float32([np.inf]), np.float32([0])),
+        Fma(0, np.float32([1]), np.float32([np.nan])),
+        Divide(0, np.float32([0, 1])),
+        Plus(0, 0),
+    ],
+)
 def test_what_is_no_monotone_chain(step):
     assert thresholds([Load(0), step, Round(1, "half_even", 0, 3)], 2, 2, -9, 9) is None
 

@@ -75,7 +75,7 @@ def test_rates_of_dot_depend_on_what_16_bits_hold():
     v3, zen5 = load_target("x86-64-v3"), load_target("zen5")
     assert v3.dot_rate(0) == v3.dot_macs_per_cycle and v3.dot_rate(1) < v3.dot_rate(8) < v3.dot16_macs_per_cycle
     assert zen5.dot_rate(0) == zen5.dot_rate(1) == zen5.dot_rate(99) == zen5.dot_macs_per_cycle
-    a53 = load_target("rpi3b")                                # products of at most 127, 63, …, 15 are added in 8 bits
+    a53 = load_target("rpi3b")  # products of at most 127, 63, …, 15 are added in 8 bits
     assert a53.dot_rate(128) == a53.dot16_macs_per_cycle / (1 + WIDEN_DOT / 128) < a53.dot_rate(129) < a53.dot_rate(520)
     assert a53.expected_family(4, 4) == "dot" and a53.expected_gain(4, 2) > 2.3 > a53.expected_gain(4, 4) > 1.4
     assert v3.expected_family(8, 8) == "dot" and v3.expected_gain(8, 8) == 1.0 and v3.expected_gain(4, 4) > 1.9
@@ -89,7 +89,13 @@ def test_rates_of_lookup_depend_on_digits_and_on_what_8_bits_hold():
     assert rate("rpi4b", 2, 4) == rpi4b / 2 / (1 + load_target("rpi4b").lookup_widen / 4)
     assert rate("x86-64-v3", 1, 6) == v3 / 2 / (1 + 3 / 9) and rate("x86-64-v3", 1, 5) == v3 / (1 + 3 / 2)
     assert [load_target(b).expected_family(1, a) for b in ("rpi4b", "rpi5") for a in (1, 2, 4)] == [
-        "popcount", "popcount", "lookup", "popcount", "lookup", "lookup"]
+        "popcount",
+        "popcount",
+        "lookup",
+        "popcount",
+        "lookup",
+        "lookup",
+    ]
     assert load_target("rpi5").expected_family(2, 2) == "dot"
     assert load_target("rpi4b-32").expected_family(1, 4) != "lookup"
 

@@ -78,8 +78,18 @@ MAY_KNOW = {
     "compare": {"graph", "layer", "formats", "reference"},
     "report": set(),
 }
-ANYTHING = {"cli", "workbench", "measured_search", "search_checks", "commands", "console", "doctor", "arrays", "__init__",
-            "__main__"}
+ANYTHING = {
+    "cli",
+    "workbench",
+    "measured_search",
+    "search_checks",
+    "commands",
+    "console",
+    "doctor",
+    "arrays",
+    "__init__",
+    "__main__",
+}
 
 
 def files():

@@ -40,24 +40,32 @@ class Exported:
         return vars(self) | {"folder": str(self.folder), "files": list(self.files)}
 
 
-def export_c(model: str | os.PathLike | Graph, target: str | os.PathLike | Target = "native",
-             folder: str | os.PathLike | None = None, *, name: str | None = None,
-             families: Mapping[str, str] | None = None, records: str | os.PathLike | None = None,
-             flags: Sequence[str] = (),
-             progress: Callable[[str], None] | None = None) -> Exported:
+def export_c(
+    model: str | os.PathLike | Graph,
+    target: str | os.PathLike | Target = "native",
+    folder: str | os.PathLike | None = None,
+    *,
+    name: str | None = None,
+    families: Mapping[str, str] | None = None,
+    records: str | os.PathLike | None = None,
+    flags: Sequence[str] = (),
+    progress: Callable[[str], None] | None = None,
+) -> Exported:
     """Writes libNAME.a, NAME.h, example.c and CMakeLists.txt into `folder`; it is made where it is not there.
 
     Everything public is called NAME_…, all else is local to the library, so that several fit into one program. name:
     what the symbols begin with; without it, from the model's file. families, records: as compile_model has them. flags:
-    of the C compiler, for the library's own C (sanitizers, say). Nothing in `folder` is replaced before all is made. Raises UsageError, ModelError, TargetError,
-    MissingDependency, each with one line.
+    of the C compiler, for the library's own C (sanitizers, say). Nothing in `folder` is replaced before all is made.
+    Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
     """
     board = target if isinstance(target, Target) else load_target(target)
     graph = model if isinstance(model, Graph) else load(Path(model))
     name = source.check_name(name) if name else source.identifier(Path(graph.source).stem)
     tools, say = Tools.find(board.arch, f"a C library for {board.name}"), progress or (lambda line: None)
-    with (output_folder(folder if folder is not None else name, parents=False) as folder,
-          tempfile.TemporaryDirectory(prefix="mpcompile-") as temporary):
+    with (
+        output_folder(folder if folder is not None else name, parents=False) as folder,
+        tempfile.TemporaryDirectory(prefix="mpcompile-") as temporary,
+    ):
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UsageError(f"cannot write into {folder}: no permission")
         made = Path(temporary)
@@ -68,28 +76,38 @@ def export_c(model: str | os.PathLike | Graph, target: str | os.PathLike | Targe
             objects.extend(build_objects(functions, tvm_target, made, [scratch]))
             return b""
 
-        options = pipeline.Options(families or {}, tuned=TunedTiles(records_for(board, records)), progress=say, build=build)
+        options = pipeline.Options(
+            families or {}, tuned=TunedTiles(records_for(board, records)), progress=say, build=build
+        )
         compiled = pipeline.run(graph, board, options)
-        export = source.Export(name, compiled.plan, board, scratch.bytes, scratch.stack, Path(graph.source).name,
-                               __version__)
+        export = source.Export(
+            name, compiled.plan, board, scratch.bytes, scratch.stack, Path(graph.source).name, __version__
+        )
         say(f"making lib{name}.a")
         (made / "weights.bin").write_bytes(compiled.weights)
-        texts = {f"{name}.h": source.header(export), EXAMPLE: source.example(export), CMAKE: source.cmake(export),
-                 "table.c": source.table_c(export),
-                 "weights.s": source.weights_s(export, str(made / "weights.bin"), board.arch)}
+        texts = {
+            f"{name}.h": source.header(export),
+            EXAMPLE: source.example(export),
+            CMAKE: source.cmake(export),
+            "table.c": source.table_c(export),
+            "weights.s": source.weights_s(export, str(made / "weights.bin"), board.arch),
+        }
         for file, text in texts.items():
             (made / file).write_text(text, encoding="utf-8")
         include = [*WARNINGS, *include_flags(), f"-I{made}", *flags]
-        objects += [tools.compile(made / "table.c", made / "table.o", include),
-                    tools.compile(Path(source.__file__).with_name("runtime.c"), made / "runtime.o", include),
-                    tools.compile(made / "weights.s", made / "weights.o")]
+        objects += [
+            tools.compile(made / "table.c", made / "table.o", include),
+            tools.compile(Path(source.__file__).with_name("runtime.c"), made / "runtime.o", include),
+            tools.compile(made / "weights.s", made / "weights.o"),
+        ]
         public = [f"{name}_{function}" for function in ("run", "run_parallel", "error")]
         tools.archive(objects, public, made / f"lib{name}.a")
         files = (f"lib{name}.a", f"{name}.h", EXAMPLE, CMAKE)
         for file in files:
             _put(made / file, folder / file)
-    return Exported(folder, name, files, export.base_bytes + export.scratch_bytes, export.scratch_bytes,
-                    len(compiled.weights))
+    return Exported(
+        folder, name, files, export.base_bytes + export.scratch_bytes, export.scratch_bytes, len(compiled.weights)
+    )
 
 
 def _put(made: Path, path: Path) -> None:

@@ -26,14 +26,14 @@ class Tools:
     ar: tuple[str, ...]
 
     @staticmethod
-    def find(arch: str, purpose: str, *, static: bool = False) -> "Tools":
+    def find(arch: str, purpose: str, *, static: bool = False) -> Tools:
         """For programs that are `static`, or may not be. Raises TargetError naming what is missing, and the package
         that has it."""
         triple = next((t for t in CROSS if t.startswith(arch)), arch) if arch != cpu.arch() else ""
         compiler = find_linker(triple)
         if compiler and compiler[1:3] == ["-m", "ziglang"]:
             if static and triple:
-                compiler[-1] = compiler[-1].replace("-gnu", "-musl")    # zig brings no glibc to link statically
+                compiler[-1] = compiler[-1].replace("-gnu", "-musl")  # zig brings no glibc to link statically
             return Tools(tuple(compiler), (*compiler[:3], "ar"))
         prefix = f"{CROSS.get(triple, triple)}-" if triple else ""
         ar = shutil.which(f"{prefix}ar")
@@ -41,7 +41,9 @@ class Tools:
             return Tools(tuple(compiler), (ar,))
         missing = [f"{prefix}{name}" for name, found in (("gcc", compiler), ("ar", ar)) if not found]
         package = f"gcc-{prefix}".rstrip("-") if triple else "gcc binutils"
-        raise TargetError(f"{purpose} needs {' and '.join(missing)}: apt-get install {package}, or: pip install ziglang")
+        raise TargetError(
+            f"{purpose} needs {' and '.join(missing)}: apt-get install {package}, or: pip install ziglang"
+        )
 
     def compile(self, source: Path, output: Path, flags: Sequence[str] = ()) -> Path:
         """An object file from C or assembler."""

@@ -15,9 +15,11 @@ SYMTAB, RELA, REL, GROUP, SYMTAB_SHNDX, LLVM_ADDRSIG = 2, 4, 9, 17, 18, 0x6FFF4C
 """Section types (ELF gABI, "Sections"; the last is LLVM's: a table of symbols by number, which only saves space)."""
 UNDEFINED, COMMON = 0, 0xFFF2
 
-_SECTION = {1: "<10I", 2: "<2I4Q2I2Q"}                    # by EI_CLASS: name type flags addr offset size link info ...
-_SYMBOL = {1: [("name", "<u4"), ("value", "<u4"), ("size", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2")],
-           2: [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]}
+_SECTION = {1: "<10I", 2: "<2I4Q2I2Q"}  # by EI_CLASS: name type flags addr offset size link info ...
+_SYMBOL = {
+    1: [("name", "<u4"), ("value", "<u4"), ("size", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2")],
+    2: [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")],
+}
 
 
 def localize(path: Path, public: Collection[str]) -> None:
@@ -35,8 +37,8 @@ def localize(path: Path, public: Collection[str]) -> None:
     at = next(i for i, s in enumerate(sections) if s[1] == SYMTAB)
     symbols = _view(data, sections[at], np.dtype(_SYMBOL[kind]))
     names = sections[sections[at][6]]
-    strings = bytes(data[names[4]:names[4] + names[5]])
-    keep = np.array([strings[n:strings.index(b"\0", n)].decode() in public for n in symbols["name"]])
+    strings = bytes(data[names[4] : names[4] + names[5]])
+    keep = np.array([strings[n : strings.index(b"\0", n)].decode() in public for n in symbols["name"]])
     hidden = (symbols["info"] >> 4 != 0) & ~np.isin(symbols["shndx"], (UNDEFINED, COMMON)) & ~keep
     symbols["info"][hidden] &= 15
     order = np.argsort(symbols["info"] >> 4 != 0, kind="stable")
@@ -58,7 +60,7 @@ def localize(path: Path, public: Collection[str]) -> None:
         elif section[1] == GROUP:
             section[7] = int(moved[section[7]])
         elif section[1] == LLVM_ADDRSIG:
-            section[6] = 0                                                       # linkers then take it for out of date
+            section[6] = 0  # linkers then take it for out of date
     for i, section in enumerate(sections):
         struct.pack_into(_SECTION[kind], data, table + size * i, *section)
     path.write_bytes(data)

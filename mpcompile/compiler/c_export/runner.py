@@ -33,8 +33,10 @@ def exported(folder: str | os.PathLike) -> Library:
     folder = Path(folder)
     libraries = sorted(folder.glob("lib*.a"))
     if len(libraries) != 1:
-        raise UsageError(f"{folder} holds {len(libraries)} libraries, and must hold the one that `mpcompile compile "
-                         "--format c` writes")
+        raise UsageError(
+            f"{folder} holds {len(libraries)} libraries, and must hold the one that `mpcompile compile "
+            "--format c` writes"
+        )
     name = libraries[0].stem.removeprefix("lib")
     data = libraries[0].read_bytes()
     at = data.find(b"\x7fELF")
@@ -42,7 +44,9 @@ def exported(folder: str | os.PathLike) -> Library:
     try:
         header = (folder / f"{name}.h").read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{folder} has no {name}.h ({error.strerror}): mpcompile compile --format c writes it") from error
+        raise UsageError(
+            f"{folder} has no {name}.h ({error.strerror}): mpcompile compile --format c writes it"
+        ) from error
     ports = tuple(re.findall(rf"^#define ({name.upper()}_(?:INPUT|OUTPUT)_\d+_SIZE)\b", header, re.MULTILINE))
     target = re.search(r"compiled by mpcompile \S+ for (\S+)\.$", header, re.MULTILINE)
     if arch is None or target is None or not ports:
@@ -54,7 +58,22 @@ def build_runner(library: Library, output: Path) -> Path:
     """Links the runner. Raises TargetError where the compiler is missing or fails."""
     tools = Tools.find(library.arch, f"a program for {library.target}", static=True)
     names = [f"-DLower={library.name}", f"-DUpper={library.name.upper()}", f"-DSizes={','.join(library.ports)}"]
-    run_tool([*tools.cc, "-std=gnu11", "-O2", "-static", "-pthread", *names, "-include",
-              (library.folder / f"{library.name}.h").resolve(), HERE / "runner.c",
-              (library.folder / f"lib{library.name}.a").resolve(), "-lm", "-o", output], "did not link the runner")
+    run_tool(
+        [
+            *tools.cc,
+            "-std=gnu11",
+            "-O2",
+            "-static",
+            "-pthread",
+            *names,
+            "-include",
+            (library.folder / f"{library.name}.h").resolve(),
+            HERE / "runner.c",
+            (library.folder / f"lib{library.name}.a").resolve(),
+            "-lm",
+            "-o",
+            output,
+        ],
+        "did not link the runner",
+    )
     return output

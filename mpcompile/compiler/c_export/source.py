@@ -16,11 +16,31 @@ CODES = {"int": 0, "uint": 1, "float": 2}
 """DLPack's type codes."""
 
 X86_FEATURES = {
-    "cx16": "", "lahf_lm": "", "xsave": "", "movbe": "", "f16c": "", "abm": "", "pni": "sse3", "ssse3": "ssse3",
-    "sse4_1": "sse4.1", "sse4_2": "sse4.2", "popcnt": "popcnt", "avx": "avx", "avx2": "avx2", "bmi1": "bmi",
-    "bmi2": "bmi2", "fma": "fma", "avx512f": "avx512f", "avx512bw": "avx512bw", "avx512cd": "avx512cd",
-    "avx512dq": "avx512dq", "avx512vl": "avx512vl", "avx512_vnni": "avx512vnni",
-    "avx512_vpopcntdq": "avx512vpopcntdq", "avx512_bitalg": "avx512bitalg", "avx512vbmi": "avx512vbmi",
+    "cx16": "",
+    "lahf_lm": "",
+    "xsave": "",
+    "movbe": "",
+    "f16c": "",
+    "abm": "",
+    "pni": "sse3",
+    "ssse3": "ssse3",
+    "sse4_1": "sse4.1",
+    "sse4_2": "sse4.2",
+    "popcnt": "popcnt",
+    "avx": "avx",
+    "avx2": "avx2",
+    "bmi1": "bmi",
+    "bmi2": "bmi2",
+    "fma": "fma",
+    "avx512f": "avx512f",
+    "avx512bw": "avx512bw",
+    "avx512cd": "avx512cd",
+    "avx512dq": "avx512dq",
+    "avx512vl": "avx512vl",
+    "avx512_vnni": "avx512vnni",
+    "avx512_vpopcntdq": "avx512vpopcntdq",
+    "avx512_bitalg": "avx512bitalg",
+    "avx512vbmi": "avx512vbmi",
     "avx512_vbmi2": "avx512vbmi2",
 }
 """/proc/cpuinfo's name → what __builtin_cpu_supports calls it; "": every CPU with AVX2 or SSE4.2 has it as well."""
@@ -30,14 +50,124 @@ ARM_FEATURES = {
 }
 """/proc/cpuinfo's name → bit of AT_HWCAP (Linux, asm/hwcap.h)."""
 
-TAKEN = frozenset("""
-    mp runtime aio aliases alloca ar argp argz assert byteswap complex cpio crypt ctype dirent dlfcn elf endian envz err
-    errno error execinfo fcntl features fenv fmtmsg fnmatch fstab fts ftw gconv getopt glob grp gshadow iconv ifaddrs
-    inttypes iso646 langinfo lastlog libgen libintl limits link locale malloc math mcheck memory mntent monetary mqueue
-    netdb nl_types nss obstack paths poll printf proc_service pthread pty pwd re_comp regex regexp resolv sched search
-    semaphore setjmp sgtty shadow signal spawn stab stdalign stdarg stdatomic stdbool stddef stdint stdio stdio_ext stdlib
-    stdnoreturn string strings syscall sysexits syslog tar termio termios tgmath thread_db threads time ttyent uchar
-    ucontext ulimit unistd utime utmp utmpx values varargs wait wchar wctype wordexp""".split())
+TAKEN = frozenset(
+    [
+        "mp",
+        "runtime",
+        "aio",
+        "aliases",
+        "alloca",
+        "ar",
+        "argp",
+        "argz",
+        "assert",
+        "byteswap",
+        "complex",
+        "cpio",
+        "crypt",
+        "ctype",
+        "dirent",
+        "dlfcn",
+        "elf",
+        "endian",
+        "envz",
+        "err",
+        "errno",
+        "error",
+        "execinfo",
+        "fcntl",
+        "features",
+        "fenv",
+        "fmtmsg",
+        "fnmatch",
+        "fstab",
+        "fts",
+        "ftw",
+        "gconv",
+        "getopt",
+        "glob",
+        "grp",
+        "gshadow",
+        "iconv",
+        "ifaddrs",
+        "inttypes",
+        "iso646",
+        "langinfo",
+        "lastlog",
+        "libgen",
+        "libintl",
+        "limits",
+        "link",
+        "locale",
+        "malloc",
+        "math",
+        "mcheck",
+        "memory",
+        "mntent",
+        "monetary",
+        "mqueue",
+        "netdb",
+        "nl_types",
+        "nss",
+        "obstack",
+        "paths",
+        "poll",
+        "printf",
+        "proc_service",
+        "pthread",
+        "pty",
+        "pwd",
+        "re_comp",
+        "regex",
+        "regexp",
+        "resolv",
+        "sched",
+        "search",
+        "semaphore",
+        "setjmp",
+        "sgtty",
+        "shadow",
+        "signal",
+        "spawn",
+        "stab",
+        "stdalign",
+        "stdarg",
+        "stdatomic",
+        "stdbool",
+        "stddef",
+        "stdint",
+        "stdio",
+        "stdio_ext",
+        "stdlib",
+        "stdnoreturn",
+        "string",
+        "strings",
+        "syscall",
+        "sysexits",
+        "syslog",
+        "tar",
+        "termio",
+        "termios",
+        "tgmath",
+        "thread_db",
+        "threads",
+        "time",
+        "ttyent",
+        "uchar",
+        "ucontext",
+        "ulimit",
+        "unistd",
+        "utime",
+        "utmp",
+        "utmpx",
+        "values",
+        "varargs",
+        "wait",
+        "wchar",
+        "wctype",
+        "wordexp",
+    ]
+)
 """Names that no network may have: NAME.h would hide a header of the C library, or of the library's own C."""
 
 
@@ -107,30 +237,36 @@ def table_c(export: Export) -> str:
                 shapes += arg.shape
             arguments.append(f"    {_argument(arg, at[arg.shape])},")
     kernels = dict.fromkeys(call.function for call in export.plan.calls)
-    return "\n".join([
-        f"/* {export.name}: {export.source}, compiled by mpcompile {export.version} for {export.target.name}. */",
-        f'#include "{export.name}.h"',
-        '#include "runtime.h"',
-        "",
-        *_cpu_c(export.target),
-        "",
-        *(f"int __tvm_ffi_{k}(void *, const TVMFFIAny *, int32_t, TVMFFIAny *);" for k in kernels),
-        f"extern const unsigned char {export.name}_weights[];",
-        "",
-        f"static const int64_t shapes[] = {{{', '.join(map(str, shapes or [0]))}}};",
-        "",
-        "/* offset, shape, space, ndim, code, bits */",
-        "static const mp_argument arguments[] = {", *arguments, "};",
-        "",
-        "static const mp_call calls[] = {", *calls, "};",
-        "",
-        f"static const uint64_t port_bytes[] = {{{', '.join(map(str, export.port_bytes))}}};",
-        "",
-        f"static const mp_network network = {{calls, {len(calls)}, arguments, shapes, {export.name}_weights,",
-        f"    {_aligned(export.plan.workspace_bytes)}, {export.copies_bytes}, {export.scratch_bytes},"
-        f" {len(export.plan.inputs)}, {len(export.plan.outputs)}, port_bytes}};",
-        _FUNCTIONS.replace("@name@", export.name),
-    ])
+    return "\n".join(
+        [
+            f"/* {export.name}: {export.source}, compiled by mpcompile {export.version} for {export.target.name}. */",
+            f'#include "{export.name}.h"',
+            '#include "runtime.h"',
+            "",
+            *_cpu_c(export.target),
+            "",
+            *(f"int __tvm_ffi_{k}(void *, const TVMFFIAny *, int32_t, TVMFFIAny *);" for k in kernels),
+            f"extern const unsigned char {export.name}_weights[];",
+            "",
+            f"static const int64_t shapes[] = {{{', '.join(map(str, shapes or [0]))}}};",
+            "",
+            "/* offset, shape, space, ndim, code, bits */",
+            "static const mp_argument arguments[] = {",
+            *arguments,
+            "};",
+            "",
+            "static const mp_call calls[] = {",
+            *calls,
+            "};",
+            "",
+            f"static const uint64_t port_bytes[] = {{{', '.join(map(str, export.port_bytes))}}};",
+            "",
+            f"static const mp_network network = {{calls, {len(calls)}, arguments, shapes, {export.name}_weights,",
+            f"    {_aligned(export.plan.workspace_bytes)}, {export.copies_bytes}, {export.scratch_bytes},"
+            f" {len(export.plan.inputs)}, {len(export.plan.outputs)}, port_bytes}};",
+            _FUNCTIONS.replace("@name@", export.name),
+        ]
+    )
 
 
 _FUNCTIONS = """
@@ -161,7 +297,7 @@ const char *@name@_error(int code) {
 
 def _argument(arg: Arg, shape: int) -> str:
     kind = arg.dtype.rstrip("0123456789")
-    bits = int(arg.dtype[len(kind):])
+    bits = int(arg.dtype[len(kind) :])
     return f"{{{arg.offset}, {shape}, {SPACES[arg.space]}, {len(arg.shape)}, {CODES[kind]}, {bits}}}"
 
 
@@ -170,19 +306,28 @@ def _cpu_c(target: Target) -> list[str]:
     if target.arch == "x86_64":
         wanted = [X86_FEATURES[f] for f in target.features if X86_FEATURES.get(f)]
         tests = [f'__builtin_cpu_supports("{f}")' for f in wanted]
-        return ["int mp_cpu_is_able(void) {", "  __builtin_cpu_init();",
-                "  return " + " &&\n         ".join(tests or ["1"]) + ";", "}"]
+        return [
+            "int mp_cpu_is_able(void) {",
+            "  __builtin_cpu_init();",
+            "  return " + " &&\n         ".join(tests or ["1"]) + ";",
+            "}",
+        ]
     known = ARM_FEATURES.get("aarch64" if target.arch == "aarch64" else "arm", {})
     mask = sum(bit for name, bit in known.items() if name in target.features)
-    return ["#include <sys/auxv.h>", "",
-            f"int mp_cpu_is_able(void) {{ return (getauxval(AT_HWCAP) & {mask:#x}ul) == {mask:#x}ul; }}"]
+    return [
+        "#include <sys/auxv.h>",
+        "",
+        f"int mp_cpu_is_able(void) {{ return (getauxval(AT_HWCAP) & {mask:#x}ul) == {mask:#x}ul; }}",
+    ]
 
 
 def weights_s(export: Export, file: str, arch: str) -> str:
     """Assembler source: the weights as they are, at 64 bytes."""
     mark = "%" if arch in ("arm", "armv7l") else "@"
-    return (f'  .section .rodata\n  .balign {ALIGNMENT}\n  .globl {export.name}_weights\n{export.name}_weights:\n'
-            f'  .incbin "{file}"\n  .byte 0\n  .section .note.GNU-stack,"",{mark}progbits\n')
+    return (
+        f"  .section .rodata\n  .balign {ALIGNMENT}\n  .globl {export.name}_weights\n{export.name}_weights:\n"
+        f'  .incbin "{file}"\n  .byte 0\n  .section .note.GNU-stack,"",{mark}progbits\n'
+    )
 
 
 # -- the public part -------------------------------------------------------------------------------------------------
@@ -194,12 +339,19 @@ def header(export: Export) -> str:
         for i, port in enumerate(found):
             dims = " × ".join(map(str, port.shape)) or "1"
             ports.append(f"#define {u}_{kind.upper()}_{i}_SIZE {prod(port.shape)} /* {_plain(port.name)}: {dims} */")
-    return _HEADER.replace("@name@", n).replace("@NAME@", u).replace("@ports@", "\n".join(ports)) \
-        .replace("@inputs@", str(len(export.plan.inputs))).replace("@outputs@", str(len(export.plan.outputs))) \
-        .replace("@base@", str(export.base_bytes)).replace("@scratch@", str(export.scratch_bytes)) \
-        .replace("@stack@", str(export.stack)).replace("@target@", export.target.name) \
-        .replace("@source@", _plain(export.source)) \
+    return (
+        _HEADER.replace("@name@", n)
+        .replace("@NAME@", u)
+        .replace("@ports@", "\n".join(ports))
+        .replace("@inputs@", str(len(export.plan.inputs)))
+        .replace("@outputs@", str(len(export.plan.outputs)))
+        .replace("@base@", str(export.base_bytes))
+        .replace("@scratch@", str(export.scratch_bytes))
+        .replace("@stack@", str(export.stack))
+        .replace("@target@", export.target.name)
+        .replace("@source@", _plain(export.source))
         .replace("@version@", export.version)
+    )
 
 
 _HEADER = """/*
@@ -264,9 +416,18 @@ const char *@name@_error(int code);
 
 def example(export: Export) -> str:
     """example.c: runs the network on files of raw float32, and times it."""
-    return _EXAMPLE.replace("@name@", export.name).replace("@NAME@", export.upper).replace(
-        "@sizes@", ", ".join(f"{export.upper}_{kind}_{i}_SIZE" for kind, ports in (
-            ("INPUT", export.plan.inputs), ("OUTPUT", export.plan.outputs)) for i in range(len(ports))))
+    return (
+        _EXAMPLE.replace("@name@", export.name)
+        .replace("@NAME@", export.upper)
+        .replace(
+            "@sizes@",
+            ", ".join(
+                f"{export.upper}_{kind}_{i}_SIZE"
+                for kind, ports in (("INPUT", export.plan.inputs), ("OUTPUT", export.plan.outputs))
+                for i in range(len(ports))
+            ),
+        )
+    )
 
 
 _EXAMPLE = """/*

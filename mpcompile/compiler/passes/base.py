@@ -46,8 +46,14 @@ def with_nodes(graph: Graph, nodes, types=None) -> Graph:
             kept.append(node)
     kept.reverse()
     named = {t for n in kept for t in (*n.inputs, *n.outputs)} | set(graph.inputs) | set(graph.outputs)
-    return Graph(kept, {t: ty for t, ty in types.items() if t in named}, list(graph.inputs), list(graph.outputs),
-                 graph.source, graph.batch)
+    return Graph(
+        kept,
+        {t: ty for t, ty in types.items() if t in named},
+        list(graph.inputs),
+        list(graph.outputs),
+        graph.source,
+        graph.batch,
+    )
 
 
 def fresh(taken, base: str) -> str:

@@ -21,7 +21,7 @@ READS = {"popcount": "planes", "dot": "codes", "lookup": "codes", "depthwise": "
 CHOICES = (("codes",), ("planes",), ("codes", "planes"))
 # Cycles a stored value, at 512-bit vectors: to write it and to read it back one by one, not through a contraction. They
 # decide between choices whose contractions cost about the same, no more.
-WRITE = {"codes": 1 / 16, "planes": 1 / 16, "sums": 1 / 8}          # planes: for each plane
+WRITE = {"codes": 1 / 16, "planes": 1 / 16, "sums": 1 / 8}  # planes: for each plane
 READ = {"codes": 1 / 16, "planes": 1 / 4}
 
 
@@ -80,24 +80,30 @@ class ChooseFormats:
         by_layer = {t for layer in layers.values() for t in layer.outputs}
         for tensor in dict.fromkeys(chain(graph.inputs, *(n.outputs for n in graph.nodes))):
             if graph.types[tensor].quantizer:
-                readers = [_Reader(layer, place, part, self._costs(graph, layer, part))
-                           for layer, place, part in contractions.get(tensor, ())]
+                readers = [
+                    _Reader(layer, place, part, self._costs(graph, layer, part))
+                    for layer, place, part in contractions.get(tensor, ())
+                ]
                 result.buffers[tensor] = _place(graph, tensor, readers, views.get(tensor, 0), result)
             else:
-                result.buffers[tensor] = _float_buffers(graph, tensor, tensor in by_layer, tensor in plain,
-                                                        tensor in views)
+                result.buffers[tensor] = _float_buffers(
+                    graph, tensor, tensor in by_layer, tensor in plain, tensor in views
+                )
         return result
 
     def _costs(self, graph: Graph, layer: Layer, part: ContractPart) -> dict[str, float]:
         grid = graph.types[part.input].grid
         costs = dict(candidates(part, grid, self.target, layer.shape[1:], measured=self.measured))
         if not costs:
-            raise ModelError(f"layer {layer.name}: no kernel family multiplies weights on a {part.grid} "
-                             f"in {part.groups} groups with activations on a {grid}")
+            raise ModelError(
+                f"layer {layer.name}: no kernel family multiplies weights on a {part.grid} "
+                f"in {part.groups} groups with activations on a {grid}"
+            )
         wanted = self.forced.get(layer.name)
         if wanted and wanted not in costs:
-            raise UsageError(f"layer {layer.name} cannot be computed by {wanted}: "
-                             f"{' or '.join(costs)} would be accepted")
+            raise UsageError(
+                f"layer {layer.name} cannot be computed by {wanted}: {' or '.join(costs)} would be accepted"
+            )
         wanted = wanted or self.forced.get("*")
         return {wanted: costs[wanted]} if wanted in costs else costs
 
@@ -129,7 +135,7 @@ def _place(graph: Graph, tensor: str, readers: list[_Reader], views: int, result
     for formats in CHOICES:
         chosen = [r.best(formats) for r in readers]
         used = {READS[f] for f in chosen if f}
-        if None in chosen or readers and used != set(formats) or not readers and len(formats) > 1:
+        if None in chosen or (readers and used != set(formats)) or (not readers and len(formats) > 1):
             continue
         if not readers and formats == ("planes",):
             continue

@@ -8,8 +8,22 @@ from __future__ import annotations
 import numpy as np
 
 from mpcompile.errors import ModelError
-from mpcompile.graph import (Add, Affine, Clip, Concat, Conv, Dense, Graph, Node, Pool, PRelu, Quantize, Quantizer,
-                             Reshape, Transpose)
+from mpcompile.graph import (
+    Add,
+    Affine,
+    Clip,
+    Concat,
+    Conv,
+    Dense,
+    Graph,
+    Node,
+    Pool,
+    PRelu,
+    Quantize,
+    Quantizer,
+    Reshape,
+    Transpose,
+)
 
 UNARY = (Affine, Clip, PRelu, Quantize)
 FUSED = (*UNARY, Add, Conv, Dense, Pool)
@@ -39,8 +53,10 @@ class Dataflow:
         """(C, H, W) of `tensor`. Raises ModelError naming `node`, which computes on it."""
         shape = as_map(self.graph.types[tensor].shape)
         if shape is None:
-            raise ModelError(f"node {node.name} ({node.op}) works on {tensor} of shape "
-                             f"{self.graph.types[tensor].shape}: (C,), (C, L) or (C, H, W) would be accepted")
+            raise ModelError(
+                f"node {node.name} ({node.op}) works on {tensor} of shape "
+                f"{self.graph.types[tensor].shape}: (C,), (C, L) or (C, H, W) would be accepted"
+            )
         return shape
 
     def origin(self, tensor: str) -> str:

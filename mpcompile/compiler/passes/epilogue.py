@@ -67,7 +67,7 @@ class EpilogueBuilder:
         self.where = where
         self.terms: list[Term] = []
         self.instrs: list[Instr] = []
-        self._done: dict[tuple[str, int], tuple[int, Lazy]] = {}     # what an id() stands for is kept beside it
+        self._done: dict[tuple[str, int], tuple[int, Lazy]] = {}  # what an id() stands for is kept beside it
         self._reals: dict[int, tuple[Real, OnGrid]] = {}
 
     def push(self, instr: Instr) -> int:
@@ -150,11 +150,14 @@ class EpilogueBuilder:
         a, b = (np.asarray(v, np.float64).reshape(-1) for v in (a, b))
         r = self.real(x)
         clamped = self._clamped(r)
-        if r.exact or clamped and not (_single(a) and _single(b) and a[0] != 0):
+        if r.exact or (clamped and not (_single(a) and _single(b) and a[0] != 0)):
             settled = self._settled(x) if clamped or not self._is_plain(r) else r
             return replace(settled, a=a, b=b)
-        lo, hi = (sorted((float(a[0]) * r.lo + float(b[0]), float(a[0]) * r.hi + float(b[0]))) if clamped
-                  else (-np.inf, np.inf))
+        lo, hi = (
+            sorted((float(a[0]) * r.lo + float(b[0]), float(a[0]) * r.hi + float(b[0])))
+            if clamped
+            else (-np.inf, np.inf)
+        )
         return replace(r, a=a * r.a, b=a * r.b + b, lo=lo, hi=hi)
 
     def divide(self, at: int, by: float) -> int:
@@ -182,8 +185,8 @@ class EpilogueBuilder:
         if x.exact and y.exact:
             at = self.push(Plus(self._addend(self.float_id(x)), self._addend(self.float_id(y))))
             return Real(at, ONE, ZERO, True)
-        if self._is_plain(x) or x.exact and not self._is_plain(y):
-            x, y = y, x                                         # x: a product behind a contraction, if there is one
+        if self._is_plain(x) or (x.exact and not self._is_plain(y)):
+            x, y = y, x  # x: a product behind a contraction, if there is one
         if self._is_plain(x):
             at = self.push(Plus(self._addend(x.at), self._addend(y.at)))
         elif self._is_plain(y) and x.b.any():
@@ -229,6 +232,7 @@ class EpilogueBuilder:
 
     def _whole(self, zero: float) -> int:
         if zero != int(zero):
-            raise ModelError(f"node {self.where}: a zero point of {zero} is added after rounding; "
-                             "whole ones would be accepted")
+            raise ModelError(
+                f"node {self.where}: a zero point of {zero} is added after rounding; whole ones would be accepted"
+            )
         return int(zero)

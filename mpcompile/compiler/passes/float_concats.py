@@ -27,8 +27,10 @@ def _float_op(node: Node, graph: Graph) -> FloatOp:
     from onnx import TensorProto, helper
 
     names = [f"x{i}" for i in range(len(node.inputs))]
-    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, (1, *graph.types[t].shape))
-             for n, t in zip([*names, "y"], [*node.inputs, *node.outputs])]
+    ports = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, (1, *graph.types[t].shape))
+        for n, t in zip([*names, "y"], [*node.inputs, *node.outputs])
+    ]
     body = helper.make_graph([helper.make_node("Concat", names, ["y"], axis=1)], "concat", ports[:-1], ports[-1:])
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     return FloatOp(node.name, list(node.inputs), list(node.outputs), "Concat", model.SerializeToString())

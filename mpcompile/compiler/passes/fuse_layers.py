@@ -45,9 +45,9 @@ class _Fuser:
     def __init__(self, graph: Graph):
         self.graph, self.flow = graph, Dataflow(graph)
         self.index = {id(n): i for i, n in enumerate(graph.nodes)}
-        self.as_codes: set[str] = set()           # tensors that contractions and pools read as codes
+        self.as_codes: set[str] = set()  # tensors that contractions and pools read as codes
         self.as_real: set[str] = set(graph.outputs)  # tensors that must lie in memory as float32
-        self.readers: dict[str, set[int]] = {}    # tensor → layer operators that read it elementwise
+        self.readers: dict[str, set[int]] = {}  # tensor → layer operators that read it elementwise
         self._scan()
         self.code_name: dict[str, str] = {}
         self._name_codes()
@@ -79,8 +79,12 @@ class _Fuser:
             live.update(reads)
 
     def stored(self, tensor: str) -> bool:
-        return (tensor in self.as_codes or tensor in self.as_real or len(self.readers.get(tensor, ())) > 1
-                or not self.fused(tensor))
+        return (
+            tensor in self.as_codes
+            or tensor in self.as_real
+            or len(self.readers.get(tensor, ())) > 1
+            or not self.fused(tensor)
+        )
 
     def fused(self, tensor: str) -> bool:
         """Whether a layer computes it."""
@@ -114,7 +118,7 @@ class _Fuser:
     # -- the graph, from its end to its beginning ------------------------------------------------
     def run(self) -> Graph:
         members: dict[str, list[str]] = {}
-        first: dict[int, str] = {}                # index of the node at which a layer stands → the layer
+        first: dict[int, str] = {}  # index of the node at which a layer stands → the layer
         for i, node in enumerate(self.graph.nodes):
             for t in node.outputs:
                 if self.fused(t) and self.stored(t):
@@ -156,8 +160,16 @@ class _Fuser:
         self.names.add(name)
         shape = self.flow.map_of(members[0], build.nodes[-1])
         inputs = list(dict.fromkeys(t for term in build.epilogue.terms for t in _inputs(term)))
-        return Layer(name, inputs, [r.name for r in results], shape, build.epilogue.terms, build.epilogue.instrs,
-                     results, [n.name for n in sorted(build.nodes, key=lambda n: self.index[id(n)])])
+        return Layer(
+            name,
+            inputs,
+            [r.name for r in results],
+            shape,
+            build.epilogue.terms,
+            build.epilogue.instrs,
+            results,
+            [n.name for n in sorted(build.nodes, key=lambda n: self.index[id(n)])],
+        )
 
 
 def _inputs(term) -> list[str]:

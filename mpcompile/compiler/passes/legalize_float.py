@@ -27,15 +27,17 @@ class LegalizeFloat:
         if not any(_is_float(b.value) for block in emitted.mod["main"].body.blocks for b in block.bindings):
             return emitted
         with self.target, tvm.transform.PassContext(opt_level=3):
-            mod = tvm.transform.Sequential([
-                relax.transform.DeadCodeElimination(),
-                relax.transform.FoldConstant(),
-                relax.transform.LegalizeOps(skip_ops=[LAYER, *VIEWS]),
-                relax.transform.AnnotateTIROpPattern(),
-                relax.transform.FuseOps(),
-                relax.transform.FuseTIR(),
-                relax.transform.DeadCodeElimination(),
-            ])(emitted.mod)
+            mod = tvm.transform.Sequential(
+                [
+                    relax.transform.DeadCodeElimination(),
+                    relax.transform.FoldConstant(),
+                    relax.transform.LegalizeOps(skip_ops=[LAYER, *VIEWS]),
+                    relax.transform.AnnotateTIROpPattern(),
+                    relax.transform.FuseOps(),
+                    relax.transform.FuseTIR(),
+                    relax.transform.DeadCodeElimination(),
+                ]
+            )(emitted.mod)
         for gvar, function in mod.functions.items():
             if isinstance(function, tirx.PrimFunc):
                 mod.update_func(gvar, schedule(function))

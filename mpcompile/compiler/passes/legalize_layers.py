@@ -59,12 +59,21 @@ class _Legalizer:
         if options.progress:
             options.progress(f"lowering {node.name}")
         outputs = {t: self.stored[t] for t in node.outputs}
-        found = lower(node, self._inputs(node), outputs, options.families.get(node.name, {}), options.target,
-                      options.tiles.get(node.name), options.tuned)
+        found = lower(
+            node,
+            self._inputs(node),
+            outputs,
+            options.families.get(node.name, {}),
+            options.target,
+            options.tiles.get(node.name),
+            options.tuned,
+        )
         wanted = [b for buffers in outputs.values() for b in buffers]
         if found.outputs != wanted:
-            raise ModelError(f"layer {node.name}: its kernel writes {', '.join(b.key for b in found.outputs)}, "
-                             f"the graph stores {', '.join(b.key for b in wanted)}")
+            raise ModelError(
+                f"layer {node.name}: its kernel writes {', '.join(b.key for b in found.outputs)}, "
+                f"the graph stores {', '.join(b.key for b in wanted)}"
+            )
         return found
 
     def _inputs(self, node: Layer) -> dict[str, list[Buffer]]:
@@ -78,7 +87,7 @@ class _Legalizer:
         args = dict(zip((b for buffers in self._inputs(node).values() for b in buffers), call.args))
         views = [_viewed(builder, args[b], kind) for b, kind in zip(found.inputs, declared)]
         constants = [relax.const(c) for c in found.constants]
-        types = declared[len(views) + len(constants):]
+        types = declared[len(views) + len(constants) :]
         result = builder.emit(relax.call_tir(self._function(builder, node, found), views + constants, types))
         parts = [result]
         if len(types) > 1:

@@ -83,9 +83,14 @@ class _Planner:
                 self._define(binding.var, self._value(binding.value, binding.var.name))
         self._outputs(self._value(main.body.body, "the result"))
         live, size = self._place()
-        plan = Plan(tuple(Port(t, self.graph.types[t].shape) for t in self.graph.inputs),
-                    tuple(Port(t, self.graph.types[t].shape) for t in self.graph.outputs),
-                    tuple(self._call(i, step) for i, step in enumerate(self.steps)), self._buffers(), size, live)
+        plan = Plan(
+            tuple(Port(t, self.graph.types[t].shape) for t in self.graph.inputs),
+            tuple(Port(t, self.graph.types[t].shape) for t in self.graph.outputs),
+            tuple(self._call(i, step) for i, step in enumerate(self.steps)),
+            self._buffers(),
+            size,
+            live,
+        )
         return Planned(plan, bytes(self.weights), self.functions)
 
     # -- what each variable is -----------------------------------------------------------------------------
@@ -131,8 +136,9 @@ class _Planner:
         self._add(gvar.name_hint, function, args, results, name)
         return results if isinstance(call.ty_args[0], relax.TupleType) else results[0]
 
-    def _add(self, function_name: str, function: tirx.PrimFunc, args: list[_Store], results: list[_Store],
-             name: str) -> None:
+    def _add(
+        self, function_name: str, function: tirx.PrimFunc, args: list[_Store], results: list[_Store], name: str
+    ) -> None:
         at = len(self.steps)
         for store in args:
             store.last_read = at
@@ -142,8 +148,10 @@ class _Planner:
         everything = args + results
         sizes = [int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for dtype, shape in params]
         if sizes != [store.nbytes for store in everything]:
-            raise ModelError(f"node {self._node([name]) or name}: {function_name} takes {sizes} bytes, "
-                             f"it is given {[store.nbytes for store in everything]}")
+            raise ModelError(
+                f"node {self._node([name]) or name}: {function_name} takes {sizes} bytes, "
+                f"it is given {[store.nbytes for store in everything]}"
+            )
         self.functions[function_name] = function
         self.steps.append(_Step(function_name, params, everything, [name]))
 

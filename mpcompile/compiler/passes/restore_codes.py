@@ -30,10 +30,9 @@ class RestoreCodes(Pass):
                 moved.update(flow.slices(node))
             elif isinstance(node, Pool):
                 moved.add(flow.origin(node.inputs[0]))
-        moved = {t for t in moved if not isinstance(flow.producer.get(t), (*FUSED, type(None)))
-                 and flow.quantizer(t)}
+        moved = {t for t in moved if not isinstance(flow.producer.get(t), (*FUSED, type(None))) and flow.quantizer(t)}
         for node in graph.nodes:
-            if isinstance(node, (Conv, Dense, Pool, Concat, Reshape)):    # the last two: `slices` looks through them
+            if isinstance(node, (Conv, Dense, Pool, Concat, Reshape)):  # the last two: `slices` looks through them
                 node = replace(node, inputs=[restored.get(t, t) for t in node.inputs])
             nodes.append(node)
             for t in node.outputs:

@@ -26,7 +26,7 @@ class SinkPools(Pass):
     def apply(self, graph: Graph) -> Graph:
         flow, consumers = Dataflow(graph), graph.consumers()
         types = dict(graph.types)
-        moved: dict[str, list[list[Node]]] = {}          # pool output → the chains below it, each ending in a Quantize
+        moved: dict[str, list[list[Node]]] = {}  # pool output → the chains below it, each ending in a Quantize
         inside: set[int] = set()
         for node in graph.nodes:
             if isinstance(node, Pool) and node.kind == "max" and flow.quantizer(node.inputs[0]) is None:

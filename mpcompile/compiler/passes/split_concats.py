@@ -9,8 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
-from mpcompile.graph import (Affine, Clip, Concat, Conv, Graph, Node, Pool, PRelu, Quantize, QuantizedWeight,
-                             TensorType)
+from mpcompile.graph import Affine, Clip, Concat, Conv, Graph, Node, Pool, PRelu, Quantize, QuantizedWeight, TensorType
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,9 @@ class SplitConcats(Pass):
         for node in graph.nodes:
             source = made.get(node.inputs[0]) if node.inputs else None
             if isinstance(node, Concat):
-                node = replace(node, inputs=[t for name in node.inputs for t in
-                                             (made[name].inputs if name in made else [name])])
+                node = replace(
+                    node, inputs=[t for name in node.inputs for t in (made[name].inputs if name in made else [name])]
+                )
             elif source is not None and (parts := _split(node, [types[t].shape[0] for t in source.inputs])):
                 slices = []
                 for i, (part, tensor) in enumerate(zip(parts, source.inputs)):

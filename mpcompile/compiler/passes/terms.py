@@ -25,9 +25,11 @@ def contract_terms(node: Conv | Dense, flow: Dataflow) -> list[tuple[ContractTer
         quantizer = flow.quantizer(tensor)
         bound += np.abs(q).sum((1, 2, 3)) * quantizer.grid.max_abs
         by_scale.setdefault(quantizer.scale, []).append(ContractPart(tensor, q, grid, *_geometry(node), groups))
-    if bound.size and bound.max() >= 2 ** 31:
-        raise ModelError(f"node {node.name} ({node.op}) may sum up to {bound.max()}: accumulators are int32, "
-                         "fewer bits or fewer input channels would be accepted")
+    if bound.size and bound.max() >= 2**31:
+        raise ModelError(
+            f"node {node.name} ({node.op}) may sum up to {bound.max()}: accumulators are int32, "
+            "fewer bits or fewer input channels would be accepted"
+        )
     return [(ContractTerm(parts), scale) for scale, parts in by_scale.items()]
 
 
@@ -38,23 +40,26 @@ def _split_weights(node, slices: list[str], flow: Dataflow):
     q, groups = np.asarray(weight.q, np.int64), getattr(node, "groups", 1)
     for tensor in slices:
         if flow.quantizer(tensor) is None:
-            raise ModelError(f"node {node.name} ({node.op}) has quantized weights, but its input {tensor} is not "
-                             "quantized: a quantizer in front of it would be accepted")
+            raise ModelError(
+                f"node {node.name} ({node.op}) has quantized weights, but its input {tensor} is not "
+                "quantized: a quantizer in front of it would be accepted"
+            )
     maps = [flow.map_of(t, node) for t in slices]
     if isinstance(node, Conv) and q.ndim == 3:
         q = q[:, :, None, :]
     widths = [c if isinstance(node, Conv) else c * h * w for c, h, w in maps]
     if sum(widths) != q.shape[1] * groups:
-        raise ModelError(f"node {node.name} ({node.op}) has weights for {q.shape[1] * groups} inputs, "
-                         f"and reads {sum(widths)}")
+        raise ModelError(
+            f"node {node.name} ({node.op}) has weights for {q.shape[1] * groups} inputs, and reads {sum(widths)}"
+        )
     across = groups > 1 and len(slices) > 1
     ends = np.cumsum(widths)
-    for q, grid in _in_int8(q, weight.grid) if across else [(q, weight.grid)]:
+    for summand, grid in _in_int8(q, weight.grid) if across else [(q, weight.grid)]:
         if across:
-            q, grid = ungrouped(q, grid, groups)
+            summand, grid = ungrouped(summand, grid, groups)
         for tensor, start, end, shape in zip(slices, ends - widths, ends, maps):
-            part = q[:, start:end] if len(slices) > 1 else q
-            part = part if isinstance(node, Conv) else part.reshape(len(q), *shape)
+            part = summand[:, start:end] if len(slices) > 1 else summand
+            part = part if isinstance(node, Conv) else part.reshape(len(summand), *shape)
             yield tensor, np.ascontiguousarray(part), grid, 1 if across else groups
 
 
@@ -77,7 +82,7 @@ def ungrouped(q: np.ndarray, grid: Grid, groups: int) -> tuple[np.ndarray, Grid]
     o, c = q.shape[0] // groups, q.shape[1]
     dense = np.zeros((q.shape[0], c * groups, *q.shape[2:]), np.int64)
     for g in range(groups):
-        dense[g * o:(g + 1) * o, g * c:(g + 1) * c] = q[g * o:(g + 1) * o]
+        dense[g * o : (g + 1) * o, g * c : (g + 1) * c] = q[g * o : (g + 1) * o]
     return dense, grid if grid.has_zero else twos_complement(max(grid.hi, ~grid.lo).bit_length() + 1)
 
 

@@ -9,5 +9,12 @@ from mpcompile.compiler.passes.sink_reshapes import SinkReshapes
 from mpcompile.compiler.passes.split_concats import SplitConcats
 
 # A split may put a quantizer behind the reshape of a slice: reshapes sink once more.
-TO_LAYERS: tuple[Pass, ...] = (SinkReshapes(), SplitConcats(), SinkReshapes(), SinkPools(), RestoreCodes(),
-                               FuseLayers(), FloatConcats())
+TO_LAYERS: tuple[Pass, ...] = (
+    SinkReshapes(),
+    SplitConcats(),
+    SinkReshapes(),
+    SinkPools(),
+    RestoreCodes(),
+    FuseLayers(),
+    FloatConcats(),
+)

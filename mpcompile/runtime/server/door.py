@@ -17,8 +17,12 @@ HANDSHAKE_SECONDS = 10.0
 """In all, however slowly the client's bytes come: meanwhile the server does nothing else."""
 MOST_WAITING = 16
 LONGEST_KEY = 4096
-KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4),
-             (socket.TCP_USER_TIMEOUT, 30000))
+KEEPALIVE = (
+    (socket.TCP_KEEPIDLE, 10),
+    (socket.TCP_KEEPINTVL, 5),
+    (socket.TCP_KEEPCNT, 4),
+    (socket.TCP_USER_TIMEOUT, 30000),
+)
 
 
 def keep_alive(connection: socket.socket) -> None:
@@ -41,8 +45,9 @@ def listen(host: str, port: int) -> socket.socket:
         found.listen(MOST_WAITING)
     except OSError as error:
         found.close()
-        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}; port 0 takes any that is "
-                         "free") from error
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; port 0 takes any that is free"
+        ) from error
     return found
 
 

@@ -14,7 +14,7 @@ class Lender:
 
     def __init__(self, host: str, port: int):
         self._socket = listen(host, port)
-        keep_alive(self._socket)                    # connections inherit it: a device whose power fails is forgotten
+        keep_alive(self._socket)  # connections inherit it: a device whose power fails is forgotten
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         self._loop = asyncio.new_event_loop()
 

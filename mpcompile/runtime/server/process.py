@@ -57,7 +57,7 @@ def sweep() -> None:
             if time.time() > folder.stat().st_mtime + LEFT_SECONDS:
                 with alone_in(folder):
                     shutil.rmtree(folder, ignore_errors=True)
-        except (OSError, UsageError):                   # gone meanwhile; or of a server that lives, or of another user
+        except (OSError, UsageError):  # gone meanwhile; or of a server that lives, or of another user
             continue
 
 
@@ -75,9 +75,15 @@ class SessionProcess:
             self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", BOOT, str(theirs.fileno()), str(self.folder), paths], env=env,
-                    pass_fds=[theirs.fileno()], start_new_session=True, cwd=self.folder, stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None)
+                    [sys.executable, "-c", BOOT, str(theirs.fileno()), str(self.folder), paths],
+                    env=env,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL if quiet else None,
+                )
         except BaseException:
             self._remove()
             raise
@@ -118,8 +124,7 @@ class SessionProcess:
         """Gives it the connection to serve."""
         socket.send_fds(self.control, [json.dumps(greeting).encode()], [connection.fileno()])
 
-    def watch(self, connection: socket.socket, limits: Limits, seconds: float, stop: socket.socket,
-              door: Door) -> str:
+    def watch(self, connection: socket.socket, limits: Limits, seconds: float, stop: socket.socket, door: Door) -> str:
         """Returns when the session has ended, saying how, and raises Ended where it broke a limit, or crashed.
 
         `seconds`: of the whole session, as long as its client has not shown to be mpcompile. Others who come meanwhile
@@ -144,7 +149,7 @@ class SessionProcess:
                 if working:
                     allowed = min(event["seconds"] or limits.seconds, limits.seconds)
                     until, what, cause = time.monotonic() + allowed, f"ran longer than {allowed:g} s", "time"
-                else:                               # it has come in, or it is done with a call
+                else:  # it has come in, or it is done with a call
                     until, cause = time.monotonic() + limits.idle, "idle"
                     what = f"was asked for nothing in {limits.idle:g} s"
             if not self.alive():

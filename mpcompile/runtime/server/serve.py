@@ -31,9 +31,18 @@ class Server:
     the tracker sees it. `log(line)` takes lines for people; `quiet`: what sessions write to stderr is dropped.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, key: str, limits: Limits | None = None,
-                 tracker: tuple[str, int] | None = None, announce: str | None = None,
-                 log: Callable[[str], None] = lambda line: None, quiet: bool = False):
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        key: str,
+        limits: Limits | None = None,
+        tracker: tuple[str, int] | None = None,
+        announce: str | None = None,
+        log: Callable[[str], None] = lambda line: None,
+        quiet: bool = False,
+    ):
         limits = limits or Limits()
         self.limits = limits if limits.memory else replace(limits, memory=half_of_memory())
         self.key, self._log, self._quiet = key, log, quiet
@@ -68,7 +77,7 @@ class Server:
             while True:
                 self._set_free(True)
                 client = self._wait()
-                if client is None or client and self._serve(client):
+                if client is None or (client and self._serve(client)):
                     return
                 if not self._start_again():
                     return
@@ -86,7 +95,9 @@ class Server:
         try:
             self._process = SessionProcess(self._quiet)
         except OSError as error:
-            raise TargetError(f"the process that runs kernels does not start here: {error.strerror or error}") from error
+            raise TargetError(
+                f"the process that runs kernels does not start here: {error.strerror or error}"
+            ) from error
         return self._process.wait_ready(self._stop, self._door)
 
     def _start_again(self) -> bool:
@@ -106,8 +117,12 @@ class Server:
 
     def _whole_report(self) -> dict:
         """What a tracker would know."""
-        return {"key": self.key, "free": self._free, "seconds": round(time.monotonic() - self._since, 1),
-                **self._report()}
+        return {
+            "key": self.key,
+            "free": self._free,
+            "seconds": round(time.monotonic() - self._since, 1),
+            **self._report(),
+        }
 
     def _report(self) -> dict:
         """What the tracker shows of it. While it measures, nothing is read that might disturb."""

@@ -69,7 +69,7 @@ class Session:
             return json.dumps(self._answer or {"progress": self._progress})
 
     def fetch(self, sha: str, at: int, size: int) -> bytes:
-        return bytes(self._results[sha][at:at + size])
+        return bytes(self._results[sha][at : at + size])
 
     # -- the work, on the main thread -----------------------------------------------------------------
     def run(self) -> None:
@@ -135,6 +135,7 @@ class Session:
 
 def main(control: socket.socket, folder: Path) -> None:
     """Says that it is ready, waits for a connection, serves it, and never returns."""
+
     def tell(event: str, **values) -> None:
         control.send(json.dumps({"event": event, **values}).encode())
 
@@ -158,7 +159,7 @@ def main(control: socket.socket, folder: Path) -> None:
 
 def _load(folder: Path) -> None:
     """TVM's runtime, and what its own clients expect of a server."""
-    sys.modules.setdefault("torch", None)           # TVM imports it where it is installed: seconds, and for nothing
+    sys.modules.setdefault("torch", None)  # TVM imports it where it is installed: seconds, and for nothing
     import tvm.rpc
     from tvm.rpc import server
     from tvm.support import utils
@@ -167,7 +168,7 @@ def _load(folder: Path) -> None:
     server._server_env(None, utils.tempdir(str(folder / "uploads")))
     os.chdir(folder / "uploads")
     extra = Path(tvm.__file__).parent / "lib" / "libtvm_runtime_extra.so"
-    if extra.exists():                              # random_fill_for_measure, of MetaSchedule's runner
+    if extra.exists():  # random_fill_for_measure, of MetaSchedule's runner
         ctypes.CDLL(str(extra), ctypes.RTLD_GLOBAL)
 
 
@@ -190,6 +191,7 @@ def _serve(session: Session, fd: int, folder: Path) -> None:
 
 def _follow(control: socket.socket, folder: Path) -> None:
     """The server says nothing more; when it is gone, so is this process."""
+
     def loop() -> None:
         try:
             control.recv(1)

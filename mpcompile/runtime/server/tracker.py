@@ -25,8 +25,15 @@ ANSWER = 10.0
 class TrackerEntry(threading.Thread):
     """`report()` gives what UPDATE_INFO shows beside key and address; `log(line)` takes lines for people."""
 
-    def __init__(self, tracker: tuple[str, int], key: str, port: int, announce: str | None,
-                 report: Callable[[], dict], log: Callable[[str], None]):
+    def __init__(
+        self,
+        tracker: tuple[str, int],
+        key: str,
+        port: int,
+        announce: str | None,
+        report: Callable[[], dict],
+        log: Callable[[str], None],
+    ):
         super().__init__(daemon=True, name="mpcompile-tracker")
         self._tracker, self._key, self._port, self._announce = tracker, key, port, announce
         self._report, self._log = report, log
@@ -101,8 +108,11 @@ class TrackerEntry(threading.Thread):
             now = time.monotonic()
             if not told or now > told_at + TOLD:
                 seconds = round(now - self._since, 1)
-                info = {"key": f"server:{self._key}", "addr": [self._announce, self._port],
-                        "mpcompile": {"free": free, "seconds": seconds, **self._report()}}
+                info = {
+                    "key": f"server:{self._key}",
+                    "addr": [self._announce, self._port],
+                    "mpcompile": {"free": free, "seconds": seconds, **self._report()},
+                }
                 ask(connection, [TrackerCode.UPDATE_INFO, info])
                 told_at = now
                 self._is_registered()

@@ -47,8 +47,12 @@ class Blobs:
 
     def add_array(self, array: np.ndarray) -> dict:
         array = np.ascontiguousarray(array)
-        return {"dtype": array.dtype.name, "shape": list(array.shape), "bytes": array.nbytes,
-                "blob": self.add(array.tobytes())}
+        return {
+            "dtype": array.dtype.name,
+            "shape": list(array.shape),
+            "bytes": array.nbytes,
+            "blob": self.add(array.tobytes()),
+        }
 
 
 def array_of(d: Mapping, blob: Callable[[str], bytes]) -> np.ndarray:
@@ -57,13 +61,23 @@ def array_of(d: Mapping, blob: Callable[[str], bytes]) -> np.ndarray:
 
 
 def kernel_to_json(kernel: Kernel, blobs: Blobs) -> dict:
-    return {"library": blobs.add(kernel.library), "plan": kernel.plan.to_json(),
-            "weights": blobs.add_array(kernel.weights), "arch": kernel.arch, "features": list(kernel.features)}
+    return {
+        "library": blobs.add(kernel.library),
+        "plan": kernel.plan.to_json(),
+        "weights": blobs.add_array(kernel.weights),
+        "arch": kernel.arch,
+        "features": list(kernel.features),
+    }
 
 
 def kernel_of(d: Mapping, blob: Callable[[str], bytes]) -> Kernel:
-    return Kernel(bytes(blob(d["library"])), Plan.from_json(d["plan"]), array_of(d["weights"], blob), d["arch"],
-                  tuple(d["features"]))
+    return Kernel(
+        bytes(blob(d["library"])),
+        Plan.from_json(d["plan"]),
+        array_of(d["weights"], blob),
+        d["arch"],
+        tuple(d["features"]),
+    )
 
 
 def error_to_json(error: BaseException, names: Mapping[str, str]) -> dict:
