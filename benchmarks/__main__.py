@@ -19,11 +19,11 @@ from benchmarks.compiled import Bench
 from benchmarks.networks import NETWORKS
 from benchmarks.row import HEADERS, Row, markdown, summary
 from benchmarks.tvm_bitserial import Tvm019, default_folder
-from mpcompile import __version__, cpu
-from mpcompile.console import complain, table
+from mpcompile import __version__
+from mpcompile.cli.console import complain, table
 from mpcompile.errors import MpError
 from mpcompile.latency.measure import measure
-from mpcompile.targets import load_target
+from mpcompile.targets import cpu, load_target
 
 PARTS = (
     "popcount",

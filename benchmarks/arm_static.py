@@ -33,18 +33,19 @@ import numpy as np
 import tvm
 
 from benchmarks import arm_loops, arm_trace, boards
-from mpcompile import console
-from mpcompile import grid as grids
+from mpcompile.cli import console
 from mpcompile.errors import MpError
 from mpcompile.files import atomic_path
-from mpcompile.formats import Buffer
-from mpcompile.graph import Quantizer
+from mpcompile.ir import grid as grids
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.graph import Quantizer
+from mpcompile.ir.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, Round
 from mpcompile.kernels.layer import Lowered, lower
-from mpcompile.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, Round
+from mpcompile.kernels.tvm_names import Target, buffer_of, build
+from mpcompile.schedules import architecture_of
 from mpcompile.schedules.arm_microkernels import LOOKUPS, TILES, Iteration, choose
 from mpcompile.schedules.tile import Tile, parts_of
 from mpcompile.targets import load_target
-from mpcompile.tvm_names import Target, buffer_of, build
 
 MODELS = {"rpi3b": "cortex-a53", "rpi4b": "cortex-a72", "rpi5": "neoverse-n1"}
 """LLVM's models: of the A72 it has the A57's; of the A76 the Neoverse N1's, which is the same core."""
@@ -110,7 +111,7 @@ def kernel(board: str, family: str, w: int, a: int, height: int = SIZE, tile: Ti
         {"x": stored("x", height + 2 - pads[0] - pads[2], pads)},
         {"y": stored("y", height, (1, 1, 1, 1))},
         {(0, 0): family},
-        target,
+        architecture_of(target),
         tile,
     )
 

@@ -18,7 +18,7 @@ import tvm_ffi
 
 from benchmarks import arm_loops
 from mpcompile.errors import MissingDependency
-from mpcompile.tvm_names import Target, build
+from mpcompile.kernels.tvm_names import Target, build
 
 TOOLS = ("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-nm", "aarch64-linux-gnu-objdump", "qemu-aarch64-static")
 DRIVER = Path(__file__).parents[1] / "tests" / "arm" / "driver.c"

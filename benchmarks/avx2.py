@@ -26,10 +26,10 @@ from benchmarks.lookup import Case, build
 from benchmarks.networks import RESNET18_LAYERS, Bits, ConvShape, conv_layer, resnet18
 from benchmarks.onnxruntime_baseline import baselines
 from benchmarks.onnxruntime_baseline import prepare as prepare_baselines
-from mpcompile import cpu
-from mpcompile.console import complain
+from mpcompile.cli.console import complain
 from mpcompile.errors import MpError
 from mpcompile.latency.measure import Timer, measure
+from mpcompile.targets import cpu
 
 TARGET = "x86-64-v3"
 PARTS = ("layers", "choices", "networks")

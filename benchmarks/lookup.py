@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import roofline
-from mpcompile import cpu
-from mpcompile.console import complain
+from mpcompile.cli.console import complain
 from mpcompile.errors import MissingDependency, MpError
 from mpcompile.kernels.accumulators import int16_steps
 from mpcompile.latency.measure import measure
+from mpcompile.targets import cpu
 
 SOURCE = Path(__file__).with_name("lookup.c")
 RESULT = Path(__file__).with_name("results") / "lookup.md"

@@ -22,9 +22,10 @@ import numpy as np
 
 from benchmarks.networks import Bits, resnet18
 from benchmarks.row import Row
+from mpcompile.api.profile import Workbench, profile
 from mpcompile.files import atomic_path
 from mpcompile.frontend import load
-from mpcompile.graph import Graph
+from mpcompile.ir.graph import Graph
 from mpcompile.latency.measure import measure
 from mpcompile.latency.requantize import knobs, requantize
 from mpcompile.latency.table import Assignment, LatencyTable
@@ -32,7 +33,6 @@ from mpcompile.remote.pool import Pool
 from mpcompile.runtime import open_bundle
 from mpcompile.search.calibrate import calibrate
 from mpcompile.targets import load_target
-from mpcompile.workbench import Workbench, profile
 
 ASSIGNMENTS, SEED = 20, 20
 UNIFORM = ((1, 1), (2, 2), (4, 4), (8, 8))

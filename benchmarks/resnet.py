@@ -14,8 +14,8 @@ from benchmarks.compiled import Bench
 from benchmarks.networks import Bits, calibration_image, resnet18
 from benchmarks.onnxruntime_baseline import baselines
 from benchmarks.row import Row
-from mpcompile import cpu
 from mpcompile.latency.measure import measure
+from mpcompile.targets import cpu
 
 TARGETS = {Bits(1, 1): 2.5, Bits(1, 2): 1.8, Bits(2, 2): 1.2, Bits(8, 8): 0.95}
 THREADS_TARGET, COMPILE_TARGET, IMPORT_TARGET, MEMORY_TARGET = 1.8, 15.0, 0.2, 2.0

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from mpcompile.console import complain
+from mpcompile.cli.console import complain
 from mpcompile.errors import MissingDependency, MpError, TargetError
 from mpcompile.latency.measure import Measurement, Timer, measure
 from mpcompile.targets import load_target

@@ -28,10 +28,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.search_tables import markdown, summary
-from mpcompile import console
+from mpcompile.api.search import device_of
+from mpcompile.cli import console
 from mpcompile.errors import MpError, UsageError
 from mpcompile.latency.table import LatencyTable
-from mpcompile.measured_search import device_of
 from mpcompile.remote.pool import Pool
 from mpcompile.search import checkpoint, config, data
 from mpcompile.search.calibrate import calibrate

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import mpcompile as mp
 from benchmarks.networks import Bits, calibration_image, resnet18
-from mpcompile import console
+from mpcompile.cli import console
 from mpcompile.latency.measure import measure
 from mpcompile.records.store import NONE, family_of, read_records, write_records
 from mpcompile.targets import load_target

@@ -14,8 +14,8 @@ from benchmarks.networks import NETWORKS, Bits
 from benchmarks.onnxruntime_baseline import baselines
 from benchmarks.onnxruntime_baseline import prepare as prepare_baselines
 from benchmarks.row import Row
-from mpcompile import cpu
 from mpcompile.latency.measure import measure
+from mpcompile.targets import cpu
 
 LOW = (Bits(1, 1), Bits(1, 2), Bits(2, 2), Bits(4, 4), Bits(8, 8))
 BITS = {name: LOW[1:] if name.startswith("mobilenet") else LOW for name in NETWORKS}

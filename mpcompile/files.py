@@ -79,7 +79,7 @@ def output_folder(path: str | os.PathLike, *, parents: bool = True) -> Iterator[
 
 
 @contextmanager
-def alone_in(folder: str | os.PathLike) -> Iterator[None]:
+def exclusive_folder(folder: str | os.PathLike) -> Iterator[None]:
     """No other process enters this with the same folder meanwhile; a process that dies leaves.
 
     Raises UsageError where another one is in it.

@@ -22,6 +22,7 @@ from mpcompile.kernels.lookup_form import Lookup
 from mpcompile.kernels.popcount_bytes import MOST_STEPS, UNROLLED_PAIRS
 from mpcompile.kernels.select import IMAGE_CHANNELS
 from mpcompile.kernels.spec import LayerSpec, PartSpec
+from mpcompile.kernels.tvm_names import Schedule
 from mpcompile.schedules import arm_intrinsics, arm_microkernels, narrow_loops
 from mpcompile.schedules.arm_intrinsics import BLOCK, LANES
 from mpcompile.schedules.arm_lookup import lookup
@@ -36,7 +37,6 @@ from mpcompile.schedules.tile import (
     table_lines,
     tile_without_contraction,
 )
-from mpcompile.tvm_names import Schedule
 
 TABLES = 256 * 1024
 """Bytes of the look-up tables that some output lines share: half of these boards' smallest second cache."""

@@ -19,7 +19,7 @@ from functools import cache
 
 from mpcompile.kernels.dot import DotInstr
 from mpcompile.kernels.popcount_bytes import BYTES, ByteCount
-from mpcompile.tvm_names import T, TensorIntrin, llvm_intrin, tirx
+from mpcompile.kernels.tvm_names import T, TensorIntrin, llvm_intrin, tirx
 
 LANES = 4
 """32-bit lanes of a vector."""

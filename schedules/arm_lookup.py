@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import cache
 
 from mpcompile.kernels.lookup_form import Lookup, digit_bits
+from mpcompile.kernels.tvm_names import TensorIntrin, llvm_intrin, tirx
 from mpcompile.schedules.arm_intrinsics import BLOCK
 from mpcompile.schedules.table_fill import fill
-from mpcompile.tvm_names import TensorIntrin, llvm_intrin, tirx
 
 
 @cache

@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from mpcompile.tvm_names import T, TensorIntrin, from_source
+from mpcompile.kernels.tvm_names import T, TensorIntrin, from_source
 
 BLOCK = 16
 """Output channels whose weights lie together: four vectors of 32-bit lanes."""

@@ -27,8 +27,8 @@ import numpy as np
 from mpcompile.kernels.build import Stages
 from mpcompile.kernels.select import IMAGE_CHANNELS
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
+from mpcompile.kernels.tvm_names import Schedule
 from mpcompile.schedules.tile import Tile, divisors, parts_of
-from mpcompile.tvm_names import Schedule
 
 WORTH_A_THREAD = 20_000
 """Cycles of a layer below which handing half of it to another thread costs more than it saves: that takes about 4000, and

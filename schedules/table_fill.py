@@ -5,7 +5,7 @@ table[2·16] u8 = Σ_4 a[2, 4] where the entry's bit is set
 
 from __future__ import annotations
 
-from mpcompile.tvm_names import T
+from mpcompile.kernels.tvm_names import T
 
 FILLED = 32
 """Entries."""

@@ -19,6 +19,7 @@ from mpcompile.kernels.popcount import LANES
 from mpcompile.kernels.popcount_bytes import UNROLLED_PAIRS, ByteCount
 from mpcompile.kernels.select import IMAGE_CHANNELS
 from mpcompile.kernels.spec import LayerSpec, PartSpec
+from mpcompile.kernels.tvm_names import Schedule
 from mpcompile.kernels.winograd_form import PRODUCTS, TILE, tiles
 from mpcompile.schedules import narrow_loops, winograd_loops
 from mpcompile.schedules.loops import LayerLoops, short_epilogue
@@ -35,7 +36,6 @@ from mpcompile.schedules.x86_intrinsics import dot_instruction, vector_for
 from mpcompile.schedules.x86_lookup import lookup
 from mpcompile.schedules.x86_narrow import count8
 from mpcompile.targets.target import WIDEN_LOOKUP
-from mpcompile.tvm_names import Schedule
 
 FEW_LINES, NEAR = 8, 24 * 1024
 """A depthwise layer of so few lines, whose kernel's rows of all channels are more bytes than the first cache keeps, does

@@ -11,8 +11,8 @@ from functools import cache
 
 from mpcompile.kernels.accumulators import int16_steps
 from mpcompile.kernels.dot import DotInstr
+from mpcompile.kernels.tvm_names import T, TensorIntrin, llvm_intrin, tirx
 from mpcompile.schedules.x86_narrow import MADD, MADDUBS, maddubs16
-from mpcompile.tvm_names import T, TensorIntrin, llvm_intrin, tirx
 
 # name → (lanes, group, data dtype, weight dtype); the suffix is the vector's width in bits
 SHAPES = {

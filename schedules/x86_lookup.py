@@ -10,9 +10,9 @@ from __future__ import annotations
 from functools import cache
 
 from mpcompile.kernels.lookup_form import Lookup
+from mpcompile.kernels.tvm_names import T, TensorIntrin, llvm_intrin, tirx
 from mpcompile.schedules.table_fill import fill
 from mpcompile.schedules.x86_narrow import PSHUFB
-from mpcompile.tvm_names import T, TensorIntrin, llvm_intrin, tirx
 
 
 @cache

@@ -15,7 +15,7 @@ from functools import cache
 
 from mpcompile.kernels.dot import DotInstr
 from mpcompile.kernels.popcount_bytes import ByteCount
-from mpcompile.tvm_names import T, TensorIntrin, llvm_intrin, tirx
+from mpcompile.kernels.tvm_names import T, TensorIntrin, llvm_intrin, tirx
 
 MADDUBS = {
     512: "llvm.x86.avx512.pmaddubs.w.512",

@@ -1,7 +1,7 @@
 """The boards: one TOML each, read by load_target. Add a file here, or pass the path of your own."""
 
-from mpcompile.targets.fleet import list_fleets, load_fleet
-from mpcompile.targets.load import list_targets, load_target
+from mpcompile.targets.fleet import list_fleets
+from mpcompile.targets.load import list_targets, load_fleet, load_target
 from mpcompile.targets.native import native_target
 from mpcompile.targets.target import Fleet, Target
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from mpcompile.errors import TargetError
-from mpcompile.targets.load import BOARDS, load_target, path_of, read_toml, shipped
+from mpcompile.targets.board import BOARDS, load_board, path_of, read_toml, shipped
 from mpcompile.targets.target import Fleet
 
 
@@ -14,18 +14,16 @@ def list_fleets() -> list[str]:
     return [p.stem for p in shipped() if BOARDS in read_toml(p)]
 
 
-def load_fleet(name_or_path: str | os.PathLike) -> Fleet:
-    """A fleet by name or path; what load_target takes is a fleet of one board.
+def read_fleet(name_or_path: str | os.PathLike) -> Fleet:
+    """A fleet by name or path; a board is a fleet of one.
 
     The TOML has `description` and `boards`: names or paths, best first, relative to it. Raises TargetError naming file
     and key.
     """
-    if name_or_path == "native":
-        return Fleet.of(load_target(name_or_path))
     path = path_of(name_or_path)
     table = read_toml(path)
     if BOARDS not in table:
-        return Fleet.of(load_target(name_or_path))
+        return Fleet.of(load_board(name_or_path))
 
     def refuse(key: str, why: str):
         raise TargetError(f"target {path}: {key}: {why}")
@@ -38,7 +36,7 @@ def load_fleet(name_or_path: str | os.PathLike) -> Fleet:
     names = table[BOARDS]
     if not isinstance(names, list) or not names or not all(isinstance(n, str) and n != "native" for n in names):
         refuse(BOARDS, f"must be a list of names or .toml paths of boards, best first, not {names!r}")
-    boards = tuple(load_target(path.parent / n if n.endswith(".toml") else n) for n in names)
+    boards = tuple(load_board(path.parent / n if n.endswith(".toml") else n) for n in names)
     for i, board in enumerate(boards):
         for better in boards[:i]:
             if board.name == better.name:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mpcompile import cpu
 from mpcompile.errors import TargetError
-from mpcompile.targets.load import list_targets, load_target
+from mpcompile.targets import cpu
+from mpcompile.targets.board import list_boards, load_board
 from mpcompile.targets.target import Target
 
 
@@ -17,7 +17,7 @@ def native_target() -> Target:
     Raises TargetError where no shipped board fits, naming what the least demanding one needs.
     """
     here = cpu.features()
-    boards = [b for b in map(load_target, list_targets()[1:]) if b.arch == cpu.arch()]
+    boards = [b for b in map(load_board, list_boards()) if b.arch == cpu.arch()]
     if not boards:
         raise TargetError(f"no target ships for {cpu.arch()} yet: write a TOML and pass its path")
     able = [b for b in boards if here.issuperset(b.features)]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.networks import NETWORKS, Bits
-from mpcompile.console import complain
+from mpcompile.cli.console import complain
 from mpcompile.errors import MpError, UsageError
 from mpcompile.files import atomic_path, check_writable
 

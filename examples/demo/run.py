@@ -16,7 +16,7 @@ import shutil
 import time
 from pathlib import Path
 
-from mpcompile import console
+from mpcompile.cli import console
 from mpcompile.cli import main as mpcompile
 from mpcompile.files import atomic_path
 

@@ -17,9 +17,9 @@ from tvm import relax
 from mpcompile.compiler import print_graph, relax_ops
 from mpcompile.compiler.float_ops import Imported, emit_float_op, import_float_op
 from mpcompile.errors import ModelError
-from mpcompile.formats import Buffer
-from mpcompile.graph import Concat, FloatOp, Graph, Reshape, Transpose
-from mpcompile.layer import ContractTerm, Layer, PoolTerm
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.graph import Concat, FloatOp, Graph, Reshape, Transpose
+from mpcompile.ir.layer import ContractTerm, Layer, PoolTerm
 
 Families = Mapping[str, Mapping[tuple[int, int], str]]
 

@@ -14,7 +14,7 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from mpcompile.errors import MissingDependency, ModelError
-from mpcompile.graph import FloatOp
+from mpcompile.ir.graph import FloatOp
 
 Shape = tuple[int, ...]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import tvm
 
-from mpcompile import cpu
 from mpcompile.compiler.linker import link_shared
 from mpcompile.compiler.scratch import use_stack
-from mpcompile.tvm_names import Target, build, tirx
+from mpcompile.kernels.tvm_names import Target, build, tirx
+from mpcompile.targets import cpu
 
 TOGETHER = 6
 """So many functions make an object file. Object files are compiled side by side; how many there are does not depend on

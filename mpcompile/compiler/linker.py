@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpcompile import cpu
 from mpcompile.errors import TargetError
+from mpcompile.targets import cpu
 
 CANDIDATES = ("gcc", "clang", "cc")
 ADVICE = "install gcc or clang (apt-get install gcc), or: pip install ziglang"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpcompile.graph import FloatOp, Graph, Node
-from mpcompile.layer import ContractPart, ContractTerm, Layer
+from mpcompile.ir.graph import FloatOp, Graph, Node
+from mpcompile.ir.layer import ContractPart, ContractTerm, Layer
 
 if TYPE_CHECKING:
     from mpcompile.compiler.pipeline import Compiled

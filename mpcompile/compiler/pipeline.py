@@ -29,12 +29,12 @@ from mpcompile.compiler.passes.plan_memory import PlanMemory
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.compiler.print_graph import graph_text
 from mpcompile.errors import UsageError
-from mpcompile.graph import Graph
+from mpcompile.ir.graph import Graph
+from mpcompile.ir.plan import Plan
 from mpcompile.kernels.layer import Lowered, Tiles
 from mpcompile.kernels.select import Measured
-from mpcompile.plan import Plan
+from mpcompile.kernels.tvm_names import Target as TvmTarget
 from mpcompile.targets import Target
-from mpcompile.tvm_names import Target as TvmTarget
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mpcompile import graph as g
-from mpcompile import layer as ir
-from mpcompile.formats import Buffer
-from mpcompile.grid import Grid
+from mpcompile.ir import graph as g
+from mpcompile.ir import layer as ir
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.grid import Grid
 
 
 def graph_text(

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import tvm
 from tvm import relax
 
-from mpcompile.formats import Buffer
-from mpcompile.tvm_names import buffer_of, tirx
+from mpcompile.ir.formats import Buffer
+from mpcompile.kernels.tvm_names import buffer_of, tirx
 
 LAYER = "mpcompile.layer"
 

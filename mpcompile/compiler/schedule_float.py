@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mpcompile.tvm_names import Schedule, tirx
+from mpcompile.kernels.tvm_names import Schedule, tirx
 
 PARALLEL_FROM = 1 << 14
 """Executions of a block from which starting threads pays."""

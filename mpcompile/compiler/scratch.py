@@ -11,7 +11,7 @@ import tvm
 import tvm_ffi
 
 from mpcompile.compiler.offsets import aligned
-from mpcompile.tvm_names import tirx
+from mpcompile.kernels.tvm_names import tirx
 
 STACK = 16 * 1024
 """Bytes that the buffers of a kernel may take of a stack, the smallest first. Larger ones are filled so slowly that a call

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpcompile.errors import MissingDependency
-from mpcompile.graph import Graph
+from mpcompile.ir.graph import Graph
 
 
 def load(path: str | Path) -> Graph:

@@ -9,7 +9,7 @@ import numpy as np
 from mpcompile.errors import ModelError
 from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
 from mpcompile.frontend.values import Activation, QuantizedConstant
-from mpcompile.graph import Conv, Dense
+from mpcompile.ir.graph import Conv, Dense
 
 
 def window(node: Source, spatial: tuple[int, ...], kernel: tuple[int, ...]):

@@ -12,7 +12,7 @@ from mpcompile.frontend import grids
 from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
 from mpcompile.frontend.ranges import real_range
 from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
-from mpcompile.graph import Add, Affine, Clip, Concat, PRelu, Quantizer
+from mpcompile.ir.graph import Add, Affine, Clip, Concat, PRelu, Quantizer
 
 
 def per_channel(constant: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from mpcompile.errors import ModelError
 from mpcompile.frontend.contract import window
 from mpcompile.frontend.importer import Importer, Source
 from mpcompile.frontend.values import Activation, Codes, Constant
-from mpcompile.graph import FloatOp, Quantizer, TensorType
+from mpcompile.ir.graph import FloatOp, Quantizer, TensorType
 
 ALONG_AXIS = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "CumSum", "LpNormalization")
 """Operators that keep the shape, or say nothing about the batch in it, but work along an axis."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpcompile.errors import ModelError
-from mpcompile.grid import MAX_BITS, Grid
+from mpcompile.ir.grid import MAX_BITS, Grid
 
 
 def span(q: np.ndarray) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
-from mpcompile.graph import Graph, Node, Quantize, Quantizer, TensorType
+from mpcompile.ir.graph import Graph, Node, Quantize, Quantizer, TensorType
 
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 FALLBACK = object()

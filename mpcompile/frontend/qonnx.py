@@ -10,9 +10,9 @@ from mpcompile.frontend.importer import Importer, Source, operator
 from mpcompile.frontend.quantizers import finite, per_tensor, quantizer, scale_of
 from mpcompile.frontend.ranges import real_range
 from mpcompile.frontend.values import Constant, QuantizedConstant
-from mpcompile.graph import Affine, Quantize, Quantizer
-from mpcompile.grid import MAX_BITS
-from mpcompile.rounding import rounded
+from mpcompile.ir.graph import Affine, Quantize, Quantizer
+from mpcompile.ir.grid import MAX_BITS
+from mpcompile.ir.rounding import rounded
 
 QONNX_ROUNDINGS = {
     "ROUND": "half_even",

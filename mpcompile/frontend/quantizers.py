@@ -7,8 +7,8 @@ import numpy as np
 from mpcompile.errors import ModelError
 from mpcompile.frontend import grids
 from mpcompile.frontend.importer import Importer, Source
-from mpcompile.graph import Quantizer
-from mpcompile.grid import MAX_BITS
+from mpcompile.ir.graph import Quantizer
+from mpcompile.ir.grid import MAX_BITS
 
 
 def scale_of(imp: Importer, node: Source, index: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpcompile.frontend.importer import Importer
-from mpcompile.graph import Affine, Clip, Pool, Reshape, Transpose
+from mpcompile.ir.graph import Affine, Clip, Pool, Reshape, Transpose
 
 
 def real_range(imp: Importer, tensor: str) -> tuple[float, float]:

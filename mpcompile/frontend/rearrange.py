@@ -9,7 +9,7 @@ import numpy as np
 from mpcompile.errors import ModelError
 from mpcompile.frontend.importer import Importer, Source, operator
 from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
-from mpcompile.graph import Concat, Node, Reshape, Transpose
+from mpcompile.ir.graph import Concat, Node, Reshape, Transpose
 
 
 def reshape_to(imp: Importer, node: Source, shape: tuple[int, ...]) -> None:

@@ -15,7 +15,7 @@ from mpcompile.frontend import contract, elementwise, qdq, qonnx, rearrange, spa
 from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
 from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
-from mpcompile.graph import Graph, Reshape, TensorType
+from mpcompile.ir.graph import Graph, Reshape, TensorType
 
 logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # what it warns of is refused here, by a line of ours
 BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)

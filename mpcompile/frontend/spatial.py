@@ -8,7 +8,7 @@ from mpcompile.errors import ModelError
 from mpcompile.frontend.contract import window, window_shape
 from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
 from mpcompile.frontend.values import Activation
-from mpcompile.graph import Concat, Pool, Reshape
+from mpcompile.ir.graph import Concat, Pool, Reshape
 
 
 def pool(imp: Importer, node: Source, x: str, kind: str, kernel, strides, pads, shape, output: str) -> str:

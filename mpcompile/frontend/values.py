@@ -9,7 +9,7 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend import grids
-from mpcompile.graph import QuantizedWeight, Quantizer
+from mpcompile.ir.graph import QuantizedWeight, Quantizer
 
 
 @dataclass(eq=False)

@@ -20,11 +20,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mpcompile.errors import ModelError
-from mpcompile.formats import Buffer, channel_pad
+from mpcompile.ir.formats import Buffer, channel_pad
 from mpcompile.kernels import depthwise, dot, lookup, popcount, popcount_bytes, storage, winograd
 from mpcompile.kernels.epilogue import f32, fma, round_to
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, PartSpec, PoolSpec, ViewSpec
-from mpcompile.tvm_names import prim_func, te, tirx
+from mpcompile.kernels.tvm_names import prim_func, te, tirx
 
 
 @dataclass

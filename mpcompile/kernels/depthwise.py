@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpcompile.tvm_names import te
+from mpcompile.kernels.tvm_names import te
 
 
 def pack_weights(q: np.ndarray, outputs: int) -> np.ndarray:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpcompile import layer as ir
 from mpcompile.errors import ModelError
-from mpcompile.formats import Buffer, channel_pad
-from mpcompile.grid import Grid
+from mpcompile.ir import layer as ir
+from mpcompile.ir.formats import Buffer, channel_pad
+from mpcompile.ir.grid import Grid
 from mpcompile.kernels import depthwise, dot, lookup_form, popcount, popcount_bytes, winograd_form
 from mpcompile.kernels.accumulators import check_int32, dot_reach, popcount_reach
 from mpcompile.kernels.select import IMAGE_CHANNELS

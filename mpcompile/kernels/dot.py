@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpcompile.kernels.accumulators import chunk
-from mpcompile.tvm_names import te, tirx
+from mpcompile.kernels.tvm_names import te, tirx
 
 
 @dataclass(frozen=True)

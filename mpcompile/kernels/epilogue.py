@@ -6,7 +6,7 @@ explicit `fma`, and every constant is a run-time parameter, so none can be folde
 
 from __future__ import annotations
 
-from mpcompile.tvm_names import llvm_intrin, tirx
+from mpcompile.kernels.tvm_names import llvm_intrin, tirx
 
 NEAREST = 12582912.0
 """1.5·2^23. float32 of this size are whole numbers, so adding it rounds a small number to the nearest, ties to even."""

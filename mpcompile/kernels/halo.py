@@ -7,9 +7,9 @@ is used again by others, so a halo that was right once is not right for ever.
 
 from __future__ import annotations
 
-from mpcompile.formats import Buffer, halo_level, halo_pattern
-from mpcompile.planes import per_word, word_bytes
-from mpcompile.tvm_names import buffer_of, prepend_to_root, replace_buffer, tirx
+from mpcompile.ir.formats import Buffer, halo_level, halo_pattern
+from mpcompile.ir.planes import per_word, word_bytes
+from mpcompile.kernels.tvm_names import buffer_of, prepend_to_root, replace_buffer, tirx
 
 
 def store_whole(func, first: int, outputs: list[Buffer]):

@@ -9,12 +9,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from mpcompile.formats import Buffer
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.layer import Layer
 from mpcompile.kernels.build import build
 from mpcompile.kernels.describe import describe
 from mpcompile.kernels.halo import store_whole
 from mpcompile.kernels.spec import LayerSpec
-from mpcompile.layer import Layer
 
 
 @dataclass(eq=False)
@@ -48,19 +48,16 @@ def lower(
     inputs: dict[str, list[Buffer]],
     outputs: dict[str, list[Buffer]],
     families: dict[tuple[int, int], str],
-    target,
+    architecture,
     tile=None,
     tiles: Tiles | None = None,
 ) -> Lowered:
-    """Kernel of `layer` for `target` (mpcompile.targets.Target).
+    """Kernel of `layer` for `architecture` (schedules.architecture_of a target).
 
     inputs, outputs: the stored forms of each tensor; families: of each (term, part). Without a `tile`, `tiles`
     chooses, and without that the schedule's default is taken. Raises ModelError naming the layer where a form is
     missing, TargetError for an unknown architecture.
     """
-    from mpcompile.schedules import architecture_of
-
-    architecture = architecture_of(target)
     described = describe(layer, inputs, outputs, families, architecture)
     spec = described.spec
     source = {"from": "given"}

@@ -14,7 +14,7 @@ from __future__ import annotations
 from mpcompile.kernels.accumulators import chunk
 from mpcompile.kernels.dot import axes
 from mpcompile.kernels.lookup_form import GROUP, LANES, Lookup
-from mpcompile.tvm_names import te, tirx
+from mpcompile.kernels.tvm_names import te, tirx
 
 
 def tables(name: str, data, form: Lookup):

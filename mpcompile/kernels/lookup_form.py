@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpcompile import planes
-from mpcompile.grid import Grid
+from mpcompile.ir import planes
+from mpcompile.ir.grid import Grid
 from mpcompile.kernels.accumulators import uint8_steps, uint16_steps
 
 LANES = 32

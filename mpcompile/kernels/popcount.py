@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpcompile import planes
-from mpcompile.grid import Grid
-from mpcompile.tvm_names import te, tirx
+from mpcompile.ir import planes
+from mpcompile.ir.grid import Grid
+from mpcompile.kernels.tvm_names import te, tirx
 
 LANES = 16
 """Output channels of a vector: 32 bits each."""

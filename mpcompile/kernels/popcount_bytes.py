@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpcompile import planes
-from mpcompile.grid import Grid
-from mpcompile.tvm_names import te, tirx
+from mpcompile.ir import planes
+from mpcompile.ir.grid import Grid
+from mpcompile.kernels.tvm_names import te, tirx
 
 BYTES = 4
 """Bytes of a lane: one step takes 32 channels."""

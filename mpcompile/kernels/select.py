@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mpcompile.grid import Grid
+from mpcompile.ir.grid import Grid
+from mpcompile.ir.layer import ContractPart
+from mpcompile.ir.planes import word_bytes, words
 from mpcompile.kernels.accumulators import int16_steps
 from mpcompile.kernels.lookup_form import GROUP, digit_bits, entries
 from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
 from mpcompile.kernels.winograd_form import WORK, has_form, tiles
-from mpcompile.layer import ContractPart
-from mpcompile.planes import word_bytes, words
 
 __all__ = ["FAMILIES", "Measured", "candidates", "dot_weights", "is_depthwise", "needs_sums", "reads_sums"]
 

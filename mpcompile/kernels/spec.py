@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mpcompile import planes
-from mpcompile.formats import Buffer, channel_pad
+from mpcompile.ir import planes
+from mpcompile.ir.formats import Buffer, channel_pad
 from mpcompile.kernels.dot import DotInstr
 from mpcompile.kernels.lookup_form import Lookup
 from mpcompile.kernels.popcount import Slots

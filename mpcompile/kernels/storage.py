@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mpcompile import planes
 from mpcompile.errors import ModelError
-from mpcompile.formats import Buffer
-from mpcompile.grid import Grid
-from mpcompile.tvm_names import te, tirx
+from mpcompile.ir import planes
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.grid import Grid
+from mpcompile.kernels.tvm_names import te, tirx
 
 
 def anonymous(buffer: Buffer, number: int) -> Buffer:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpcompile.grid import Grid
+from mpcompile.ir.grid import Grid
 
 
 def dot_form(grid: Grid) -> tuple[int, int] | None:

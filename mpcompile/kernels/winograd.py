@@ -8,8 +8,8 @@ D[ty, py, tx, px, ob, lane]   int32   Aᵀ·M·A / 4 = output (2·ty + py, 2·tx
 from __future__ import annotations
 
 from mpcompile.kernels.dot import axes
+from mpcompile.kernels.tvm_names import te, tirx
 from mpcompile.kernels.winograd_form import PRODUCTS, TILE, tiles
-from mpcompile.tvm_names import te, tirx
 
 
 def compute(name: str, data, weight, height: int, width: int, origin):

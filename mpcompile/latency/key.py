@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mpcompile.grid import Grid
-from mpcompile.latency.cut import Cut
-from mpcompile.layer import ContractTerm, ViewTerm
+from mpcompile.ir.grid import Grid
+from mpcompile.ir.layer import ContractTerm, ViewTerm
+from mpcompile.latency.subgraph import Cut
 
 
 def key_of(variant: Cut, identity: Mapping[str, str]) -> str:

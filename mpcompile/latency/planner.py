@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mpcompile.graph import Graph
-from mpcompile.latency.cut import Cut, Families, cut, format_of
-from mpcompile.latency.places import Places, layer_of
+from mpcompile.ir.graph import Graph
+from mpcompile.ir.layer import ContractTerm, Layer, PoolTerm, ViewTerm
+from mpcompile.latency.node_map import NodeMap, layer_of
 from mpcompile.latency.requantize import Knob
+from mpcompile.latency.subgraph import Cut, Families, cut, format_of
 from mpcompile.latency.table import Contraction, LatencyTable, LayerTimes
-from mpcompile.layer import ContractTerm, Layer, PoolTerm, ViewTerm
 
 if TYPE_CHECKING:
     from mpcompile.latency.profile import Workbench
@@ -47,7 +47,7 @@ class Planner:
 
     def __init__(self, graph: Graph, w_bits: Sequence[int], a_bits: Sequence[int], bench: Workbench):
         self.bench, self.w_bits, self.a_bits = bench, list(w_bits), list(a_bits)
-        self.places = Places(graph, bench.fuse)
+        self.places = NodeMap(graph, bench.fuse)
         self.families = self._apart(bench.choose(self.places.fused))
         self.dropped: set[Cell] = set()
         """Cells that no wave will bring."""

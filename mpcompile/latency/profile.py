@@ -16,16 +16,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from mpcompile.errors import DeviceLost, TargetError
-from mpcompile.graph import Graph
-from mpcompile.grid import Grid
-from mpcompile.latency.alike import alike
+from mpcompile.ir.graph import Graph
+from mpcompile.ir.grid import Grid
+from mpcompile.ir.layer import ContractPart
 from mpcompile.latency.cache import Cache
-from mpcompile.latency.cut import Cut, Families
 from mpcompile.latency.key import key_of
 from mpcompile.latency.measure import Measurement
 from mpcompile.latency.planner import Cell, Planner
+from mpcompile.latency.same_speed import alike
+from mpcompile.latency.subgraph import Cut, Families
 from mpcompile.latency.table import LatencyTable
-from mpcompile.layer import ContractPart
 
 BATCH = 24
 """Kernels that are built, then timed in turn, before the next are."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpcompile import grid as grids
 from mpcompile.errors import ModelError
-from mpcompile.graph import (
+from mpcompile.ir import grid as grids
+from mpcompile.ir.graph import (
     Clip,
     Concat,
     Conv,
@@ -24,7 +24,7 @@ from mpcompile.graph import (
     TensorType,
     Transpose,
 )
-from mpcompile.grid import Grid
+from mpcompile.ir.grid import Grid
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from math import log2, prod
 
-from mpcompile.formats import Buffer
+from mpcompile.ir.formats import Buffer
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec, PoolSpec
 
 FARTHEST = 2.0

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpcompile.layer import Clamp, Divide, Fma, Instr, Load, Plus, Round, Slope, Value
+from mpcompile.ir.layer import Clamp, Divide, Fma, Instr, Load, Plus, Round, Slope, Value
+from mpcompile.ir.rounding import rounded
 from mpcompile.reference.fma import fma
-from mpcompile.rounding import rounded
 
 
 def evaluate(epilogue: list[Instr], terms: list[np.ndarray]) -> list[np.ndarray]:

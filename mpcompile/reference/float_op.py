@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpcompile.graph import FloatOp
+from mpcompile.ir.graph import FloatOp
 
 
 def run_float_op(node: FloatOp, inputs: list[np.ndarray]) -> list[np.ndarray]:

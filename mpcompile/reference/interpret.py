@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from mpcompile.errors import ModelError, UsageError
-from mpcompile.graph import (
+from mpcompile.ir.graph import (
     Add,
     Affine,
     Clip,
@@ -30,8 +30,8 @@ from mpcompile.graph import (
     TensorType,
     Transpose,
 )
+from mpcompile.ir.rounding import rounded
 from mpcompile.reference.float_op import run_float_op
-from mpcompile.rounding import rounded
 
 
 def interpret(

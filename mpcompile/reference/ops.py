@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpcompile.errors import ModelError
-from mpcompile.layer import ContractPart, ContractTerm, PoolTerm, Term, ViewTerm
+from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm, Term, ViewTerm
 
 INT32 = np.iinfo(np.int32)
 

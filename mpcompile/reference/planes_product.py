@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpcompile import planes
-from mpcompile.grid import Grid
-from mpcompile.layer import ContractPart
+from mpcompile.ir import planes
+from mpcompile.ir.grid import Grid
+from mpcompile.ir.layer import ContractPart
 from mpcompile.reference.ops import as_map, output_size
 
 _ONES = np.array([bin(byte).count("1") for byte in range(256)], np.int64)

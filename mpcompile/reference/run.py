@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from mpcompile.errors import ModelError, UsageError
-from mpcompile.graph import Concat, FloatOp, Graph, Node, Reshape, Transpose
-from mpcompile.layer import Layer
+from mpcompile.ir.graph import Concat, FloatOp, Graph, Node, Reshape, Transpose
+from mpcompile.ir.layer import Layer
 from mpcompile.reference.epilogue import evaluate
 from mpcompile.reference.float_op import run_float_op
 from mpcompile.reference.ops import term

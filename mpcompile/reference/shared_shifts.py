@@ -21,7 +21,7 @@ from itertools import combinations
 
 import numpy as np
 
-from mpcompile.grid import Grid, twos_complement
+from mpcompile.ir.grid import Grid, twos_complement
 
 MAGNITUDE_BITS = 7
 GRID: Grid = twos_complement(8, narrow=True)

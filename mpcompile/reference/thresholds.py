@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpcompile.layer import Clamp, Divide, Fma, Instr, Load, Round, Slope, Value
+from mpcompile.ir.layer import Clamp, Divide, Fma, Instr, Load, Round, Slope, Value
 from mpcompile.reference.epilogue import evaluate
 
 INT32 = np.iinfo(np.int32)

@@ -16,10 +16,10 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from mpcompile.errors import DeviceLost, TargetError, UsageError
-from mpcompile.latency.alike import SLOWER, SLOWER_HERE, alike
-from mpcompile.remote.items import Run
-from mpcompile.remote.member import BUSY, CHECKING, IDLE, OUT, Member, Tally
+from mpcompile.latency.same_speed import SLOWER, SLOWER_HERE, alike
+from mpcompile.remote.pool_member import BUSY, CHECKING, IDLE, OUT, Member, Tally
 from mpcompile.remote.source import Scout, Source
+from mpcompile.remote.work_items import Run
 from mpcompile.runtime.device import About, Device, LocalDevice
 
 Item, Result = TypeVar("Item"), TypeVar("Result")

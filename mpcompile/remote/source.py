@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from mpcompile.errors import TargetError
-from mpcompile.remote.member import LEAVE_SECONDS
+from mpcompile.remote.pool_member import LEAVE_SECONDS
 from mpcompile.runtime.device import Device
 
 

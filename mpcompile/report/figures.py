@@ -15,7 +15,7 @@ LEFT, RIGHT, TOP, BOTTOM = 66, 18, 14, 58
 LETTER, LINE = 6.9, 15
 """Pixels of a letter and of a line of labels, about: for keeping labels apart."""
 STEPS = 24
-"""Places on each piece of the line that labels keep off."""
+"""NodeMap on each piece of the line that labels keep off."""
 SIDE = 360
 """Of the square figures."""
 

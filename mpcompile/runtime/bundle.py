@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpcompile.errors import ModelError, TargetError, UsageError
-from mpcompile.plan import Plan, Port
+from mpcompile.ir.plan import Plan, Port
 from mpcompile.runtime.archive import read_archive, tvm_version
 from mpcompile.runtime.shared_weights import joined
 from mpcompile.runtime.threads import resolve

@@ -17,17 +17,18 @@ from typing import Protocol
 
 import numpy as np
 
-from mpcompile import __version__, cpu
+from mpcompile import __version__
 from mpcompile.errors import TargetError
+from mpcompile.ir.plan import Plan
 from mpcompile.latency import onnxruntime
-from mpcompile.latency.in_place import in_place, stirrer
+from mpcompile.latency.in_network import in_place, stirrer
 from mpcompile.latency.measure import Measurement, Timer, best_reference, local, measure
-from mpcompile.plan import Plan
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.runtime.bundle import Bundle, open_bundle
-from mpcompile.runtime.single import SingleKernel
+from mpcompile.runtime.single_kernel import SingleKernel
 from mpcompile.runtime.state import State
 from mpcompile.runtime.threads import resolve
+from mpcompile.targets import cpu
 
 WHOLE = "whole network"
 

@@ -10,7 +10,7 @@ import numpy as np
 import tvm_ffi
 
 from mpcompile.errors import ModelError, UsageError
-from mpcompile.plan import Arg, Plan
+from mpcompile.ir.plan import Arg, Plan
 from mpcompile.runtime import threads as tvm_threads
 from mpcompile.runtime.archive import ALIGNMENT, aligned_empty
 

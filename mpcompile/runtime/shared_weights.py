@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mpcompile.plan import Arg, Plan
+from mpcompile.ir.plan import Arg, Plan
 from mpcompile.runtime.archive import ALIGNMENT, aligned_empty
 
 SUFFIX = ".weights"

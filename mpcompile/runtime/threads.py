@@ -16,8 +16,8 @@ from __future__ import annotations
 import os
 import threading
 
-from mpcompile import cpu
 from mpcompile.errors import UsageError
+from mpcompile.targets import cpu
 
 SPIN_COUNT = "20000"
 """How often an idle worker looks for work before it sleeps: some ms. TVM's 300000 burns a core for 50 ms after every

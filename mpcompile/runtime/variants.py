@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpcompile import cpu
 from mpcompile.errors import ModelError, TargetError, UsageError
-from mpcompile.plan import Plan
+from mpcompile.ir.plan import Plan
 from mpcompile.runtime.archive import write_archive
 from mpcompile.runtime.shared_weights import share
+from mpcompile.targets import cpu
 
 
 @dataclass(frozen=True)

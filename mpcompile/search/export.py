@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mpcompile.errors import ModelError
 from mpcompile.files import atomic_path
-from mpcompile.grid import Grid
+from mpcompile.ir.grid import Grid
 from mpcompile.search.layers import Conv, Dense, Knob, Network, Run
 
 QONNX = "qonnx.custom_op.general"

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mpcompile.errors import UsageError
-from mpcompile.files import alone_in, atomic_path
+from mpcompile.files import atomic_path, exclusive_folder
 
 TEMPORARY = (".npz", ".json", ".onnx", ".mpc", ".tmp")
 """Suffixes of files.atomic_path's temporary files, whose names begin with a dot."""
@@ -52,7 +52,7 @@ class Folder:
 
         Raises UsageError where another process is at work here.
         """
-        with alone_in(self.path):
+        with exclusive_folder(self.path):
             for left in self.path.rglob(".*.*"):
                 if left.is_file() and left.suffix in TEMPORARY:
                     left.unlink()

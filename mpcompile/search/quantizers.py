@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mpcompile import grid as grids
-from mpcompile.grid import Grid
+from mpcompile.ir import grid as grids
+from mpcompile.ir.grid import Grid
 from mpcompile.search.mixture import Mixture, codes, levels, step_and_zero
 
 SMALLEST = 1e-4

@@ -14,8 +14,8 @@ from typing import Protocol
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.remote.connection import RemoteDevice
-from mpcompile.remote.isolated import IsolatedDevice
 from mpcompile.remote.pool import Pool
+from mpcompile.remote.sandbox import SandboxedDevice
 from mpcompile.runtime.device import Device, Kernel
 
 MIN_TIME = 0.0003
@@ -99,7 +99,7 @@ class PoolRunner:
     ) -> None:
         def work(device: Device, share: Sequence[str]) -> Measurement | Failed:
             asked = {BASE: base, **{name: kernels[name] for name in share}}
-            if isinstance(device, RemoteDevice | IsolatedDevice) and base.library in self._seconds:
+            if isinstance(device, RemoteDevice | SandboxedDevice) and base.library in self._seconds:
                 device.limit = LEAST_LIMIT + LIMIT * self._seconds[base.library] * rounds * len(asked)
             return device.time_kernels(
                 asked, threads or self.threads, stirred=self.stirred, rounds=rounds, min_time=MIN_TIME
@@ -146,7 +146,7 @@ def _failures_as_results(work):
         except UsageError:
             raise
         except DeviceLost as error:
-            if error.by_work and isinstance(device, IsolatedDevice):
+            if error.by_work and isinstance(device, SandboxedDevice):
                 return Failed(one_line(error))
             raise
         except Exception as error:

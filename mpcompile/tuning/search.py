@@ -20,9 +20,9 @@ import numpy as np
 import tvm
 
 from mpcompile.kernels.build import build
+from mpcompile.kernels.tvm_names import Schedule, Target, meta_schedule, tensor
 from mpcompile.schedules.space import Space
 from mpcompile.schedules.tile import Tile, parts_of
-from mpcompile.tvm_names import Schedule, Target, meta_schedule, tensor
 
 POPULATION = 48
 ITERATIONS = 2

@@ -10,17 +10,18 @@ from typing import Protocol
 
 import numpy as np
 
-from mpcompile.compiler.alone import FUNCTION, Alone
+from mpcompile.compiler.layer_library import FUNCTION, LayerKernel
 from mpcompile.compiler.library import build_library
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.choose_formats import ChooseFormats
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
-from mpcompile.graph import Graph
+from mpcompile.ir.graph import Graph
+from mpcompile.ir.layer import Layer
+from mpcompile.ir.plan import Plan
 from mpcompile.kernels.layer import Lowered, lower, scheduled
-from mpcompile.layer import Layer
-from mpcompile.plan import Plan
 from mpcompile.records.key import layer_key, text_of, title
 from mpcompile.runtime.device import Kernel
+from mpcompile.schedules import architecture_of
 from mpcompile.schedules.space import Space
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target
@@ -51,7 +52,7 @@ class Task:
     @cached_property
     def _plan(self) -> tuple[Plan, np.ndarray]:
         """The same under any schedule."""
-        return Alone(self.default, "").plan()
+        return LayerKernel(self.default, "").plan()
 
     def kernel(self, library: bytes) -> Kernel:
         """What a device times, of a schedule that was built."""
@@ -67,13 +68,14 @@ def tasks_of(graph: Graph, target: Target, threads: int) -> list[Task]:
     """The distinct fused layers of a model's graph, in its order, in the forms that compiling it would choose."""
     fused = apply_all(graph, TO_LAYERS)
     chosen = ChooseFormats(target).apply(fused)
+    architecture = architecture_of(target)
     tasks: dict[str, Task] = {}
     for node in fused.nodes:
         if not isinstance(node, Layer):
             continue
         inputs = {t: chosen.buffers[t] for t in node.inputs}
         outputs = {t: chosen.buffers[t] for t in node.outputs}
-        lowered = lower(node, inputs, outputs, chosen.families.get(node.name, {}), target)
+        lowered = lower(node, inputs, outputs, chosen.families.get(node.name, {}), architecture)
         key = layer_key(lowered.spec)
         if text_of(key) not in tasks:
             space = Space.of(lowered.architecture, lowered.spec, threads)

@@ -14,31 +14,19 @@ Where the devices are other machines, two layers take turns: one is built here w
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
-from mpcompile import cpu
-from mpcompile.errors import MissingDependency, UsageError
-from mpcompile.files import alone_in, output_folder
-from mpcompile.graph import Graph
-from mpcompile.latency.alike import SLOWER_HERE
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.measure import Measurement
 from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import Record, family_of, read_records, records_for, write_records
-from mpcompile.remote.fit import board_for, threads_on
-from mpcompile.remote.isolated import IsolatedDevice
-from mpcompile.remote.pool import Pool, open_pool
-from mpcompile.runtime.server.limits import Limits
 from mpcompile.schedules.tile import Tile
-from mpcompile.targets import Target, load_target
-from mpcompile.tuning.runner import BASE, Outcome, PoolRunner, Runner
+from mpcompile.targets import Target
+from mpcompile.tuning.runner import BASE, Outcome, Runner
 from mpcompile.tuning.search import CostModel, Search
-from mpcompile.tuning.task import Builder, LocalBuilder, Task, tasks_of
+from mpcompile.tuning.task import Builder, Task
 from mpcompile.tuning.trials import Batch, Outcomes, Trials
 from mpcompile.tuning.turns import in_turn
 
@@ -70,49 +58,6 @@ class Tuned:
             "failures": self.failures,
             "layers": [{"layers": names, **asdict(record), "gain": record.gain} for names, record in self.records],
         }
-
-
-def tune(
-    model: str | os.PathLike | Graph,
-    target: str | os.PathLike | Target = "native",
-    records: str | os.PathLike = "records",
-    *,
-    trials: int = 64,
-    threads: int | None = 1,
-    progress: Progress | None = None,
-    tracker: str | None = None,
-    key: str | None = None,
-    pool: Pool | None = None,
-) -> Tuned:
-    """Measures up to `trials` schedules of each distinct layer of `model`, compiled for `target`: on this machine, in a
-    process of its own, so that a schedule that crashes costs its trial and no more; or on all the devices of `key` that
-    `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
-
-    records: a folder. What won goes to FAMILY.json in it, for compile_model(records=…), and each trial at once to
-    FAMILY.trials.jsonl; so tuning can be stopped at any moment and goes on where it was. Raises MpError's subclasses.
-    """
-    from mpcompile.frontend import load
-
-    if trials < 1:
-        raise UsageError(f"trials must be at least 1, not {trials}")
-    if find_spec("xgboost") is None:  # MetaSchedule imports it only after the first batches
-        raise MissingDependency('tuning needs xgboost: pip install "mpcompile[tune]"')
-    graph = model if isinstance(model, Graph) else load(Path(model))
-    here = pool is None and key is None and tracker is None
-    devices = this_machine() if here else nullcontext(pool) if pool else open_pool(tracker, key)
-    with output_folder(records) as folder, alone_in(folder), devices as opened:
-        board = board_for(load_target(target) if here and not isinstance(target, Target) else target, opened)
-        runner = PoolRunner(opened, threads_on(opened.about, threads), elsewhere=not here and opened.elsewhere)
-        builder = LocalBuilder(board, len(cpu.allowed()))
-        try:
-            return Tuner(board, folder, runner, builder, trials, progress).run(tasks_of(graph, board, runner.threads))
-        finally:
-            builder.close()
-
-
-def this_machine(limits: Limits | None = None) -> Pool:
-    """A pool of this machine, in a process of its own."""
-    return Pool([IsolatedDevice(limits)], slower=SLOWER_HERE)
 
 
 class Tuner:

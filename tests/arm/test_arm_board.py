@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import mpcompile as mp
-from mpcompile import cpu
-from mpcompile.compiler.verify import fused
+from mpcompile.api.verify import fused
 from mpcompile.reference.run import run as reference
+from mpcompile.targets import cpu
 from tests.arm import board
 
 DATA = Path(__file__).parents[1] / "data"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpcompile import grid as grids
+from mpcompile.ir import grid as grids
 from tests.kernels import test_contract as contract
 
 PAIRS = [*((w, a) for w in range(1, 5) for a in range(1, 9)), (8, 8)]

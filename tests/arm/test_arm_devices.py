@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import mpcompile as mp
+from mpcompile.api.verify import fused
 from mpcompile.cli import main
-from mpcompile.compiler.verify import fused
 from mpcompile.errors import TargetError
 from mpcompile.reference.run import run as reference
 from tests.arm.device import emulated_device, kill

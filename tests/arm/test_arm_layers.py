@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mpcompile import grid as grids
-from mpcompile.graph import ROUNDINGS, Quantizer, TensorType
-from mpcompile.layer import Clamp, Fma, Layer, Load, Output, Plus, Round, ViewTerm
+from mpcompile.ir import grid as grids
+from mpcompile.ir.graph import ROUNDINGS, Quantizer, TensorType
+from mpcompile.ir.layer import Clamp, Fma, Layer, Load, Output, Plus, Round, ViewTerm
 from tests.kernels import test_layers as layers
 from tests.kernels.harness import check, stored
 

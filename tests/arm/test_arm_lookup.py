@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mpcompile import grid as grids
+from mpcompile.ir import grid as grids
+from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels.select import candidates
-from mpcompile.layer import ContractPart
 from mpcompile.schedules.arm_lookup import lookup
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import load_target

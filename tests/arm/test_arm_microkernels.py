@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mpcompile import grid as grids
+from mpcompile.ir import grid as grids
 from mpcompile.schedules.arm_intrinsics import dot_instruction
 from mpcompile.schedules.arm_microkernels import BYTES, TILES, Window, assembly, choose
 from mpcompile.schedules.tile import Tile

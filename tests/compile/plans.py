@@ -1,7 +1,7 @@
 """What must hold of any plan."""
 
 from mpcompile.compiler.offsets import ALIGNMENT, aligned
-from mpcompile.plan import Plan
+from mpcompile.ir.plan import Plan
 
 
 def check_plan(plan: Plan) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import mpcompile as mp
+from mpcompile.api.export_c import export_c
 from mpcompile.cli import main
-from mpcompile.compiler.c_export.api import export_c
 from mpcompile.compiler.c_export.source import identifier
 from mpcompile.errors import TargetError, UsageError
 from tests.patience import PATIENCE

@@ -176,7 +176,7 @@ def test_a_cut_bundle(here, capsys, verb):
 
 
 def test_a_bundle_for_another_cpu(here, capsys, monkeypatch):
-    monkeypatch.setattr("mpcompile.cpu.features", lambda: frozenset({"sse2"}))
+    monkeypatch.setattr("mpcompile.targets.cpu.features", lambda: frozenset({"sse2"}))
     assert main(["run", "model.mpc", "--input", "x.npz", "--output", "y.npz"]) == 4
     err = said(capsys)[1]
     assert len(err) == 1 and "needs" in err[0] and "sse4_2" in err[0] and not Path("y.npz").exists()
@@ -238,7 +238,7 @@ def test_dump_ir(here):
 
 def test_a_full_disk_names_the_file(here, capsys):
     """The limit of a file's size stands for the disk's."""
-    from mpcompile.compiler.c_export.api import _put
+    from mpcompile.api.export_c import _put
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
@@ -264,7 +264,7 @@ def test_doctor(capsys, tmp_path):
 def test_doctor_names_what_mends(capsys, monkeypatch):
     from importlib import metadata
 
-    from mpcompile import doctor
+    from mpcompile.cli import doctor
 
     real = metadata.version
 

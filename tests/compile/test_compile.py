@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mpcompile.api.compile import compile_model
+from mpcompile.api.export_c import export_c
+from mpcompile.cli.doctor import examine
 from mpcompile.compiler import linker
-from mpcompile.compiler.api import compile_model
-from mpcompile.compiler.c_export.api import export_c
-from mpcompile.doctor import examine
 from mpcompile.errors import ModelError, TargetError, UsageError
 from mpcompile.frontend import load
 from mpcompile.runtime.archive import read_manifest

@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpcompile import cpu
+from mpcompile.api.compile import compile_model
+from mpcompile.api.verify import verify
 from mpcompile.cli import main
-from mpcompile.compiler.api import compile_model
-from mpcompile.compiler.verify import verify
 from mpcompile.errors import ModelError, TargetError, UsageError
 from mpcompile.runtime import open_bundle
 from mpcompile.runtime.archive import read_archive, read_manifest
 from mpcompile.runtime.variants import pick, variants_of
-from mpcompile.targets import load_fleet, load_target
+from mpcompile.targets import cpu, load_fleet, load_target
 
 MODEL = Path(__file__).parents[1] / "data" / "brevitas_cnn_w2a2.onnx"
 FLEET = """

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mpcompile.compiler.api import compile_model
-from mpcompile.compiler.verify import verify
+from mpcompile.api.compile import compile_model
+from mpcompile.api.verify import verify
 from mpcompile.errors import ModelError
-from mpcompile.graph import FloatOp, Graph, Reshape, TensorType, Transpose
+from mpcompile.ir.graph import FloatOp, Graph, Reshape, TensorType, Transpose
 from mpcompile.runtime.bundle import open_bundle
 from tests.patience import PATIENCE
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpcompile import formats
-from mpcompile.compiler.api import compile_model
+from mpcompile.api.compile import compile_model
+from mpcompile.api.verify import verify
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
-from mpcompile.compiler.verify import verify
 from mpcompile.frontend import load
-from mpcompile.layer import Layer
+from mpcompile.ir import formats
+from mpcompile.ir.layer import Layer
 from mpcompile.reference.interpret import codes, interpret
 from mpcompile.runtime.bundle import open_bundle
 from tests.compile.plans import check_plan

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mpcompile.compiler.api import compile_model
-from mpcompile.compiler.verify import verify
+from mpcompile.api.compile import compile_model
+from mpcompile.api.verify import verify
 from mpcompile.runtime.bundle import open_bundle
 from tests.compile.plans import check_plan
 from tests.kernels.harness import can_run

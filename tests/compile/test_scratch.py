@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import tvm
 
-from mpcompile import grid as grids
 from mpcompile.compiler import library, scratch
+from mpcompile.ir import grid as grids
 from mpcompile.kernels.layer import lower
+from mpcompile.schedules import architecture_of
 from mpcompile.targets import load_target
 from tests.kernels.harness import stored
 from tests.kernels.test_contract import convolution
@@ -41,7 +42,7 @@ def kernel():
         {"x": stored("x", x.shape, x.grid, ("planes+sums",), PADS)},
         {"y": stored("y", y.shape, y.grid, ("planes",))},
     )
-    return lower(layer, *forms, {(0, 0): "popcount"}, target).func, target
+    return lower(layer, *forms, {(0, 0): "popcount"}, architecture_of(target)).func, target
 
 
 def measured(kernel) -> tuple[scratch.MeasureScratch, str]:

@@ -6,14 +6,14 @@ import pytest
 
 from benchmarks.networks import NETWORKS, Bits
 from benchmarks.networks.__main__ import main
-from mpcompile.compiler.api import compile_model
+from mpcompile.api.compile import compile_model
+from mpcompile.api.verify import verify
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
-from mpcompile.compiler.verify import verify
 from mpcompile.frontend import load
-from mpcompile.graph import FloatOp
-from mpcompile.grid import bipolar, twos_complement, unsigned
-from mpcompile.layer import ContractTerm, Layer, ViewTerm
+from mpcompile.ir.graph import FloatOp
+from mpcompile.ir.grid import bipolar, twos_complement, unsigned
+from mpcompile.ir.layer import ContractTerm, Layer, ViewTerm
 from mpcompile.runtime import open_bundle
 
 CASES = {

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import tvm
 
-from mpcompile import cpu, formats
 from mpcompile.compiler.library import compiled
-from mpcompile.formats import Buffer
-from mpcompile.graph import Graph, TensorType
+from mpcompile.ir import formats
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.graph import Graph, TensorType
+from mpcompile.ir.layer import Layer
 from mpcompile.kernels.layer import lower
-from mpcompile.layer import Layer
+from mpcompile.kernels.tvm_names import buffer_of
 from mpcompile.reference.run import run
-from mpcompile.targets import load_target
-from mpcompile.tvm_names import buffer_of
+from mpcompile.schedules import architecture_of
+from mpcompile.targets import cpu, load_target
 from tests.kernels.guarded import guarded
 
 
@@ -34,7 +35,7 @@ def check(layer: Layer, types: dict[str, TensorType], values: dict, families, ta
     target = load_target(target) if isinstance(target, str) else target
     graph = Graph([layer], types, list(values), [r.name for r in layer.results])
     expected = run(graph, values)
-    lowered = lower(layer, inputs, outputs, families, target, tile)
+    lowered = lower(layer, inputs, outputs, families, architecture_of(target), tile)
     stored = [formats.encode(values[b.tensor], b) for b in lowered.inputs]
     parameters = [buffer_of(lowered.func, i) for i in range(len(lowered.func.params))]
     arrays = [a.view(str(p.dtype)).reshape([int(n) for n in p.shape]) for a, p in zip(stored, parameters)]

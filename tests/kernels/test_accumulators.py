@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mpcompile import grid as grids
 from mpcompile.errors import ModelError
+from mpcompile.ir import grid as grids
 from mpcompile.kernels import accumulators
 from mpcompile.schedules.x86_intrinsics import dot_instruction
 from tests.kernels.harness import LEVELS

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mpcompile import grid as grids
-from mpcompile.graph import Quantizer, TensorType
+from mpcompile.ir import grid as grids
+from mpcompile.ir.graph import Quantizer, TensorType
+from mpcompile.ir.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, Round
 from mpcompile.kernels.weights import needs_sums
-from mpcompile.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, Round
 from tests.kernels.harness import LEVELS, check, stored
 
 PAIRS = [(w, a) for w in range(1, 9) for a in range(1, 9)]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mpcompile import grid as grids
+from mpcompile.ir import grid as grids
+from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels import lookup_form
 from mpcompile.kernels.select import candidates
-from mpcompile.layer import ContractPart
 from mpcompile.targets import load_target
 from tests.kernels.test_contract import activation_grid, convolution, run, weight_grid
 

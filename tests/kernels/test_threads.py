@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from mpcompile import grid as grids
+from mpcompile.ir import grid as grids
 from mpcompile.schedules.loops import EVEN, evenness
 from mpcompile.schedules.tile import Tile
 from tests.kernels.harness import check, stored

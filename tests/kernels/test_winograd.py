@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from mpcompile import grid as grids
+from mpcompile.ir import grid as grids
+from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels import winograd_form
 from mpcompile.kernels.accumulators import INT32
 from mpcompile.kernels.describe import describe
 from mpcompile.kernels.spec import LayerSpec
-from mpcompile.layer import ContractPart
 from mpcompile.records.key import distance, layer_key
 from mpcompile.schedules import architecture_of
 from mpcompile.schedules.tile import Tile

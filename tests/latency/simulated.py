@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
-from mpcompile.latency.cut import Cut, format_of
+from mpcompile.ir.layer import ContractTerm, Layer
 from mpcompile.latency.key import key_of
 from mpcompile.latency.measure import Measurement, Timing
-from mpcompile.layer import ContractTerm, Layer
+from mpcompile.latency.subgraph import Cut, format_of
 
 POPCOUNT, DOT = 1.0, 5.3
 REFERENCE = 1e-5

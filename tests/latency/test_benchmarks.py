@@ -11,8 +11,8 @@ from benchmarks.onnxruntime_baseline import conv_chain_qdq, quantize_qdq
 from benchmarks.row import Row, markdown, summary
 from mpcompile.errors import MpError
 from mpcompile.frontend import load
-from mpcompile.graph import Add, Conv, Dense, Quantize
-from mpcompile.grid import bipolar, twos_complement, unsigned
+from mpcompile.ir.graph import Add, Conv, Dense, Quantize
+from mpcompile.ir.grid import bipolar, twos_complement, unsigned
 from mpcompile.latency import onnxruntime
 from mpcompile.latency.measure import measure
 from mpcompile.targets import load_target

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from mpcompile.frontend import load
+from mpcompile.ir.layer import Layer
 from mpcompile.latency.cache import Cache
-from mpcompile.latency.cut import cut
 from mpcompile.latency.key import key_of
 from mpcompile.latency.profile import build_table
-from mpcompile.layer import Layer
+from mpcompile.latency.subgraph import cut
 from mpcompile.reference.run import run
 from tests.latency.simulated import Simulated
 

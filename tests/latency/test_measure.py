@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from mpcompile.latency.in_place import in_place, stirrer
+from mpcompile.latency.in_network import in_place, stirrer
 from mpcompile.latency.measure import calibrate, local, measure
 from mpcompile.latency.waiting import waited
 

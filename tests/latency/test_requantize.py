@@ -4,12 +4,12 @@ roughly."""
 import numpy as np
 import pytest
 
-from mpcompile import grid as grids
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import ModelError
 from mpcompile.frontend import load
-from mpcompile.graph import QuantizedWeight, Quantizer
+from mpcompile.ir import grid as grids
+from mpcompile.ir.graph import QuantizedWeight, Quantizer
 from mpcompile.latency.requantize import kind_of, knobs, quantizer_with_bits, requantize, weight_with_bits, with_bits
 from mpcompile.reference.interpret import interpret
 from tests.latency.networks import branching

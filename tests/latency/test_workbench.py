@@ -9,15 +9,15 @@ import pytest
 
 import mpcompile as mp
 from benchmarks.networks import Builder
+from mpcompile.api.profile import Workbench
 from mpcompile.errors import UsageError
 from mpcompile.frontend import load
-from mpcompile.latency.cut import cut
+from mpcompile.ir.layer import Layer
 from mpcompile.latency.requantize import requantize
+from mpcompile.latency.subgraph import cut
 from mpcompile.latency.table import LatencyTable
-from mpcompile.layer import Layer
 from mpcompile.remote.pool import Pool
 from mpcompile.targets import load_target
-from mpcompile.workbench import Workbench
 from tests.latency.interrupted import interrupted_profile
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpcompile.graph import (
+from mpcompile.ir.graph import (
     Add,
     Affine,
     Clip,
@@ -22,7 +22,7 @@ from mpcompile.graph import (
     TensorType,
     Transpose,
 )
-from mpcompile.grid import Grid, twos_complement, unsigned
+from mpcompile.ir.grid import Grid, twos_complement, unsigned
 
 PIXELS = Quantizer(unsigned(8), 1 / 64, zero_first=False)
 A2 = Quantizer(unsigned(2), 0.5)

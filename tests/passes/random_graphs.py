@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpcompile.graph import (
+from mpcompile.ir.graph import (
     ROUNDINGS,
     Add,
     Affine,
@@ -23,7 +23,7 @@ from mpcompile.graph import (
     TensorType,
     Transpose,
 )
-from mpcompile.grid import Grid, bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.ir.grid import Grid, bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.reference.interpret import interpret
 
 

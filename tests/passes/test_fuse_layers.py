@@ -8,9 +8,9 @@ import pytest
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import ModelError
-from mpcompile.graph import Quantizer, TensorType
-from mpcompile.grid import bipolar, odd, twos_complement, unsigned
-from mpcompile.layer import ContractTerm, Fma, Layer, Plus, PoolTerm, Round, Value, ViewTerm
+from mpcompile.ir.graph import Quantizer, TensorType
+from mpcompile.ir.grid import bipolar, odd, twos_complement, unsigned
+from mpcompile.ir.layer import ContractTerm, Fma, Layer, Plus, PoolTerm, Round, Value, ViewTerm
 from mpcompile.reference.interpret import interpret
 from mpcompile.reference.run import run
 from tests.passes import nets

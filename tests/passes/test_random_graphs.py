@@ -8,8 +8,8 @@ import pytest
 
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
-from mpcompile.graph import FloatOp, Reshape, Transpose
-from mpcompile.layer import Layer, Round
+from mpcompile.ir.graph import FloatOp, Reshape, Transpose
+from mpcompile.ir.layer import Layer, Round
 from mpcompile.reference.interpret import codes, interpret
 from mpcompile.reference.run import layer as run_layer
 from mpcompile.reference.run import run

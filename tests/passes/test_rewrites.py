@@ -11,9 +11,9 @@ from mpcompile.compiler.passes.sink_pools import SinkPools
 from mpcompile.compiler.passes.sink_reshapes import SinkReshapes
 from mpcompile.compiler.passes.split_concats import SplitConcats
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
-from mpcompile.graph import Conv, Pool, Quantize, Quantizer
-from mpcompile.grid import unsigned
-from mpcompile.layer import Layer, PoolTerm
+from mpcompile.ir.graph import Conv, Pool, Quantize, Quantizer
+from mpcompile.ir.grid import unsigned
+from mpcompile.ir.layer import Layer, PoolTerm
 from mpcompile.reference.interpret import interpret
 from mpcompile.reference.run import run
 from tests.passes.nets import A2, A4, Net

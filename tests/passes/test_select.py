@@ -10,12 +10,12 @@ from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.choose_formats import ChooseFormats
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import UsageError
-from mpcompile.formats import Buffer
-from mpcompile.graph import Quantizer
-from mpcompile.grid import bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.graph import Quantizer
+from mpcompile.ir.grid import bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels.select import candidates, reads_sums
 from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
-from mpcompile.layer import ContractPart
 from mpcompile.targets import load_target
 from tests.passes import nets
 from tests.passes.nets import A2, A4, Net

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mpcompile import cpu
-from mpcompile.formats import Buffer
-from mpcompile.plan import Arg, Call, Placed, Plan
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.plan import Arg, Call, Placed, Plan
 from mpcompile.runtime.device import Kernel
+from mpcompile.targets import cpu
 from tests.patience import PATIENCE, until
 
 SOURCE = r"""

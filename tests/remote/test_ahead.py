@@ -1,7 +1,7 @@
 """What is built for devices: once, and ahead of them; on this machine only when it is wanted."""
 
 from mpcompile.errors import DeviceLost
-from mpcompile.remote.ahead import map_built
+from mpcompile.remote.build_ahead import map_built
 from mpcompile.remote.pool import Pool
 from tests.patience import until
 from tests.remote.simulated import Formula, Shelf

@@ -5,15 +5,15 @@ from importlib import metadata
 
 import pytest
 
-from mpcompile import cpu
+from mpcompile.api.search import device_of
 from mpcompile.cli import main
 from mpcompile.errors import MissingDependency, TargetError, UsageError
-from mpcompile.measured_search import device_of
 from mpcompile.remote import pool as pools
 from mpcompile.remote.fit import board_for, threads_on
 from mpcompile.remote.pool import Pool
 from mpcompile.runtime.device import About
 from mpcompile.search.config import Baselines, Config, Measure
+from mpcompile.targets import cpu
 from tests.remote.simulated import ABOUT, Formula, Shelf
 from tests.runtime.small_bundle import small_variant, write_small
 

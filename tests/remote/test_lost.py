@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from mpcompile.errors import DeviceLost
-from mpcompile.files import alone_in
+from mpcompile.files import exclusive_folder
 from mpcompile.remote.connection import ANSWER_SECONDS
-from mpcompile.remote.isolated import IsolatedDevice
 from mpcompile.remote.pool import open_pool
+from mpcompile.remote.sandbox import SandboxedDevice
 from mpcompile.remote.tracker import Key, devices
 from mpcompile.runtime.server import process, serve
 from tests.patience import PATIENCE, until
@@ -63,7 +63,7 @@ def lost_by(call) -> DeviceLost:
 
 @pytest.fixture(scope="module")
 def isolated():
-    with closing(IsolatedDevice()) as found:
+    with closing(SandboxedDevice()) as found:
         yield found
 
 
@@ -174,7 +174,7 @@ def test_folders_of_devices_that_were_killed_are_removed_by_the_next(monkeypatch
     process.sweep()
     assert left.exists()  # it may just have been made
     os.utime(left, (1, 1))
-    with alone_in(left):
+    with exclusive_folder(left):
         process.sweep()
         assert left.exists()  # its server lives
     second = Process("serve", "--key", "second", "--port", "0")

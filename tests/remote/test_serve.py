@@ -13,7 +13,7 @@ import pytest
 
 from mpcompile import __version__, cli
 from mpcompile.errors import DeviceLost, ModelError, TargetError
-from mpcompile.remote.isolated import IsolatedDevice
+from mpcompile.remote.sandbox import SandboxedDevice
 from mpcompile.remote.tracker import Key, devices
 from mpcompile.runtime.device import WHOLE, About, LocalDevice
 from mpcompile.runtime.server.limits import Limits
@@ -178,7 +178,7 @@ def test_a_host_that_is_killed(tracker, served, bad, tmp_path):
 
 def test_a_host_that_asks_for_nothing():
     lines = []
-    with closing(IsolatedDevice(Limits(idle=2.0))) as device:
+    with closing(SandboxedDevice(Limits(idle=2.0))) as device:
         device._server._log = lines.append
         assert device.reference() > 0
         until(lambda: any("asked for nothing" in line for line in lines))

@@ -9,14 +9,13 @@ import onnx
 import pytest
 
 import mpcompile as mp
-from mpcompile import cpu
+from mpcompile.api.profile import Workbench
 from mpcompile.cli import main
 from mpcompile.errors import TargetError, UsageError
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
 from mpcompile.remote.pool import Pool, open_pool
-from mpcompile.targets import load_target
-from mpcompile.workbench import Workbench
+from mpcompile.targets import cpu, load_target
 from tests.latency.interrupted import interrupted_profile
 from tests.remote.served import ROOT, Farm, kill
 from tests.search.small_config import small_config

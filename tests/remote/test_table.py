@@ -9,7 +9,7 @@ from mpcompile.errors import DeviceLost, TargetError
 from mpcompile.frontend import load
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
-from mpcompile.remote.ahead import map_built
+from mpcompile.remote.build_ahead import map_built
 from mpcompile.remote.pool import Pool
 from tests.latency.networks import branching
 from tests.latency.simulated import REFERENCE, Simulated

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from mpcompile import cpu
-from mpcompile.formats import Buffer
-from mpcompile.plan import Arg, Call, Placed, Plan, Port
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.plan import Arg, Call, Placed, Plan, Port
 from mpcompile.runtime import Compiled, write_bundle
+from mpcompile.targets import cpu
 
 SHAPE = (4, 8, 8)
 

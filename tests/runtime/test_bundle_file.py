@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mpcompile import cpu
 from mpcompile.errors import ModelError, MpError, TargetError, UsageError
-from mpcompile.plan import Arg, Call
+from mpcompile.ir.plan import Arg, Call
 from mpcompile.runtime import archive, open_bundle
 from mpcompile.runtime.shared_weights import joined
+from mpcompile.targets import cpu
 from tests.foreign_zip import use_foreign_compression
 from tests.patience import PATIENCE
 from tests.runtime.small_bundle import BIAS, SHAPE, small_plan, small_target, small_variant, small_weights, write_small

@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from mpcompile import cpu
 from mpcompile.errors import UsageError
 from mpcompile.runtime import open_bundle
+from mpcompile.targets import cpu
 from tests.runtime.small_bundle import BIAS, SHAPE
 
 

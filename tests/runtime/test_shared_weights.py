@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpcompile.plan import Arg, Call, Plan
+from mpcompile.ir.plan import Arg, Call, Plan
 from mpcompile.runtime.shared_weights import joined, share
 
 POOL = [np.random.default_rng(i).integers(0, 256, n, np.uint8) for i, n in enumerate((1, 4, 63, 64, 65, 200, 256, 7))]

@@ -102,5 +102,5 @@ def test_reading_needs_no_torch():
     import subprocess
     import sys
 
-    code = "import sys, mpcompile.search.config, mpcompile.measured_search; sys.exit('torch' in sys.modules)"
+    code = "import sys, mpcompile.search.config, mpcompile.api.search; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

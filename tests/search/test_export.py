@@ -10,7 +10,7 @@ from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import ModelError
 from mpcompile.frontend import load
-from mpcompile.graph import Conv, Dense
+from mpcompile.ir.graph import Conv, Dense
 from mpcompile.reference.run import model_inputs, run, run_node
 from mpcompile.search.ebs import EBS
 from mpcompile.search.export import export

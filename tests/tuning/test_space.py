@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mpcompile import grid as grids
+from mpcompile.ir import grid as grids
 from mpcompile.kernels.layer import lower
+from mpcompile.schedules import architecture_of
 from mpcompile.schedules.space import Space
 from mpcompile.targets import load_target
 from tests.kernels.harness import check, stored
@@ -52,7 +53,7 @@ def case_of(name: str):
 
 def space_of(name: str, target: str, threads: int = 2) -> tuple[Space, object]:
     layer, _, _, families, inputs, outputs = case_of(name)
-    lowered = lower(layer, inputs, outputs, families, load_target(target))
+    lowered = lower(layer, inputs, outputs, families, architecture_of(load_target(target)))
     return Space.of(lowered.architecture, lowered.spec, threads), lowered
 
 

@@ -13,7 +13,7 @@ import pytest
 import mpcompile as mp
 from benchmarks.networks import Bits, ConvShape, conv_layer
 from mpcompile.errors import DeviceLost, MissingDependency, UsageError
-from mpcompile.files import alone_in
+from mpcompile.files import exclusive_folder
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.remote.pool import Pool
 from mpcompile.runtime.device import About
@@ -184,8 +184,8 @@ def test_layers_take_turns_where_devices_are_elsewhere(tmp_path):
 
 
 def test_one_run_at_a_time_writes_to_a_folder(tmp_path):
-    with alone_in(tmp_path), pytest.raises(UsageError, match="another process writes to"):
-        with alone_in(tmp_path):
+    with exclusive_folder(tmp_path), pytest.raises(UsageError, match="another process writes to"):
+        with exclusive_folder(tmp_path):
             pass
 
 

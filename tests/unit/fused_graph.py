@@ -3,9 +3,9 @@
 import numpy as np
 from onnx import TensorProto, helper
 
-from mpcompile.graph import Concat, FloatOp, Graph, Quantizer, Reshape, TensorType, Transpose
-from mpcompile.grid import bipolar, odd, twos_complement, unsigned
-from mpcompile.layer import Clamp, ContractPart, ContractTerm, Fma, Layer, Load, Output, PoolTerm, Round, ViewTerm
+from mpcompile.ir.graph import Concat, FloatOp, Graph, Quantizer, Reshape, TensorType, Transpose
+from mpcompile.ir.grid import bipolar, odd, twos_complement, unsigned
+from mpcompile.ir.layer import Clamp, ContractPart, ContractTerm, Fma, Layer, Load, Output, PoolTerm, Round, ViewTerm
 
 Q_IN = Quantizer(twos_complement(8), 0.05)
 Q_A = Quantizer(unsigned(2), 0.3)

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from mpcompile.grid import Grid, half_integer, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.ir.grid import Grid, half_integer, odd, sign_magnitude, twos_complement, unsigned
 
 
 @st.composite

@@ -146,7 +146,7 @@ def test_exit_codes(capsys, monkeypatch, error, code):
     def fail(args):
         raise error
 
-    monkeypatch.setattr("mpcompile.commands.targets.work", fail)
+    monkeypatch.setattr("mpcompile.cli.verbs.targets.work", fail)
     assert complaint(capsys, "targets")[0] == code
     assert main(["targets", "--debug"]) == code
     shown = capsys.readouterr().err
@@ -157,7 +157,7 @@ def test_internal_faults_say_so(capsys, monkeypatch):
     def fail(args):
         raise ZeroDivisionError("first\n\nlast words\n")
 
-    monkeypatch.setattr("mpcompile.commands.targets.work", fail)
+    monkeypatch.setattr("mpcompile.cli.verbs.targets.work", fail)
     _, line = complaint(capsys, "targets")
     assert line == "a fault of mpcompile itself: ZeroDivisionError: last words; --debug shows where"
 
@@ -247,7 +247,7 @@ def test_a_link_stays_a_link(there):
 def test_signals_leave_nothing_behind(tmp_path, number, code):
     """A verb that is stopped in the middle of its work; its temporary file goes, and what was there stays."""
     program = (
-        "import sys, time\nimport mpcompile.commands.targets as t\nfrom mpcompile.cli import main\n"
+        "import sys, time\nimport mpcompile.cli.verbs.targets as t\nfrom mpcompile.cli import main\n"
         "from mpcompile.files import atomic_path\n"
         "def work(args):\n"
         "    with atomic_path('out.json') as temporary:\n"
@@ -283,7 +283,7 @@ LOST = {
 def test_a_signal_is_not_lost_in(where, number, code, says):
     """There Python's exception becomes another one, or is only printed."""
     program = (
-        "import sys, time\nimport mpcompile.commands.targets as t\nfrom mpcompile.cli import main\n"
+        "import sys, time\nimport mpcompile.cli.verbs.targets as t\nfrom mpcompile.cli import main\n"
         f"def ready():\n    print('ready', flush=True)\n    {ASLEEP}"
         f"def work(args):\n{LOST[where]}"
         "t.work = work\nsys.exit(main(['targets']))\n"
@@ -330,7 +330,7 @@ def npz(path, **arrays):
 
 
 def test_arrays_from_files(there):
-    from mpcompile.arrays import read_arrays, write_arrays
+    from mpcompile.cli.arrays import read_arrays, write_arrays
 
     x, y = np.arange(6.0).reshape(2, 3), np.ones(2)
     assert list(read_arrays(npz("a.npz", odd=x), ["x"])) == ["x"]
@@ -363,7 +363,7 @@ def test_no_pickle_is_ever_read(there):
         def __reduce__(self):
             return os.mkdir, (str(there / "pwned"),)
 
-    from mpcompile.arrays import read_arrays
+    from mpcompile.cli.arrays import read_arrays
 
     np.savez("evil.npz", x=np.array([Evil()], dtype=object))
     with pytest.raises(UsageError, match="plain arrays"):

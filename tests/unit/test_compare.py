@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from mpcompile import formats
-from mpcompile.compare import agreement, verify
 from mpcompile.errors import ModelError, UsageError
-from mpcompile.formats import Buffer
-from mpcompile.graph import Graph, TensorType
-from mpcompile.plan import Arg, Placed, Plan
+from mpcompile.ir import formats
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.graph import Graph, TensorType
+from mpcompile.ir.plan import Arg, Placed, Plan
+from mpcompile.reference.compare import agreement, verify
 from mpcompile.reference.run import run
 from tests.unit.fused_graph import fused_graph, small_input
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from mpcompile import cpu
-from mpcompile.targets import load_target
+from mpcompile.targets import cpu, load_target
 
 PI = """processor\t: 0
 BogoMIPS\t: 108.00

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcompile.formats import Buffer, channel_pad, decode, encode, halo_level, halo_pattern
-from mpcompile.grid import bipolar, odd, sign_magnitude, twos_complement, unsigned
-from mpcompile.planes import all_bits
+from mpcompile.ir.formats import Buffer, channel_pad, decode, encode, halo_level, halo_pattern
+from mpcompile.ir.grid import bipolar, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.ir.planes import all_bits
 from tests.unit.strategies import grids
 
 halos = st.tuples(*[st.integers(0, 3)] * 4)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcompile.grid import Grid, bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
-from mpcompile.planes import from_planes, to_planes
+from mpcompile.ir.grid import Grid, bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.ir.planes import from_planes, to_planes
 from tests.unit.strategies import grids
 
 BITS = range(1, 9)

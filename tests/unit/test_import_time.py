@@ -50,7 +50,7 @@ def test_import_is_quick():
         ("import mpcompile as mp; mp.load_target('zen5'); mp.load_target('native'); mp.list_targets()", set()),
         ("from mpcompile.cli import main; main(['targets'])", {"rich"}),
         ("from mpcompile.runtime import archive, bundle", {"numpy"}),
-        ("import mpcompile.compare, mpcompile.reference.run", {"numpy"}),
+        ("import mpcompile.reference.compare, mpcompile.reference.run", {"numpy"}),
         ("import mpcompile.latency.measure", {"numpy"}),
         ("import mpcompile.frontend", {"numpy"}),
     ],

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcompile.planes import all_bits, pack_words, per_word, unpack_words, word_bytes, words
+from mpcompile.ir.planes import all_bits, pack_words, per_word, unpack_words, word_bytes, words
 
 
 @given(st.integers(1, 200), st.integers(0, 2**32 - 1))

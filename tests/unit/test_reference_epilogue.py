@@ -6,9 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mpcompile.graph import ROUNDINGS
-from mpcompile.grid import odd, unsigned
-from mpcompile.layer import Clamp, Divide, Fma, Load, Plus, Round, Slope, Value
+from mpcompile.ir.graph import ROUNDINGS
+from mpcompile.ir.grid import odd, unsigned
+from mpcompile.ir.layer import Clamp, Divide, Fma, Load, Plus, Round, Slope, Value
 from mpcompile.reference.epilogue import evaluate
 from mpcompile.reference.fma import fma
 

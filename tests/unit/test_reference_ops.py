@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpcompile.errors import ModelError
-from mpcompile.grid import Grid, bipolar, twos_complement, unsigned
-from mpcompile.layer import ContractPart, ContractTerm, PoolTerm, ViewTerm
+from mpcompile.ir.grid import Grid, bipolar, twos_complement, unsigned
+from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm, ViewTerm
 from mpcompile.reference.ops import contract, fits_int32, pool, term
 
 W8 = twos_complement(8)

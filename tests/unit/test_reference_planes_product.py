@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpcompile import formats
-from mpcompile.grid import bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.ir import formats
+from mpcompile.ir.grid import bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels.weights import dot_form
-from mpcompile.layer import ContractPart
 from mpcompile.reference.ops import contract
 from mpcompile.reference.planes_product import border_term, by_dot, by_popcount, conv, pixel_sums
 from tests.unit.strategies import grids

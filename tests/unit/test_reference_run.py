@@ -6,7 +6,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from mpcompile.errors import ModelError, UsageError
-from mpcompile.graph import Clip, FloatOp, Graph
+from mpcompile.ir.graph import Clip, FloatOp, Graph
 from mpcompile.reference.float_op import run_float_op
 from mpcompile.reference.fma import fma
 from mpcompile.reference.run import run

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpcompile.planes import from_planes, to_planes
+from mpcompile.ir.planes import from_planes, to_planes
 from mpcompile.reference.shared_shifts import GRID, choices, decode, encode, from_bytes, to_bytes, to_group_planes
 
 cases = st.tuples(

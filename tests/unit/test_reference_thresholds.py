@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpcompile.graph import ROUNDINGS
-from mpcompile.grid import odd
-from mpcompile.layer import Clamp, Divide, Fma, Load, Plus, Round, Slope, Value
+from mpcompile.ir.graph import ROUNDINGS
+from mpcompile.ir.grid import odd
+from mpcompile.ir.layer import Clamp, Divide, Fma, Load, Plus, Round, Slope, Value
 from mpcompile.reference.epilogue import evaluate
 from mpcompile.reference.thresholds import thresholds
 

@@ -4,9 +4,8 @@ import dataclasses
 
 import pytest
 
-from mpcompile import cpu
 from mpcompile.errors import TargetError
-from mpcompile.targets import Target, list_fleets, list_targets, load_fleet, load_target, native_target
+from mpcompile.targets import Target, cpu, list_fleets, list_targets, load_fleet, load_target, native_target
 from mpcompile.targets import native as native_module
 from mpcompile.targets.target import WIDEN_DOT
 

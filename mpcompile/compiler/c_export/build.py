@@ -9,10 +9,10 @@ from pathlib import Path
 
 import tvm_ffi
 
-from mpcompile import cpu
 from mpcompile.compiler.c_export.localize import localize
 from mpcompile.compiler.linker import CROSS, find_linker, run_tool
 from mpcompile.errors import TargetError
+from mpcompile.targets import cpu
 
 HERE = Path(__file__).parent
 WARNINGS = ("-std=c11", "-Wall", "-Wextra")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from mpcompile.errors import UsageError
-from mpcompile.plan import Arg, Plan
+from mpcompile.ir.plan import Arg, Plan
 from mpcompile.targets import Target
 
 ALIGNMENT = 64

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mpcompile.graph import Graph
+from mpcompile.ir.graph import Graph
 
 
 @dataclass(frozen=True)

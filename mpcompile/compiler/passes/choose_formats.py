@@ -10,10 +10,10 @@ import numpy as np
 
 from mpcompile.compiler.passes.dataflow import as_map
 from mpcompile.errors import ModelError, UsageError
-from mpcompile.formats import Buffer
-from mpcompile.graph import Graph, Quantizer
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.graph import Graph, Quantizer
+from mpcompile.ir.layer import ContractPart, ContractTerm, Layer
 from mpcompile.kernels.select import FAMILIES, Measured, candidates, reads_sums
-from mpcompile.layer import ContractPart, ContractTerm, Layer
 
 READS = {"popcount": "planes", "dot": "codes", "lookup": "codes", "depthwise": "codes"}
 """The stored form that each family's kernel reads."""

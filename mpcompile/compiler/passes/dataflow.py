@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpcompile.errors import ModelError
-from mpcompile.graph import (
+from mpcompile.ir.graph import (
     Add,
     Affine,
     Clip,

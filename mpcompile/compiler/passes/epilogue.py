@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mpcompile.errors import ModelError
-from mpcompile.graph import Quantizer
-from mpcompile.layer import Clamp, Divide, Fma, Instr, Load, Plus, Round, Slope, Term, Value
-from mpcompile.rounding import rounded
+from mpcompile.ir.graph import Quantizer
+from mpcompile.ir.layer import Clamp, Divide, Fma, Instr, Load, Plus, Round, Slope, Term, Value
+from mpcompile.ir.rounding import rounded
 
 DIRECTED = ("ceil", "floor", "up", "down")
 """Roundings that fall off a whole number at the least error: on a grid they get the folded order, where q·s/(s·2^k) is

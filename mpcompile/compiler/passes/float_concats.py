@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mpcompile.compiler.passes.base import Pass, with_nodes
-from mpcompile.graph import Concat, FloatOp, Graph, Node
+from mpcompile.ir.graph import Concat, FloatOp, Graph, Node
 
 OPSET = 13
 

@@ -19,8 +19,8 @@ from mpcompile.compiler.passes.epilogue import EpilogueBuilder, Lazy, OnGrid, Re
 from mpcompile.compiler.passes.restore_codes import nearest
 from mpcompile.compiler.passes.terms import contract_terms, pool_term, window
 from mpcompile.errors import ModelError
-from mpcompile.graph import Add, Affine, Clip, Conv, Dense, Graph, Node, Pool, PRelu, Quantize, TensorType
-from mpcompile.layer import ContractTerm, Layer, Output, ViewTerm
+from mpcompile.ir.graph import Add, Affine, Clip, Conv, Dense, Graph, Node, Pool, PRelu, Quantize, TensorType
+from mpcompile.ir.layer import ContractTerm, Layer, Output, ViewTerm
 
 CODES, REAL = "codes", "real"
 

@@ -10,7 +10,7 @@ from tvm import relax
 from mpcompile.compiler.emit import Emitted
 from mpcompile.compiler.relax_ops import LAYER, VIEWS
 from mpcompile.compiler.schedule_float import schedule
-from mpcompile.tvm_names import tirx
+from mpcompile.kernels.tvm_names import tirx
 
 
 @dataclass(frozen=True)

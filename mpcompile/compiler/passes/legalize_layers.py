@@ -12,10 +12,11 @@ from tvm import relax
 from mpcompile.compiler.emit import Emitted, Families
 from mpcompile.compiler.relax_ops import LAYER, VIEWS, parameters, tensor_type
 from mpcompile.errors import ModelError
-from mpcompile.formats import Buffer
-from mpcompile.graph import Graph
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.graph import Graph
+from mpcompile.ir.layer import Layer
 from mpcompile.kernels.layer import Lowered, Tiles, lower
-from mpcompile.layer import Layer
+from mpcompile.schedules import architecture_of
 from mpcompile.targets import Target
 
 
@@ -64,7 +65,7 @@ class _Legalizer:
             self._inputs(node),
             outputs,
             options.families.get(node.name, {}),
-            options.target,
+            architecture_of(options.target),
             options.tiles.get(node.name),
             options.tuned,
         )

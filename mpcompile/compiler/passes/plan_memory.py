@@ -13,9 +13,9 @@ from mpcompile.compiler.emit import Emitted
 from mpcompile.compiler.offsets import Interval, aligned, live_bytes, place
 from mpcompile.compiler.relax_ops import VIEWS, parameters
 from mpcompile.errors import ModelError
-from mpcompile.graph import Graph
-from mpcompile.plan import Arg, Call, Placed, Plan, Port
-from mpcompile.tvm_names import prim_func, te, tirx
+from mpcompile.ir.graph import Graph
+from mpcompile.ir.plan import Arg, Call, Placed, Plan, Port
+from mpcompile.kernels.tvm_names import prim_func, te, tirx
 
 CALL_TIR = "relax.call_tir"
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
 from mpcompile.compiler.passes.dataflow import FUSED, Dataflow
-from mpcompile.graph import Concat, Conv, Dense, Graph, Pool, Quantize, Quantizer, Reshape, TensorType
+from mpcompile.ir.graph import Concat, Conv, Dense, Graph, Pool, Quantize, Quantizer, Reshape, TensorType
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
 from mpcompile.compiler.passes.dataflow import Dataflow
-from mpcompile.graph import Affine, Clip, Graph, Node, Pool, PRelu, Quantize, TensorType
+from mpcompile.ir.graph import Affine, Clip, Graph, Node, Pool, PRelu, Quantize, TensorType
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
 from mpcompile.compiler.passes.dataflow import as_map
-from mpcompile.graph import Affine, Clip, Graph, Node, PRelu, Quantize, Reshape, TensorType
+from mpcompile.ir.graph import Affine, Clip, Graph, Node, PRelu, Quantize, Reshape, TensorType
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,19 @@ from typing import ClassVar
 import numpy as np
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
-from mpcompile.graph import Affine, Clip, Concat, Conv, Graph, Node, Pool, PRelu, Quantize, QuantizedWeight, TensorType
+from mpcompile.ir.graph import (
+    Affine,
+    Clip,
+    Concat,
+    Conv,
+    Graph,
+    Node,
+    Pool,
+    PRelu,
+    Quantize,
+    QuantizedWeight,
+    TensorType,
+)
 
 
 @dataclass(frozen=True)

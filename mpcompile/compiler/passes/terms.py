@@ -6,10 +6,10 @@ import numpy as np
 
 from mpcompile.compiler.passes.dataflow import Dataflow
 from mpcompile.errors import ModelError
-from mpcompile.graph import Conv, Dense, Pool, QuantizedWeight
-from mpcompile.grid import Grid, twos_complement
+from mpcompile.ir.graph import Conv, Dense, Pool, QuantizedWeight
+from mpcompile.ir.grid import Grid, twos_complement
+from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm
 from mpcompile.kernels.weights import dot_form
-from mpcompile.layer import ContractPart, ContractTerm, PoolTerm
 
 
 def contract_terms(node: Conv | Dense, flow: Dataflow) -> list[tuple[ContractTerm, float]]:

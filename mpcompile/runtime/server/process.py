@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mpcompile.errors import TargetError, UsageError
-from mpcompile.files import alone_in
+from mpcompile.files import exclusive_folder
 from mpcompile.runtime.server.door import Door
 from mpcompile.runtime.server.limits import Limits
 from mpcompile.runtime.server.wire import ORDERLY
@@ -55,7 +55,7 @@ def sweep() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         try:
             if time.time() > folder.stat().st_mtime + LEFT_SECONDS:
-                with alone_in(folder):
+                with exclusive_folder(folder):
                     shutil.rmtree(folder, ignore_errors=True)
         except (OSError, UsageError):  # gone meanwhile; or of a server that lives, or of another user
             continue
@@ -71,7 +71,7 @@ class SessionProcess:
         paths = ":".join(p or os.getcwd() for p in sys.path)
         env = os.environ | {"TVM_USE_RUNTIME_LIB": "1", "TMPDIR": str(self.folder)}
         try:
-            self._held.enter_context(alone_in(self.folder))
+            self._held.enter_context(exclusive_folder(self.folder))
             self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._process = subprocess.Popen(

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mpcompile import errors
-from mpcompile.plan import Plan
+from mpcompile.ir.plan import Plan
 from mpcompile.runtime.device import Kernel
 
 PROTOCOL = 1

@@ -1,0 +1,90 @@
+"""compile_model: a model to a bundle file. What `mpcompile compile` and `mpcompile.compile` call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mpcompile.compiler import pipeline
+from mpcompile.compiler.manifest import layer_rows
+from mpcompile.errors import UsageError
+from mpcompile.files import check_writable
+from mpcompile.frontend import load
+from mpcompile.ir.graph import Graph
+from mpcompile.kernels.select import Measured
+from mpcompile.records.choose import TunedTiles
+from mpcompile.records.store import records_for
+from mpcompile.runtime.variants import Compiled, write_bundle
+from mpcompile.targets import Fleet, Target, load_fleet
+
+
+def compile_model(
+    model: str | os.PathLike | Graph,
+    target: str | os.PathLike | Target | Fleet = "native",
+    output: str | os.PathLike | None = None,
+    *,
+    dump_ir: str | os.PathLike | None = None,
+    families: Mapping[str, str] | None = None,
+    measured: Measured | None = None,
+    tiles: Mapping[str, object] | None = None,
+    records: str | os.PathLike | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Compiles `model` for `target` and writes the bundle; its path.
+
+    model: an ONNX file (QONNX or QDQ), or a normalised Graph. target: "native", a board's or a fleet's name, a TOML's
+    path, a Target or a Fleet: the bundle holds a variant for each board of a fleet. output: where the bundle goes;
+    without it, beside the model, with the suffix .mpc. dump_ir: a folder for the text of every phase, a folder in it
+    for each board of a fleet. families: layer → kernel family ("*": all that can have it); measured: cycles that
+    replace the cost model's; tiles: layer → tile; both for one board only. records: a folder that `tune` wrote, whose
+    tiles win over those that ship; "none": neither, every schedule as set by hand. Nothing is left behind where it fails.
+    Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
+    """
+    path = _output(model, output)
+    fleet = (
+        target if isinstance(target, Fleet) else Fleet.of(target) if isinstance(target, Target) else load_fleet(target)
+    )
+    if len(fleet.boards) > 1 and (measured or tiles):
+        raise UsageError(f"target {fleet.name} stands for several boards: tiles and measured cycles are of one")
+    say = progress or (lambda line: None)
+    graph = model if isinstance(model, Graph) else _load(model, say)
+    dump = Path(dump_ir) if dump_ir is not None else None
+    options = [
+        pipeline.Options(families or {}, measured, tiles or {}, TunedTiles(records_for(board, records)), dump, say)
+        for board in fleet.boards
+    ]
+    variants = [_variant(graph, board, fleet, o) for board, o in zip(fleet.boards, options)]
+    say(f"writing {path}")
+    return write_bundle(path, {"target": fleet.to_json(), "model": _about(graph)}, variants)
+
+
+def _variant(graph: Graph, board: Target, fleet: Fleet, options: pipeline.Options) -> Compiled:
+    if len(fleet.boards) > 1:
+        say = options.progress
+        options = replace(
+            options, dump=options.dump and options.dump / board.name, progress=lambda line: say(f"{board.name}: {line}")
+        )
+    made = pipeline.run(graph, board, options)
+    return Compiled(board.to_json(), made.plan, layer_rows(made), made.library, made.weights)
+
+
+def _output(model: str | os.PathLike | Graph, output: str | os.PathLike | None) -> Path:
+    if output is None:
+        if isinstance(model, Graph):
+            raise UsageError("say where the bundle of a graph goes: pass output")
+        output = Path(model).with_suffix(".mpc")
+    if not isinstance(model, Graph) and os.path.realpath(model) == os.path.realpath(output):
+        raise UsageError(f"cannot write {output}: it is the model itself")
+    check_writable(output)
+    return Path(output)
+
+
+def _load(model: str | os.PathLike, say: Callable[[str], None]) -> Graph:
+    say(f"reading {model}")
+    return load(Path(model))
+
+
+def _about(graph: Graph) -> dict:
+    return {"source": Path(graph.source).name, "batch": graph.batch, "inputs": graph.inputs, "outputs": graph.outputs}

@@ -1,0 +1,116 @@
+"""export_c: a model to a static library, a header, an example and a CMake file. What `compile --format c` calls."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpcompile import __version__
+from mpcompile.compiler import pipeline
+from mpcompile.compiler.c_export import source
+from mpcompile.compiler.c_export.build import WARNINGS, Tools, include_flags
+from mpcompile.compiler.library import build_objects
+from mpcompile.compiler.scratch import MeasureScratch
+from mpcompile.errors import UsageError
+from mpcompile.files import atomic_path, output_folder
+from mpcompile.frontend import load
+from mpcompile.ir.graph import Graph
+from mpcompile.records.choose import TunedTiles
+from mpcompile.records.store import records_for
+from mpcompile.targets import Target, load_target
+
+EXAMPLE, CMAKE = "example.c", "CMakeLists.txt"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """`files` lie in `folder`; bytes of the workspace for one task, and of what each task more needs."""
+
+    folder: Path
+    name: str
+    files: tuple[str, ...]
+    workspace_bytes: int
+    task_bytes: int
+    weights_bytes: int
+
+    def to_json(self) -> dict:
+        return vars(self) | {"folder": str(self.folder), "files": list(self.files)}
+
+
+def export_c(
+    model: str | os.PathLike | Graph,
+    target: str | os.PathLike | Target = "native",
+    folder: str | os.PathLike | None = None,
+    *,
+    name: str | None = None,
+    families: Mapping[str, str] | None = None,
+    records: str | os.PathLike | None = None,
+    flags: Sequence[str] = (),
+    progress: Callable[[str], None] | None = None,
+) -> Exported:
+    """Writes libNAME.a, NAME.h, example.c and CMakeLists.txt into `folder`; it is made where it is not there.
+
+    Everything public is called NAME_…, all else is local to the library, so that several fit into one program. name:
+    what the symbols begin with; without it, from the model's file. families, records: as compile_model has them. flags:
+    of the C compiler, for the library's own C (sanitizers, say). Nothing in `folder` is replaced before all is made.
+    Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
+    """
+    board = target if isinstance(target, Target) else load_target(target)
+    graph = model if isinstance(model, Graph) else load(Path(model))
+    name = source.check_name(name) if name else source.identifier(Path(graph.source).stem)
+    tools, say = Tools.find(board.arch, f"a C library for {board.name}"), progress or (lambda line: None)
+    with (
+        output_folder(folder if folder is not None else name, parents=False) as folder,
+        tempfile.TemporaryDirectory(prefix="mpcompile-") as temporary,
+    ):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"cannot write into {folder}: no permission")
+        made = Path(temporary)
+        objects: list[Path] = []
+        scratch = MeasureScratch()
+
+        def build(functions, tvm_target) -> bytes:
+            objects.extend(build_objects(functions, tvm_target, made, [scratch]))
+            return b""
+
+        options = pipeline.Options(
+            families or {}, tuned=TunedTiles(records_for(board, records)), progress=say, build=build
+        )
+        compiled = pipeline.run(graph, board, options)
+        export = source.Export(
+            name, compiled.plan, board, scratch.bytes, scratch.stack, Path(graph.source).name, __version__
+        )
+        say(f"making lib{name}.a")
+        (made / "weights.bin").write_bytes(compiled.weights)
+        texts = {
+            f"{name}.h": source.header(export),
+            EXAMPLE: source.example(export),
+            CMAKE: source.cmake(export),
+            "table.c": source.table_c(export),
+            "weights.s": source.weights_s(export, str(made / "weights.bin"), board.arch),
+        }
+        for file, text in texts.items():
+            (made / file).write_text(text, encoding="utf-8")
+        include = [*WARNINGS, *include_flags(), f"-I{made}", *flags]
+        objects += [
+            tools.compile(made / "table.c", made / "table.o", include),
+            tools.compile(Path(source.__file__).with_name("runtime.c"), made / "runtime.o", include),
+            tools.compile(made / "weights.s", made / "weights.o"),
+        ]
+        public = [f"{name}_{function}" for function in ("run", "run_parallel", "error")]
+        tools.archive(objects, public, made / f"lib{name}.a")
+        files = (f"lib{name}.a", f"{name}.h", EXAMPLE, CMAKE)
+        for file in files:
+            _put(made / file, folder / file)
+    return Exported(
+        folder, name, files, export.base_bytes + export.scratch_bytes, export.scratch_bytes, len(compiled.weights)
+    )
+
+
+def _put(made: Path, path: Path) -> None:
+    """Whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(made.read_bytes())

@@ -1,0 +1,106 @@
+"""What a search asks of devices besides its table and its timings: comparisons, profiles, checks and a record."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from mpcompile import __version__
+from mpcompile.api.profile import Workbench
+from mpcompile.latency import onnxruntime
+from mpcompile.remote.remote_bundle import RemoteBundle
+
+WHOLE_MIN_TIME = 0.01
+"""Seconds of one sample of a whole network."""
+PROFILE_ROUNDS = 5
+"""Of a profile, which takes every layer between stirred caches: on a disturbed machine each costs up to eight rounds."""
+TOGETHER = 512
+"""Images that a device is sent at once."""
+VERSIONS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxruntime", "torch")
+
+
+class Checks:
+    """On the workbench's devices, each question on one of them. A .mpc file is run by our runtime, an .onnx file by
+    ONNX Runtime."""
+
+    def __init__(self, bench: Workbench):
+        self.bench, self.pool, self.board, self.threads = bench, bench.pool, bench.target, bench.threads
+
+    def quantize(self, source: Path, target: Path, images: np.ndarray) -> None:
+        """ONNX Runtime's static int8 quantization, calibrated on `images` [N, C, H, W]; done here."""
+        onnxruntime.quantize_int8(source, target, images)
+
+    def answers(self, file: Path, images: np.ndarray) -> np.ndarray:
+        """int64 [N]: the class that the file gives each image, float32 [N, C, H, W]."""
+        from mpcompile.search.export import INPUT
+
+        def ask(device) -> np.ndarray:
+            found = []
+            for at in range(0, len(images), TOGETHER):
+                some = images[at : at + TOGETHER]
+                (result,) = device.run(file, {INPUT: some}, self.threads).values()
+                found.append(np.asarray(result).reshape(len(some), -1).argmax(1))
+            return np.concatenate(found)
+
+        return self.pool.run(ask)
+
+    def verify(self, model: Path, bundle: Path, images: np.ndarray) -> dict:
+        """The bundle, run there, against the exact reference here, buffer by buffer: equal, samples, summary."""
+        from mpcompile.api.verify import verify
+
+        report = self.pool.run(lambda device: verify(model, RemoteBundle(device, bundle, self.threads), images))
+        return {"equal": report.equal, "samples": report.samples, "summary": report.summary}
+
+    def profile(self, model: Path, bundle: Path) -> dict:
+        """Each layer of the bundle in its place, and the whole of it, in one interleaved measurement; see
+        NetworkProfile.to_json."""
+        from mpcompile.frontend import load
+
+        graph = load(model)
+        bench = Workbench(self.board, self.pool, self.threads, min(self.bench.rounds, PROFILE_ROUNDS)).among(graph)
+        return bench.profile_bundle(bundle, graph.source).to_json()
+
+    def race(self, files: Mapping[str, Path], progress: Callable[[int, int], None] | None = None) -> dict:
+        """All files in turn, interleaved, on one device; see Measurement.to_json."""
+        found = self.bench.race(files, WHOLE_MIN_TIME, progress)
+        return {**found.to_json(), "note": found.note(), "threads": self.threads}
+
+    def about(self) -> dict:
+        """The devices and the versions, for the record."""
+        about = self.pool.about
+        here = {name: _version(name) for name in VERSIONS}
+        if self.pool.source:
+            here |= {
+                "apache-tvm, on the device": about.tvm,
+                "onnxruntime, on the device": about.onnxruntime,
+                "mpcompile, on the device": about.mpcompile,
+                "Python, on the device": about.python,
+            }
+        return {
+            "machine": {
+                "cpu": about.cpu,
+                "cores": about.cores,
+                "threads": self.threads,
+                "target": self.board.name,
+                "target description": self.board.description,
+                "features": sorted(self.board.features),
+                "system": f"{about.system} {about.arch}",
+                **({"devices": self.pool.name} if self.pool.source else {}),
+            },
+            "versions": {
+                "mpcompile": __version__,
+                "Python": platform.python_version(),
+                **{name: version for name, version in here.items() if version},
+            },
+        }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,64 @@
+"""`mp.tune`: a model's layers tuned on devices, into a folder of records."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+
+from mpcompile.errors import MissingDependency, UsageError
+from mpcompile.files import exclusive_folder, output_folder
+from mpcompile.ir.graph import Graph
+from mpcompile.latency.same_speed import SLOWER_HERE
+from mpcompile.remote.fit import board_for, threads_on
+from mpcompile.remote.pool import Pool, open_pool
+from mpcompile.remote.sandbox import SandboxedDevice
+from mpcompile.runtime.server.limits import Limits
+from mpcompile.targets import Target, cpu, load_target
+from mpcompile.tuning.runner import PoolRunner
+from mpcompile.tuning.task import LocalBuilder, tasks_of
+from mpcompile.tuning.tune import Progress, Tuned, Tuner
+
+
+def tune(
+    model: str | os.PathLike | Graph,
+    target: str | os.PathLike | Target = "native",
+    records: str | os.PathLike = "records",
+    *,
+    trials: int = 64,
+    threads: int | None = 1,
+    progress: Progress | None = None,
+    tracker: str | None = None,
+    key: str | None = None,
+    pool: Pool | None = None,
+) -> Tuned:
+    """Measures up to `trials` schedules of each distinct layer of `model`, compiled for `target`: on this machine, in a
+    process of its own, so that a schedule that crashes costs its trial and no more; or on all the devices of `key` that
+    `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
+
+    records: a folder. What won goes to FAMILY.json in it, for compile_model(records=…), and each trial at once to
+    FAMILY.trials.jsonl; so tuning can be stopped at any moment and goes on where it was. Raises MpError's subclasses.
+    """
+    from mpcompile.frontend import load
+
+    if trials < 1:
+        raise UsageError(f"trials must be at least 1, not {trials}")
+    if find_spec("xgboost") is None:  # MetaSchedule imports it only after the first batches
+        raise MissingDependency('tuning needs xgboost: pip install "mpcompile[tune]"')
+    graph = model if isinstance(model, Graph) else load(Path(model))
+    here = pool is None and key is None and tracker is None
+    devices = this_machine() if here else nullcontext(pool) if pool else open_pool(tracker, key)
+    with output_folder(records) as folder, exclusive_folder(folder), devices as opened:
+        board = board_for(load_target(target) if here and not isinstance(target, Target) else target, opened)
+        runner = PoolRunner(opened, threads_on(opened.about, threads), elsewhere=not here and opened.elsewhere)
+        builder = LocalBuilder(board, len(cpu.allowed()))
+        try:
+            return Tuner(board, folder, runner, builder, trials, progress).run(tasks_of(graph, board, runner.threads))
+        finally:
+            builder.close()
+
+
+def this_machine(limits: Limits | None = None) -> Pool:
+    """A pool of this machine, in a process of its own."""
+    return Pool([SandboxedDevice(limits)], slower=SLOWER_HERE)

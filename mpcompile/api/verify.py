@@ -1,0 +1,56 @@
+"""`mpcompile verify`: a model file against a bundle that was compiled from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mpcompile.compiler.passes.base import apply_all
+from mpcompile.compiler.passes.to_layers import TO_LAYERS
+from mpcompile.errors import UsageError
+from mpcompile.frontend import load
+from mpcompile.ir.graph import Graph
+from mpcompile.reference import compare as check
+from mpcompile.runtime.bundle import Bundle, open_bundle
+
+SAMPLES = 4
+
+
+def verify(
+    model: str | os.PathLike | Graph,
+    bundle: str | os.PathLike | Bundle,
+    inputs: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    *,
+    threads: int | None = None,
+) -> check.Report:
+    """Runs both on `inputs` and compares every buffer of every layer with the exact reference.
+
+    model: an ONNX file or a normalised Graph. bundle: a file, or one that is open, here or on a device. inputs: float32 by
+    name, or one array where the model has one input, with or without a batch axis; without it, a few normal random
+    samples. Raises as `load`, `open_bundle` and `compare.verify` do.
+    """
+    graph = fused(model)
+    given = _inputs(graph, inputs)
+    if isinstance(bundle, (str, os.PathLike)):
+        with open_bundle(bundle, threads) as opened:
+            return check.verify(graph, opened, given)
+    return check.verify(graph, bundle, given)
+
+
+def fused(model: str | os.PathLike | Graph) -> Graph:
+    """The graph of layers that compiling `model` starts from."""
+    return apply_all(model if isinstance(model, Graph) else load(Path(model)), TO_LAYERS)
+
+
+def _inputs(graph: Graph, inputs) -> dict[str, np.ndarray]:
+    if inputs is None:
+        rng = np.random.default_rng(0)
+        return {t: rng.standard_normal((SAMPLES, *graph.types[t].shape), np.float32) for t in graph.inputs}
+    if isinstance(inputs, Mapping):
+        return dict(inputs)
+    if len(graph.inputs) != 1:
+        raise UsageError(f"the model has {len(graph.inputs)} inputs: pass a dict with {', '.join(graph.inputs)}")
+    return {graph.inputs[0]: inputs}

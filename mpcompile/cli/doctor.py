@@ -1,0 +1,179 @@
+"""What works on this machine, what is missing, and the command that mends it. TVM is loaded only to try it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+from mpcompile.targets import cpu
+
+WITHOUT = "without its compiler"
+PINS = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
+OPTIONAL = {
+    # distribution: (module, what needs it, what installs it)
+    "onnx": ("onnx", "reading models", 'pip install "mpcompile[compile]"'),
+    "onnx-ir": ("onnx_ir", "reading models", 'pip install "mpcompile[compile]"'),
+    "torch": (
+        "torch",
+        "search and the demo",
+        "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu",
+    ),
+    "brevitas": ("brevitas", "the example of a Brevitas module", "pip install brevitas==0.13.4 onnxoptimizer"),
+    "onnxruntime": ("onnxruntime", "comparisons with ONNX Runtime", "pip install onnxruntime==1.31.1"),
+    "xgboost-cpu": ("xgboost", "tuning", 'pip install "mpcompile[tune]"'),
+    "jinja2": ("jinja2", "reports, and so a search", 'pip install "mpcompile[report]"'),
+    "scikit-learn": ("sklearn", "the digits that are searched on where no data are named", "pip install scikit-learn"),
+    "pillow": ("PIL", "searching on folders of images", "pip install pillow"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`ok`: True, False where the base does not work without it, None where something optional is absent."""
+
+    name: str
+    ok: bool | None
+    found: str
+    mend: str = ""
+
+    def to_json(self) -> dict:
+        return {"name": self.name, "ok": self.ok, "found": self.found, "mend": self.mend}
+
+
+def examine() -> list[Finding]:
+    """Everything, the base first."""
+    return [
+        _python(),
+        *map(_pinned, PINS),
+        _numpy(),
+        _runtime(),
+        _target(),
+        _threads(),
+        _linker(),
+        _rpc(),
+        *map(_optional, OPTIONAL),
+    ]
+
+
+def require_compiler() -> None:
+    """Raises MissingDependency where TVM comes, or was told to come, without its compiler."""
+    from mpcompile.errors import MissingDependency
+
+    finding = _runtime()
+    if not finding.ok or finding.found.endswith(WITHOUT):
+        unset = (
+            "unset TVM_USE_RUNTIME_LIB" if os.environ.get("TVM_USE_RUNTIME_LIB") else finding.mend or "mpcompile doctor"
+        )
+        raise MissingDependency(f"compiling needs TVM with its compiler, and here it is {finding.found}: {unset}")
+
+
+def _python() -> Finding:
+    found = f"{sys.version.split()[0]} ({sys.executable})"
+    return Finding(
+        "Python",
+        sys.version_info >= (3, 11),
+        found,
+        "" if sys.version_info >= (3, 11) else "install Python 3.11 or later",
+    )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _pinned(distribution: str) -> Finding:
+    """The pair is fixed: with apache-tvm-ffi 0.1.15.post1 and later tvm.ir.save_json, and so tuning, crashes."""
+    found, wanted = _version(distribution), PINS[distribution]
+    command = "pip install " + " ".join(f"{name}=={version}" for name, version in PINS.items())
+    if found == wanted:
+        return Finding(distribution, True, found)
+    return Finding(distribution, False, f"{found}, and it must be {wanted}" if found else "not installed", command)
+
+
+def _numpy() -> Finding:
+    found = _version("numpy")
+    return Finding("numpy", bool(found), found or "not installed", "" if found else "pip install numpy")
+
+
+def _runtime() -> Finding:
+    """Really loads TVM: a wheel for another system is noticed only so."""
+    try:
+        import tvm
+        from tvm.base import _LOADED_LIBS
+    except Exception as error:
+        reason = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        return Finding(
+            "TVM loads",
+            False,
+            reason[-1].strip(),
+            f"pip install apache-tvm=={PINS['apache-tvm']} apache-tvm-ffi=={PINS['apache-tvm-ffi']}",
+        )
+    return Finding(
+        "TVM loads", True, f"{tvm.__version__}, {'with its compiler' if 'tvm_compiler' in _LOADED_LIBS else WITHOUT}"
+    )
+
+
+def _target() -> Finding:
+    from mpcompile.errors import TargetError
+    from mpcompile.targets import native_target
+
+    try:
+        t = native_target()
+    except TargetError as error:
+        return Finding("CPU", False, str(error), "mpcompile targets")
+    has = [
+        name
+        for flag, name in (
+            ("sse4_2", "SSE4.2"),
+            ("fma", "FMA"),
+            ("avx2", "AVX2"),
+            ("avx512f", "AVX-512"),
+            ("avx512_vnni", "VNNI"),
+            ("avx512_vpopcntdq", "VPOPCNTDQ"),
+            ("asimd", "NEON"),
+            ("neon", "NEON"),
+            ("asimddp", "dot product"),
+        )
+        if flag in t.features
+    ]
+    return Finding("CPU", True, f"{t.description} ({', '.join(has)}); L1d {t.l1d_kib} KiB, L2 {t.l2_kib} KiB")
+
+
+def _threads() -> Finding:
+    return Finding("threads", True, f"{cpu.cores()} cores, {len(cpu.allowed())} CPUs that this process may use")
+
+
+def _linker() -> Finding:
+    from mpcompile.compiler.linker import ADVICE, find_linker
+    from mpcompile.errors import TargetError
+
+    try:
+        command = find_linker()
+    except TargetError as error:
+        return Finding("linker", None, str(error), "unset CC")
+    return Finding(
+        "linker",
+        True if command else None,
+        " ".join(command) if command else "none: bundles run, nothing compiles",
+        "" if command else ADVICE,
+    )
+
+
+def _rpc() -> Finding:
+    """What `serve` and `tracker` need beside TVM: parts of the base, which an environment may lack all the same."""
+    missing = [name for name in ("psutil", "tornado", "cloudpickle") if _version(name) is None]
+    if missing:
+        return Finding("devices", False, f"{', '.join(missing)} not installed", f"pip install {' '.join(missing)}")
+    return Finding("devices", True, "serve, tracker and devices work")
+
+
+def _optional(distribution: str) -> Finding:
+    module, purpose, command = OPTIONAL[distribution]
+    found = _version(distribution) or ("present" if importlib.util.find_spec(module) else None)
+    return Finding(distribution, True if found else None, found or f"absent ({purpose})", "" if found else command)

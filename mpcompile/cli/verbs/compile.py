@@ -1,0 +1,92 @@
+"""mpcompile compile MODEL.onnx --target T -o M.mpc"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from mpcompile.cli import console
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL.onnx", help="QONNX, or ONNX with QuantizeLinear and DequantizeLinear")
+    parser.add_argument(
+        "--target",
+        default="native",
+        metavar="T",
+        help="a board, or a fleet of boards, by name, or its .toml (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="M.mpc", help="the bundle (default: beside the model, with the suffix .mpc)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("bundle", "c"),
+        default="bundle",
+        help="c: a folder with a static library, its header, an example and a CMake file (default: %(default)s)",
+    )
+    parser.add_argument("--name", help="with --format c: what every public name of the library begins with")
+    parser.add_argument(
+        "--records",
+        metavar="DIR",
+        help="schedules that `mpcompile tune` wrote there win over those that ship; none: every schedule as set by hand",
+    )
+    parser.add_argument("--dump-ir", metavar="DIR", help="write the module after each phase there")
+
+
+def work(args: argparse.Namespace) -> dict:
+    import mpcompile as mp
+    from mpcompile.cli.doctor import require_compiler
+    from mpcompile.cli.layer_table import layer_table
+    from mpcompile.errors import UsageError
+    from mpcompile.runtime.archive import read_manifest
+
+    require_compiler()
+    if args.format == "c":
+        return _c(args)
+    if args.name:
+        raise UsageError("--name is of --format c: a bundle has no C names")
+    start = time.perf_counter()
+    with console.steps() as step:
+        output = mp.compile(
+            args.model,
+            target=args.target,
+            output=args.output,
+            dump_ir=args.dump_ir,
+            records=args.records,
+            progress=step,
+        )
+    seconds = time.perf_counter() - start
+    manifest = read_manifest(output)
+    for variant in manifest["variants"]:
+        if len(manifest["variants"]) > 1:
+            console.say(f"{variant['target']['name']}: {variant['target']['description']}")
+        layer_table(variant["layers"])
+    console.say(
+        f"{output}: {len(manifest['variants'][0]['layers'])} layers for {manifest['target']['name']}, "
+        f"{console.size(output.stat().st_size)}, compiled in {console.seconds(seconds)}"
+    )
+    return {
+        "bundle": str(output),
+        "seconds": seconds,
+        "bytes": output.stat().st_size,
+        "target": manifest["target"],
+        "variants": [{key: v[key] for key in ("target", "layers")} for v in manifest["variants"]],
+    }
+
+
+def _c(args: argparse.Namespace) -> dict:
+    import mpcompile as mp
+    from mpcompile.errors import UsageError
+
+    if args.dump_ir:
+        raise UsageError("--dump-ir is of --format bundle: the phases are the same")
+    start = time.perf_counter()
+    with console.steps() as step:
+        made = mp.export_c(args.model, args.target, args.output, name=args.name, records=args.records, progress=step)
+    seconds = time.perf_counter() - start
+    console.say(
+        f"{made.folder}: {', '.join(made.files)}; {console.size(made.weights_bytes)} of weights, workspace of "
+        f"{console.size(made.workspace_bytes)}, made in {console.seconds(seconds)}"
+    )
+    return made.to_json() | {"seconds": seconds, "target": args.target}

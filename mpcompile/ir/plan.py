@@ -1,0 +1,117 @@
+"""The static plan: every call of a compiled network, in order, with the place of every buffer. numpy only.
+
+The compiler's last pass writes it, a bundle's manifest carries it, and the executor does nothing but follow it.
+Activations live in one workspace at fixed byte offsets (64-byte aligned), constants in one weights block; model inputs
+and outputs are the caller's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpcompile.ir.formats import Buffer
+
+SPACES = ("workspace", "weights", "input", "output")
+
+
+@dataclass(frozen=True)
+class Arg:
+    """A tensor argument of a call. `offset` is in bytes, or, for input and output, which of them."""
+
+    space: str
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    def to_json(self) -> list:
+        return [self.space, self.offset, self.dtype, list(self.shape)]
+
+    @staticmethod
+    def from_json(d: list) -> Arg:
+        return Arg(d[0], int(d[1]), d[2], tuple(d[3]))
+
+
+@dataclass(frozen=True)
+class Call:
+    """library[function](*args). `layer` is the node it belongs to."""
+
+    function: str
+    layer: str
+    args: tuple[Arg, ...]
+
+    def to_json(self) -> dict:
+        return {"function": self.function, "layer": self.layer, "args": [a.to_json() for a in self.args]}
+
+    @staticmethod
+    def from_json(d: dict) -> Call:
+        return Call(d["function"], d["layer"], tuple(Arg.from_json(a) for a in d["args"]))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A buffer of an activation: where it is, and from after which call until after which call its contents hold."""
+
+    buffer: Buffer
+    arg: Arg
+    written: int
+    last_read: int
+
+    def to_json(self) -> dict:
+        return {
+            "buffer": self.buffer.to_json(),
+            "arg": self.arg.to_json(),
+            "written": self.written,
+            "last_read": self.last_read,
+        }
+
+    @staticmethod
+    def from_json(d: dict) -> Placed:
+        return Placed(Buffer.from_json(d["buffer"]), Arg.from_json(d["arg"]), int(d["written"]), int(d["last_read"]))
+
+
+@dataclass(frozen=True)
+class Port:
+    """A model input or output: float32, `shape` without the batch axis."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    def to_json(self) -> dict:
+        return {"name": self.name, "shape": list(self.shape), "dtype": "float32"}
+
+    @staticmethod
+    def from_json(d: dict) -> Port:
+        return Port(d["name"], tuple(d["shape"]))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`written` of a model input is −1. `live_bytes`: the largest set of activations that must be alive at once."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    calls: tuple[Call, ...]
+    buffers: tuple[Placed, ...]
+    workspace_bytes: int
+    live_bytes: int
+
+    def to_json(self) -> dict:
+        return {
+            "inputs": [p.to_json() for p in self.inputs],
+            "outputs": [p.to_json() for p in self.outputs],
+            "calls": [c.to_json() for c in self.calls],
+            "buffers": [b.to_json() for b in self.buffers],
+            "workspace_bytes": self.workspace_bytes,
+            "live_bytes": self.live_bytes,
+        }
+
+    @staticmethod
+    def from_json(d: dict) -> Plan:
+        return Plan(
+            tuple(Port.from_json(p) for p in d["inputs"]),
+            tuple(Port.from_json(p) for p in d["outputs"]),
+            tuple(Call.from_json(c) for c in d["calls"]),
+            tuple(Placed.from_json(b) for b in d["buffers"]),
+            int(d["workspace_bytes"]),
+            int(d["live_bytes"]),
+        )

@@ -1,0 +1,170 @@
+"""One fused layer out of its network, with stand-ins for its neighbours, so that it can be compiled and timed by
+itself.
+
+What comes before the layer becomes a quantizer (or a copy, for float32) that stores what the real producers store. What
+comes after becomes, for each reader, a small operator of the same kind with the same halo, so that the layer writes the
+same formats as in the network. The layer itself is untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mpcompile.ir import grid as grids
+from mpcompile.ir.graph import Graph, Quantizer, TensorType
+from mpcompile.ir.grid import Grid
+from mpcompile.ir.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, PoolTerm, Round, Term, ViewTerm
+
+Families = Mapping[str, Mapping[tuple[int, int], str]]
+"""Layer name → (term, part) → kernel family: popcount, dot or depthwise."""
+
+_HEAD = ".head"
+"""What the names of layers that stand for the ones before end with."""
+TAIL = 16
+"""Output channels of a stand-in for a contraction."""
+
+
+@dataclass
+class Cut:
+    """`graph` holds the layer under its own name; `families` says how its stand-ins read, `reads` what they read as:
+    tensor → formats ("planes", "codes", "float")."""
+
+    graph: Graph
+    layer: str
+    families: dict[str, dict[tuple[int, int], str]] = field(default_factory=dict)
+    reads: dict[str, set[str]] = field(default_factory=dict)
+
+
+def format_of(family: str) -> str:
+    """What a family reads."""
+    return "planes" if family == "popcount" else "codes"
+
+
+def cut(fused: Graph, name: str, families: Families, written: Mapping[str, tuple[str, ...]] | None = None) -> Cut:
+    """Layer `name` of the fused graph, to be compiled alone.
+
+    `families` are the network's: they decide what its readers read. `written` overrides that for some of its quantized
+    outputs: tensor → families that read it. Raises KeyError where there is no such layer.
+    """
+    layer = {n.name: n for n in fused.nodes if isinstance(n, Layer)}[name]
+    work = _Cutter(fused, layer, families, written or {})
+    work.heads()
+    work.graph.nodes.append(layer)
+    for t in layer.outputs:
+        work.tails(t)
+    return Cut(work.graph.check(), name, work.families, work.reads)
+
+
+class _Cutter:
+    def __init__(self, fused: Graph, layer: Layer, families: Families, written: Mapping[str, tuple[str, ...]]):
+        self.fused, self.layer, self.network, self.written = fused, layer, families, written
+        self.families: dict[str, dict[tuple[int, int], str]] = {
+            n: dict(f) for n, f in families.items() if n == layer.name
+        }
+        self.reads: dict[str, set[str]] = {t: set() for t in layer.outputs}
+        self.producer = fused.producer()
+        self.readers = fused.consumers()
+        self.graph = Graph(source=fused.source)
+        self.graph.types = {t: fused.types[t] for t in (*layer.inputs, *layer.outputs)}
+
+    # -- before ------------------------------------------------------------------------------------
+    def heads(self) -> None:
+        for t in self.layer.inputs:
+            kind = self.fused.types[t]
+            if kind.quantizer is None and not isinstance(self.producer.get(t), Layer):
+                self.graph.inputs.append(t)
+                continue
+            source = f"{t}.source"
+            self.graph.inputs.append(source)
+            self.graph.types[source] = TensorType(kind.shape)
+            self.graph.nodes.append(_head(source, t, kind))
+
+    # -- after -------------------------------------------------------------------------------------
+    def tails(self, tensor: str) -> None:
+        if tensor in self.fused.outputs or any(not isinstance(n, Layer) for n in self.readers[tensor]):
+            self.graph.outputs.append(tensor)
+            self.reads[tensor].add("float")
+        grid = self.fused.types[tensor].grid
+        halo = (0, 0, 0, 0)
+        terms: dict[str, tuple[Term, str]] = {}
+        for reader in dict.fromkeys(n for n in self.readers[tensor] if isinstance(n, Layer)):
+            for i, term in enumerate(reader.terms):
+                if isinstance(term, ContractTerm):
+                    for j, part in enumerate(term.parts):
+                        if part.input == tensor:
+                            halo = tuple(map(max, halo, part.pads))
+                            family = self.network.get(reader.name, {}).get((i, j), "dot")
+                            terms[family] = (part, family)
+                elif term.input == tensor:
+                    terms[type(term).__name__] = (term, "")
+        if tensor in self.written:
+            terms = {k: v for k, v in terms.items() if not isinstance(v[0], ContractPart)}
+            terms |= {family: (None, family) for family in self.written[tensor]}
+        for kind, (term, family) in terms.items():
+            if family:
+                self._contraction(tensor, grid, halo, family)
+            else:
+                self._append(tensor, kind, term)
+                self.reads[tensor].add("float" if grid is None else "any")
+
+    def _contraction(self, tensor: str, grid: Grid, halo: tuple[int, int, int, int], family: str) -> None:
+        channels = _as_map(self.fused.types[tensor].shape)[0]
+        weights = grids.bipolar() if family == "popcount" else grids.twos_complement(8)
+        shape = (channels, 1, 1, 1) if family == "depthwise" else (TAIL, channels, 1, 1)
+        q = np.random.default_rng(0).choice(weights.values, shape)
+        part = ContractPart(tensor, q, weights, pads=halo, groups=channels if family == "depthwise" else 1)
+        node = self._append(tensor, family, ContractTerm([part]))
+        self.families[node] = {(0, 0): family}
+        self.reads[tensor].add(format_of(family))
+
+    def _append(self, tensor: str, kind: str, term: Term) -> str:
+        """A layer that applies `term` to `tensor` and returns it in float32 as an output of the graph."""
+        shape = _result(term, _as_map(self.fused.types[tensor].shape))
+        name = out = f"{tensor}.{kind}"
+        self.graph.types[out] = TensorType(shape)
+        self.graph.nodes.append(Layer(name, [tensor], [out], shape, [term], [Load(0)], [Output(out, 0)], [name]))
+        self.graph.outputs.append(out)
+        return name
+
+
+def _head(source: str, tensor: str, kind: TensorType) -> Layer:
+    """float32 `source` → `tensor`, quantized as its type says, or stored as it is."""
+    shape, quantizer = _as_map(kind.shape), kind.quantizer
+    epilogue: list = [Load(0)]
+    if quantizer:
+        epilogue += [
+            Fma(0, np.array([1 / quantizer.spacing], np.float32), np.array([_zero(quantizer)], np.float32)),
+            Round(1, quantizer.rounding, *_level_range(quantizer)),
+        ]
+    results = [Output(tensor, len(epilogue) - 1, quantizer)]
+    return Layer(f"{tensor}{_HEAD}", [source], [tensor], shape, [ViewTerm(source)], epilogue, results, [tensor])
+
+
+def _zero(quantizer: Quantizer) -> float:
+    return 0.0 if quantizer.rounding == "sign" else quantizer.zero
+
+
+def _level_range(quantizer: Quantizer) -> tuple[int, int]:
+    """lo, hi of the Round that counts its levels."""
+    if quantizer.rounding == "sign":
+        return 0, 1
+    return quantizer.umin, quantizer.umin + quantizer.grid.levels - 1
+
+
+def _as_map(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    return {1: lambda c: (c, 1, 1), 2: lambda c, n: (c, 1, n), 3: lambda *s: s}[len(shape)](*shape)
+
+
+def _result(term: Term, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """(C, H, W) that `term` gives over a map of `shape`."""
+    c, h, w = shape
+    match term:
+        case ContractTerm(parts=[part]):
+            (top, left, bottom, right), (_, _, kh, kw) = part.pads, part.q.shape
+            return part.q.shape[0], h + top + bottom - kh + 1, w + left + right - kw + 1
+        case PoolTerm(kernel=(kh, kw), strides=(sy, sx), pads=(top, left, bottom, right)):
+            return c, (h + top + bottom - kh) // sy + 1, (w + left + right - kw) // sx + 1
+    return shape
