@@ -3,8 +3,9 @@
     python -m benchmarks.bundle_bytes -o before.json            # in the tree as it was
     python -m benchmarks.bundle_bytes --against before.json     # in the tree as it is: exit 1 where any byte differs
 
-The set: the models of tests/data for each of `SMALL` targets, and benchmarks.networks for those of `LARGE`. A refactoring that means to change no code leaves all of them as they were. Only the public API is used, so
-the file can be copied into an older tree. `--quick`: the models of tests/data alone.
+The set: the models of tests/data for each of `SMALL` targets, and benchmarks.networks for those of `LARGE`. A
+refactoring that means to change no code leaves all of them as they were. Only the public API is used, so the file can be
+copied into an older tree. `--quick`: the models of tests/data alone.
 
 What is compared: the library, the weights, and of the manifest everything but the versions and the description of the
 target, each as one hash.
