@@ -12,6 +12,7 @@ takes the one for the fewest (see Records).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -85,6 +86,12 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.by_key)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what decides tiles: of which layers there are records, and their tiles. 16 hexadecimal digits."""
+        tiles = [[key, r.tile, r.tuned] for key, r in sorted(self.by_key.items())]
+        return hashlib.sha256(json.dumps(tiles, sort_keys=True).encode()).hexdigest()[:16]
 
     def find(self, key: dict, fits: Callable[[dict], bool]) -> Found | None:
         """The record of that key, else the nearest shape's, of those whose tile fits; None where none is near.
