@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 import mpcompile as mp
 from benchmarks.networks import Bits, calibration_image, resnet18

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import structs
 
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.fingerprint import measured_code
@@ -58,7 +60,9 @@ class Tuned:
             "samples_repeated": self.repeated,
             "samples_corrected": self.corrected,
             "failures": self.failures,
-            "layers": [{"layers": names, **asdict(record), "gain": record.gain} for names, record in self.records],
+            "layers": [
+                {"layers": names, **structs.asdict(record), "gain": record.gain} for names, record in self.records
+            ],
         }
 
 
