@@ -20,7 +20,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from mpcompile.latency.cache import Cache
+from mpcompile.latency.cache import Lines
 from mpcompile.latency.fingerprint import measured_code
 from mpcompile.latency.measure import Measurement
 from mpcompile.records.choose import TunedTiles
@@ -31,7 +31,7 @@ from mpcompile.targets import Target
 from mpcompile.tuning.runner import BASE, Outcome, Runner
 from mpcompile.tuning.search import CostModel, Search
 from mpcompile.tuning.task import Builder, Task
-from mpcompile.tuning.trials import Batch, Outcomes, Trials
+from mpcompile.tuning.trials import Batch, Outcomes, Trial, Trials
 from mpcompile.tuning.turns import in_turn
 
 Progress = Callable[[int, int, str], None]
@@ -83,7 +83,7 @@ class Tuner:
         self.family = family_of(target)
         path = folder / f"{self.family}.json"
         self.found = Tuned(path)
-        self.log = Cache(folder / f"{self.family}.trials.jsonl")
+        self.log = Lines(folder / f"{self.family}.trials.jsonl", Trial)
         self.records = {r.identity: r for r in read_records(path, self.family)} if path.exists() else {}
         self.compiled = TunedTiles(records_for(target, folder if self.records else None))
         self.identity = {
