@@ -8,6 +8,9 @@
 speed does; so a record of another CPU, or of older kernels, is used, and says what it was measured on. A layer has a
 record for each number of threads that it was tuned on; whoever compiles does not know on how many it will run, and
 takes the one for the fewest (see Records).
+
+`kernels` is the fingerprint of the code that compiled and measured it (latency/fingerprint.py). Tuning a layer whose
+record names another one confirms it by new trials.
 """
 
 from __future__ import annotations
