@@ -3,8 +3,8 @@
 import threading
 
 from mpcompile.errors import DeviceLost, TargetError
-from mpcompile.remote import pool_member
 from mpcompile.remote import pool as pools
+from mpcompile.remote import pool_member
 from mpcompile.remote.pool import Pool
 from tests.patience import PATIENCE, until
 from tests.remote.simulated import Formula, Shelf
