@@ -1,4 +1,4 @@
-# make test, make demo, make bench: each sets up .venv by itself, pinned by constraints.txt. make clean removes it and build outputs.
+# make lint, make test, make demo, make bench: each sets up .venv by itself, pinned by constraints.txt. make clean removes it and build outputs.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= $(shell nproc)
@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test test-arm demo bench clean
+.PHONY: help setup lint test test-arm demo bench clean
 
 help:
-	@echo "make test    run the tests"
+	@echo "make lint    check style, format and types: ruff, pyright"
+	@echo "make test    run the tests; the slowest ten are listed"
 	@echo "make test-arm  run kernels, networks and boards of ARM under QEMU; ARM=quick: a few of them"
 	@echo "make demo    search bitwidths by measured latency, retrain, compile, verify, time; leaves runs/demo/report.html"
 	@echo "make bench   measure this machine against the speeds that mpcompile aims at; into benchmarks/results and README.md"
@@ -23,9 +24,14 @@ $(READY): pyproject.toml constraints.txt .ci/setup
 	@bash .ci/setup "$(PYTHON)" $(VENV)
 	@touch $@
 
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
 # One thread a process: the tests run in JOBS processes.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -n $(JOBS) --dist worksteal $(TESTS)
 
 # ARM under QEMU: kernels, C libraries, boards. Installs Debian's cross compilers and the like where they are missing, and
 # makes an arm64 system in .arm. ARM=quick: the tests that are marked so.

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from mpcompile.ir.graph import Graph
 from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import ContractPart, ContractTerm, Layer
 from mpcompile.latency.cache import Cache
+from mpcompile.latency.fingerprint import measured_code
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.latency.node_map import NodeMap
 from mpcompile.latency.profile import build_table
@@ -119,7 +120,8 @@ class Workbench:
             "cpu": pool.about.cpu,
             "threads": str(self.threads),
             "mpcompile": __version__,
-            "kernels": _code(),
+            "kernels": measured_code(),
+            "records": self._tiles.records.fingerprint,
             "tvm": tvm_version(),
         }
 
@@ -284,15 +286,3 @@ def _only(allowed: Callable[[ContractPart, str], bool]) -> Measured:
         return None if allowed(part, family) else 1e15
 
     return cycles
-
-
-@cache
-def _code() -> str:
-    """A hash of the sources and records that decide what code a layer becomes: a changed kernel is another version."""
-    from mpcompile import compiler, kernels, schedules
-
-    digest = hashlib.sha256()
-    for room in (compiler, kernels, schedules):
-        for path in sorted(p for p in Path(room.__file__).parent.rglob("*") if p.suffix in (".py", ".json")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

@@ -42,6 +42,8 @@ def read_arrays(path: str | os.PathLike, names: Sequence[str]) -> dict[str, np.n
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-    """A .npz, whole or not at all."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+    """A .npz, whole or not at all; np.savez takes no array of the name of one of its own arguments."""
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

@@ -53,7 +53,8 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """All verbs with their options. Loads none of what they need."""
-    shared = argparse.ArgumentParser(add_help=False)
+    assert __doc__
+    shared = _Parser(add_help=False)
     shared.add_argument("--json", metavar="FILE", help="write the result as JSON, too (-: to stdout, tables to stderr)")
     shared.add_argument("--debug", action="store_true", help="show a traceback where something fails")
     top = _Parser(

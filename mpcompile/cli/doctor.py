@@ -92,7 +92,7 @@ def _pinned(distribution: str) -> Finding:
     found, wanted = _version(distribution), PINS[distribution]
     command = "pip install " + " ".join(f"{name}=={version}" for name, version in PINS.items())
     if found == wanted:
-        return Finding(distribution, True, found)
+        return Finding(distribution, True, wanted)
     return Finding(distribution, False, f"{found}, and it must be {wanted}" if found else "not installed", command)
 
 

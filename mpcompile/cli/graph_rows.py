@@ -39,7 +39,9 @@ def _row(node: Node, graph: Graph, target: Target) -> dict:
 
 
 def _part(part: ContractPart, node: Layer, graph: Graph, target: Target) -> dict:
-    found = candidates(part, graph.types[part.input].grid, target, node.shape[1:])
+    grid = graph.types[part.input].grid
+    assert grid is not None, f"{part.input}, which a contraction reads, is quantized"
+    found = candidates(part, grid, target, node.shape[1:])
     return {
         "input": part.input,
         "family": found[0][0] if found else "none",
@@ -48,7 +50,7 @@ def _part(part: ContractPart, node: Layer, graph: Graph, target: Target) -> dict
         "groups": part.groups,
         "macs": int(np.prod(part.q.shape, dtype=np.int64)) * node.shape[1] * node.shape[2],
         "weight_grid": part.grid.to_json(),
-        "activation_grid": _grid(graph, part.input),
+        "activation_grid": grid.to_json(),
     }
 
 

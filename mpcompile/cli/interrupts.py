@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from typing import Any
 
 AGAIN = 0.02
 """Seconds until a signal whose exception was lost is sent again."""
@@ -23,7 +24,7 @@ class Interruptions:
 
     def __init__(self):
         self.code: int | None = None
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruptions:
         if threading.current_thread() is threading.main_thread():

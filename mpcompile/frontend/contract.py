@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from mpcompile.frontend.values import Activation, QuantizedConstant
 from mpcompile.ir.graph import Conv, Dense
 
 
-def window(node: Source, spatial: tuple[int, ...], kernel: tuple[int, ...]):
+def window(node: Source, spatial: Sequence[int], kernel: tuple[int, ...]):
     """(strides, pads as (before, after) per axis, dilations) of a Conv or pool, auto_pad resolved for `spatial`.
 
     Raises ModelError where there are not as many as spatial axes, or one is out of range.

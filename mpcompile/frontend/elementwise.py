@@ -105,9 +105,10 @@ def mul(imp: Importer, node: Source):
 
 @operator("Div")
 def div(imp: Importer, node: Source):
-    if isinstance(imp.value(node, 0), QuantizedConstant) and isinstance(imp.value(node, 1), Constant):
+    weight, divisor = imp.value(node, 0), imp.value(node, 1)
+    if isinstance(weight, QuantizedConstant) and isinstance(divisor, Constant):
         with np.errstate(divide="ignore"):  # what is not finite is no factor of a scale
-            return scaled_weight(imp, node, imp.value(node, 0), 1 / imp.value(node, 1).array.astype(np.float64))
+            return scaled_weight(imp, node, weight, 1 / divisor.array.astype(np.float64))
     parts = split(imp, node)
     if not parts or parts[0] == 1:
         return FALLBACK
@@ -191,8 +192,9 @@ def leaky_relu(imp: Importer, node: Source):
 # -- the rest ----------------------------------------------------------------------------------------------------------
 @operator("Concat")
 def concat(imp: Importer, node: Source):
-    values = [imp.value(node, i) for i in range(node.count)]
-    if not all(isinstance(v, Activation) for v in values):
+    given = [imp.value(node, i) for i in range(node.count)]
+    values = [v for v in given if isinstance(v, Activation)]
+    if len(values) < len(given):
         return FALLBACK
     rank = len(imp.shape(values[0]))
     if node.attribute("axis", 1) % rank != 1:

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from mpcompile.errors import ModelError
 from mpcompile.frontend.contract import window
 from mpcompile.frontend.importer import Importer, Source
-from mpcompile.frontend.values import Activation, Codes, Constant
+from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
 from mpcompile.ir.graph import FloatOp, Quantizer, TensorType
 
 ALONG_AXIS = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "CumSum", "LpNormalization")
@@ -24,7 +24,7 @@ PICKING = ("DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Tile")
 """Operators that compute nothing: every value of their output is one of input 0."""
 
 
-def as_array(value) -> np.ndarray:
+def as_array(value: Constant | QuantizedConstant) -> np.ndarray:
     return value.array if isinstance(value, Constant) else value.real().astype(np.float32)
 
 
@@ -62,7 +62,8 @@ def check_known(imp: Importer, node: Source) -> None:
 
 def fold(imp: Importer, node: Source) -> None:
     """Every input is constant: so is every output."""
-    constants = {v.name: as_array(imp.values[v.name]) for v in node.node.inputs if v is not None}
+    held = {node.input_name(i): imp.value(node, i) for i in range(node.count) if node.has(i)}
+    constants = {name: as_array(v) for name, v in held.items() if isinstance(v, (Constant, QuantizedConstant))}
     try:
         results = ReferenceEvaluator(single_node(imp, node, constants, {}, node.outputs)).run(None, {})
     except Exception as error:  # the evaluator raises whatever its operators do
@@ -96,29 +97,30 @@ def resolve_auto_pad(imp: Importer, node: Source, proto: onnx.NodeProto) -> None
 def kept_grid(imp: Importer, node: Source) -> Quantizer | None:
     """The quantizer of input 0 where the operator only picks from its values."""
     value = imp.value(node, 0)
-    if not isinstance(value, Activation) or not imp.type(value.tensor).quantizer:
+    quantizer = imp.type(value.tensor).quantizer if isinstance(value, Activation) else None
+    if quantizer is None:
         return None
     picks = node.op_type in PICKING
     if node.op_type == "Resize" and node.attribute("mode", "nearest") == "nearest":
         picks = node.attribute("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize"
-    return replace(imp.type(value.tensor).quantizer, rounding="half_even", zero_first=True) if picks else None
+    return replace(quantizer, rounding="half_even", zero_first=True) if picks else None
 
 
 def float_op(imp: Importer, node: Source) -> None:
     """Appends a FloatOp. Raises ModelError where an output is not float32, has no fixed shape, or mixes the batch."""
     constants, inputs = {}, {}
     rename = {}
-    for value in node.node.inputs:
-        if value is None:
+    for i in range(node.count):
+        if not node.has(i):
             continue
-        held = imp.values[value.name]
+        held, name = imp.value(node, i), node.input_name(i)
         if isinstance(held, Codes):
             raise ModelError(f"{node}: reads integer codes; DequantizeLinear in front would be accepted")
         if isinstance(held, Activation):
-            rename[value.name] = held.tensor
+            rename[name] = held.tensor
             inputs[held.tensor] = imp.shape(held)
         else:
-            constants[value.name] = as_array(held)
+            constants[name] = as_array(held)
     if not inputs:
         raise ModelError(f"{node}: an output that depends on no input and is no constant; a Constant would be accepted")
     outputs = [o for o in node.outputs if o]
@@ -134,6 +136,7 @@ def float_op(imp: Importer, node: Source) -> None:
         double = inferred(twice)
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"{node}: its shapes do not fit ({str(error).splitlines()[-1].strip()})") from error
+    kinds = []
     for (kind, shape), (_, second), name in zip(shapes, double, outputs):
         if kind != onnx.TensorProto.FLOAT:
             raise ModelError(f"{node}: writes {onnx.TensorProto.DataType.Name(kind)}; FLOAT would be accepted")
@@ -141,12 +144,13 @@ def float_op(imp: Importer, node: Source) -> None:
             raise ModelError(f"{node}: the shape of its output {name} depends on data; a fixed one would be accepted")
         if not shape or shape[0] != 1 or not second or second[0] != 2:
             raise ModelError(f"{node}: it mixes the batch (axis 0); one that leaves axis 0 alone would be accepted")
+        kinds.append((kind, shape))
     rank = len(next(iter(inputs.values())))
     if node.op_type in ALONG_AXIS and node.attribute("axis", -1 if node.op_type.endswith("max") else 0) % rank == 0:
         raise ModelError(f"{node}: works along the batch (axis 0); another axis would be accepted")
-    for value, (kind, shape) in zip(model.graph.output, shapes):
+    for value, (kind, shape) in zip(model.graph.output, kinds):
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))
-    for (_, shape), name in zip(shapes, outputs):
+    for (_, shape), name in zip(kinds, outputs):
         imp.graph.types[name] = TensorType(shape[1:])
         imp.values[name] = Activation(name, kept_grid(imp, node))
     imp.graph.nodes.append(FloatOp(node.name, list(inputs), outputs, node.op_type, model.SerializeToString()))

@@ -7,13 +7,13 @@ its operator which the normalised graph has no node for returns FALLBACK; the no
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 from mpcompile.errors import ModelError
-from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
+from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant, Value
 from mpcompile.ir.graph import Graph, Node, Quantize, Quantizer, TensorType
 
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
@@ -37,13 +37,14 @@ class Source:
 
     def __init__(self, node: ir.Node, name: str):
         self.node, self.name, self.op_type = node, name, node.op_type
-        self.outputs = [v.name for v in node.outputs]
+        self.outputs = [v.name or "" for v in node.outputs]
+        """Their names; "" for one that is left out."""
         self.count = len(node.inputs)
 
     def __str__(self) -> str:
         return f"node {self.name} ({self.op_type})"
 
-    def attribute(self, name: str, default):
+    def attribute(self, name: str, default: Any) -> Any:
         """Its value as Python or numpy; `default` where the node has none."""
         found = self.node.attributes.get(name)
         if found is None:
@@ -54,6 +55,16 @@ class Source:
 
     def has(self, index: int) -> bool:
         return index < self.count and self.node.inputs[index] is not None
+
+    def input(self, index: int) -> ir.Value:
+        """What input `index` is called and typed in the file. Raises IndexError or ValueError where it has none."""
+        value = self.node.inputs[index]
+        if value is None:
+            raise ValueError(f"it lacks input {index}")
+        return value
+
+    def input_name(self, index: int) -> str:
+        return self.input(index).name or ""
 
     def uses(self, index: int) -> int:
         """How many readers output `index` has, the model's outputs included."""
@@ -76,7 +87,7 @@ class Importer:
     def __init__(self, model: ir.Model, graph: Graph):
         self.model, self.graph = model, graph
         self.opset = model.opset_imports.get("", 17)
-        self.values: dict[str, object] = {}
+        self.values: dict[str, Value] = {}
         self.writers: dict[str, Node] = {}
         """Graph tensor → the node that writes it."""
         self._names: set[str] = set()
@@ -85,14 +96,14 @@ class Importer:
         """Output of a Pad by zeros → what it pads, and (before, after) per spatial axis."""
 
     # -- reading -----------------------------------------------------------------------------------------------
-    def value(self, node: Source, index: int):
+    def value(self, node: Source, index: int) -> Value:
         """What input `index` stands for."""
-        name = node.node.inputs[index].name
+        name = node.input_name(index)
         if name not in self.values:
             raise ModelError(f"{node}: reads {name}, which nothing before it writes")
         return self.values[name]
 
-    def optional(self, node: Source, index: int):
+    def optional(self, node: Source, index: int) -> Value | None:
         return self.value(node, index) if node.has(index) else None
 
     def is_constant(self, node: Source, index: int) -> bool:
@@ -116,7 +127,7 @@ class Importer:
             return value.real()
         return value.array.astype(np.float64) if isinstance(value, Constant) else None
 
-    def shape(self, value) -> tuple[int, ...]:
+    def shape(self, value: Value) -> tuple[int, ...]:
         """Its ONNX shape; activations with batch 1 in front."""
         if isinstance(value, Constant):
             return value.array.shape
@@ -126,8 +137,8 @@ class Importer:
 
     def dtype(self, node: Source, index: int) -> str:
         """The ONNX element type of input `index`, as a name."""
-        value = node.node.inputs[index]
-        return value.dtype.name if value.dtype else self._dtypes.get(value.name, "")
+        value = node.input(index)
+        return value.dtype.name if value.dtype else self._dtypes.get(value.name or "", "")
 
     @staticmethod
     def dtype_name(number: int) -> str:
@@ -135,9 +146,13 @@ class Importer:
 
     def tensor(self, node: Source, index: int) -> str:
         """The graph tensor that input `index` stands for. Raises ModelError where it is a constant or codes."""
+        return self.activation(node, index).tensor
+
+    def activation(self, node: Source, index: int) -> Activation:
+        """The same, with what is known of it."""
         value = self.value(node, index)
         if isinstance(value, Activation):
-            return value.tensor
+            return value
         what = "integer codes" if isinstance(value, Codes) else "a constant"
         raise ModelError(f"{node}: input {index} is {what}; a float32 tensor would be accepted")
 
@@ -153,7 +168,7 @@ class Importer:
         self._names.add(found)
         return found
 
-    def define(self, node: Source, value, dtype: str = "") -> None:
+    def define(self, node: Source, value: Value, dtype: str = "") -> None:
         """Output 0 of `node` stands for `value`."""
         self.values[node.outputs[0]] = value
         if dtype:
@@ -185,9 +200,7 @@ class Importer:
         zeros."""
         value, pads = self.value(node, index), ()
         if through_pad:
-            value, pads = self.padded.get(
-                node.node.inputs[index].name, (value, ((0, 0),) * (len(self.shape(value)) - 2))
-            )
+            value, pads = self.padded.get(node.input_name(index), (value, ((0, 0),) * (len(self.shape(value)) - 2)))
         if not isinstance(value, Activation):
             return None
         if value.scaled:
@@ -210,8 +223,13 @@ class Importer:
         writer = self.writers.get(tensor)
         if writer is None or writer.op != "Concat" or self.type(tensor).quantizer:
             return None
-        parts = [[t] if self.type(t).quantizer else self.mixed_parts(t) for t in writer.inputs]
-        return None if None in parts else [t for part in parts for t in part]
+        found = []
+        for t in writer.inputs:
+            part = [t] if self.type(t).quantizer else self.mixed_parts(t)
+            if part is None:
+                return None
+            found += part
+        return found
 
 
 def handler_of(node: Source) -> Callable | None:

@@ -134,7 +134,7 @@ def trunc(imp: Importer, node: Source):
     first = int(np.rint(low_real / scale)) if np.isfinite(low_real) else reach[0]
     last = int(np.rint(high_real / scale)) if np.isfinite(high_real) else reach[1]
     if not version_2:
-        low, high = (int(rounded(np.float64(u) / 2.0**shift, rounding)) for u in (first, last))
+        low, high = (int(rounded(np.asarray(u / 2.0**shift), rounding)) for u in (first, last))
     unit = out_scale / 2.0**shift
     if unit != scale:
         x = imp.emit(

@@ -11,9 +11,9 @@ from mpcompile.ir.graph import Affine, Clip, Pool, Reshape, Transpose
 def real_range(imp: Importer, tensor: str) -> tuple[float, float]:
     """Least and greatest real value that a tensor can hold, as far as its producers tell; infinite where they
     don't."""
-    kind = imp.type(tensor)
-    if kind.quantizer:
-        return kind.quantizer.scale * kind.grid.lo, kind.quantizer.scale * kind.grid.hi
+    quantizer = imp.type(tensor).quantizer
+    if quantizer:
+        return quantizer.scale * quantizer.grid.lo, quantizer.scale * quantizer.grid.hi
     node = imp.writers.get(tensor)
     if isinstance(node, (Pool, Reshape, Transpose)):
         low, high = real_range(imp, node.inputs[0])

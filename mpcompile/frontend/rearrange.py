@@ -38,7 +38,7 @@ def reshape_to(imp: Importer, node: Source, shape: tuple[int, ...]) -> None:
 def moved(imp: Importer, node: Source, shape: tuple[int, ...], make) -> None:
     """Writes make(name, tensor, output) over input 0, a node that only moves values: what is known of them stays
     known."""
-    value = imp.value(node, 0)
+    value = imp.activation(node, 0)
     imp.write(node, make(node.name, value.tensor, node.outputs[0]), shape, imp.type(value.tensor).quantizer)
     if value.on_grid:
         imp.define(node, Activation(node.outputs[0], on_grid=value.on_grid))
@@ -116,6 +116,8 @@ def unsqueeze(imp: Importer, node: Source):
         node,
         len(shape) + (np.size(imp.constant(node, 1, "axes", True)) if node.has(1) else len(node.attribute("axes", []))),
     )
+    if axes is None:
+        raise ValueError("it lacks axes")
     if 0 in axes:
         raise mixes_batch(node)
     for axis in axes:

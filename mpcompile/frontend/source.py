@@ -6,6 +6,7 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
@@ -15,7 +16,7 @@ from mpcompile.frontend import contract, elementwise, qdq, qonnx, rearrange, spa
 from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
 from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
-from mpcompile.ir.graph import Graph, Reshape, TensorType
+from mpcompile.ir.graph import FloatOp, Graph, Reshape, TensorType
 
 logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # what it warns of is refused here, by a line of ours
 BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -41,7 +42,7 @@ def read_graph(path: Path) -> Graph:
     imp = Importer(model, graph)
     take_inputs(imp)
     for name, value in model.graph.initializers.items():
-        imp.values[name] = Constant(value.const_value.numpy())
+        imp.values[name] = Constant(data_of(value))
     for index, node in enumerate(model.graph):
         take_node(imp, Source(node, imp.unique(node.name or f"{node.op_type}_{index}")))
     take_outputs(imp)
@@ -71,20 +72,31 @@ def open_model(path: Path) -> ir.Model:
     if model.functions:
         model = InlinePass()(model).model
     for name, value in model.graph.initializers.items():
-        outside = isinstance(value.const_value, ir.ExternalTensor) and os.path.normpath(value.const_value.location)
-        if outside and (os.path.isabs(outside) or outside.split(os.sep)[0] == os.pardir):
-            raise ModelError(
-                f"the data of initializer {name} of {path} lie in {value.const_value.location}; a file in "
-                "the model's folder would be accepted"
-            )
+        if isinstance(value.const_value, ir.ExternalTensor):
+            outside = os.path.normpath(value.const_value.location)
+            if os.path.isabs(outside) or outside.split(os.sep)[0] == os.pardir:
+                raise ModelError(
+                    f"the data of initializer {name} of {path} lie in {value.const_value.location}; a file in "
+                    "the model's folder would be accepted"
+                )
         try:
-            value.const_value.numpy()
+            data_of(value)
         except Exception as error:
             where = getattr(value.const_value, "path", path)
             raise ModelError(
                 f"the data of initializer {name} of {path} cannot be read from {where} ({first_line(error)})"
             ) from error
     return model
+
+
+def data_of(initializer: ir.Value) -> np.ndarray:
+    if initializer.const_value is None:
+        raise ValueError("there are none")
+    return initializer.const_value.numpy()
+
+
+def name_of(value: ir.Value) -> str:
+    return value.name or ""
 
 
 def first_line(error: Exception) -> str:
@@ -96,25 +108,27 @@ def take_inputs(imp: Importer) -> None:
     types."""
     graph, batches = imp.graph, set()
     for value in imp.model.graph.inputs:
-        if value.name in imp.model.graph.initializers:
+        name = name_of(value)
+        if name in imp.model.graph.initializers:
             continue
-        name = value.name
         if value.dtype != ir.DataType.FLOAT:
             raise ModelError(
                 f"input {name} is {value.dtype.name if value.dtype else 'of no known type'}; FLOAT would be accepted"
             )
         if value.shape is None or not len(value.shape):
             raise ModelError(f"input {name} has no batch axis; a shape of at least one axis would be accepted")
-        dims = [d if isinstance(d, int) else None for d in value.shape]
-        for axis, size in enumerate(dims):
-            if axis and (size is None or size < 1):
+        batch, *sizes = (d if isinstance(d, int) else None for d in value.shape)
+        dims: list[int] = []
+        for axis, size in enumerate(sizes, 1):
+            if size is None or size < 1:
                 raise ModelError(
                     f"input {name} has a dynamic dimension {axis} ({value.shape[axis]}); fixed sizes, and a dynamic "
                     "batch in dimension 0, would be accepted"
                 )
-        batches.add(dims[0])
+            dims.append(size)
+        batches.add(batch)
         graph.inputs.append(name)
-        graph.types[name] = TensorType(tuple(dims[1:]))
+        graph.types[name] = TensorType(tuple(dims))
         imp.values[name] = Activation(name)
         imp.unique(name)
     if len(batches) > 1:
@@ -153,25 +167,25 @@ def take_outputs(imp: Importer) -> None:
     """Model outputs keep their names: an alias is renamed, and what has another name already gets a Reshape that
     copies."""
     graph = imp.graph
-    for value in imp.model.graph.outputs:
-        held = imp.values.get(value.name)
+    names = [name_of(v) for v in imp.model.graph.outputs]
+    for name in names:
+        held = imp.values.get(name)
         if not isinstance(held, Activation):
             raise ModelError(
-                f"the model's output {value.name} is a constant or holds integer codes; a float32 tensor would be "
-                "accepted"
+                f"the model's output {name} is a constant or holds integer codes; a float32 tensor would be accepted"
             )
-        graph.outputs.append(value.name)
-        if held.tensor == value.name:
+        graph.outputs.append(name)
+        if held.tensor == name:
             continue
-        if held.tensor in graph.inputs or held.tensor in [v.name for v in imp.model.graph.outputs]:
+        if held.tensor in graph.inputs or held.tensor in names:
             kind = graph.types[held.tensor]
             imp.emit(
-                Reshape(imp.unique(f"{value.name}.copy"), [held.tensor], [value.name], kind.shape),
+                Reshape(imp.unique(f"{name}.copy"), [held.tensor], [name], kind.shape),
                 kind.shape,
                 kind.quantizer,
             )
         else:
-            rename(imp, held.tensor, value.name)
+            rename(imp, held.tensor, name)
 
 
 def rename(imp: Importer, old: str, new: str) -> None:
@@ -180,7 +194,7 @@ def rename(imp: Importer, old: str, new: str) -> None:
     graph.types[new] = graph.types.pop(old)
     for node in graph.nodes:
         if old in node.inputs or old in node.outputs:
-            if node.op == "FloatOp":
+            if isinstance(node, FloatOp):
                 node.model = renamed_model(node.model, old, new)
             node.inputs = [new if t == old else t for t in node.inputs]
             node.outputs = [new if t == old else t for t in node.outputs]

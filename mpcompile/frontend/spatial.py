@@ -66,7 +66,7 @@ def windowed(imp: Importer, node: Source):
         (channels, *size),
         node.outputs[0],
     )
-    imp.define(node, Activation(made, on_grid=None if average else x.on_grid))
+    imp.define(node, Activation(made, on_grid=None if average else imp.activation(node, 0).on_grid))
 
 
 @operator("GlobalAveragePool", "GlobalMaxPool")

@@ -97,3 +97,6 @@ class Activation:
     tensor: str
     on_grid: Quantizer | None = None
     scaled: tuple[str, float] | None = None
+
+
+Value = Constant | QuantizedConstant | Codes | Activation

@@ -44,8 +44,14 @@ class Buffer:
     """For `sums`: "planes" or "codes", the format whose sums they are."""
 
     def __post_init__(self):
-        if self.format == "codes" and self.grid.levels > 256:
-            raise ValueError(f"{self.tensor} has {self.grid.levels} levels: uint8 codes hold 256")
+        if self.format == "codes" and self.known_grid.levels > 256:
+            raise ValueError(f"{self.tensor} has {self.known_grid.levels} levels: uint8 codes hold 256")
+
+    @property
+    def known_grid(self) -> Grid:
+        """`grid`, of a buffer of integers: planes, codes and sums have one."""
+        assert self.grid is not None, f"{self.key} has no grid"
+        return self.grid
 
     @property
     def dtype(self) -> str:
@@ -61,7 +67,7 @@ class Buffer:
         top, left, bottom, right = self.halo
         hp, wp = top + h + bottom, left + w + right
         if self.format == "planes":
-            return (hp, wp, self.grid.planes, planes.words(c), planes.word_bytes(c))
+            return (hp, wp, self.known_grid.planes, planes.words(c), planes.word_bytes(c))
         return (hp, wp, channel_pad(c)) if self.format == "codes" else (hp, wp)
 
     @property
@@ -121,7 +127,7 @@ def encode(values: np.ndarray, buffer: Buffer) -> np.ndarray:
     if buffer.format == "float":
         data[..., :c] = last
         return data
-    grid = buffer.grid
+    grid = buffer.known_grid
     if buffer.format == "codes":
         data[..., :c] = halo_level(grid)
         buffer.interior(data)[..., :c] = grid.level(last)
@@ -147,6 +153,6 @@ def decode(data: np.ndarray, buffer: Buffer) -> np.ndarray:
         return np.ascontiguousarray(data[..., :c].transpose(2, 0, 1))
     inner = buffer.interior(data)
     if buffer.format == "codes":
-        return buffer.grid.value(inner[..., :c]).transpose(2, 0, 1)
+        return buffer.known_grid.value(inner[..., :c]).transpose(2, 0, 1)
     bits = planes.unpack_words(inner, c)  # [H, W, P, C]
-    return planes.from_planes(bits.transpose(2, 3, 0, 1), buffer.grid)
+    return planes.from_planes(bits.transpose(2, 3, 0, 1), buffer.known_grid)

@@ -96,7 +96,7 @@ class Node:
 class Quantize(Node):
     """x → codes. The output's TensorType carries the same quantizer."""
 
-    quantizer: Quantizer = None
+    quantizer: Quantizer
 
 
 @dataclass(eq=False)
@@ -107,7 +107,7 @@ class Conv(Node):
     Weights that are not quantized stay in a `FloatOp`.
     """
 
-    weight: QuantizedWeight = None
+    weight: QuantizedWeight
     bias: np.ndarray | None = None
     strides: tuple[int, ...] = (1, 1)
     pads: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))
@@ -119,7 +119,7 @@ class Conv(Node):
 class Dense(Node):
     """x (I,) → (O,); quantized weights [O, I]; `bias` float64 [O] or None."""
 
-    weight: QuantizedWeight = None
+    weight: QuantizedWeight
     bias: np.ndarray | None = None
 
 
@@ -127,8 +127,8 @@ class Dense(Node):
 class Affine(Node):
     """a[c]·x + b[c] along axis 0: BatchNorm, Mul, Add, Sub, Div by constants. a, b float64 [C] or [1]."""
 
-    a: np.ndarray = None
-    b: np.ndarray = None
+    a: np.ndarray
+    b: np.ndarray
 
 
 @dataclass(eq=False)
@@ -143,7 +143,7 @@ class Clip(Node):
 class PRelu(Node):
     """x where x ≥ 0, else slope[c]·x. slope float64 [C] or [1]; LeakyRelu too."""
 
-    slope: np.ndarray = None
+    slope: np.ndarray
 
 
 @dataclass(eq=False)

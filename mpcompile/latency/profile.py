@@ -19,7 +19,7 @@ from mpcompile.errors import DeviceLost, TargetError
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import ContractPart
-from mpcompile.latency.cache import Cache
+from mpcompile.latency.cache import Cache, CellTime
 from mpcompile.latency.key import key_of
 from mpcompile.latency.measure import Measurement
 from mpcompile.latency.planner import Cell, Planner
@@ -30,8 +30,8 @@ from mpcompile.latency.table import LatencyTable
 BATCH = 24
 """Kernels that are built, then timed in turn, before the next are."""
 
-TIMED = ("kernel", "seconds", "low", "high", "device", "reference")
-"""Of a record: what any other cell of the same kernel has, too."""
+FASTER = 30.0
+"""No device is so many times faster than it is now: a line of the cache that says so is damaged."""
 
 Progress = Callable[[int, int], None]
 
@@ -103,20 +103,21 @@ class _Measured(dict):
         self.keys = {cell: key_of(cell.variant, bench.identity) for cell in plan.cells}
         self.identity = json.dumps(sorted(bench.identity.items()))
         self.device = bench.identity.get("cpu", "")
-        recorded = (r["reference"] for r in cache if r.get("device") == self.device)
+        self.least = bench.known(float("inf")) / FASTER
+        recorded = (line.reference for line in cache if line.device == self.device and line.reference > self.least)
         self.best = bench.known(min(recorded, default=float("inf")))
         self._tell()
 
     def measure(self, cells: Sequence[Cell]) -> None:
         """The cells of a wave; whatever is like them in earlier waves is known already."""
         waiting: dict[str, list[tuple[Cell, Kernel]]] = {}
-        known: list[dict] = []
+        known: list[CellTime] = []
         for cell in {self.keys[c]: c for c in cells}.values():
             if self._known(self.keys[cell]) is None:
                 kernel = self.bench.lower(cell.variant)
                 name = hashlib.sha256((self.identity + kernel.identity).encode()).hexdigest()[:32]
                 if found := self._trusted(self.cache.of_kernel(name)):
-                    known.append(self._record(cell, found))
+                    known.append(self._placed(cell, found))
                 else:
                     waiting.setdefault(name, []).append((cell, kernel))
         if known:
@@ -150,50 +151,38 @@ class _Measured(dict):
             self.best = min(self.best, found.reference_best)
             for i, name in enumerate(batches[at]):
                 timing = found[str(i)]
-                what = {
-                    "kernel": name,
-                    "seconds": timing.seconds,
-                    "low": timing.low,
-                    "high": timing.high,
-                    "device": self.device,
-                    "reference": found.reference_best,
-                }
-                self.cache.put(self._record(cell, what) for cell, _ in waiting[name])
+                times = timing.seconds, timing.low, timing.high
+                self.cache.put(
+                    CellTime(*self._place(cell), name, *times, self.device, found.reference_best)
+                    for cell, _ in waiting[name]
+                )
             self._take(cells)
 
         if batches:
             self.bench.time([[waiting[name][0][1] for name in batch] for batch in batches], done)
         return lost
 
-    def _known(self, key: str) -> dict | None:
+    def _known(self, key: str) -> CellTime | None:
         return self._trusted(self.cache.get(key))
 
-    def _trusted(self, record: dict | None) -> dict | None:
-        """A record, but for one that was made while the device was slow."""
-        if (
-            record
-            and record.get("device") == self.device
-            and not alike(record["reference"], self.best, self.bench.slower)
-        ):
-            return None
-        return record
+    def _trusted(self, line: CellTime | None) -> CellTime | None:
+        """A line, but for one that was made while the device was slow, or as fast as no device is."""
+        if line and line.device == self.device:
+            if line.reference <= self.least or not alike(line.reference, self.best, self.bench.slower):
+                return None
+        return line
 
-    def _record(self, cell: Cell, what: dict) -> dict:
-        timed = {k: what[k] for k in TIMED if k in what}
-        return {
-            "key": self.keys[cell],
-            "layer": cell.layer,
-            "row": cell.row,
-            "of": cell.name,
-            "bits": list(cell.index),
-            "form": cell.form,
-            **timed,
-        }
+    def _place(self, cell: Cell) -> tuple[str, str, str, str, tuple[int, ...], str]:
+        return self.keys[cell], cell.layer, cell.row, cell.name, cell.index, cell.form
+
+    def _placed(self, cell: Cell, like: CellTime) -> CellTime:
+        """The same times, for another cell of the same kernel."""
+        return CellTime(*self._place(cell), like.kernel, like.seconds, like.low, like.high, like.device, like.reference)
 
     def _take(self, cells: Sequence[Cell]) -> None:
         for cell in cells:
-            if record := self._known(self.keys[cell]):
-                self[cell] = record["seconds"]
+            if line := self._known(self.keys[cell]):
+                self[cell] = line.seconds
         self._tell()
 
     def _tell(self) -> None:

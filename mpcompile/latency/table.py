@@ -21,11 +21,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 from mpcompile.errors import ModelError, UsageError
-from mpcompile.files import atomic_path
+from mpcompile.files import atomic_path, validated
+from mpcompile.latency.cache import Seconds
 
 FORMAT = 2
 Assignment = Mapping[str, tuple[int, int]]
@@ -226,35 +229,35 @@ class LatencyTable:
     @staticmethod
     def from_json(data: dict, source: str = "latency table") -> LatencyTable:
         """Raises ModelError naming `source` where `data` is no table of this version."""
-        try:
-            if data["latency_table"] != FORMAT:
-                raise ModelError(
-                    f"{source} is a latency table of format {data['latency_table']}, this version reads {FORMAT}"
-                )
-            layers = {}
-            for name, row in data["layers"].items():
-                layers[name] = LayerTimes(
-                    float(row["base"]),
-                    {k: {_pair(key): dict(cell) for key, cell in cells.items()} for k, cells in row["LUT"].items()},
-                    {q: {int(key[1:]): dict(cell) for key, cell in cells.items()} for q, cells in row["PACK"].items()},
-                    {q: {int(key[1:]): float(s) for key, s in cells.items()} for q, cells in row["views"].items()},
-                )
-            contractions = {
-                k: Contraction(c["layer"], c["w"], c["a"], tuple(c["quantizers"]))
-                for k, c in data["contractions"].items()
-            }
-            quantizers = {q: (int(v["a"]), v["formats"]) for q, v in data["quantizers"].items()}
-            return LatencyTable(
-                data["model"],
-                data["measured_on"],
-                data["bits"],
-                contractions,
-                quantizers,
-                layers,
-                float(data["beside"]),
+
+        def wrong(what: str) -> ModelError:
+            return ModelError(f"{source} is no latency table ({what})")
+
+        version = data.get("latency_table")
+        if version != FORMAT:
+            if type(version) is not int:
+                raise wrong(f"latency_table must be {FORMAT}, not {version!r}" if version else "lacks latency_table")
+            raise ModelError(f"{source} is a latency table of format {version}, this version reads {FORMAT}")
+        file = validated(data, _File, wrong)
+        for name, c in file.contractions.items():
+            if c.layer not in file.layers or name not in file.layers[c.layer].LUT:
+                raise wrong(f"contraction {name} is of layer {c.layer}, which has no LUT of it")
+            for q in c.quantizers:
+                if q not in file.quantizers:
+                    raise wrong(f"contraction {name} reads {q}, which is none of its quantizers")
+        layers = {
+            name: LayerTimes(
+                row.base,
+                {k: {_pair(key): cell for key, cell in cells.items()} for k, cells in row.LUT.items()},
+                {q: {int(key[1:]): cell for key, cell in cells.items()} for q, cells in row.PACK.items()},
+                {q: {int(key[1:]): s for key, s in cells.items()} for q, cells in row.views.items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError(f"{source} is no latency table ({type(error).__name__}: {error})") from error
+            for name, row in file.layers.items()
+        }
+        quantizers = {name: (q.a, q.formats) for name, q in file.quantizers.items()}
+        return LatencyTable(
+            file.model, file.measured_on, asdict(file.bits), file.contractions, quantizers, layers, file.beside
+        )
 
     @staticmethod
     def load(path: str | os.PathLike) -> LatencyTable:
@@ -272,6 +275,46 @@ class LatencyTable:
         if not isinstance(data, dict):
             raise ModelError(f"{path} is no latency table")
         return LatencyTable.from_json(data, str(path))
+
+
+Bits = Annotated[int, Meta(ge=1, le=16)]
+"""Of an accumulator that is quantized again, up to 16."""
+_W_A = Annotated[str, Meta(pattern="^w[0-9]+a[0-9]+$")]
+_A = Annotated[str, Meta(pattern="^a[0-9]+$")]
+_Forms = Annotated[dict[str, Seconds], Meta(min_length=1)]
+
+
+@dataclass(frozen=True)
+class _Bits:
+    w: list[Bits]
+    a: list[Bits]
+
+
+@dataclass(frozen=True)
+class _Quantizer:
+    a: Bits
+    formats: str
+
+
+@dataclass(frozen=True)
+class _Layer:
+    base: Seconds
+    LUT: dict[str, dict[_W_A, _Forms]]
+    PACK: dict[str, dict[_A, _Forms]]
+    views: dict[str, dict[_A, Seconds]]
+
+
+@dataclass(frozen=True)
+class _File:
+    """What `to_json` writes. `beside` may be less than 0: layers in a network find their inputs in the caches."""
+
+    model: str
+    measured_on: dict[str, str]
+    bits: _Bits
+    contractions: dict[str, Contraction]
+    quantizers: dict[str, _Quantizer]
+    layers: dict[str, _Layer]
+    beside: Annotated[float, Meta(gt=-1000, lt=1000)]
 
 
 def _pair(key: str) -> tuple[int, int]:

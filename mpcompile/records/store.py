@@ -8,19 +8,26 @@
 speed does; so a record of another CPU, or of older kernels, is used, and says what it was measured on. A layer has a
 record for each number of threads that it was tuned on; whoever compiles does not know on how many it will run, and
 takes the one for the fewest (see Records).
+
+`kernels` is the fingerprint of the code that compiled and measured it (latency/fingerprint.py). Tuning a layer whose
+record names another one confirms it by new trials.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct, field, structs
 
 from mpcompile.errors import UsageError
-from mpcompile.files import atomic_path
+from mpcompile.files import atomic_path, validated
 from mpcompile.records.key import FARTHEST, distance, text_of
 
 FORMAT = 1
@@ -28,16 +35,19 @@ NONE = "none"
 """As a folder of records: use none, not even those that ship."""
 
 
-@dataclass(frozen=True)
-class Record:
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Record(Struct, frozen=True, forbid_unknown_fields=True):
     key: dict
     tile: dict
-    seconds: float
-    default_seconds: float
+    seconds: Seconds
+    default_seconds: Seconds
     default_tile: dict
     cpu: str
-    threads: int
-    trials: int
+    threads: Positive
+    trials: Positive
     tvm: str
     kernels: str
 
@@ -85,6 +95,12 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.by_key)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what decides tiles: of which layers there are records, and their tiles. 16 hexadecimal digits."""
+        tiles = [[key, r.tile, r.tuned] for key, r in sorted(self.by_key.items())]
+        return hashlib.sha256(json.dumps(tiles, sort_keys=True).encode()).hexdigest()[:16]
 
     def find(self, key: dict, fits: Callable[[dict], bool]) -> Found | None:
         """The record of that key, else the nearest shape's, of those whose tile fits; None where none is near.
@@ -154,54 +170,41 @@ def read_records(path: str | os.PathLike, family: str) -> list[Record]:
         raise wrong(f"format must be {FORMAT}: these are no records, or of another version")
     if data.get("family") != family:
         raise wrong(f"family is {data.get('family')!r}, the file's name says {family}")
-    if not isinstance(data.get("records"), list):
-        raise wrong("records must be a list")
-    return [_record(r, lambda what, i=i: wrong(f"records[{i}]{what}")) for i, r in enumerate(data["records"])]
+    found = validated(data, _File, wrong)
+    for i, record in enumerate(found.records):
+        validated(record.key, _Key, wrong, f"records[{i}].key")
+    return found.records
 
 
 def write_records(path: str | os.PathLike, family: str, records: Iterable[Record]) -> None:
     """The whole file, sorted by key, a record a line."""
-    lines = [json.dumps(asdict(r)) for r in sorted(records, key=lambda r: r.identity)]
+    lines = [json.dumps(structs.asdict(r)) for r in sorted(records, key=lambda r: r.identity)]
     with atomic_path(path) as temporary:
         temporary.write_text(
             f'{{"format": {FORMAT}, "family": {json.dumps(family)}, "records": [\n' + ",\n".join(lines) + "\n]}\n"
         )
 
 
-_KINDS = {
-    "key": dict,
-    "tile": dict,
-    "seconds": float,
-    "default_seconds": float,
-    "default_tile": dict,
-    "cpu": str,
-    "threads": int,
-    "trials": int,
-    "tvm": str,
-    "kernels": str,
-}
-_KEY = {"out": list, "parts": list, "reads": list, "epilogue": int, "writes": list}
-_PART = {"family": str, "step": str, "in": list, "kernel": list, "strides": list, "groups": int}
+class _Part(Struct, forbid_unknown_fields=True):
+    """What key.py writes of a part; a distance between shapes divides by its numbers."""
+
+    family: str
+    step: str
+    input: list[Positive] = field(name="in")
+    kernel: list[Positive]
+    strides: list[Positive]
+    groups: Positive
 
 
-def _record(data: object, wrong: Callable[[str], UsageError]) -> Record:
-    _check(data, _KINDS, "", wrong)
-    _check(data["key"], _KEY, ".key", wrong)
-    for i, part in enumerate(data["key"]["parts"]):
-        _check(part, _PART, f".key.parts[{i}]", wrong)
-    for name in ("seconds", "default_seconds"):
-        if not data[name] > 0:
-            raise wrong(f".{name} must be positive, not {data[name]!r}")
-    return Record(**data)
+class _Key(Struct, forbid_unknown_fields=True):
+    out: list[Positive]
+    parts: list[_Part]
+    reads: list[str]
+    epilogue: int
+    writes: list[str]
 
 
-def _check(data: object, kinds: dict[str, type], where: str, wrong: Callable[[str], UsageError]) -> None:
-    if not isinstance(data, dict):
-        raise wrong(f"{where} must be an object, not {data!r}")
-    for name in kinds.keys() - data.keys():
-        raise wrong(f"{where} lacks {name}")
-    for name in data.keys() - kinds.keys():
-        raise wrong(f"{where} has {name}, which is unknown")
-    for name, kind in kinds.items():
-        if type(data[name]) is not kind and not (kind is float and type(data[name]) is int):
-            raise wrong(f"{where}.{name} must be {kind.__name__}, not {data[name]!r}")
+class _File(Struct, forbid_unknown_fields=True):
+    format: int
+    family: str
+    records: list[Record]

@@ -253,7 +253,7 @@ def _compare(expected: np.ndarray, got: np.ndarray, buffer: Buffer) -> tuple[int
     at = np.unravel_index(differs.argmax(), differs.shape)
     unit = 1
     if buffer.format in ("planes", "codes"):
-        want, have, unit = _values(want, buffer), _values(have, buffer), buffer.grid.step
+        want, have, unit = _values(want, buffer), _values(have, buffer), buffer.known_grid.step
     with np.errstate(invalid="ignore"):
         largest = np.abs(have[differs].astype(np.float64) - want[differs]).max() / unit
     return want.size, count, float(largest), f"{_place(at, buffer)}: expected {_say(want[at])}, got {_say(have[at])}"
@@ -278,12 +278,12 @@ def _elements(data: np.ndarray, buffer: Buffer) -> np.ndarray:
     if buffer.format != "planes":
         return data
     bits = all_bits(data, buffer.shape[0]).astype(np.int64)  # [HP, WP, P, channels]
-    return (bits << np.arange(buffer.grid.planes)[:, None]).sum(2)
+    return (bits << np.arange(buffer.known_grid.planes)[:, None]).sum(2)
 
 
 def _values(elements: np.ndarray, buffer: Buffer) -> np.ndarray:
     """What patterns (planes) or levels (codes) stand for, also those that are off the grid."""
-    grid = buffer.grid
+    grid = buffer.known_grid
     if buffer.format == "codes":
         return grid.value(elements)
     planes = np.arange(grid.planes)

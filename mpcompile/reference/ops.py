@@ -7,6 +7,8 @@ convolution has groups = C.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 
 from mpcompile.errors import ModelError
@@ -30,7 +32,7 @@ def term(t: Term, tensors: dict[str, np.ndarray]) -> np.ndarray:
     """The value of a layer's term: int64 for integers, float32 for float tensors."""
     match t:
         case ContractTerm(parts):
-            return fits_int32(sum(contract(tensors[p.input], p) for p in parts))
+            return fits_int32(reduce(np.add, (contract(tensors[p.input], p) for p in parts)))
         case PoolTerm(input):
             return pool(tensors[input], t)
         case ViewTerm(input):

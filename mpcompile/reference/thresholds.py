@@ -38,7 +38,10 @@ class Thresholds:
     def level(self, acc: np.ndarray) -> np.ndarray:
         """int64 levels of integers (O, H, W)."""
         reached = acc.astype(np.int64) ^ self.mask.astype(np.int64).reshape(-1, 1, 1)
-        return sum((reached >= t.reshape(-1, 1, 1)).astype(np.int64) for t in self.T)
+        levels = np.zeros(reached.shape, np.int64)
+        for t in self.T:
+            levels += reached >= t.reshape(-1, 1, 1)
+        return levels
 
 
 def thresholds(
@@ -63,7 +66,9 @@ def thresholds(
     if (lo > hi).any() or lo.min() < INT32.min or hi.max() >= INT32.max or _overflows(chain, lo ^ mask, hi ^ mask):
         return None
 
-    wanted = np.arange(1, chain[-1].hi - chain[-1].lo + 1)[:, None]  # the level that each threshold starts
+    load, last = chain[0], chain[-1]
+    assert isinstance(load, Load) and isinstance(last, Round)
+    wanted = np.arange(1, last.hi - last.lo + 1)[:, None]  # the level that each threshold starts
     below = np.repeat(lo[None] - 1, len(wanted), 0)  # invariant: level(below) < wanted
     reached = np.repeat(hi[None] + 1, len(wanted), 0)  #            level(reached) ≥ wanted
     while (reached - below > 1).any():
@@ -73,7 +78,7 @@ def thresholds(
         open_ = reached - below > 1
         reached = np.where(open_ & enough, middle, reached)
         below = np.where(open_ & ~enough, middle, below)
-    return Thresholds(reached.astype(np.int32), flip, chain[0].term)
+    return Thresholds(reached.astype(np.int32), flip, load.term)
 
 
 def _chain(epilogue: list[Instr], value_id: int) -> list[Instr] | None:

@@ -12,7 +12,9 @@ from mpcompile.errors import DeviceLost
 from mpcompile.remote.pool import Pool
 from mpcompile.runtime.device import Device
 
-Item, Built, Result = TypeVar("Item"), TypeVar("Built"), TypeVar("Result")
+Item = TypeVar("Item")
+Built = TypeVar("Built")
+Result = TypeVar("Result")
 
 
 def map_built(

@@ -10,6 +10,7 @@ import struct
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,7 @@ class RemoteDevice:
         self._there: set[str] = set()
         self._lost: DeviceLost | None = None
         self._functions: dict = {}
+        self._session: Any  # TVM's; None when it is over
         self._session, self._sockets = _connect(address, match_key, name, seconds)
         try:
             greeting = self._greeting()
@@ -201,7 +203,7 @@ class RemoteDevice:
             )
         return greeting
 
-    def _call(self, method: str, arguments: dict, blobs: Blobs, files=(), progress: Progress | None = None) -> dict:
+    def _call(self, method: str, arguments: dict, blobs: Blobs, files=(), progress: Progress | None = None) -> Any:
         named = dict(files)
         try:
             for sha, data in blobs.data.items():

@@ -22,7 +22,8 @@ from mpcompile.remote.source import Scout, Source
 from mpcompile.remote.work_items import Run
 from mpcompile.runtime.device import About, Device, LocalDevice
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 PATIENCE = 120.0
 """Seconds that a pool without a device that can be used waits for one."""
@@ -97,6 +98,7 @@ class Pool:
     @property
     def about(self) -> About:
         """What the devices are: the first that joined."""
+        assert self._about is not None, "a pool has had a device since it was opened"
         return self._about
 
     @property
@@ -311,6 +313,7 @@ class Pool:
         if not self._members and not self.source:
             raise TargetError(f"{run.lost}; no device is left: {KEPT}")
         if over and not self._members:
+            assert self.source is not None
             raise TargetError(
                 f"{run.lost or self.source.name}; no device came back within {self.patience:.0f} s: {KEPT}"
             )

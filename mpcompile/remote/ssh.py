@@ -67,6 +67,8 @@ class RemoteProgram:
             stdout=subprocess.PIPE,
             stderr=self._said,
         )
+        assert self._process.stdin and self._process.stdout
+        self._input, self._output = self._process.stdin, self._process.stdout
         try:
             self._send(data)
             self.about: dict = self._json(START_SECONDS)
@@ -104,9 +106,9 @@ class RemoteProgram:
 
     def close(self) -> None:
         """Ends the program; what was copied is removed by the machine itself."""
-        if not self._process.stdin.closed:
+        if not self._input.closed:
             try:
-                self._process.stdin.close()
+                self._input.close()
             except BrokenPipeError:
                 pass
         try:
@@ -114,7 +116,7 @@ class RemoteProgram:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        self._output.close()
         self._said.close()
 
     def __enter__(self) -> RemoteProgram:
@@ -125,14 +127,14 @@ class RemoteProgram:
 
     def _send(self, data: bytes) -> None:
         try:
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+            self._input.write(data)
+            self._input.flush()
         except BrokenPipeError:
             raise self._ended() from None
 
     def _line(self, most: float) -> str:
         """The next line, awaited for at most so many seconds."""
-        end, pipe = time.monotonic() + most, self._process.stdout
+        end, pipe = time.monotonic() + most, self._output
         poller = select.poll()
         poller.register(pipe, select.POLLIN)
         while b"\n" not in self._read:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mpcompile.report import words
 from mpcompile.report.axes import Axis, positive, shares
-from mpcompile.report.findings import seconds
+from mpcompile.report.findings import interval, seconds, time_of
 from mpcompile.report.read import Run
 
 WIDTH, HEIGHT = 760, 440
@@ -28,7 +28,7 @@ def front(run: Run) -> dict | None:
         return None
     count = run.about["data"]["test"]
     targets = [p for p in timed if p["target"] and p["unit"] == "s"]
-    x = positive([1e3 * seconds(p, run) for p in timed] + [1e3 * p["target"] for p in targets], LEFT, WIDTH - RIGHT)
+    x = positive([1e3 * time_of(p, run) for p in timed] + [1e3 * p["target"] for p in targets], LEFT, WIDTH - RIGHT)
     y = shares([p["accuracy"] for p in timed], count, HEIGHT - BOTTOM, TOP)
     marks = [_mark(p, run, x, y, count) for p in timed]
     line = _upper(sorted((m for m in marks if m["kind"] == "searched"), key=lambda m: m["x"]))
@@ -58,10 +58,8 @@ def _upper(marks: Sequence[dict]) -> list[dict]:
 
 
 def _mark(point: dict, run: Run, x: Axis, y: Axis, count: int) -> dict:
-    from mpcompile.report.findings import interval
-
-    own = seconds(point, run)
-    timing = run.race["timings"][point["name"]] if run.raced else {}
+    own = time_of(point, run)
+    timing = run.timing(point["name"])
     low, high = timing.get("low") or own, timing.get("high") or own
     least, most = interval(point["accuracy"], count)
     return {

@@ -46,6 +46,13 @@ def seconds(point: dict, run: Run) -> float | None:
     return point["raced"] if run.raced else point["measured"]
 
 
+def time_of(point: dict, run: Run) -> float:
+    """`seconds` of a point that has some."""
+    found = seconds(point, run)
+    assert found is not None, f"{point['name']} was not timed"
+    return found
+
+
 def interval(share: float, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share of `count`."""
     middle = (share + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
@@ -57,7 +64,7 @@ def derived(point: dict, run: Run) -> dict:
     """Of one point: label, seconds, their quartiles, ratios, interval of the accuracy, errors of prediction, whether it
     is exact."""
     own = seconds(point, run)
-    timing = run.race["timings"][point["name"]] if run.raced else {}
+    timing = run.timing(point["name"])
     checked = run.checked.get(point["name"], {})
 
     def against(kind: str) -> float | None:
@@ -85,12 +92,12 @@ def derived(point: dict, run: Run) -> dict:
 # -- comparisons -------------------------------------------------------------------------------------------------------
 def _timed(run: Run, kind: str) -> list[dict]:
     """Points of a kind that have a time, fastest first."""
-    return sorted((p for p in run.points if p["kind"] == kind and seconds(p, run)), key=lambda p: seconds(p, run))
+    return sorted((p for p in run.points if p["kind"] == kind and seconds(p, run)), key=lambda p: time_of(p, run))
 
 
 def beats(one: dict, other: dict, run: Run) -> bool:
     """At least as fast and as accurate, and one of them strictly."""
-    a, b = (seconds(one, run), -one["accuracy"]), (seconds(other, run), -other["accuracy"])
+    a, b = (time_of(one, run), -one["accuracy"]), (time_of(other, run), -other["accuracy"])
     return a != b and a[0] <= b[0] and a[1] <= b[1]
 
 
@@ -99,7 +106,7 @@ def against_uniform(run: Run) -> list[dict]:
     searched one that is no less accurate."""
     found = []
     for u in _timed(run, "uniform"):
-        quick = [s for s in _timed(run, "searched") if seconds(s, run) <= seconds(u, run)]
+        quick = [s for s in _timed(run, "searched") if time_of(s, run) <= time_of(u, run)]
         good = [s for s in _timed(run, "searched") if s["accuracy"] >= u["accuracy"]]
         best = max(quick, key=lambda s: s["accuracy"], default=None)
         fastest = good[0] if good else None
@@ -109,7 +116,7 @@ def against_uniform(run: Run) -> list[dict]:
                 "no_slower": best and best["name"],
                 "accuracy_gain": best and best["accuracy"] - u["accuracy"],
                 "no_less_accurate": fastest and fastest["name"],
-                "speedup": fastest and seconds(u, run) / seconds(fastest, run),
+                "speedup": fastest and time_of(u, run) / time_of(fastest, run),
             }
         )
     return found
@@ -131,12 +138,12 @@ def headline(run: Run) -> str:
     if uniform:
         s, u = min(
             ((s, u) for s in searched for u in uniform),
-            key=lambda pair: abs(math.log(seconds(pair[0], run) / seconds(pair[1], run))),
+            key=lambda pair: abs(math.log(time_of(pair[0], run) / time_of(pair[1], run))),
         )
         parts.append(_pair(s, u, run, count))
-    best = max(searched, key=lambda p: (p["accuracy"], -seconds(p, run)))
+    best = max(searched, key=lambda p: (p["accuracy"], -time_of(p, run)))
     if int8:
-        own, other = seconds(best, run), seconds(int8[0], run)
+        own, other = time_of(best, run), time_of(int8[0], run)
         speed = f"{words.ratio(max(own, other) / min(own, other))} as {'fast' if own <= other else 'slow'}"
         gain = best["accuracy"] - int8[0]["accuracy"]
         parts.append(
@@ -144,14 +151,14 @@ def headline(run: Run) -> str:
             f"{speed} as ONNX Runtime int8 ({words.time(other)}), with {_gain(gain, count)}"
         )
     if not parts:
-        listed = ", ".join(f"{words.share(p['accuracy'], count)} in {words.time(seconds(p, run))}" for p in searched)
+        listed = ", ".join(f"{words.share(p['accuracy'], count)} in {words.time(time_of(p, run))}" for p in searched)
         parts.append(f"there is nothing to compare the searched networks with: {listed}")
     text = "; ".join(parts) + "."
     return text[0].upper() + text[1:]
 
 
 def _pair(s: dict, u: dict, run: Run, count: int) -> str:
-    ts, tu = seconds(s, run), seconds(u, run)
+    ts, tu = time_of(s, run), time_of(u, run)
     same = abs(ts / tu - 1) <= 0.05
     if same:
         where = f"at the latency of uniform {words.label(u)} ({words.time(tu)}) the searched network ({words.time(ts)})"

@@ -56,6 +56,10 @@ class Run:
         """Whether every finished point was timed in one race."""
         return self.race is not None and bool(self.points) and all(p["raced"] is not None for p in self.points)
 
+    def timing(self, name: str) -> dict:
+        """A point's in the race; empty where not all were in one."""
+        return self.race["timings"][name] if self.race and self.raced else {}
+
 
 def read(path: Path) -> Run:
     """Raises UsageError where `path` is no run of a search, ModelError where one of its files is damaged."""

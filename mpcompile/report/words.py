@@ -24,9 +24,8 @@ def time(seconds: float | None, digits: int = 3) -> str:
     """With a fitting unit: 1.41 ms."""
     if seconds is None:
         return ""
-    for factor, unit in ((1, "s"), (1e3, "ms"), (1e6, "µs")):
-        if abs(seconds) * factor >= 1 or unit == "µs":
-            return f"{_digits(seconds * factor, digits)} {unit}"
+    factor, unit = (1, "s") if abs(seconds) >= 1 else (1e3, "ms") if abs(seconds) * 1e3 >= 1 else (1e6, "µs")
+    return f"{_digits(seconds * factor, digits)} {unit}"
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,6 @@ go: a run that was killed goes on where it was, and a finished one is not done a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,6 +16,7 @@ import torch
 
 from mpcompile.errors import UsageError
 from mpcompile.files import atomic_path, output_folder
+from mpcompile.latency.fingerprint import fingerprint
 from mpcompile.latency.table import LatencyTable
 from mpcompile.search import checkpoint, data
 from mpcompile.search.calibrate import Calibration, calibrate
@@ -417,9 +417,8 @@ class Sweep:
 
 @cache
 def _code() -> str:
-    """sha256 of this room's sources: what another version of them made is made again."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return key_of([[f.name, hashlib.sha256(f.read_bytes()).hexdigest()] for f in files])
+    """Of what this search runs: what another version of it made is made again."""
+    return fingerprint(__name__)
 
 
 def _same_device(folder: Folder, device: Device) -> None:

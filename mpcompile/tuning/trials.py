@@ -7,8 +7,11 @@ import json
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
-from mpcompile.latency.cache import Cache
+from msgspec import Meta
+
+from mpcompile.latency.cache import Line, Lines, Seconds
 from mpcompile.schedules.tile import Tile
 from mpcompile.tuning.runner import Failed, Outcome, Timed, one_line
 from mpcompile.tuning.search import Search
@@ -38,6 +41,29 @@ class Batch:
     together: bool = False
 
 
+class Trial(Line, frozen=True):
+    """A line of FAMILY.trials.jsonl: what became of `tile` for the task `task` (a hash), `title` in words.
+
+    code: tells built code apart, "" where it did not build. cost: the time over the default's, None where there is
+    none, and then `why`. The times themselves are with the tile that was measured, not with those of equal code.
+    """
+
+    task: str
+    title: str
+    tile: dict
+    code: str
+    cost: Annotated[float, Meta(gt=0, lt=1e6)] | None
+    why: str | None
+    seconds: Seconds | None
+    default_seconds: Seconds | None
+
+    @property
+    def consistent(self) -> bool:
+        if self.seconds is None or self.default_seconds is None:
+            return self.seconds is self.default_seconds and (not self.why or self.cost is None)
+        return self.cost is not None and math.isclose(self.cost, self.seconds / self.default_seconds, rel_tol=1e-6)
+
+
 Steps = Generator[Batch, Outcomes, None]
 """Batches, one after another; what was measured of one is sent in before the next is made."""
 
@@ -46,7 +72,7 @@ class Trials:
     """`costs`: tile → time over the default's; inf where it did not build, or did not run to its end; `failures`: the
     reasons. `identity`: what a trial depends on beside its task and tile; `log`: where they are kept."""
 
-    def __init__(self, task: Task, builder: Builder, log: Cache, identity: Mapping[str, str]):
+    def __init__(self, task: Task, builder: Builder, log: Lines[Trial], identity: Mapping[str, str]):
         self.task, self.builder, self.log = task, builder, log
         text = json.dumps([task.text, dict(identity)], sort_keys=True)
         self.identity = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -54,9 +80,9 @@ class Trials:
         self.failures: dict[Tile, str] = {}
         self.measured: dict[str, float] = {}
         """Code → the cost of whatever tile became it."""
-        for row in log:
-            if row.get("task") == self.identity:
-                self._keep(Tile.from_json(row["tile"]), row["code"], row["cost"], row["why"])
+        for trial in log:
+            if trial.task == self.identity and (tile := _tile(trial.tile)):
+                self._keep(tile, trial)
         self.known = len(self.costs)
 
     def search(self, search: Search, count: int, first: Iterable[Tile] = ()) -> Steps:
@@ -128,33 +154,41 @@ class Trials:
 
     def _put(self, code: str, found: Mapping[Tile, Outcome | float]) -> None:
         """To disk, before anything else happens to it."""
-        rows = []
+        trials = []
         for tile, outcome in found.items():
             timed = outcome if isinstance(outcome, Timed) else None
             cost = timed.cost if timed else outcome if isinstance(outcome, float) else math.inf
-            row = {
-                "key": f"{self.identity}.{hashlib.sha256(repr(tile).encode()).hexdigest()[:16]}",
-                "task": self.identity,
-                "title": self.task.title,
-                "tile": tile.to_json(),
-                "code": code,
-                "cost": cost if math.isfinite(cost) else None,
-                "why": outcome.why if isinstance(outcome, Failed) else None,
-                "seconds": timed.timing.seconds if timed else None,
-                "default_seconds": timed.base.seconds if timed else None,
-            }
-            rows.append(row)
-        if rows:
-            self.log.put(rows)
-        for row, tile in zip(rows, found):
-            self._keep(tile, code, row["cost"], row["why"])
+            trial = Trial(
+                key=f"{self.identity}.{hashlib.sha256(repr(tile).encode()).hexdigest()[:16]}",
+                task=self.identity,
+                title=self.task.title,
+                tile=tile.to_json(),
+                code=code,
+                cost=cost if math.isfinite(cost) else None,
+                why=outcome.why if isinstance(outcome, Failed) else None,
+                seconds=timed.timing.seconds if timed else None,
+                default_seconds=timed.base.seconds if timed else None,
+            )
+            trials.append(trial)
+        if trials:
+            self.log.put(trials)
+        for trial, tile in zip(trials, found):
+            self._keep(tile, trial)
 
-    def _keep(self, tile: Tile, code: str, cost: float | None, why: str | None) -> None:
-        self.costs[tile] = math.inf if cost is None else cost
-        if code:
-            self.measured[code] = self.costs[tile]
-        if why:
-            self.failures[tile] = why
+    def _keep(self, tile: Tile, trial: Trial) -> None:
+        self.costs[tile] = math.inf if trial.cost is None else trial.cost
+        if trial.code:
+            self.measured[trial.code] = self.costs[tile]
+        if trial.why:
+            self.failures[tile] = trial.why
+
+
+def _tile(data: dict) -> Tile | None:
+    """None where it is none, or one of another version."""
+    try:
+        return Tile.from_json(data)
+    except (TypeError, ValueError):
+        return None
 
 
 def _code(made: bytes | Exception) -> str:

@@ -15,19 +15,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mpcompile.latency.cache import Cache
+from msgspec import structs
+
+from mpcompile.latency.cache import Lines
+from mpcompile.latency.fingerprint import measured_code
 from mpcompile.latency.measure import Measurement
 from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import Record, family_of, read_records, records_for, write_records
+from mpcompile.runtime.archive import tvm_version
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target
 from mpcompile.tuning.runner import BASE, Outcome, Runner
 from mpcompile.tuning.search import CostModel, Search
 from mpcompile.tuning.task import Builder, Task
-from mpcompile.tuning.trials import Batch, Outcomes, Trials
+from mpcompile.tuning.trials import Batch, Outcomes, Trial, Trials
 from mpcompile.tuning.turns import in_turn
 
 Progress = Callable[[int, int, str], None]
@@ -56,7 +60,9 @@ class Tuned:
             "samples_repeated": self.repeated,
             "samples_corrected": self.corrected,
             "failures": self.failures,
-            "layers": [{"layers": names, **asdict(record), "gain": record.gain} for names, record in self.records],
+            "layers": [
+                {"layers": names, **structs.asdict(record), "gain": record.gain} for names, record in self.records
+            ],
         }
 
 
@@ -77,10 +83,15 @@ class Tuner:
         self.family = family_of(target)
         path = folder / f"{self.family}.json"
         self.found = Tuned(path)
-        self.log = Cache(folder / f"{self.family}.trials.jsonl")
+        self.log = Lines(folder / f"{self.family}.trials.jsonl", Trial)
         self.records = {r.identity: r for r in read_records(path, self.family)} if path.exists() else {}
         self.compiled = TunedTiles(records_for(target, folder if self.records else None))
-        self.identity = {**runner.identity, **versions(), "target": target.to_json()}
+        self.identity = {
+            **runner.identity,
+            "tvm": tvm_version(),
+            "kernels": measured_code(),
+            "target": target.to_json(),
+        }
         self.model = CostModel()
 
     def run(self, tasks: Sequence[Task]) -> Tuned:
@@ -176,15 +187,3 @@ def _measured(batches, measure: Callable[[Batch], Outcomes]):
 def _seed(text: str) -> int:
     """The same for a layer in every run, so that tuning can be repeated."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:3])
-
-
-def versions() -> dict[str, str]:
-    """TVM's version, and a hash of the sources that decide what code a schedule becomes."""
-    from mpcompile import kernels, schedules
-    from mpcompile.runtime.archive import tvm_version
-
-    digest = hashlib.sha256()
-    for room in (kernels, schedules):
-        for path in sorted(Path(room.__file__).parent.glob("*.py")):
-            digest.update(path.read_bytes())
-    return {"tvm": tvm_version(), "kernels": digest.hexdigest()[:16]}

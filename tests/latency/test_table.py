@@ -12,7 +12,7 @@ import pytest
 
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.frontend import load
-from mpcompile.latency.cache import Cache
+from mpcompile.latency.cache import Cache, CellTime
 from mpcompile.latency.profile import build_table
 from mpcompile.latency.requantize import knobs, requantize
 from mpcompile.latency.table import LatencyTable, parse_bits
@@ -98,19 +98,23 @@ def test_progress_counts_down_to_what_is_measured(model, tmp_path):
     assert again[-1] == told[-1]
 
 
+def cell(key: str) -> CellTime:
+    return CellTime(key, "layer", "base", "", (), "", f"kernel of {key}", 2e-4, 1e-4, 3e-4, "a CPU", 1e-5)
+
+
 def test_what_a_full_disk_cut_is_said_and_spoils_nothing_after_it(tmp_path):
     """The limit of a file's size stands for the disk's: a write takes what there is room for, the next one fails."""
     cache = Cache(tmp_path / "cells")
-    cache.put([{"key": "a"}])
+    cache.put([cell("a")])
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (cache.path.stat().st_size + 5, limits[1]))
     try:
         with pytest.raises(UsageError, match="cannot write the cache .*cells: File too large"):
-            cache.put([{"key": "b"}])
+            cache.put([cell("b")])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    cache.put([{"key": "c"}])
-    assert [record["key"] for record in cache] == [record["key"] for record in Cache(cache.path)] == ["a", "c"]
+    cache.put([cell("c")])
+    assert [line.key for line in cache] == [line.key for line in Cache(cache.path)] == ["a", "c"]
 
 
 def test_layers_that_read_one_quantizer_must_agree(table):

@@ -1,9 +1,9 @@
 """Records on disk: what is read, what is refused, and which record a layer gets."""
 
 import json
-from dataclasses import asdict, replace
 
 import pytest
+from msgspec.structs import asdict, replace
 
 from mpcompile.errors import UsageError
 from mpcompile.records.key import distance, title
@@ -43,6 +43,11 @@ def key(channels=64, size=28, kernel=3, step="1x2 planes", writes=("planes2",), 
 def record(of: dict, row: int = 7, tuned: bool = True) -> Record:
     tile, default = {"row": row}, {"row": 99}
     return Record(of, tile if tuned else default, 1e-4, 1.2e-4, default, "a CPU", 1, 64, "0.27", "abc")
+
+
+def bad(field: str) -> dict:
+    """A key's part with a 3 in `field`."""
+    return {"parts": [key()["parts"][0] | {field: 3}]}
 
 
 def anything(tile: dict) -> bool:
@@ -110,13 +115,23 @@ BROKEN = {
     "records[0].seconds must be positive": {"records": [asdict(record(key())) | {"seconds": 0.0}]},
     "records[0].key lacks out": {"records": [asdict(record({k: v for k, v in key().items() if k != "out"}))]},
     "records[0].key.parts[0] must be an object": {"records": [asdict(record(key() | {"parts": [3]}))]},
+    "records[0].key.out[1] must be 1 or more, not 0": {"records": [asdict(record(key() | {"out": [64, 0, 28]}))]},
+    "records[0].key.parts[0].kernel must be a list, not 3": {
+        "records": [asdict(record(key(kernel=3) | bad("kernel")))]
+    },
+    "records[0].seconds must be positive, not -8.1e-05": {"records": [asdict(record(key())) | {"seconds": -8.1e-05}]},
+    "records[0].default_seconds must be positive, not nan": {
+        "records": [asdict(record(key())) | {"default_seconds": float("nan")}]
+    },
+    "lacks records": {"records": None},
 }
 
 
 @pytest.mark.parametrize("says", BROKEN)
 def test_a_wrong_file_is_refused_with_its_name_and_key(says, tmp_path):
     path = tmp_path / f"{FAMILY}.json"
-    path.write_text(json.dumps({"format": 1, "family": FAMILY, "records": []} | BROKEN[says]))
+    data = {"format": 1, "family": FAMILY, "records": []} | BROKEN[says]
+    path.write_text(json.dumps({name: value for name, value in data.items() if value is not None}))
     with pytest.raises(UsageError) as refused:
         records_for(load_target(FAMILY), tmp_path)
     assert str(path) in str(refused.value) and says in str(refused.value)

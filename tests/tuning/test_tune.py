@@ -12,6 +12,7 @@ import pytest
 
 import mpcompile as mp
 from benchmarks.networks import Bits, ConvShape, conv_layer
+from mpcompile.api.tune import tune
 from mpcompile.errors import DeviceLost, MissingDependency, UsageError
 from mpcompile.files import exclusive_folder
 from mpcompile.latency.measure import Measurement, Timing
@@ -22,7 +23,7 @@ from mpcompile.targets import load_target
 from mpcompile.tuning.runner import PoolRunner
 from mpcompile.tuning.task import tasks_of
 from mpcompile.tuning.trials import BATCH, Trials
-from mpcompile.tuning.tune import Tuner, tune
+from mpcompile.tuning.tune import Tuner
 
 TARGET = load_target("x86-64-v4-vnni-vpopcntdq")
 TRIALS, RECORDS = f"{TARGET.name}.trials.jsonl", f"{TARGET.name}.json"
@@ -156,6 +157,47 @@ class Shop:
         return self.device
 
 
+TRIAL_DAMAGE = {
+    **{
+        f"lacks {name}": lambda row, name=name: {k: v for k, v in row.items() if k != name}
+        for name in ("key", "task", "title", "tile", "code", "cost", "why", "seconds", "default_seconds")
+    },
+    **{
+        f"{name} is {value}": lambda row, name=name, value=value: row | {name: value}
+        for name in ("cost", "seconds", "default_seconds")
+        for value in (float("nan"), float("inf"), 0.0, "1.5", True, [1.0])
+    },
+    **{
+        f"{name} times {factor:g}": lambda row, name=name, factor=factor: row | {name: factor * row[name]}
+        for name in ("cost", "seconds", "default_seconds")
+        for factor in (-1, 1000, 0.001)
+    },
+    "seconds are null": lambda row: row | {"seconds": None},
+    "a failure with a cost": lambda row: row | {"why": "it crashed", "seconds": None, "default_seconds": None},
+    "a tile of text": lambda row: row | {"tile": {**row["tile"], "row": "1"}},
+    "a tile of another version": lambda row: row | {"tile": {**row["tile"], "warps": 4}},
+    "no tile": lambda row: row | {"tile": 3},
+    "no object": lambda row: [row["key"]],
+}
+
+
+@pytest.mark.parametrize("what", TRIAL_DAMAGE)
+def test_a_damaged_trial_is_none_and_the_others_stay(task, tmp_path, what):
+    work = tuner(tmp_path, Machine(bowl), 16)
+    work.run([task])
+    path = tmp_path / TRIALS
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    at = next(i for i, row in enumerate(rows) if row["seconds"] and row["cost"] != 1)
+    damaged = [*rows[:at], TRIAL_DAMAGE[what](rows[at]), *rows[at + 1 :]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in damaged))
+    again = tuner(tmp_path, Machine(bowl), 16)
+    known = Trials(task, again.builder, again.log, again.identity)
+    whole = Trials(task, work.builder, work.log, work.identity)
+    lost = Tile.from_json(rows[at]["tile"])
+    assert known.costs == {tile: cost for tile, cost in whole.costs.items() if tile != lost}
+    assert known.failures == whole.failures and len(known.costs) == len(rows) - 1
+
+
 def test_a_crash_costs_its_trial_and_is_not_tried_again(task, tmp_path):
     crash = lambda tile: tile.pixels == 1 and tile.unroll == 3 and tile != task.default_tile
     machine = Machine(bowl, crash=crash)
@@ -201,7 +243,7 @@ def test_threads_that_no_machine_has_leave_no_folder(tmp_path, threads):
 
 
 def test_without_xgboost_nothing_is_begun(tmp_path, monkeypatch):
-    monkeypatch.setattr("mpcompile.tuning.tune.find_spec", lambda name: None)
+    monkeypatch.setattr("mpcompile.api.tune.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r'needs xgboost: pip install "mpcompile\[tune\]"'):
         tune("no such model", "native", tmp_path / "records")
     assert not list(tmp_path.iterdir())

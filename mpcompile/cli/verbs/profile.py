@@ -101,12 +101,12 @@ def _table(table) -> None:
     console.say(f"the model as it is, predicted: {console.seconds(table.predict())}")
 
 
-def _cells(table, name: str) -> dict:
+def _cells(table, name: str) -> dict[tuple[int, int], dict[str, float]]:
     return table.layers[table.contractions[name].layer].reads.get(name, {})
 
 
-def _best(cell: dict | None) -> str:
+def _best(cell: dict[str, float] | None) -> str:
     if not cell:
         return ""
-    form = min(cell, key=cell.get)
+    form = min(cell, key=lambda form: cell[form])
     return f"{console.seconds(cell[form])} {form}"

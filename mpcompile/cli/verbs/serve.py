@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import signal
 import time
+from types import ModuleType
+from typing import Any, cast
 
 from mpcompile.cli import console
 
@@ -98,7 +100,7 @@ def with_runtime_only() -> None:
     import sys
 
     os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
-    sys.modules.setdefault("torch", None)
+    cast(dict[str, ModuleType | None], sys.modules).setdefault("torch", None)
 
 
 def log(line: str) -> None:
@@ -111,7 +113,7 @@ class Signals:
 
     def __init__(self, stop):
         self._stop, self._number = stop, 0
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -22,9 +22,9 @@ def work(args: argparse.Namespace) -> dict:
 
     if args.target:
         fleet = load_fleet(args.target)
-        if len(fleet.boards) > 1:
+        target, *others = fleet.boards
+        if others:
             return _fleet(fleet)
-        target = fleet.boards[0]
         families = {f"w{w}a{a}": target.expected_family(w, a) for w in BITS for a in BITS}
         console.say(f"{target.name}: {target.description}; expected fastest for a large convolution:")
         console.table(

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from mpcompile.errors import TargetError
 from mpcompile.runtime.device import About
@@ -100,9 +101,14 @@ class Server:
             ) from error
         return self._process.wait_ready(self._stop, self._door)
 
+    @property
+    def _started(self) -> SessionProcess:
+        assert self._process is not None
+        return self._process
+
     def _start_again(self) -> bool:
         while True:
-            self._process.end()
+            self._started.end()
             try:
                 return self._start()
             except TargetError as error:
@@ -131,11 +137,12 @@ class Server:
         return {"about": self._about.to_json(), "client": self._client, "state": self._state.to_json()}
 
     # -- one client ----------------------------------------------------------------------------------
-    def _wait(self) -> Client | bool | None:
+    def _wait(self) -> Client | Literal[False] | None:
         """The next client; None to stop, False where the process has died meanwhile."""
+        control = self._started.control
         accepts = self._entry.accepts if self._entry else self.key.__eq__
         poller = select.poll()
-        for s in (self._door.socket, self._stop, self._process.control):
+        for s in (self._door.socket, self._stop, control):
             poller.register(s, select.POLLIN)
         while True:
             client = self._door.enter(accepts)
@@ -144,7 +151,7 @@ class Server:
             found = dict(poller.poll())
             if self._stop.fileno() in found:
                 return None
-            if self._process.control.fileno() in found:
+            if control.fileno() in found:
                 return False
             self._door.hear()
 
@@ -154,19 +161,19 @@ class Server:
         seconds = min(self.limits.seconds, client.seconds or self.limits.seconds)
         self._set_free(False)
         self._log(f"session of {who} begins")
-        stopped = False
+        process, stopped = self._started, False
         try:
             try:
-                self._process.hand(connection, {"protocol": PROTOCOL, "key": self.key, "limits": self.limits.to_json()})
+                process.hand(connection, {"protocol": PROTOCOL, "key": self.key, "limits": self.limits.to_json()})
             except OSError as error:
                 raise Ended("crash", "found its process dead") from error
-            how = self._process.watch(connection, self.limits, seconds, self._stop, self._door)
+            how = process.watch(connection, self.limits, seconds, self._stop, self._door)
         except Ended as error:
             how, stopped = str(error), error.cause == "server"
-            self._process.end()
+            process.end()
             _tell(connection, LOST + json.dumps({"cause": error.cause, "reason": how}))
         finally:
-            self._process.end()
+            process.end()
             self._client = ""
         self._log(f"session of {who} ended after {time.monotonic() - begun:.1f} s: {how}")
         threading.Thread(target=_drain, args=(connection,), daemon=True).start()
@@ -179,7 +186,7 @@ def _tell(connection: socket.socket, text: str) -> None:
 
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 2, 0))
     try:
-        _ffi_api.ReturnException(connection.fileno(), text)
+        _ffi_api.ReturnException(connection.fileno(), text)  # pyright: ignore[reportAttributeAccessIssue]
     except Exception:
         pass
 

@@ -18,6 +18,8 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 from mpcompile.runtime.device import LocalDevice
 from mpcompile.runtime.server.wire import FUNCTIONS, ORDERLY, Blobs, array_of, error_to_json, kernel_of
@@ -37,7 +39,7 @@ class Session:
         self._changed = threading.Condition()
         self._progress = [0, 0]
         self._answer: dict | None = None
-        self._results: dict[str, bytes] = {}
+        self._results: dict[str, bytes | memoryview] = {}
 
     # -- called by the host, on the thread that serves RPC --------------------------------------------
     def about(self) -> str:
@@ -159,7 +161,9 @@ def main(control: socket.socket, folder: Path) -> None:
 
 def _load(folder: Path) -> None:
     """TVM's runtime, and what its own clients expect of a server."""
-    sys.modules.setdefault("torch", None)  # TVM imports it where it is installed: seconds, and for nothing
+    cast(dict[str, ModuleType | None], sys.modules).setdefault(
+        "torch", None
+    )  # TVM imports it where it is installed: seconds, and for nothing
     import tvm.rpc
     from tvm.rpc import server
     from tvm.support import utils
@@ -182,7 +186,7 @@ def _serve(session: Session, fd: int, folder: Path) -> None:
 
     def loop() -> None:
         try:
-            _ffi_api.ServerLoop(fd)
+            _ffi_api.ServerLoop(fd)  # pyright: ignore[reportAttributeAccessIssue]
         finally:
             _leave(folder)
 

@@ -122,7 +122,7 @@ class TrackerEntry(threading.Thread):
                 taken = None
             elif put and taken is None:
                 taken = now
-            elif not put or now > taken + UNUSED:
+            elif not put or taken is None or now > taken + UNUSED:
                 put, taken = random_key(self._key), None
                 with self._changed:
                     if self._free:

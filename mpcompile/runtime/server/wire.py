@@ -38,7 +38,7 @@ ORDERLY = 75
 class Blobs:
     """Bytes by their sha256."""
 
-    data: dict[str, bytes] = field(default_factory=dict)
+    data: dict[str, bytes | memoryview] = field(default_factory=dict)
 
     def add(self, data: bytes | memoryview) -> str:
         sha = hashlib.sha256(data).hexdigest()
@@ -55,7 +55,7 @@ class Blobs:
         }
 
 
-def array_of(d: Mapping, blob: Callable[[str], bytes]) -> np.ndarray:
+def array_of(d: Mapping, blob: Callable[[str], bytes | bytearray]) -> np.ndarray:
     """The array that Blobs.add_array described; read-only."""
     return np.frombuffer(blob(d["blob"]), np.dtype(d["dtype"])).reshape(d["shape"])
 
@@ -70,7 +70,7 @@ def kernel_to_json(kernel: Kernel, blobs: Blobs) -> dict:
     }
 
 
-def kernel_of(d: Mapping, blob: Callable[[str], bytes]) -> Kernel:
+def kernel_of(d: Mapping, blob: Callable[[str], bytes | bytearray]) -> Kernel:
     return Kernel(
         bytes(blob(d["library"])),
         Plan.from_json(d["plan"]),
