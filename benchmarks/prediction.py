@@ -29,7 +29,7 @@ from mpcompile.ir.graph import Graph
 from mpcompile.latency.measure import measure
 from mpcompile.latency.requantize import knobs, requantize
 from mpcompile.latency.table import Assignment, LatencyTable
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime import open_bundle
 from mpcompile.search.calibrate import calibrate
 from mpcompile.targets import load_target
@@ -99,7 +99,7 @@ def compare(
 ) -> tuple[LatencyTable, np.ndarray, np.ndarray]:
     """The table; seconds that it predicts, and seconds measured, of UNIFORM's networks and then of the random ones."""
     model, graph, table = _table(subject, folder, target, threads, rounds, say)
-    bench = Workbench(load_target(target), Pool.local(), threads, rounds)
+    bench = Workbench(load_target(target), DevicePool.local(), threads, rounds)
     chosen = assignments(graph, subject)
     bundles = []
     for i, assignment in enumerate(chosen):

@@ -32,7 +32,7 @@ from mpcompile.api.search import device_of
 from mpcompile.cli import console
 from mpcompile.errors import MpError, UsageError
 from mpcompile.latency.table import LatencyTable
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.search import checkpoint, config, data
 from mpcompile.search.calibrate import calibrate
 from mpcompile.search.ebs import EBS, Options
@@ -84,7 +84,7 @@ class Study:
         self.out, self.seeds, self.sizes = Folder(out), seeds, sizes
         self.data = data.load(path, side=sizes.side, train=sizes.train, test=sizes.test)
         measure = config.Measure(threads=threads)
-        self.device = device_of(config.Config(measure=measure), Pool.local())
+        self.device = device_of(config.Config(measure=measure), DevicePool.local())
         about = {"sizes": asdict(sizes), "data": self.data.fingerprint}
         found = self.out.read("study.json")
         if found is not None and found != json.loads(json.dumps(about)):

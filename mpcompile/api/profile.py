@@ -27,7 +27,7 @@ from mpcompile.latency.subgraph import Cut, Families, format_of
 from mpcompile.latency.table import LatencyTable, parse_bits
 from mpcompile.remote.build_ahead import map_built
 from mpcompile.remote.fit import board_for, threads_on
-from mpcompile.remote.pool import Pool, open_pool
+from mpcompile.remote.pool import DevicePool, open_pool
 from mpcompile.runtime.archive import read_manifest, tvm_version
 from mpcompile.runtime.device import WHOLE, Device, Kernel
 from mpcompile.runtime.variants import variants_of
@@ -78,7 +78,7 @@ def profile(
     progress: Callable[[int, int], None] | None = None,
     tracker: str | None = None,
     key: str | None = None,
-    pool: Pool | None = None,
+    pool: DevicePool | None = None,
 ) -> NetworkProfile | LatencyTable:
     """How long each layer of `model`, compiled for `target`, takes: on this machine, or on all the devices of `key`
     that `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
@@ -106,7 +106,7 @@ class Workbench:
     cores). Raises UsageError at more threads than they have CPUs."""
 
     def __init__(
-        self, target: Target, pool: Pool, threads: int | None = None, rounds: int = 21, min_time: float = 0.001
+        self, target: Target, pool: DevicePool, threads: int | None = None, rounds: int = 21, min_time: float = 0.001
     ):
         self.target, self.pool = target, pool
         self.threads = threads_on(pool.about, threads)

@@ -15,7 +15,7 @@ from mpcompile.search.config import Config
 from mpcompile.search.device import Device, Progress
 
 if TYPE_CHECKING:
-    from mpcompile.remote.pool import Pool
+    from mpcompile.remote.pool import DevicePool
     from mpcompile.search.loop import Show
     from mpcompile.search.run import Result
 
@@ -54,7 +54,7 @@ def run_search(
         return result
 
 
-def device_of(config: Config, pool: Pool) -> Device:
+def device_of(config: Config, pool: DevicePool) -> Device:
     """Compiles here for the configured target and times on the devices of `pool`."""
     from mpcompile.api.profile import WHOLE, Workbench, profile
     from mpcompile.api.search_device import WHOLE_MIN_TIME, Checks

@@ -16,7 +16,7 @@ from mpcompile.ir.graph import (
     Dense,
     Graph,
     Node,
-    Pool,
+    Pooling,
     Quantize,
     QuantizedWeight,
     Quantizer,
@@ -119,7 +119,7 @@ def fixed_quantizers(graph: Graph) -> set[str]:
     return {
         q
         for n in graph.nodes
-        if isinstance(n, Pool) and n.kind == "avg" and graph.types[n.outputs[0]].quantizer
+        if isinstance(n, Pooling) and n.kind == "avg" and graph.types[n.outputs[0]].quantizer
         for q in sources[n.inputs[0]]
     }
 
@@ -175,7 +175,7 @@ def _sources(graph: Graph) -> dict[str, tuple[str, ...]]:
         match node:
             case Quantize():
                 names: tuple[str, ...] = (node.name,)
-            case Pool(kind="max") | Reshape() | Transpose() | Clip() | Concat():
+            case Pooling(kind="max") | Reshape() | Transpose() | Clip() | Concat():
                 names = tuple(dict.fromkeys(q for t in node.inputs for q in found[t]))
                 if any(not found[t] for t in node.inputs):
                     names = ()

@@ -9,20 +9,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from mpcompile.errors import DeviceLost
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime.device import Device
 
 Item, Built, Result = TypeVar("Item"), TypeVar("Built"), TypeVar("Result")
 
 
 def map_built(
-    pool: Pool,
+    pool: DevicePool,
     build: Callable[[Item], Built],
     work: Callable[[Device, Item, Built], Result],
     items: Sequence[Item],
     done: Callable[[Item, Result | DeviceLost], None],
 ) -> None:
-    """As Pool.map of `work` on each item and on what `build` made of it, at most once where nothing goes wrong.
+    """As DevicePool.map of `work` on each item and on what `build` made of it, at most once where nothing goes wrong.
 
     Builds come one after another, those that the devices will want next ahead of them; on this machine, whose numbers
     building would disturb, each only when it is wanted.

@@ -42,7 +42,7 @@ CHECK = object()
 """The job of running the reference kernel."""
 
 
-class Pool:
+class DevicePool:
     """`devices`, and those that `source` has now or gets later.
 
     One device without a source does its work in the caller's thread. `slower`: by what factor the reference kernel may
@@ -85,9 +85,9 @@ class Pool:
         self._fill()
 
     @staticmethod
-    def local() -> Pool:
+    def local() -> DevicePool:
         """This machine."""
-        return Pool([LocalDevice()], slower=SLOWER_HERE)
+        return DevicePool([LocalDevice()], slower=SLOWER_HERE)
 
     @property
     def name(self) -> str:
@@ -345,7 +345,7 @@ class Pool:
             self._leave(member)
         self._give_back_late()
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> DevicePool:
         return self
 
     def __exit__(self, *_) -> None:
@@ -362,14 +362,14 @@ def open_pool(
     *,
     warn: Callable[[str], None] | None = None,
     idle: float | None = None,
-) -> Pool:
+) -> DevicePool:
     """This machine, or where a key is given the devices of `key` that `tracker` ("HOST:PORT", or what MPCOMPILE_TRACKER
-    says) has. `idle`: see Pool.
+    says) has. `idle`: see DevicePool.
 
     Raises UsageError at one without the other, TargetError where there is no such tracker or device.
     """
     if key is None and tracker is None:
-        return Pool.local()
+        return DevicePool.local()
     found = tracker or os.environ.get(TRACKER, "")
     if key is None:
         raise UsageError(f"--tracker {tracker} says where devices are, and --key which: name a key, too")
@@ -380,4 +380,4 @@ def open_pool(
         )
     from mpcompile.remote.tracker import Key
 
-    return Pool(source=Key(found, key), warn=warn, idle=idle)
+    return DevicePool(source=Key(found, key), warn=warn, idle=idle)

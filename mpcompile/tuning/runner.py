@@ -14,7 +14,7 @@ from typing import Protocol
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.remote.connection import RemoteDevice
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.remote.sandbox import SandboxedDevice
 from mpcompile.runtime.device import Device, Kernel
 
@@ -80,7 +80,7 @@ class PoolRunner:
     As in a network: inputs just written, weights and code out of the second-level cache.
     """
 
-    def __init__(self, pool: Pool, threads: int, elsewhere: bool):
+    def __init__(self, pool: DevicePool, threads: int, elsewhere: bool):
         self.pool, self.threads, self.elsewhere = pool, threads, elsewhere
         self.stirred = pool.about.l2 or STIRRED
         self.identity = {"cpu": pool.about.cpu, "threads": str(threads), "stirred": str(self.stirred)}

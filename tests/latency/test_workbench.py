@@ -16,7 +16,7 @@ from mpcompile.ir.layer import Layer
 from mpcompile.latency.requantize import requantize
 from mpcompile.latency.subgraph import cut
 from mpcompile.latency.table import LatencyTable
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.targets import load_target
 from tests.latency.interrupted import interrupted_profile
 
@@ -37,7 +37,7 @@ def model(tmp_path_factory):
 
 def test_a_profile_has_every_layer_and_the_whole(model):
     found = mp.profile(model, threads=1, rounds=5)
-    fused = Workbench(load_target("native"), Pool.local(), 1).fuse(load(model))
+    fused = Workbench(load_target("native"), DevicePool.local(), 1).fuse(load(model))
     assert list(found.layers) == [n.name for n in fused.nodes]
     assert all(t.seconds > 0 for t in found.layers.values())
     assert found.whole.seconds > max(t.seconds for t in found.layers.values())
@@ -75,7 +75,7 @@ def lowered(bench, graph, layer, family, weights, activations):
 @pytest.mark.parametrize("family, same", [("dot", True), ("popcount", False)])
 def test_bits_that_a_kernel_does_not_see_make_no_other(model, family, same):
     """Codes are bytes at any bits; every plane is work."""
-    bench, graph = Workbench(load_target("native"), Pool.local(), 1), load(model)
+    bench, graph = Workbench(load_target("native"), DevicePool.local(), 1), load(model)
     few, more, weights = (
         lowered(bench, graph, "c1", family, w, a).identity
         for w, a in (({"c1": 2}, {"q1": 2}), ({"c1": 2}, {"q1": 3}), ({"c1": 3}, {"q1": 2}))
@@ -88,7 +88,7 @@ def test_a_network_is_compiled_with_what_its_table_found_fastest(model, tmp_path
     for form, families in (("codes", {"dot", "lookup"}), ("planes", {"popcount"})):
         cell = found.layers[found.contractions["c1"].layer].reads["c1"][1, 1]
         cell |= {"codes": 1.0, "planes": 1.0, form: 0.5}
-        path = Workbench(load_target("native"), Pool.local(), 1).compile(model, tmp_path / "m.mpc", found)
+        path = Workbench(load_target("native"), DevicePool.local(), 1).compile(model, tmp_path / "m.mpc", found)
         with mp.open_bundle(path) as bundle:
             rows = [row for row in bundle.layers if "c1" in row.get("source", ())]
         (part,) = (part for row in rows for part in row["parts"])
@@ -96,7 +96,7 @@ def test_a_network_is_compiled_with_what_its_table_found_fastest(model, tmp_path
 
 
 def test_a_cut_layer_stores_what_the_network_stores(model, tmp_path):
-    bench = Workbench(load_target("native"), Pool.local(), 1)
+    bench = Workbench(load_target("native"), DevicePool.local(), 1)
     fused = bench.fuse(load(model))
     families = bench.choose(fused)
     mp.compile(model, output=tmp_path / "m.mpc")

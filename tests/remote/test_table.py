@@ -10,7 +10,7 @@ from mpcompile.frontend import load
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
 from mpcompile.remote.build_ahead import map_built
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from tests.latency.networks import branching
 from tests.latency.simulated import REFERENCE, Simulated
 from tests.patience import until
@@ -30,7 +30,7 @@ class Board(Formula):
 class OnPool(Simulated):
     """Simulated, on the devices of a pool."""
 
-    def __init__(self, pool: Pool):
+    def __init__(self, pool: DevicePool):
         super().__init__()
         self.pool, self.slower = pool, pool.slower
 
@@ -70,10 +70,10 @@ def built(model, cells, pool):
 
 def test_two_devices_build_what_one_builds(model, table, tmp_path):
     devices = [Board("a"), Board("b")]
-    with Pool(devices, **QUICK) as pool:
+    with DevicePool(devices, **QUICK) as pool:
         assert built(model, tmp_path / "cells", pool) == table
     assert all(d.took for d in devices)
-    with Pool([Board("a")], **QUICK) as pool:
+    with DevicePool([Board("a")], **QUICK) as pool:
         assert built(model, tmp_path / "alone", pool) == table
     rows = [[json.loads(line) for line in (tmp_path / f).read_text().splitlines()] for f in ("cells", "alone")]
     by_key = [{r["key"]: r for r in some} for some in rows]
@@ -82,7 +82,7 @@ def test_two_devices_build_what_one_builds(model, table, tmp_path):
 
 def test_a_device_that_is_ten_times_slower_leaves_no_trace(model, table, tmp_path):
     lines = []
-    with Pool([Board("slow", 10.0), Board("a")], warn=lines.append, **QUICK) as pool:
+    with DevicePool([Board("slow", 10.0), Board("a")], warn=lines.append, **QUICK) as pool:
         assert built(model, tmp_path / "cells", pool) == table
     assert [line for line in lines if line.startswith("slow is 10.0 times slower")] == lines != []
     assert {json.loads(line)["reference"] for line in (tmp_path / "cells").read_text().splitlines()} == {REFERENCE}
@@ -100,7 +100,7 @@ def test_what_was_measured_while_all_devices_were_slow_is_measured_again_when_th
         return False
 
     slow.dies = joins
-    with Pool(source=shelf, **QUICK) as pool:
+    with DevicePool(source=shelf, **QUICK) as pool:
         assert built(model, cells, pool) == table
     rows = [json.loads(line) for line in cells.read_text().splitlines()]
     assert {r["reference"] for r in rows} == {10 * REFERENCE, REFERENCE}
@@ -108,15 +108,15 @@ def test_what_was_measured_while_all_devices_were_slow_is_measured_again_when_th
 
 def test_what_an_earlier_run_measured_on_a_slow_device_is_not_trusted(model, table, tmp_path):
     cells = tmp_path / "cells"
-    with Pool([Board("a", 10.0)], **QUICK) as pool:
+    with DevicePool([Board("a", 10.0)], **QUICK) as pool:
         assert built(model, cells, pool) != table
-    with Pool([Board("a")], **QUICK) as pool:
+    with DevicePool([Board("a")], **QUICK) as pool:
         assert built(model, cells, pool) == table
-    with Pool([Board("a", 10.0)], **QUICK) as pool:
+    with DevicePool([Board("a", 10.0)], **QUICK) as pool:
         assert built(model, cells, pool) == table  # nothing is left to be measured
     more = [*A, 3]
     with (
-        Pool([Board("a", 10.0)], patience=0.3, **QUICK) as pool,
+        DevicePool([Board("a", 10.0)], patience=0.3, **QUICK) as pool,
         pytest.raises(TargetError, match="a stays 10.0 times slower"),
     ):
         build_table(model, W, more, OnPool(pool), Cache(cells))
@@ -127,7 +127,7 @@ def test_a_device_that_dies_in_the_middle_changes_nothing(model, table, tmp_path
     first = Board("a", dies=lambda variant: len(first.took) == 30 and (shelf.put(again) or True))
     other = Board("b", dies=lambda variant: len(other.took) == 22 and not until(lambda: pool.tallies["a"].lost))
     shelf = Shelf(first, other)  # b has one batch of 21, a dies in its second
-    with Pool(source=shelf, **QUICK) as pool:
+    with DevicePool(source=shelf, **QUICK) as pool:
         assert built(model, tmp_path / "cells", pool) == table
     assert pool.tallies["a"].lost == 1
 
@@ -137,7 +137,7 @@ def test_a_kernel_that_devices_die_by_is_named_and_all_others_are_kept(model, tm
         return variant.layer == "c2" and shelf.put(Board("again", dies=dies)) is None
 
     shelf = Shelf(Board("a", dies=dies), Board("b", dies=dies))
-    with Pool(source=shelf, **QUICK) as pool:
+    with DevicePool(source=shelf, **QUICK) as pool:
         with pytest.raises(TargetError, match="layer c2.*devices are lost by it"):
             built(model, tmp_path / "cells", pool)
     rows = [json.loads(line) for line in (tmp_path / "cells").read_text().splitlines()]
