@@ -22,13 +22,14 @@ import numpy as np
 
 from benchmarks.networks import Bits, resnet18
 from benchmarks.row import Row
-from mpcompile.api.profile import Workbench, profile
+from mpcompile.api.pool_workbench import PoolWorkbench
+from mpcompile.api.profile import profile
 from mpcompile.files import atomic_path
 from mpcompile.frontend import load
 from mpcompile.ir.graph import Graph
 from mpcompile.latency.measure import measure
 from mpcompile.latency.requantize import knobs, requantize
-from mpcompile.latency.table import Assignment, LatencyTable
+from mpcompile.latency.table import LatencyTable, LayerBits
 from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime import open_bundle
 from mpcompile.search.calibrate import calibrate
@@ -99,7 +100,7 @@ def compare(
 ) -> tuple[LatencyTable, np.ndarray, np.ndarray]:
     """The table; seconds that it predicts, and seconds measured, of UNIFORM's networks and then of the random ones."""
     model, graph, table = _table(subject, folder, target, threads, rounds, say)
-    bench = Workbench(load_target(target), DevicePool.local(), threads, rounds)
+    bench = PoolWorkbench(load_target(target), DevicePool.local(), threads, rounds)
     chosen = assignments(graph, subject)
     bundles = []
     for i, assignment in enumerate(chosen):
@@ -153,7 +154,7 @@ def _assign(graph: Graph, w: Callable[[], int], a: Callable[[], int]) -> dict[st
     return {name: (knob.w if name in ends else w(), bits[knob.quantizers[0]]) for name, knob in found.items()}
 
 
-def at(graph: Graph, assignment: Assignment) -> Graph:
+def at(graph: Graph, assignment: LayerBits) -> Graph:
     """The network at these bits."""
     found = knobs(graph)
     activations: Mapping[str, int] = {q: a for k, (_, a) in assignment.items() for q in found[k].quantizers}

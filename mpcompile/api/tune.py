@@ -10,6 +10,7 @@ from pathlib import Path
 from mpcompile.errors import MissingDependency, UsageError
 from mpcompile.files import exclusive_folder, output_folder
 from mpcompile.ir.graph import Graph
+from mpcompile.latency.progress import LayerProgress
 from mpcompile.latency.same_speed import SLOWER_HERE
 from mpcompile.remote.fit import board_for, threads_on
 from mpcompile.remote.pool import DevicePool, open_pool
@@ -18,7 +19,7 @@ from mpcompile.runtime.server.limits import Limits
 from mpcompile.targets import Target, cpu, load_target
 from mpcompile.tuning.runner import PoolRunner
 from mpcompile.tuning.task import LocalBuilder, tasks_of
-from mpcompile.tuning.tune import Progress, Tuned, Tuner
+from mpcompile.tuning.tune import Tuned, Tuner
 
 
 def tune(
@@ -28,7 +29,7 @@ def tune(
     *,
     trials: int = 64,
     threads: int | None = 1,
-    progress: Progress | None = None,
+    progress: LayerProgress | None = None,
     tracker: str | None = None,
     key: str | None = None,
     pool: DevicePool | None = None,

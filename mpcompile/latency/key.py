@@ -1,4 +1,5 @@
-"""What a cut layer is, as a hash, known before anything is lowered: equal keys are one measurement on one device."""
+"""What a layer taken out of its network is, as a hash, known before anything is lowered: equal keys are one measurement
+on one device."""
 
 from __future__ import annotations
 
@@ -10,22 +11,22 @@ import numpy as np
 
 from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import ContractTerm, ViewTerm
-from mpcompile.latency.subgraph import Cut
+from mpcompile.latency.subgraph import Subgraph
 
 
-def key_of(variant: Cut, identity: Mapping[str, str]) -> str:
-    """What a variant's time depends on, as a hash: shapes, grids, formats and steps, no names and no values of
+def key_of(subgraph: Subgraph, identity: Mapping[str, str]) -> str:
+    """What a subgraph's time depends on, as a hash: shapes, grids, formats and steps, no names and no values of
     weights."""
-    graph = variant.graph
+    graph = subgraph.graph
     number = {t: i for i, t in enumerate(dict.fromkeys(t for n in graph.nodes for t in (*n.inputs, *n.outputs)))}
     nodes = [
         [
-            n.name == variant.layer,
+            n.name == subgraph.layer,
             n.shape,
             [_term(t, number) for t in n.terms],
             [_step(s) for s in n.epilogue],
             [[number[r.name], r.value, r.quantizer.grid.to_json() if r.quantizer else None] for r in n.results],
-            [[*place, family] for place, family in sorted(variant.families.get(n.name, {}).items())],
+            [[*part, family] for part, family in sorted(subgraph.families.get(n.name, {}).items())],
         ]
         for n in graph.nodes
     ]

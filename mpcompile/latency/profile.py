@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from mpcompile.errors import DeviceLost, TargetError
+from mpcompile.ir.bits import BitCandidates
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import ContractPart
@@ -23,8 +24,9 @@ from mpcompile.latency.cache import Cache
 from mpcompile.latency.key import key_of
 from mpcompile.latency.measure import Measurement
 from mpcompile.latency.planner import Cell, Planner
-from mpcompile.latency.same_speed import alike
-from mpcompile.latency.subgraph import Cut, Families
+from mpcompile.latency.progress import Progress
+from mpcompile.latency.same_speed import same_speed
+from mpcompile.latency.subgraph import Families, Subgraph
 from mpcompile.latency.table import LatencyTable
 
 BATCH = 24
@@ -32,8 +34,6 @@ BATCH = 24
 
 TIMED = ("kernel", "seconds", "low", "high", "device", "reference")
 """Of a record: what any other cell of the same kernel has, too."""
-
-Progress = Callable[[int, int], None]
 
 
 class Kernel(Protocol):
@@ -44,10 +44,10 @@ class Kernel(Protocol):
 
 class Workbench(Protocol):
     """What compiles and measures. `identity` names everything that times depend on besides the layer: target, CPU,
-    threads, versions. `lanes`: how many batches can be timed at once. `slower`: see alike."""
+    threads, versions. `devices_at_once`: how many batches can be timed side by side. `slower`: see same_speed."""
 
     identity: Mapping[str, str]
-    lanes: int
+    devices_at_once: int
     slower: float
 
     def known(self, reference: float) -> float:
@@ -63,8 +63,8 @@ class Workbench(Protocol):
     def candidates(self, part: ContractPart, grid: Grid, output: tuple[int, int]) -> Sequence[tuple[str, float]]:
         """(family, cycles) of each family that can compute `part` over an input on `grid`, cheapest first."""
 
-    def lower(self, variant: Cut) -> Kernel:
-        """The variant's layer alone."""
+    def lower(self, subgraph: Subgraph) -> Kernel:
+        """The kernel of the subgraph's layer, without its stand-ins."""
 
     def time(self, batches: Sequence[Sequence[Kernel]], done: Callable[[int, Measurement | DeviceLost], None]) -> None:
         """Each batch's kernels, timed in turn, by their number in it. `done(batch, found)` as soon as a batch is; found
@@ -74,8 +74,7 @@ class Workbench(Protocol):
 
 def build_table(
     graph: Graph,
-    w_bits: Iterable[int],
-    a_bits: Iterable[int],
+    bits: BitCandidates,
     bench: Workbench,
     cache: Cache,
     *,
@@ -86,7 +85,7 @@ def build_table(
     `progress(done, total)` counts numbers; what turns out not to be worth measuring leaves the total. Raises ModelError
     naming what cannot be compiled at other bits.
     """
-    plan = Planner(graph, sorted(set(w_bits)), sorted(set(a_bits)), bench)
+    plan = Planner(graph, bits, bench)
     work = _Measured(plan, bench, cache, progress or (lambda done, total: None))
     while True:
         for wave in plan.waves(work):
@@ -100,7 +99,7 @@ class _Measured(dict):
 
     def __init__(self, plan: Planner, bench: Workbench, cache: Cache, progress: Progress):
         self.plan, self.bench, self.cache, self.progress = plan, bench, cache, progress
-        self.keys = {cell: key_of(cell.variant, bench.identity) for cell in plan.cells}
+        self.keys = {cell: key_of(cell.subgraph, bench.identity) for cell in plan.cells}
         self.identity = json.dumps(sorted(bench.identity.items()))
         self.device = bench.identity.get("cpu", "")
         recorded = (r["reference"] for r in cache if r.get("device") == self.device)
@@ -113,7 +112,7 @@ class _Measured(dict):
         known: list[dict] = []
         for cell in {self.keys[c]: c for c in cells}.values():
             if self._known(self.keys[cell]) is None:
-                kernel = self.bench.lower(cell.variant)
+                kernel = self.bench.lower(cell.subgraph)
                 name = hashlib.sha256((self.identity + kernel.identity).encode()).hexdigest()[:32]
                 if found := self._trusted(self.cache.of_kernel(name)):
                     known.append(self._record(cell, found))
@@ -122,9 +121,9 @@ class _Measured(dict):
         if known:
             self.cache.put(known)
         self._take(cells)
-        lost = self._time(_batches(list(waiting), self.bench.lanes), waiting, cells)
-        alone = [[name] for batch in lost for name in batch if len(batch) > 1]
-        lost = {batch: e for batch, e in lost.items() if len(batch) == 1} | self._time(alone, waiting, cells)
+        lost = self._time(_batches(list(waiting), self.bench.devices_at_once), waiting, cells)
+        single_batches = [[name] for batch in lost for name in batch if len(batch) > 1]
+        lost = {batch: e for batch, e in lost.items() if len(batch) == 1} | self._time(single_batches, waiting, cells)
         for (name,), error in lost.items():
             cell, _ = waiting[name][0]
             bits = f" at {cell.index}" if cell.index else ""
@@ -173,7 +172,7 @@ class _Measured(dict):
         if (
             record
             and record.get("device") == self.device
-            and not alike(record["reference"], self.best, self.bench.slower)
+            and not same_speed(record["reference"], self.best, self.bench.slower)
         ):
             return None
         return record
@@ -201,8 +200,8 @@ class _Measured(dict):
         self.progress(len(done), len(done | {self.keys[c] for c in self.plan.cells if c not in self.plan.dropped}))
 
 
-def _batches(names: list[str], lanes: int) -> list[list[str]]:
-    """As many as can be timed at once, or a multiple of that, all of about one size."""
-    count = lanes * -(-len(names) // (BATCH * lanes))
+def _batches(names: list[str], devices_at_once: int) -> list[list[str]]:
+    """As many as there are devices, or a multiple of that, all of about one size."""
+    count = devices_at_once * -(-len(names) // (BATCH * devices_at_once))
     size = max(1, -(-len(names) // max(1, count)))
     return [names[at : at + size] for at in range(0, len(names), size)]

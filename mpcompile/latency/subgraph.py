@@ -28,7 +28,7 @@ TAIL = 16
 
 
 @dataclass
-class Cut:
+class Subgraph:
     """`graph` holds the layer under its own name; `families` says how its stand-ins read, `reads` what they read as:
     tensor → formats ("planes", "codes", "float")."""
 
@@ -43,22 +43,24 @@ def format_of(family: str) -> str:
     return "planes" if family == "popcount" else "codes"
 
 
-def cut(fused: Graph, name: str, families: Families, written: Mapping[str, tuple[str, ...]] | None = None) -> Cut:
-    """Layer `name` of the fused graph, to be compiled alone.
+def layer_subgraph(
+    fused: Graph, name: str, families: Families, written: Mapping[str, tuple[str, ...]] | None = None
+) -> Subgraph:
+    """Layer `name` of the fused graph, to be compiled by itself.
 
     `families` are the network's: they decide what its readers read. `written` overrides that for some of its quantized
     outputs: tensor → families that read it. Raises KeyError where there is no such layer.
     """
     layer = {n.name: n for n in fused.nodes if isinstance(n, Layer)}[name]
-    work = _Cutter(fused, layer, families, written or {})
+    work = _SubgraphBuilder(fused, layer, families, written or {})
     work.heads()
     work.graph.nodes.append(layer)
     for t in layer.outputs:
         work.tails(t)
-    return Cut(work.graph.check(), name, work.families, work.reads)
+    return Subgraph(work.graph.check(), name, work.families, work.reads)
 
 
-class _Cutter:
+class _SubgraphBuilder:
     def __init__(self, fused: Graph, layer: Layer, families: Families, written: Mapping[str, tuple[str, ...]]):
         self.fused, self.layer, self.network, self.written = fused, layer, families, written
         self.families: dict[str, dict[tuple[int, int], str]] = {

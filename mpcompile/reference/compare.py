@@ -33,7 +33,7 @@ OUTPUT = "output"
 
 
 @dataclass
-class Row:
+class ComparedBuffer:
     """One buffer over all samples. `first` names the first difference, "" where there is none.
 
     `format` is the buffer's, "(near)" beside it where a float operator wrote it and a tolerance applies, or OUTPUT.
@@ -61,7 +61,7 @@ class Row:
 class Report:
     """What `verify` found: `rows` in the network's order, one a buffer."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ComparedBuffer] = field(default_factory=list)
     samples: int = 0
 
     @property
@@ -110,7 +110,7 @@ def verify(graph: Graph, bundle: Bundle, inputs: Mapping[str, np.ndarray]) -> Re
     Raises UsageError at inputs that do not fit, ModelError where the bundle belongs to another model.
     """
     _same_model(graph, bundle)
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], ComparedBuffer] = {}
     samples = _samples(graph, inputs)
     for number, sample in enumerate(samples):
         said = f"input {number}, " if len(samples) > 1 else ""
@@ -171,7 +171,7 @@ class _Sample:
     graph: Graph
     bundle: Bundle
     inputs: dict[str, np.ndarray]
-    rows: dict[tuple[str, str], Row]
+    rows: dict[tuple[str, str], ComparedBuffer]
     said: str
 
     def compare(self) -> None:
@@ -239,7 +239,7 @@ class _Sample:
         self, node: Node | None, tensor: str, kind: str, elements: int, differing: int, steps: float, first: str
     ) -> None:
         name, op = (node.name, node.op) if node else (tensor, OUTPUT if kind == OUTPUT else "input")
-        row = self.rows.setdefault((tensor, kind), Row(name, op, tensor, kind))
+        row = self.rows.setdefault((tensor, kind), ComparedBuffer(name, op, tensor, kind))
         row.add(elements, differing, steps, first and self.said + first)
 
 

@@ -31,23 +31,23 @@ def map_built(
         pool.map(lambda device, item: work(device, item, build(item)), items, done)
         return
     with ThreadPoolExecutor(1, "builds") as builder:
-        ahead = _Ahead(builder, build, items, pool.lanes)
+        builds = _Builds(builder, build, items, pool.devices_at_once)
 
         def told(item: Item, result: Result | DeviceLost) -> None:
-            ahead.drop(item)
+            builds.drop(item)
             done(item, result)
 
         try:
-            pool.map(lambda device, item: work(device, item, ahead.get(item)), items, told)
+            pool.map(lambda device, item: work(device, item, builds.get(item)), items, told)
         finally:
             builder.shutdown(wait=False, cancel_futures=True)
 
 
-class _Ahead:
-    """What is built, or going to be, for so many `lanes`. Called from the devices' threads."""
+class _Builds:
+    """What is built, or going to be: twice what so many devices work on at once. Called from the devices' threads."""
 
-    def __init__(self, builder: ThreadPoolExecutor, build: Callable, items: Sequence, lanes: int):
-        self._builder, self._build, self._most = builder, build, 2 * lanes
+    def __init__(self, builder: ThreadPoolExecutor, build: Callable, items: Sequence, devices_at_once: int):
+        self._builder, self._build, self._most = builder, build, 2 * devices_at_once
         self._later = deque(items)
         self._lock = threading.Lock()
         self._built: dict[Any, Future] = {}

@@ -28,7 +28,7 @@ class SandboxedDevice:
         self.about, self.limit = About.here(), None
         self._server = Server(key=secrets.token_hex(16), limits=limits, quiet=True)
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True, name="mpcompile-isolated")
+        self._thread = threading.Thread(target=self._run, daemon=True, name="mpcompile-sandbox")
         self._thread.start()
         self._session: RemoteDevice | None = None
 

@@ -18,14 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mpcompile.latency.progress import PhaseProgress
 from mpcompile.search import checkpoint
 from mpcompile.search.data import Images, shifted
-from mpcompile.search.layers import Assignment, Network
+from mpcompile.search.layers import BitAssignment, Network
 from mpcompile.search.methods import Method
 from mpcompile.search.objective import Cost, Price
-
-Show = Callable[[str, int, int, dict], None]
-"""(what is being done, steps done, steps in all, figures so far)."""
 
 
 def silent(what: str, done: int, total: int, figures: dict) -> None:
@@ -126,7 +124,7 @@ def search(
     *,
     seed: int,
     keeper: Keeper | None = None,
-    show: Show = silent,
+    show: PhaseProgress = silent,
 ) -> dict:
     """Bilevel, first order: weights and clips step on one half of the images, the method's strengths on the other, in
     turn.
@@ -172,13 +170,13 @@ def search(
 
 def retrain(
     network: Network,
-    assignment: Assignment | None,
+    assignment: BitAssignment | None,
     images: Images,
     recipe: Recipe,
     *,
     seed: int,
     keeper: Keeper | None = None,
-    show: Show = silent,
+    show: PhaseProgress = silent,
     what: str = "retrain",
 ) -> dict:
     """Trains the network at these bits (None: without quantization) from the weights it has. Returns figures of the

@@ -2,7 +2,7 @@
 them on the same device, so shares of several devices, of hours apart, or of a machine that slows down, can be compared.
 
 A kernel that crashes its device, never ends or takes all memory takes the others of its share with it. They are then
-measured again one by one, so that it fails alone.
+measured again one by one, so that no other fails with it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class PoolRunner:
                 asked, threads or self.threads, stirred=self.stirred, rounds=rounds, min_time=MIN_TIME
             )
 
-        alone: list[str] = []
+        suspects: list[str] = []
 
         def tell(share: Sequence[str], result: Measurement | Failed | DeviceLost) -> None:
             if isinstance(result, Measurement):
@@ -118,14 +118,14 @@ class PoolRunner:
             if len(share) == 1:
                 done({share[0]: failed}, None)
             else:
-                alone.extend(share)
+                suspects.extend(share)
 
         names = list(kernels)
-        lanes = 1 if together else max(1, min(self.pool.lanes, len(names)))
-        self._map(work, [names[i::lanes] for i in range(lanes)], tell)
-        if alone:
+        count = 1 if together else max(1, min(self.pool.devices_at_once, len(names)))
+        self._map(work, [names[i::count] for i in range(count)], tell)
+        if suspects:
             self._map(work, [[]], tell)  # is it one of them, or the default?
-            self._map(work, [[name] for name in dict.fromkeys(alone)], tell)
+            self._map(work, [[name] for name in dict.fromkeys(suspects)], tell)
 
     def _map(self, work, shares: list, tell) -> None:
         self.pool.map(_failures_as_results(work), shares, tell)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mpcompile.latency.cache import Cache
 from mpcompile.schedules.tile import Tile
 from mpcompile.tuning.runner import Failed, Outcome, Timed, one_line
-from mpcompile.tuning.search import Search
+from mpcompile.tuning.search import TileSearch
 from mpcompile.tuning.task import Builder, Task
 
 BATCH = 16
@@ -59,7 +59,7 @@ class Trials:
                 self._keep(Tile.from_json(row["tile"]), row["code"], row["cost"], row["why"])
         self.known = len(self.costs)
 
-    def search(self, search: Search, count: int, first: Iterable[Tile] = ()) -> Steps:
+    def search(self, search: TileSearch, count: int, first: Iterable[Tile] = ()) -> Steps:
         """Until there are `count` trials, those on disk included. `first`: tiles to begin with, beside the default."""
         search.tell(self.costs)
         begin = [t for t in dict.fromkeys([self.task.default_tile, *first]) if t not in self.costs]
@@ -117,8 +117,10 @@ class Trials:
             if t in times and times[t].high < base.low and times[t].seconds < base.seconds * (1 - LEAST_GAIN)
         ]
         if clear and threads > 1:
-            alone = _timings((yield Batch({t: made[t] for t in [default, *clear]}, rounds, threads=1, together=True)))
-            clear = [t for t in clear if t in alone and alone[t].seconds <= alone[default].seconds * (1 + LEAST_GAIN)]
+            on_one = _timings((yield Batch({t: made[t] for t in [default, *clear]}, rounds, threads=1, together=True)))
+            clear = [
+                t for t in clear if t in on_one and on_one[t].seconds <= on_one[default].seconds * (1 + LEAST_GAIN)
+            ]
         won = min(clear, key=lambda t: times[t].seconds, default=default)
         return won, times[won].seconds, base.seconds
 

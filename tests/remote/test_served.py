@@ -9,9 +9,10 @@ import onnx
 import pytest
 
 import mpcompile as mp
-from mpcompile.api.profile import Workbench
+from mpcompile.api.pool_workbench import PoolWorkbench
 from mpcompile.cli import main
 from mpcompile.errors import TargetError, UsageError
+from mpcompile.ir.bits import BitCandidates
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
 from mpcompile.remote.pool import DevicePool, open_pool
@@ -50,8 +51,8 @@ def bundle(tmp_path_factory):
 def table(pool, file, progress=None):
     """Of MODEL, its cells kept in `file`."""
     graph = mp.load(MODEL)
-    bench = Workbench(load_target(TARGET), pool, threads=1, rounds=1).among(graph)
-    return build_table(graph, [1, 2], [1, 2], bench, Cache(file), progress=progress)
+    bench = PoolWorkbench(load_target(TARGET), pool, threads=1, rounds=1).among(graph)
+    return build_table(graph, BitCandidates.of([1, 2], [1, 2]), bench, Cache(file), progress=progress)
 
 
 def cells(path):
