@@ -99,10 +99,10 @@ class PoolWorkbench:
 
         return candidates(part, grid, self.target, output)
 
-    def lower(self, variant: Subgraph) -> LayerKernel:
+    def lower(self, subgraph: Subgraph) -> LayerKernel:
         from mpcompile.compiler.layer_library import lower_layer
 
-        return lower_layer(variant.graph, variant.layer, self.target, _forced(variant), self._tiles)
+        return lower_layer(subgraph.graph, subgraph.layer, self.target, _forced(subgraph), self._tiles)
 
     @property
     def devices_at_once(self) -> int:

@@ -49,8 +49,9 @@ def run_search(
 
     with open_pool(asked.tracker or None, asked.key or None, warn=warn, idle=IDLE_SECONDS) as pool:
         result = run(Path(config), read, Path(out), device_of(read, pool), show or silent)
-        for line in pool.summary() if pool.source and warn else ():
-            warn(line)
+        if pool.source and warn:
+            for line in pool.summary():
+                warn(line)
         return result
 
 

@@ -49,7 +49,7 @@ class NodeMap:
         now = layer_of(self.at_bits({knob.name: _other(knob.w)}, {}), self.home[knob.name])
         found = []
         for i, (before, after) in enumerate(zip(self.layers[now.name].terms, now.terms, strict=True)):
-            if isinstance(before, ContractTerm):
+            if isinstance(before, ContractTerm) and isinstance(after, ContractTerm):
                 found += [
                     (i, j) for j, (p, r) in enumerate(zip(before.parts, after.parts, strict=True)) if p.grid != r.grid
                 ]

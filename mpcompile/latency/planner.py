@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,8 +73,7 @@ class Planner:
         for name in self.node_map.knobs:
             layer = self.node_map.layers[self.node_map.home[name]]
             for i, j in self.node_map.parts[name] if homes[layer.name] > 1 else ():
-                part = layer.terms[i].parts[j]
-                able = self.bench.candidates(part, self.node_map.fused.types[part.input].grid, layer.shape[1:])
+                able = self._candidates(self.node_map.fused, layer, (i, j))
                 found[layer.name][i, j] = next((f for f, _ in able if format_of(f) == "codes"), able[0][0])
         return found
 
@@ -136,8 +135,7 @@ class Planner:
         costs: dict[str, float] = {}
         able: list[set[str]] = []
         for i, j in self.node_map.parts[knob.name]:
-            part = layer.terms[i].parts[j]
-            found = dict(self.bench.candidates(part, fused.types[part.input].grid, layer.shape[1:]))
+            found = dict(self._candidates(fused, layer, (i, j)))
             able.append(set(found))
             for family, cycles in found.items():
                 costs[family] = costs.get(family, 0.0) + cycles
@@ -146,6 +144,13 @@ class Planner:
         if fused is self.node_map.fused:
             own = {self.families[layer.name].get(p) for p in self.node_map.parts[knob.name]}
         return {f: 1.0 if f in own else r for f, r in ratios.items() if r <= WORTH or f in own}
+
+    def _candidates(self, fused: Graph, layer: Layer, part: tuple[int, int]) -> Sequence[tuple[str, float]]:
+        """(family, cycles) for one of the layer's parts, cheapest first."""
+        found = layer.part(*part)
+        grid = fused.types[found.input].grid
+        assert grid is not None, "what a contraction reads has a grid"
+        return self.bench.candidates(found, grid, layer.shape[1:])
 
     # -- PACK[q][a][formats], and layers that only read ---------------------------------------------
     def _packs_and_views(self, quantizer: str) -> Iterator[Cell]:
@@ -182,7 +187,7 @@ class Planner:
                 continue
             row, value = rows[cell.layer], seconds[cell]
             if cell.row == "reads":
-                forms = row.reads.setdefault(cell.name, {}).setdefault(cell.index, {})
+                forms = row.reads.setdefault(cell.name, {}).setdefault(BitPair(*cell.index), {})
                 forms[cell.form] = min(value, forms.get(cell.form, value))  # dot and look-ups both read codes
             elif cell.row == "packs":
                 row.packs.setdefault(cell.name, {}).setdefault(cell.index[0], {})[cell.form] = value

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from mpcompile.errors import DeviceLost, TargetError
 from mpcompile.ir.bits import BitCandidates
@@ -36,40 +36,57 @@ TIMED = ("kernel", "seconds", "low", "high", "device", "reference")
 """Of a record: what any other cell of the same kernel has, too."""
 
 
-class Kernel(Protocol):
-    """What a layer was lowered to. Kernels of one identity take the same time."""
+class LoweredLayer(Protocol):
+    """What a layer was lowered to. Those of one identity take the same time."""
 
-    identity: str
+    @property
+    def identity(self) -> str: ...
 
 
 class Workbench(Protocol):
-    """What compiles and measures. `identity` names everything that times depend on besides the layer: target, CPU,
-    threads, versions. `devices_at_once`: how many batches can be timed side by side. `slower`: see same_speed."""
+    """What compiles layers and measures them."""
 
-    identity: Mapping[str, str]
-    devices_at_once: int
-    slower: float
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """All that times depend on besides the layer: target, CPU, threads, versions."""
+        ...
+
+    @property
+    def devices_at_once(self) -> int:
+        """How many batches can be timed side by side."""
+        ...
+
+    @property
+    def slower(self) -> float:
+        """See same_speed."""
+        ...
 
     def known(self, reference: float) -> float:
         """`reference`: the best seconds of the reference kernel that were recorded of this device; the best of that and
         what it takes now."""
+        ...
 
     def fuse(self, graph: Graph) -> Graph:
         """The model's graph to layers."""
+        ...
 
     def choose(self, fused: Graph) -> Families:
         """The families that compiling the fused graph would choose."""
+        ...
 
     def candidates(self, part: ContractPart, grid: Grid, output: tuple[int, int]) -> Sequence[tuple[str, float]]:
         """(family, cycles) of each family that can compute `part` over an input on `grid`, cheapest first."""
+        ...
 
-    def lower(self, subgraph: Subgraph) -> Kernel:
+    def lower(self, subgraph: Subgraph) -> LoweredLayer:
         """The kernel of the subgraph's layer, without its stand-ins."""
+        ...
 
-    def time(self, batches: Sequence[Sequence[Kernel]], done: Callable[[int, Measurement | DeviceLost], None]) -> None:
-        """Each batch's kernels, timed in turn, by their number in it. `done(batch, found)` as soon as a batch is; found
-        is a DeviceLost where devices were lost by it; it may come again, and then counts instead of what came
-        before."""
+    def time(self, batches: Sequence[Sequence[Any]], done: Callable[[int, Measurement | DeviceLost], None]) -> None:
+        """Each batch's kernels, all made by `lower`, timed in turn, by their number in it. `done(batch, found)` as soon
+        as a batch is; found is a DeviceLost where devices were lost by it; it may come again, and then counts instead of
+        what came before."""
+        ...
 
 
 def build_table(
@@ -94,12 +111,12 @@ def build_table(
             return plan.table(work)
 
 
-class _Measured(dict):
+class _Measured(dict[Cell, float]):
     """Cell → seconds: what was measured, now or before."""
 
     def __init__(self, plan: Planner, bench: Workbench, cache: Cache, progress: Progress):
         self.plan, self.bench, self.cache, self.progress = plan, bench, cache, progress
-        self.keys = {cell: key_of(cell.subgraph, bench.identity) for cell in plan.cells}
+        self.key_of = {cell: key_of(cell.subgraph, bench.identity) for cell in plan.cells}
         self.identity = json.dumps(sorted(bench.identity.items()))
         self.device = bench.identity.get("cpu", "")
         recorded = (r["reference"] for r in cache if r.get("device") == self.device)
@@ -108,10 +125,10 @@ class _Measured(dict):
 
     def measure(self, cells: Sequence[Cell]) -> None:
         """The cells of a wave; whatever is like them in earlier waves is known already."""
-        waiting: dict[str, list[tuple[Cell, Kernel]]] = {}
+        waiting: dict[str, list[tuple[Cell, LoweredLayer]]] = {}
         known: list[dict] = []
-        for cell in {self.keys[c]: c for c in cells}.values():
-            if self._known(self.keys[cell]) is None:
+        for cell in {self.key_of[c]: c for c in cells}.values():
+            if self._known(self.key_of[cell]) is None:
                 kernel = self.bench.lower(cell.subgraph)
                 name = hashlib.sha256((self.identity + kernel.identity).encode()).hexdigest()[:32]
                 if found := self._trusted(self.cache.of_kernel(name)):
@@ -131,13 +148,16 @@ class _Measured(dict):
 
     def forget_slow(self) -> bool:
         """Takes out what was measured while the device was slow, as is known by now; whether there was any."""
-        slow = [cell for cell in self if self._known(self.keys[cell]) is None]
+        slow = [cell for cell in self if self._known(self.key_of[cell]) is None]
         for cell in slow:
             del self[cell]
         return bool(slow)
 
     def _time(
-        self, batches: Sequence[Sequence[str]], waiting: Mapping[str, list[tuple[Cell, Kernel]]], cells: Sequence[Cell]
+        self,
+        batches: Sequence[Sequence[str]],
+        waiting: Mapping[str, list[tuple[Cell, LoweredLayer]]],
+        cells: Sequence[Cell],
     ) -> dict[tuple[str, ...], DeviceLost]:
         """Times these, and keeps it; the batches that devices were lost by."""
         lost: dict[tuple[str, ...], DeviceLost] = {}
@@ -180,7 +200,7 @@ class _Measured(dict):
     def _record(self, cell: Cell, what: dict) -> dict:
         timed = {k: what[k] for k in TIMED if k in what}
         return {
-            "key": self.keys[cell],
+            "key": self.key_of[cell],
             "layer": cell.layer,
             "row": cell.row,
             "of": cell.name,
@@ -191,13 +211,13 @@ class _Measured(dict):
 
     def _take(self, cells: Sequence[Cell]) -> None:
         for cell in cells:
-            if record := self._known(self.keys[cell]):
+            if record := self._known(self.key_of[cell]):
                 self[cell] = record["seconds"]
         self._tell()
 
     def _tell(self) -> None:
-        done = {self.keys[c] for c in self}
-        self.progress(len(done), len(done | {self.keys[c] for c in self.plan.cells if c not in self.plan.dropped}))
+        done = {self.key_of[c] for c in self}
+        self.progress(len(done), len(done | {self.key_of[c] for c in self.plan.cells if c not in self.plan.dropped}))
 
 
 def _batches(names: list[str], devices_at_once: int) -> list[list[str]]:

@@ -135,6 +135,7 @@ def requantize(graph: Graph, weights: Mapping[str, int], activations: Mapping[st
     for name in (*weights, *activations):
         if name not in nodes:
             raise ModelError(f"{graph.source}: there is no node {name} to give other bits")
+    quantize = {n.name: n for n in graph.nodes if isinstance(n, Quantize)}
     kind = _weight_kind(graph)
     sources, new, quantizers = _sources(graph), [], {}
     for node in graph.nodes:
@@ -153,7 +154,7 @@ def requantize(graph: Graph, weights: Mapping[str, int], activations: Mapping[st
     for tensor, kept in graph.types.items():
         feeding = sources.get(tensor, ())
         carried = {quantizers[q] for q in feeding}
-        if kept.quantizer and len(carried) == 1 and kept.quantizer in {nodes[q].quantizer for q in feeding}:
+        if kept.quantizer and len(carried) == 1 and kept.quantizer in {quantize[q].quantizer for q in feeding}:
             kept = TensorType(kept.shape, carried.pop())
         types[tensor] = kept
     return Graph(new, types, graph.inputs, graph.outputs, graph.source, graph.batch)

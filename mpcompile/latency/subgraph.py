@@ -90,24 +90,25 @@ class _SubgraphBuilder:
             self.graph.outputs.append(tensor)
             self.reads[tensor].add("float")
         grid = self.fused.types[tensor].grid
-        halo = (0, 0, 0, 0)
-        terms: dict[str, tuple[Term, str]] = {}
+        halo: tuple[int, int, int, int] = (0, 0, 0, 0)
+        stand_ins: dict[str, Term | None] = {}  # kind → what reads the tensor; None: a contraction of that family
         for reader in dict.fromkeys(n for n in self.readers[tensor] if isinstance(n, Layer)):
             for i, term in enumerate(reader.terms):
                 if isinstance(term, ContractTerm):
                     for j, part in enumerate(term.parts):
                         if part.input == tensor:
-                            halo = tuple(map(max, halo, part.pads))
-                            family = self.network.get(reader.name, {}).get((i, j), "dot")
-                            terms[family] = (part, family)
+                            top, left, bottom, right = map(max, halo, part.pads)
+                            halo = top, left, bottom, right
+                            stand_ins[self.network.get(reader.name, {}).get((i, j), "dot")] = None
                 elif term.input == tensor:
-                    terms[type(term).__name__] = (term, "")
+                    stand_ins[type(term).__name__] = term
         if tensor in self.written:
-            terms = {k: v for k, v in terms.items() if not isinstance(v[0], ContractPart)}
-            terms |= {family: (None, family) for family in self.written[tensor]}
-        for kind, (term, family) in terms.items():
-            if family:
-                self._contraction(tensor, grid, halo, family)
+            stand_ins = {kind: term for kind, term in stand_ins.items() if term is not None}
+            stand_ins |= dict.fromkeys(self.written[tensor])
+        for kind, term in stand_ins.items():
+            if term is None:
+                assert grid is not None, "what a contraction reads has a grid"
+                self._contraction(tensor, grid, halo, kind)
             else:
                 self._append(tensor, kind, term)
                 self.reads[tensor].add("float" if grid is None else "any")

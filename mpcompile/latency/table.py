@@ -85,7 +85,7 @@ class LatencyTable:
     def format(self, layer: str, w: int, a: int) -> str:
         """The cheapest format for convolution `layer` to read its input in."""
         cell = self._cell(layer, w, a)
-        return min(cell, key=cell.get)
+        return min(cell, key=lambda form: cell[form])
 
     def formats(self, assignment: LayerBits | None = None) -> dict[str, str]:
         """Quantizer → the formats that it is written in: what its readers want at these bits, joined by +."""

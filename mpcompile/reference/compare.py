@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -19,17 +19,30 @@ from mpcompile.ir.formats import Buffer
 from mpcompile.ir.graph import FloatOp, Graph, Node
 from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import Layer
+from mpcompile.ir.plan import Plan
 from mpcompile.ir.planes import all_bits
 from mpcompile.reference.run import model_inputs, run_node
-
-if TYPE_CHECKING:
-    from mpcompile.runtime.bundle import Bundle
 
 FLOAT_RTOL, FLOAT_ATOL = 1e-4, 1e-5
 """Float operators: |got − expected| ≤ FLOAT_ATOL·max|expected| + FLOAT_RTOL·|expected|."""
 
 OUTPUT = "output"
 """The "format" of what `run` gives back."""
+
+
+class TracedBundle(Protocol):
+    """What is compared: a bundle that is open, here or on a device."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    def run(self, x: dict[str, np.ndarray], /) -> np.ndarray | dict[str, np.ndarray]:
+        """float32 by name: the outputs by name, or the only one."""
+        ...
+
+    def run_traced(self, x: dict[str, np.ndarray], /) -> dict[str, dict[str, np.ndarray]]:
+        """One sample; tensor → Buffer.key → that buffer as its layer wrote it."""
+        ...
 
 
 @dataclass
@@ -103,7 +116,7 @@ def agreement(codes_a: np.ndarray, codes_b: np.ndarray) -> tuple[float, int]:
     return (float((steps == 0).mean()), int(steps.max())) if steps.size else (1.0, 0)
 
 
-def verify(graph: Graph, bundle: Bundle, inputs: Mapping[str, np.ndarray]) -> Report:
+def verify(graph: Graph, bundle: TracedBundle, inputs: Mapping[str, np.ndarray]) -> Report:
     """Runs both on every sample of `inputs` (float32 by name, with or without a batch axis) and compares every buffer.
 
     `graph` is the fused graph that the bundle was compiled from; of the bundle `plan`, `run` and `run_traced` are used.
@@ -139,7 +152,7 @@ def _samples(graph: Graph, inputs: Mapping[str, np.ndarray]) -> list[dict[str, n
     return [{name: x[i] for name, x in batches.items()} for i in range(counts[graph.inputs[0]])]
 
 
-def _same_model(graph: Graph, bundle: Bundle) -> None:
+def _same_model(graph: Graph, bundle: TracedBundle) -> None:
     """Raises ModelError where the bundle's tensors are not the graph's."""
     for placed in bundle.plan.buffers:
         b = placed.buffer
@@ -169,7 +182,7 @@ class _Sample:
     """One sample through both; `rows` by (tensor, format) are added to."""
 
     graph: Graph
-    bundle: Bundle
+    bundle: TracedBundle
     inputs: dict[str, np.ndarray]
     rows: dict[tuple[str, str], ComparedBuffer]
     said: str

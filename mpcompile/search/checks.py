@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class PointChecks:
         def check() -> dict:
             self.show(f"check {name}", 0, 1, {})
             with self.clock.phase(f"check {name}"):
-                found = {"deployed": self._right(file)}
+                found: dict[str, Any] = {"deployed": self._right(file)}
                 if bundle:
                     found["verify"] = self.device.verify(model, bundle, _floats(self.data.test, VERIFIED_IMAGES))
                     found["profile"] = self.device.profile(model, bundle)

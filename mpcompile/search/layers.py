@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,8 +119,9 @@ class Network(nn.Module, ABC):
     classes: int
 
     @abstractmethod
-    def flow(self, x, ops: ForwardPass):
+    def flow(self, x, ops: ForwardPass) -> Any:
         """Carries the operators out through `ops`, on whatever x is to it; returns the logits."""
+        ...
 
     def forward(self, x: Tensor) -> Tensor:
         return self.flow(x, ForwardPass())
@@ -163,10 +165,6 @@ class Network(nn.Module, ABC):
                     )
                 choice.set(bits)
 
-    def assignment(self) -> BitAssignment:
-        """What is set now."""
-        return BitAssignment({k: v.bits for k, v in self.weights.items()}, {k: v.bits for k, v in self.tensors.items()})
-
     def uniform(self, w: int, a: int) -> BitAssignment:
         """w and a bits wherever there is a choice. Raises UsageError where they are no candidates."""
         for kind, bits, choices in (("weight", w, self.weights), ("activation", a, self.tensors)):
@@ -193,8 +191,7 @@ class Network(nn.Module, ABC):
 
 class _StartClips(ForwardPass):
     def quantize(self, choice: BitChoice, x: Tensor) -> Tensor:
-        if hasattr(choice.quantizer, "start_from"):
-            choice.quantizer.start_from(x)
+        choice.quantizer.start_from(x)
         return choice(x)
 
 

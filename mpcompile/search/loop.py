@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -157,6 +157,7 @@ def search(
         if step >= warm and strengths:
             method.mix(network, progress, draw(seed, "mix held out", step), learn=True)
             expected = method.cost(cost)
+            assert steps.strengths is not None
             figures["held out loss"] = _step(
                 network, held[step], strengths, steps.strengths, price.term(expected), frozen=theta
             )
@@ -223,7 +224,7 @@ def _step(
     parameters: list[nn.Parameter],
     optimizer: torch.optim.Optimizer,
     more: Tensor | None = None,
-    frozen: list[nn.Parameter] = (),
+    frozen: Sequence[nn.Parameter] = (),
 ) -> float:
     """One step on cross entropy and what is added to it; the cross entropy. Gradients of `frozen` are not even
     computed."""

@@ -89,5 +89,6 @@ class ResNet(Network):
     def flow(self, x, ops: ForwardPass):
         x = ops.relu("stem.out", ops.conv(self.stem, ops.quantize(self.image, x)))
         for block in self.blocks:
+            assert isinstance(block, Block)
             x = block.flow(x, ops)
         return ops.dense(self.head, ops.quantize(self.last, ops.mean("mean", x)))

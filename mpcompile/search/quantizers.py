@@ -49,6 +49,9 @@ class FakeQuantizer(nn.Module, ABC):
     def real(self, x: Tensor) -> Tensor:
         """x as the network without quantization has it."""
 
+    def start_from(self, x: Tensor) -> None:
+        """Clips from values as they are met, where a quantizer learns them."""
+
     def mix(self, x: Tensor, probs: Tensor) -> Tensor:
         """Σ_i probs[i]·fake(x, bits[i]) in one pass."""
         return Mixture.apply(self.values(x), self.clips(), probs, self.bits, self.odd)
@@ -78,6 +81,7 @@ class EdMIPS(FakeQuantizer):
     their deviation, so that they have deviation 1 at any size. Gradients pass everywhere."""
 
     odd = True
+    tops: Tensor
 
     def __init__(self, bits: Sequence[int]):
         super().__init__(bits)

@@ -152,7 +152,9 @@ class Sweep:
                 activation=n.activation,
             )
         if start:
-            made.load_state_dict(checkpoint.load(start)["network"])
+            kept = checkpoint.load(start)
+            assert kept is not None, f"{start} was written before"
+            made.load_state_dict(kept["network"])
         made.start_clips(self.data.train.pixels[: s.batch].float() / 255)
         return made
 
@@ -195,8 +197,8 @@ class Sweep:
 
     def _calibration(self) -> Calibration:
         """From what was measured so far."""
-        known = [p for p in self.points if p.raw is not None and p.measured is not None]
-        return calibrate([p.raw for p in known], [p.measured for p in known])
+        known = [(p.raw, p.measured) for p in self.points if p.raw is not None and p.measured is not None]
+        return calibrate([raw for raw, _ in known], [measured for _, measured in known])
 
     # -- points ------------------------------------------------------------------------------------
     def _pretrained(self) -> tuple[dict, Path]:

@@ -53,12 +53,15 @@ Done = Callable[[Mapping[str, Outcome], Measurement | None], None]
 
 
 class Runner(Protocol):
-    """Devices of one kind. `identity` names what their times depend on beside the kernel: CPU, threads, what lies in
-    the caches. `elsewhere`: not on this machine, so that building here does not disturb them."""
+    """Devices of one kind. `elsewhere`: not on this machine, so that building here does not disturb them."""
 
-    identity: Mapping[str, str]
     threads: int
     elsewhere: bool
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What their times depend on beside the kernel: CPU, threads, what lies in the caches."""
+        ...
 
     def time(
         self,
@@ -72,6 +75,7 @@ class Runner(Protocol):
     ) -> None:
         """Times each kernel in turn with `base`; `done` hears of each once or, where a device turns out to have been
         slow, again. together: all in one measurement. Raises TargetError where `base` itself cannot be measured."""
+        ...
 
 
 class PoolRunner:

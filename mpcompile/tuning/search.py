@@ -20,7 +20,7 @@ import numpy as np
 import tvm
 
 from mpcompile.kernels.build import build
-from mpcompile.kernels.tvm_names import Schedule, Target, meta_schedule, tensor
+from mpcompile.kernels.tvm_names import Schedule, Target, meta_schedule, tensor  # pyright: ignore[reportAttributeAccessIssue]
 from mpcompile.schedules.space import Space
 from mpcompile.schedules.tile import Tile, parts_of
 

@@ -89,6 +89,7 @@ class Builder(Protocol):
 
     def build(self, kernels: Sequence[Lowered]) -> list[bytes | Exception]:
         """lib.so of each, in which it is layer_library.FUNCTION; an exception in place of one that does not build."""
+        ...
 
 
 class LocalBuilder:

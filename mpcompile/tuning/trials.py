@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 
 from mpcompile.latency.cache import Cache
+from mpcompile.latency.measure import Timing
 from mpcompile.schedules.tile import Tile
 from mpcompile.tuning.runner import Failed, Outcome, Timed, one_line
 from mpcompile.tuning.search import TileSearch
@@ -76,13 +77,15 @@ class Trials:
     def _trial(self, tiles: list[Tile]) -> Steps:
         default = self.task.default_tile
         made = dict(zip([default, *tiles], self._build([default, *tiles])))
-        codes = {t: _code(m) for t, m in made.items()}
-        if not codes[default]:
-            raise made[default]
+        failed = {t: m for t, m in made.items() if isinstance(m, Exception)}
+        built = {t: m for t, m in made.items() if isinstance(m, bytes)}
+        if default in failed:
+            raise failed[default]
+        codes = {t: _code(library) for t, library in built.items()}
         classes: dict[str, list[Tile]] = {}
-        for tile in tiles:
+        for tile in (t for t in tiles if t in built):
             classes.setdefault(codes[tile], []).append(tile)
-        self._put("", {t: Failed(f"does not build: {one_line(made[t])}") for t in classes.pop("", [])})
+        self._put("", {t: Failed(f"does not build: {one_line(failed[t])}") for t in tiles if t in failed})
         for code in classes.keys() & self.measured.keys():
             self._put(code, dict.fromkeys(classes.pop(code), self.measured[code]))
         if not classes:
@@ -98,7 +101,7 @@ class Trials:
                     members = [t for t in members if t not in self.costs]
                 self._put(fresh[tile], dict.fromkeys(members, outcome))
 
-        yield Batch({t: made[t] for t in fresh}, ROUNDS, told)
+        yield Batch({t: built[t] for t in fresh}, ROUNDS, told)
 
     def confirm(self, threads: int) -> Generator[Batch, Outcomes, tuple[Tile, float, float]]:
         """The best few and the default, measured in turn for longer: (the winner, its seconds, the default's).
@@ -106,8 +109,13 @@ class Trials:
         The default stays unless one is clearly faster on `threads` threads, and no slower on one.
         """
         default = self.task.default_tile
-        best = sorted((t for t, c in self.costs.items() if c < 1 and t != default), key=self.costs.get)[:CONFIRMED]
-        made = dict(zip([default, *best], self._build([default, *best])))
+        good = (t for t, c in self.costs.items() if c < 1 and t != default)
+        best = sorted(good, key=lambda t: self.costs[t])[:CONFIRMED]
+        made: dict[Tile, bytes] = {}
+        for tile, library in zip([default, *best], self._build([default, *best]), strict=True):
+            if isinstance(library, Exception):  # it was built before: the machine is to blame
+                raise library
+            made[tile] = library
         rounds = CONFIRM_ROUNDS if best else ROUNDS
         times = _timings((yield Batch(made, rounds, threads=threads, together=True)))
         base = times[default]
@@ -159,10 +167,10 @@ class Trials:
             self.failures[tile] = why
 
 
-def _code(made: bytes | Exception) -> str:
-    """What tells built code apart; "" for what did not build."""
-    return hashlib.sha256(made).hexdigest()[:16] if isinstance(made, bytes) else ""
+def _code(library: bytes) -> str:
+    """What tells built code apart."""
+    return hashlib.sha256(library).hexdigest()[:16]
 
 
-def _timings(found: Outcomes) -> dict[Tile, object]:
+def _timings(found: Outcomes) -> dict[Tile, Timing]:
     return {tile: outcome.timing for tile, outcome in found.items() if isinstance(outcome, Timed)}
