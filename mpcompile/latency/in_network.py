@@ -1,6 +1,6 @@
 """A layer timed as it runs in its network: its inputs fresh in the caches, its weights and code not.
 
-Run alone again and again, a layer finds everything where it left it. In a network the other layers have been there
+Run by itself again and again, a layer finds everything where it left it. In a network the other layers have been there
 since.
 """
 

@@ -114,7 +114,7 @@ def knobs(graph: Graph) -> dict[str, Knob]:
 
 
 def fixed_quantizers(graph: Graph) -> set[str]:
-    """Quantize nodes whose bits cannot change alone: a Trunc pool counts their levels."""
+    """Quantize nodes whose bits cannot change by themselves: a Trunc pool counts their levels."""
     sources = _sources(graph)
     return {
         q

@@ -10,7 +10,7 @@ so that, for a fused layer with base time T, a bits on quantizer q and w on conv
     T(assignment) = T + Σ_q (T_q[a] − T) + Σ_k (T_k[w, a] − T_k[own w, a])
 
 and the network's time is the sum over its layers and a constant, with which it is exact for the model as it is:
-operators that run in float, and the caches that a layer finds cold in the network but warm when it runs alone. numpy
+operators that run in float, and the caches that a layer finds cold in the network but warm when it runs by itself. numpy
 only.
 """
 

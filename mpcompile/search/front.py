@@ -14,7 +14,7 @@ class Point:
     known (yet), or what a float network has not.
 
     accuracy: by the training framework on the test images (int8: ONNX Runtime's, there is no other); `deployed`: what
-    the file gives on the device. measured: alone, as soon as it was trained; `raced`: in turn with all the other points
+    the file gives on the device. measured: by itself, as soon as it was trained; `raced`: in turn with all the other points
     of the run, at its end. Predicted are the table's own seconds (`raw`) and the calibrated ones of the moment it was
     searched.
     """

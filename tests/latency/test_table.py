@@ -137,8 +137,8 @@ def test_layers_of_one_shape_are_measured_once(tmp_path):
     bench = Simulated()
     table = build_table(load(tmp_path / "m.onnx"), BitCandidates.of([1, 2], [2, 4]), bench, Cache(tmp_path / "cells"))
     assert len(table.contractions) == 4
-    alone = len({id(cell) for row in table.layers.values() for cells in row.reads.values() for cell in cells.values()})
-    assert bench.timed < 2 * alone
+    count = len({id(cell) for row in table.layers.values() for cells in row.reads.values() for cell in cells.values()})
+    assert bench.timed < 2 * count
     again = Simulated()
     build_table(load(tmp_path / "m.onnx"), BitCandidates.of([1, 2], [2, 4]), again, Cache(tmp_path / "cells"))
     assert again.timed == 0

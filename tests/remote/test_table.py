@@ -77,8 +77,8 @@ def test_two_devices_build_what_one_builds(model, table, tmp_path):
         assert built(model, tmp_path / "cells", pool) == table
     assert all(d.took for d in devices)
     with DevicePool([Board("a")], **QUICK) as pool:
-        assert built(model, tmp_path / "alone", pool) == table
-    rows = [[json.loads(line) for line in (tmp_path / f).read_text().splitlines()] for f in ("cells", "alone")]
+        assert built(model, tmp_path / "one", pool) == table
+    rows = [[json.loads(line) for line in (tmp_path / f).read_text().splitlines()] for f in ("cells", "one")]
     by_key = [{r["key"]: r for r in some} for some in rows]
     assert by_key[0] == by_key[1] and len(rows[0]) == len(by_key[0])
 
