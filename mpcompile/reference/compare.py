@@ -127,7 +127,7 @@ def verify(graph: Graph, bundle: TracedBundle, inputs: Mapping[str, np.ndarray])
     samples = _samples(graph, inputs)
     for number, sample in enumerate(samples):
         said = f"input {number}, " if len(samples) > 1 else ""
-        _Sample(graph, bundle, sample, rows, said).compare()
+        _SampleComparison(graph, bundle, sample, rows, said).compare()
     return Report(list(rows.values()), len(samples))
 
 
@@ -178,7 +178,7 @@ def _domain(grid: Grid | None) -> str:
 
 
 @dataclass
-class _Sample:
+class _SampleComparison:
     """One sample through both; `rows` by (tensor, format) are added to."""
 
     graph: Graph

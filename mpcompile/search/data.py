@@ -26,10 +26,7 @@ import torch
 from torch import Tensor
 
 from mpcompile.errors import MissingDependency, UsageError
-from mpcompile.search.digits import digits
-
-Arrays = tuple[np.ndarray, np.ndarray]
-"""Images uint8 [N, H, W] or [N, H, W, C], labels [N]."""
+from mpcompile.search.digits import Arrays, digits
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm")
 

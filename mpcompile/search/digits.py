@@ -20,7 +20,7 @@ import numpy as np
 from mpcompile.errors import MissingDependency
 
 Arrays = tuple[np.ndarray, np.ndarray]
-"""Images and labels."""
+"""Images uint8 [N, H, W] or [N, H, W, C], labels [N]."""
 
 SIDE, SMALL = 32, 8
 TEST_DIGITS = 360

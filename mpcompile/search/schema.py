@@ -25,7 +25,7 @@ Section = TypeVar("Section", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True)
-class Key:
+class ConfigKey:
     """A key that may be given. `section`: of the table that it stands in, "" at the top. `type`: in words, its bounds
     included. `default`: as `plain` has it."""
 
@@ -40,14 +40,14 @@ class Key:
         return f"{self.section}.{self.name}" if self.section else self.name
 
 
-def keys(kind: type[msgspec.Struct], section: str = "") -> Iterator[Key]:
+def keys(kind: type[msgspec.Struct], section: str = "") -> Iterator[ConfigKey]:
     """Every key of `kind` and of the tables in it, in the order of the fields."""
     for field in _fields(kind):
         within, description = _unwrapped(field.type)
         if isinstance(within, inspect.StructType):
             yield from keys(within.cls, f"{section}.{field.name}" if section else field.name)
         else:
-            yield Key(section, field.name, _words(field.type), plain(_default(field)), description)
+            yield ConfigKey(section, field.name, _words(field.type), plain(_default(field)), description)
 
 
 def typed(kind: type[Section], given: dict, where: str) -> Section:

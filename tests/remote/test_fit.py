@@ -12,7 +12,7 @@ from mpcompile.remote import pool as pools
 from mpcompile.remote.fit import board_for, threads_on
 from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime.device import About
-from mpcompile.search.config import Baselines, Config, Measure
+from mpcompile.search.config import BaselineOptions, Config, MeasureOptions
 from mpcompile.targets import cpu
 from tests.remote.simulated import ABOUT, Formula, Shelf
 from tests.runtime.small_bundle import small_variant, write_small
@@ -39,7 +39,7 @@ def test_threads_are_the_devices_cores_unless_said():
 
 
 def test_baselines_of_onnx_runtime_need_it_there():
-    config = Config(baselines=Baselines(int8=True), measure=Measure(target="x86-64-v2"))
+    config = Config(baselines=BaselineOptions(int8=True), measure=MeasureOptions(target="x86-64-v2"))
     with (
         DevicePool([Formula("box")]) as pool,
         pytest.raises(MissingDependency, match="baselines.int8 .* and box has none"),

@@ -3,8 +3,8 @@
 import threading
 
 from mpcompile.errors import DeviceLost, TargetError
-from mpcompile.remote import member
 from mpcompile.remote import pool as pools
+from mpcompile.remote import pool_member
 from mpcompile.remote.pool import DevicePool
 from tests.patience import PATIENCE, until
 from tests.remote.simulated import Formula, Shelf
@@ -64,7 +64,7 @@ def test_a_device_that_was_given_back_while_it_was_looked_at_was_not_lost(monkey
         return device.name
 
     monkeypatch.setattr(pools, "CHECK_SECONDS", 0.0)
-    monkeypatch.setattr(member, "LEAVE_SECONDS", 0.0)
+    monkeypatch.setattr(pool_member, "LEAVE_SECONDS", 0.0)
     late, lines, shelf = threading.Event(), [], Shelf(Formula("a"), Slow("slow"))
     with DevicePool(source=shelf, warn=lines.append, **QUICK) as pool:
         assert pool.run(lambda device: device.name) == "a"
