@@ -22,20 +22,22 @@ import numpy as np
 
 from benchmarks.networks import Bits, resnet18
 from benchmarks.row import Row
-from mpcompile.api.profile import Workbench, profile
+from mpcompile.api.pool_workbench import PoolWorkbench
+from mpcompile.api.profile import profile
 from mpcompile.files import atomic_path
 from mpcompile.frontend import load
+from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.ir.graph import Graph
 from mpcompile.latency.measure import measure
 from mpcompile.latency.requantize import knobs, requantize
-from mpcompile.latency.table import Assignment, LatencyTable
-from mpcompile.remote.pool import Pool
+from mpcompile.latency.table import LatencyTable, LayerBits
+from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime import open_bundle
 from mpcompile.search.calibrate import calibrate
 from mpcompile.targets import load_target
 
 ASSIGNMENTS, SEED = 20, 20
-UNIFORM = ((1, 1), (2, 2), (4, 4), (8, 8))
+UNIFORM = (BitPair(1, 1), BitPair(2, 2), BitPair(4, 4), BitPair(8, 8))
 ENDS = 8
 """Bits of the first and the last layer, which stay as they are."""
 MOST = 5.0
@@ -47,23 +49,18 @@ class Subject:
 
     name: str
     save: Callable[[Path], None]
-    w: tuple[int, ...]
-    a: tuple[int, ...]
-
-    @property
-    def bits(self) -> str:
-        return f"w{''.join(map(str, self.w))}a{''.join(map(str, self.a))}"
+    bits: BitCandidates
 
 
 def searched(path: Path) -> None:
     """The search's default network, untrained."""
     import torch
 
-    from mpcompile.search.config import NetworkShape
+    from mpcompile.search.config import NetworkOptions
     from mpcompile.search.export import export
     from mpcompile.search.models import ResNet
 
-    shape = NetworkShape()
+    shape = NetworkOptions()
     torch.manual_seed(0)
     network = ResNet(shape.widths, shape.blocks, channels=1, side=32, stem_stride=shape.stem_stride)
     network.start_clips(torch.rand(8, 1, 32, 32))
@@ -72,8 +69,8 @@ def searched(path: Path) -> None:
 
 
 SUBJECTS = (
-    Subject("the search's default network", searched, (1, 2, 3, 4, 8), (1, 2, 3, 4, 8)),
-    Subject("ResNet-18 224²", lambda path: resnet18(Bits(2, 2)).save(path), (1, 2, 3, 4), (1, 2, 4, 8)),
+    Subject("the search's default network", searched, BitCandidates.parse("w12348a12348")),
+    Subject("ResNet-18 224²", lambda path: resnet18(Bits(2, 2)).save(path), BitCandidates.parse("w1234a1248")),
 )
 
 
@@ -99,7 +96,7 @@ def compare(
 ) -> tuple[LatencyTable, np.ndarray, np.ndarray]:
     """The table; seconds that it predicts, and seconds measured, of UNIFORM's networks and then of the random ones."""
     model, graph, table = _table(subject, folder, target, threads, rounds, say)
-    bench = Workbench(load_target(target), Pool.local(), threads, rounds)
+    bench = PoolWorkbench(load_target(target), DevicePool.local(), threads, rounds)
     chosen = assignments(graph, subject)
     bundles = []
     for i, assignment in enumerate(chosen):
@@ -134,15 +131,15 @@ def _table(
     return model, load(model), LatencyTable.load(lut)
 
 
-def assignments(graph: Graph, subject: Subject) -> list[dict[str, tuple[int, int]]]:
+def assignments(graph: Graph, subject: Subject) -> list[dict[str, BitPair]]:
     """UNIFORM's, where the candidates have them, then ASSIGNMENTS random ones, always the same."""
     rng = np.random.default_rng(SEED)
-    found = [_assign(graph, lambda: w, lambda: a) for w, a in UNIFORM if w in subject.w and a in subject.a]
-    draws = (lambda: int(rng.choice(subject.w))), (lambda: int(rng.choice(subject.a)))
+    found = [_assign(graph, lambda: w, lambda: a) for w, a in UNIFORM if (w, a) in subject.bits]
+    draws = (lambda: int(rng.choice(subject.bits.weights))), (lambda: int(rng.choice(subject.bits.activations)))
     return found + [_assign(graph, *draws) for _ in range(ASSIGNMENTS)]
 
 
-def _assign(graph: Graph, w: Callable[[], int], a: Callable[[], int]) -> dict[str, tuple[int, int]]:
+def _assign(graph: Graph, w: Callable[[], int], a: Callable[[], int]) -> dict[str, BitPair]:
     """Layer → bits; layers that read one quantizer agree, the ends keep theirs."""
     found = knobs(graph)
     ends = {name for name, knob in found.items() if (knob.w, knob.a) == (ENDS, ENDS)}
@@ -150,10 +147,10 @@ def _assign(graph: Graph, w: Callable[[], int], a: Callable[[], int]) -> dict[st
     for knob in found.values():
         for q in knob.quantizers:
             bits.setdefault(q, knob.a if knob.name in ends else a())
-    return {name: (knob.w if name in ends else w(), bits[knob.quantizers[0]]) for name, knob in found.items()}
+    return {name: BitPair(knob.w if name in ends else w(), bits[knob.quantizers[0]]) for name, knob in found.items()}
 
 
-def at(graph: Graph, assignment: Assignment) -> Graph:
+def at(graph: Graph, assignment: LayerBits) -> Graph:
     """The network at these bits."""
     found = knobs(graph)
     activations: Mapping[str, int] = {q: a for k, (_, a) in assignment.items() for q in found[k].quantizers}

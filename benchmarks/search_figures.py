@@ -31,17 +31,18 @@ from benchmarks.search_tables import markdown, summary
 from mpcompile.api.search import device_of
 from mpcompile.cli import console
 from mpcompile.errors import MpError, UsageError
+from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.latency.table import LatencyTable
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.search import checkpoint, config, data
 from mpcompile.search.calibrate import calibrate
-from mpcompile.search.ebs import EBS, Options
+from mpcompile.search.ebs import EBS, EBSOptions
 from mpcompile.search.export import export
 from mpcompile.search.folder import Folder
-from mpcompile.search.layers import Assignment, Network
+from mpcompile.search.layers import BitAssignment, Network
 from mpcompile.search.loop import Recipe, SearchRecipe, accuracy, retrain, search
 from mpcompile.search.models import ResNet
-from mpcompile.search.objective import BitOps, Cost, Latency, Target, bitops, land
+from mpcompile.search.objective import BitOps, BudgetPrice, Cost, Latency, bitops, land
 
 RESULTS = Path(__file__).parent / "results"
 PHASES = ("table", "train", "compile", "race", "report")
@@ -83,8 +84,8 @@ class Study:
     def __init__(self, path: str | None, seeds: int, out: Path, sizes: Sizes = Sizes(), threads: int = 1):
         self.out, self.seeds, self.sizes = Folder(out), seeds, sizes
         self.data = data.load(path, side=sizes.side, train=sizes.train, test=sizes.test)
-        measure = config.Measure(threads=threads)
-        self.device = device_of(config.Config(measure=measure), Pool.local())
+        measure = config.MeasureOptions(threads=threads)
+        self.device = device_of(config.Config(measure=measure), DevicePool.local())
         about = {"sizes": asdict(sizes), "data": self.data.fingerprint}
         found = self.out.read("study.json")
         if found is not None and found != json.loads(json.dumps(about)):
@@ -116,16 +117,16 @@ class Study:
         network, folder = self.network(0), self.out.path
         network.assign(network.uniform(2, 2))
         export(network, folder / "network.onnx")
-        bits = sorted(self.sizes.bits)
+        bits = BitCandidates.of(self.sizes.bits, self.sizes.bits)
         cells = folder / "LUT.json.cells"
-        found = self.device.table(folder / "network.onnx", bits, bits, cells, lambda n, of: show("table", n, of))
+        found = self.device.table(folder / "network.onnx", bits, cells, lambda n, of: show("table", n, of))
         found.save(folder / "LUT.json")
         files = {}
         for name in self.sizes.uniform:
-            network.assign(network.uniform(*config.pair(name)))
+            network.assign(network.uniform(*BitPair.parse(name)))
             files[name] = self.out.inner("untrained").path / f"{name}.mpc"
             export(network, files[name].with_suffix(".onnx"))
-            self.device.measure(files[name].with_suffix(".onnx"), files[name], found)
+            self.device.network_seconds(files[name].with_suffix(".onnx"), files[name], found)
         timings = self.device.race(files, lambda n, of: show("uniform networks", n, of))["timings"]
         self.out.write("uniform.json", {name: timings[name]["seconds"] for name in files})
 
@@ -140,7 +141,7 @@ class Study:
     def latency(self, network: Network) -> Latency:
         table = LatencyTable.load(self.out.path / "LUT.json")
         raw, uniform = Latency(network, table), self.measured
-        predicted = [raw.of(network.uniform(*config.pair(name))) for name in uniform]
+        predicted = [raw.of(network.uniform(*BitPair.parse(name))) for name in uniform]
         return Latency(network, table, calibrate(predicted, list(uniform.values())))
 
     # -- train -------------------------------------------------------------------------------------
@@ -148,7 +149,7 @@ class Study:
         """Network name → (uniform, 0), (latency, seconds) or (bitops, BitOps). A search's seconds are what the same
         table says of the uniform network, so that its error is in both."""
         s, macs, latency = self.sizes, BitOps(network).macs, self.latency(network)
-        takes = {name: latency.of(network.uniform(*config.pair(name))) for name in s.uniform}
+        takes = {name: latency.of(network.uniform(*BitPair.parse(name))) for name in s.uniform}
         jobs = dict.fromkeys(s.uniform, ("uniform", 0.0))
         jobs |= {f"latency-{name}": ("latency", takes[name]) for name in s.targets}
         for a, b in s.between:
@@ -187,7 +188,7 @@ class Study:
             network, recipe = self.network(seed, start), Recipe(s.epochs, s.batch, s.rate)
             kind, target = self.jobs(network)[name]
             if kind == "uniform":
-                bits = network.uniform(*config.pair(name))
+                bits = network.uniform(*BitPair.parse(name))
             else:
                 cost = self.latency(network) if kind == "latency" else BitOps(network)
                 bits, figures = self._search(network, cost, target, seed, told)
@@ -202,17 +203,17 @@ class Study:
         folder.write("trained.json", found)
         console.say(f"seed {seed} {name}: {found['quick_accuracy']:.1%}, {found['cpu_seconds']:.0f} s of CPU")
 
-    def _search(self, network: Network, cost: Cost, target: float, seed: int, told) -> tuple[Assignment, dict]:
+    def _search(self, network: Network, cost: Cost, target: float, seed: int, told) -> tuple[BitAssignment, dict]:
         s = self.sizes
-        method = EBS(network, Options(hot=s.hot, cold=s.cold))
+        method = EBS(network, EBSOptions(hot=s.hot, cold=s.cold))
         recipe = SearchRecipe(s.search_epochs, s.batch, s.rate, warmup=s.warmup, strength_rate=s.strength_rate)
-        price = Target(max(target, cost.narrowest()))
+        price = BudgetPrice(max(target, cost.narrowest()))
         figures = search(network, method, cost, price, self.data.train, recipe, seed=seed, show=told)
         chosen = method.readout(network)
         landed = land(chosen, method.log_probs(), cost, price.target)
         return landed, {**figures, "argmax": cost.of(chosen), "landed": cost.of(landed)}
 
-    def _about(self, network: Network, bits: Assignment) -> dict:
+    def _about(self, network: Network, bits: BitAssignment) -> dict:
         latency, macs = self.latency(network), BitOps(network).macs
         return {
             "predicted": latency.of(bits),
@@ -237,7 +238,7 @@ class Study:
             model, bundle = folder.path / "model.onnx", folder.path / "model.mpc"
 
             def work() -> dict:
-                self.device.measure(model, bundle, table)
+                self.device.network_seconds(model, bundle, table)
                 right = self.device.answers(bundle, pixels) == self.data.test.labels.numpy()
                 return {"accuracy": float(right.mean())}
 

@@ -16,7 +16,7 @@ from mpcompile.ir.graph import Graph
 from mpcompile.kernels.select import Measured
 from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import records_for
-from mpcompile.runtime.variants import Compiled, write_bundle
+from mpcompile.runtime.variants import CompiledVariant, write_bundle
 from mpcompile.targets import Fleet, Target, load_fleet
 
 
@@ -60,14 +60,14 @@ def compile_model(
     return write_bundle(path, {"target": fleet.to_json(), "model": _about(graph)}, variants)
 
 
-def _variant(graph: Graph, board: Target, fleet: Fleet, options: pipeline.Options) -> Compiled:
+def _variant(graph: Graph, board: Target, fleet: Fleet, options: pipeline.Options) -> CompiledVariant:
     if len(fleet.boards) > 1:
         say = options.progress
         options = replace(
             options, dump=options.dump and options.dump / board.name, progress=lambda line: say(f"{board.name}: {line}")
         )
     made = pipeline.run(graph, board, options)
-    return Compiled(board.to_json(), made.plan, layer_rows(made), made.library, made.weights)
+    return CompiledVariant(board.to_json(), made.plan, layer_rows(made), made.library, made.weights)
 
 
 def _output(model: str | os.PathLike | Graph, output: str | os.PathLike | None) -> Path:

@@ -1,22 +1,22 @@
-"""A search with devices: the search room with the compiler, the latency table and the measurer that it is handed."""
+"""`mp.run_search`: a search with devices, the search room with what it is handed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from mpcompile.errors import MissingDependency
-from mpcompile.latency.table import LatencyTable
 from mpcompile.search import config as configs
 from mpcompile.search.config import Config
-from mpcompile.search.device import Device, Progress
+from mpcompile.search.device import SearchDevice
 
 if TYPE_CHECKING:
-    from mpcompile.remote.pool import Pool
-    from mpcompile.search.loop import Show
+    from mpcompile.latency.progress import PhaseProgress
+    from mpcompile.remote.pool import DevicePool
     from mpcompile.search.run import Result
 
 
@@ -30,7 +30,7 @@ def run_search(
     *,
     tracker: str | None = None,
     key: str | None = None,
-    show: Show | None = None,
+    show: PhaseProgress | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Result:
     """Runs the search of a TOML file in the folder `out`, or goes on with it: measured on this machine, or on the
@@ -49,17 +49,17 @@ def run_search(
 
     with open_pool(asked.tracker or None, asked.key or None, warn=warn, idle=IDLE_SECONDS) as pool:
         result = run(Path(config), read, Path(out), device_of(read, pool), show or silent)
-        for line in pool.summary() if pool.source and warn else ():
-            warn(line)
+        if pool.source and warn:
+            for line in pool.summary():
+                warn(line)
         return result
 
 
-def device_of(config: Config, pool: Pool) -> Device:
-    """Compiles here for the configured target and times on the devices of `pool`."""
-    from mpcompile.api.profile import WHOLE, Workbench, profile
-    from mpcompile.api.search_device import WHOLE_MIN_TIME, Checks
+def device_of(config: Config, pool: DevicePool) -> SearchDevice:
+    """Compiles here for the configured target and times on the devices of `pool`. Raises MissingDependency where the
+    baselines need ONNX Runtime and the devices have none."""
+    from mpcompile.api.pool_search_device import PoolSearchDevice
     from mpcompile.latency import onnxruntime
-    from mpcompile.remote.fit import board_for
 
     if config.baselines.float or config.baselines.int8:
         onnxruntime.require()
@@ -68,38 +68,4 @@ def device_of(config: Config, pool: Pool) -> Device:
                 f"baselines.float and baselines.int8 are timed by ONNX Runtime, and {pool.name} has none: set both to "
                 "false, or on the device: pip install onnxruntime==1.31.1"
             )
-    measure = config.measure
-    board = board_for(measure.target, pool)
-    bench = Workbench(board, pool, measure.threads or None, measure.rounds)
-    checks = Checks(bench)
-
-    def table(
-        model: Path, w_bits: Sequence[int], a_bits: Sequence[int], cache: Path, progress: Progress
-    ) -> LatencyTable:
-        bits = f"w{''.join(map(str, w_bits))}a{''.join(map(str, a_bits))}"
-        return profile(
-            model,
-            board,
-            bits=bits,
-            cache=cache,
-            threads=bench.threads,
-            rounds=measure.rounds,
-            progress=progress,
-            pool=pool,
-        )
-
-    def whole(model: Path, bundle: Path, table: LatencyTable) -> float:
-        bench.compile(model, bundle, table)
-        return bench.race({WHOLE: bundle}, WHOLE_MIN_TIME)[WHOLE].seconds
-
-    return Device(
-        bench.identity,
-        table,
-        whole,
-        answers=checks.answers,
-        race=checks.race,
-        verify=checks.verify,
-        profile=checks.profile,
-        quantize=checks.quantize,
-        about=checks.about(),
-    )
+    return PoolSearchDevice(config.measure, pool)

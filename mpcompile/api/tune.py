@@ -10,15 +10,16 @@ from pathlib import Path
 from mpcompile.errors import MissingDependency, UsageError
 from mpcompile.files import exclusive_folder, output_folder
 from mpcompile.ir.graph import Graph
+from mpcompile.latency.progress import LayerProgress
 from mpcompile.latency.same_speed import SLOWER_HERE
 from mpcompile.remote.fit import board_for, threads_on
-from mpcompile.remote.pool import Pool, open_pool
+from mpcompile.remote.pool import DevicePool, open_pool
 from mpcompile.remote.sandbox import SandboxedDevice
 from mpcompile.runtime.server.limits import Limits
 from mpcompile.targets import Target, cpu, load_target
 from mpcompile.tuning.runner import PoolRunner
 from mpcompile.tuning.task import LocalBuilder, tasks_of
-from mpcompile.tuning.tune import Progress, Tuned, Tuner
+from mpcompile.tuning.tune import Tuned, Tuner
 
 
 def tune(
@@ -28,10 +29,10 @@ def tune(
     *,
     trials: int = 64,
     threads: int | None = 1,
-    progress: Progress | None = None,
+    progress: LayerProgress | None = None,
     tracker: str | None = None,
     key: str | None = None,
-    pool: Pool | None = None,
+    pool: DevicePool | None = None,
 ) -> Tuned:
     """Measures up to `trials` schedules of each distinct layer of `model`, compiled for `target`: on this machine, in a
     process of its own, so that a schedule that crashes costs its trial and no more; or on all the devices of `key` that
@@ -59,6 +60,6 @@ def tune(
             builder.close()
 
 
-def this_machine(limits: Limits | None = None) -> Pool:
+def this_machine(limits: Limits | None = None) -> DevicePool:
     """A pool of this machine, in a process of its own."""
-    return Pool([SandboxedDevice(limits)], slower=SLOWER_HERE)
+    return DevicePool([SandboxedDevice(limits)], slower=SLOWER_HERE)

@@ -14,14 +14,14 @@ from mpcompile.errors import UsageError
 from mpcompile.frontend import load
 from mpcompile.ir.graph import Graph
 from mpcompile.reference import compare as check
-from mpcompile.runtime.bundle import Bundle, open_bundle
+from mpcompile.runtime.bundle import open_bundle
 
 SAMPLES = 4
 
 
 def verify(
     model: str | os.PathLike | Graph,
-    bundle: str | os.PathLike | Bundle,
+    bundle: str | os.PathLike | check.TracedBundle,
     inputs: np.ndarray | Mapping[str, np.ndarray] | None = None,
     *,
     threads: int | None = None,

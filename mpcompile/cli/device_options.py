@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mpcompile.cli import console
 
 if TYPE_CHECKING:
-    from mpcompile.remote.pool import Pool
+    from mpcompile.remote.pool import DevicePool
     from mpcompile.runtime.variants import Variant
 
 
@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser, does: str) -> None:
 
 
 @contextmanager
-def opened(args: argparse.Namespace) -> Iterator[Pool]:
+def opened(args: argparse.Namespace) -> Iterator[DevicePool]:
     """The devices, or this machine; given back when the block ends. What becomes of them goes to stderr as it happens,
     and a summary at the end."""
     from mpcompile.remote.pool import open_pool
@@ -35,7 +35,7 @@ def opened(args: argparse.Namespace) -> Iterator[Pool]:
             summary(pool)
 
 
-def chosen(pool: Pool, bundle: str, threads: int | None, variant: str | None) -> tuple[Variant, int]:
+def chosen(pool: DevicePool, bundle: str, threads: int | None, variant: str | None) -> tuple[Variant, int]:
     """The variant of a bundle that the devices run, and on how many threads. Raises UsageError, ModelError,
     TargetError, before anything is sent."""
     from mpcompile.remote.fit import threads_on
@@ -47,7 +47,7 @@ def chosen(pool: Pool, bundle: str, threads: int | None, variant: str | None) ->
     return pick(bundle, variants_of(bundle, read_manifest(bundle)), variant, machine), threads_on(about, threads)
 
 
-def summary(pool: Pool) -> None:
+def summary(pool: DevicePool) -> None:
     """A line for each device that took part."""
     for line in pool.summary():
         console.say(line)

@@ -22,7 +22,7 @@ from pathlib import Path
 from mpcompile.compiler.emit import Emit
 from mpcompile.compiler.library import build_library
 from mpcompile.compiler.passes.base import apply_all
-from mpcompile.compiler.passes.choose_formats import Assignment, ChooseFormats
+from mpcompile.compiler.passes.choose_formats import ChooseFormats, FormatChoice
 from mpcompile.compiler.passes.legalize_float import LegalizeFloat
 from mpcompile.compiler.passes.legalize_layers import LegalizeLayers
 from mpcompile.compiler.passes.plan_memory import PlanMemory
@@ -58,7 +58,7 @@ class Compiled:
     """What goes into a bundle, and the graph of layers that it was made from."""
 
     graph: Graph
-    assignment: Assignment
+    assignment: FormatChoice
     lowered: Mapping[str, Lowered]
     plan: Plan
     library: bytes

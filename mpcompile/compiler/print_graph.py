@@ -78,7 +78,7 @@ def _details(node: g.Node) -> str:
             return f"{node.lo} .. {node.hi}"
         case g.PRelu():
             return f"slope {_array(node.slope)}"
-        case g.Pool():
+        case g.Pooling():
             return f"{node.kind} {node.kernel} strides {node.strides} pads {node.pads}"
         case g.Reshape():
             return f"to {list(node.shape)}"

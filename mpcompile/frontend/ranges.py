@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpcompile.frontend.importer import Importer
-from mpcompile.ir.graph import Affine, Clip, Pool, Reshape, Transpose
+from mpcompile.ir.graph import Affine, Clip, Pooling, Reshape, Transpose
 
 
 def real_range(imp: Importer, tensor: str) -> tuple[float, float]:
@@ -15,9 +15,9 @@ def real_range(imp: Importer, tensor: str) -> tuple[float, float]:
     if quantizer:
         return quantizer.scale * quantizer.grid.lo, quantizer.scale * quantizer.grid.hi
     node = imp.writers.get(tensor)
-    if isinstance(node, (Pool, Reshape, Transpose)):
+    if isinstance(node, (Pooling, Reshape, Transpose)):
         low, high = real_range(imp, node.inputs[0])
-        padded = isinstance(node, Pool) and node.kind == "avg" and np.any(node.pads)
+        padded = isinstance(node, Pooling) and node.kind == "avg" and np.any(node.pads)
         return (min(low, 0.0), max(high, 0.0)) if padded else (low, high)
     if isinstance(node, Clip):
         low, high = real_range(imp, node.inputs[0])

@@ -8,16 +8,16 @@ from mpcompile.errors import ModelError
 from mpcompile.frontend.contract import window, window_shape
 from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
 from mpcompile.frontend.values import Activation
-from mpcompile.ir.graph import Concat, Pool, Reshape
+from mpcompile.ir.graph import Concat, Pooling, Reshape
 
 
 def pool(imp: Importer, node: Source, x: str, kind: str, kernel, strides, pads, shape, output: str) -> str:
-    """Emits a Pool that writes `output`; a maximum of codes is a code, and that of a concat is a concat of maxima."""
+    """Emits a Pooling that writes `output`; a maximum of codes is a code, and that of a concat is a concat of maxima."""
     parts = imp.mixed_parts(x) if kind == "max" else None
     if parts:
         maxima = []
         for i, part in enumerate(parts):
-            made = Pool(
+            made = Pooling(
                 imp.unique(f"{node.name}.{i}"),
                 [part],
                 [imp.unique(f"{output}.{i}")],
@@ -28,7 +28,7 @@ def pool(imp: Importer, node: Source, x: str, kind: str, kernel, strides, pads, 
             )
             maxima.append(imp.emit(made, (imp.type(part).shape[0], *shape[1:]), imp.type(part).quantizer))
         return imp.emit(Concat(node.name, maxima, [output]), shape)
-    made = Pool(node.name, [x], [output], kind, tuple(kernel), tuple(strides), tuple(pads))
+    made = Pooling(node.name, [x], [output], kind, tuple(kernel), tuple(strides), tuple(pads))
     return imp.emit(made, shape, imp.type(x).quantizer if kind == "max" else None)
 
 

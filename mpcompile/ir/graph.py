@@ -157,7 +157,7 @@ class Concat(Node):
 
 
 @dataclass(eq=False)
-class Pool(Node):
+class Pooling(Node):
     """kind "max" or "avg" over (C, H, W) or (C, L). Padding never counts for max; for avg it is real zeros and
     counts in the divisor (a source operator that excludes it from the divisor and has padding is a FloatOp).
     Global pooling: kernel = the whole map. Where the output's type has a quantizer, see `Trunc`."""

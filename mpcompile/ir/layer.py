@@ -165,3 +165,9 @@ class Layer(Node):
     results: list[Output] = field(default_factory=list)
     source: list[str] = field(default_factory=list)
     """Names of the source nodes that were fused, for messages and reports."""
+
+    def part(self, term: int, part: int) -> ContractPart:
+        """A contraction of the layer, by the number of its term and its own in that."""
+        found = self.terms[term]
+        assert isinstance(found, ContractTerm)
+        return found.parts[part]

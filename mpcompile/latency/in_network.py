@@ -1,6 +1,6 @@
 """A layer timed as it runs in its network: its inputs fresh in the caches, its weights and code not.
 
-Run alone again and again, a layer finds everything where it left it. In a network the other layers have been there
+Run by itself again and again, a layer finds everything where it left it. In a network the other layers have been there
 since.
 """
 
@@ -17,7 +17,7 @@ LEAST = 3
 LINE = 64
 
 
-def stirrer(nbytes: int) -> Callable[[], None]:
+def cache_stirrer(nbytes: int) -> Callable[[], None]:
     """A callable that reads `nbytes` of memory, a cache line at a time.
 
     That is what other layers do to the caches between two runs.
@@ -26,7 +26,7 @@ def stirrer(nbytes: int) -> Callable[[], None]:
     return lambda: lines.sum(dtype=np.uint8)
 
 
-def in_place(layer: Timer, before: Sequence[Timer], stir: Callable[[], None]) -> Timer:
+def timer_in_network(layer: Timer, before: Sequence[Timer], stir: Callable[[], None]) -> Timer:
     """A timer of `layer`, each run after `stir` and one run of each of `before`, which write its inputs.
 
     It returns n times the median of n runs (at least LEAST), so that a run in which another process had the core does

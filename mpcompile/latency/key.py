@@ -1,4 +1,5 @@
-"""What a cut layer is, as a hash, known before anything is lowered: equal keys are one measurement on one device."""
+"""What a layer taken out of its network is, as a hash, known before anything is lowered: equal keys are one measurement
+on one device."""
 
 from __future__ import annotations
 
@@ -9,27 +10,28 @@ from collections.abc import Mapping
 import numpy as np
 
 from mpcompile.ir.grid import Grid
-from mpcompile.ir.layer import ContractTerm, ViewTerm
-from mpcompile.latency.subgraph import Cut
+from mpcompile.ir.layer import ContractTerm, Layer, ViewTerm
+from mpcompile.latency.subgraph import Subgraph
 
 
-def key_of(variant: Cut, identity: Mapping[str, str]) -> str:
-    """What a variant's time depends on, as a hash: shapes, grids, formats and steps, no names and no values of
+def key_of(subgraph: Subgraph, identity: Mapping[str, str]) -> str:
+    """What a subgraph's time depends on, as a hash: shapes, grids, formats and steps, no names and no values of
     weights."""
-    graph = variant.graph
+    graph = subgraph.graph
+    layers = [n for n in graph.nodes if isinstance(n, Layer)]
     number = {t: i for i, t in enumerate(dict.fromkeys(t for n in graph.nodes for t in (*n.inputs, *n.outputs)))}
     nodes = [
         [
-            n.name == variant.layer,
+            n.name == subgraph.layer,
             n.shape,
             [_term(t, number) for t in n.terms],
             [_step(s) for s in n.epilogue],
-            [[number[r.name], r.value, r.quantizer.grid.to_json() if r.quantizer else None] for r in n.results],
-            [[*place, family] for place, family in sorted(variant.families.get(n.name, {}).items())],
+            [[number[r.name], r.value, _grid(r.quantizer and r.quantizer.grid)] for r in n.results],
+            [[*part, family] for part, family in sorted(subgraph.families.get(n.name, {}).items())],
         ]
-        for n in graph.nodes
+        for n in layers
     ]
-    types = [[graph.types[t].shape, graph.types[t].grid.to_json() if graph.types[t].grid else None] for t in number]
+    types = [[graph.types[t].shape, _grid(graph.types[t].grid)] for t in number]
     what = [
         nodes,
         types,
@@ -38,6 +40,10 @@ def key_of(variant: Cut, identity: Mapping[str, str]) -> str:
         sorted(identity.items()),
     ]
     return hashlib.sha256(json.dumps(what, default=_plain).encode()).hexdigest()[:32]
+
+
+def _grid(grid: Grid | None):
+    return grid.to_json() if grid else None
 
 
 def _term(term, number: Mapping[str, int]) -> list:

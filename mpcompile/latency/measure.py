@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from mpcompile.latency.progress import Progress
 from mpcompile.latency.waiting import waited, waited_by_all
 
 MOST = 3.0
@@ -35,7 +36,6 @@ REFERENCE_TIME = 0.0003
 """Seconds of one sample of the reference."""
 
 Timer = Callable[[int], float]
-Progress = Callable[[int, int], None]
 
 
 def local(run: Callable[[], Any]) -> Timer:

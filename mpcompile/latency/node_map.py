@@ -15,7 +15,7 @@ from mpcompile.latency.requantize import Knob, fixed_quantizers, knobs, requanti
 
 class NodeMap:
     """`fused`: the graph in layers, `layers` by name. `knobs`: the convolutions and dense layers that are in one;
-    `home`: source node → layer. `quantizers`: those that knobs read → own bits; `steady`: those whose bits cannot
+    `home`: source node → layer. `quantizers`: those that knobs read → own bits; `fixed`: those whose bits cannot
     change."""
 
     def __init__(self, graph: Graph, fuse: Callable[[Graph], Graph]):
@@ -26,11 +26,11 @@ class NodeMap:
         self.knobs = {k: knob for k, knob in knobs(graph).items() if k in self.home}
         own = {n.name: n.quantizer.grid.bits for n in graph.nodes if isinstance(n, Quantize)}
         self.quantizers = {q: own[q] for knob in self.knobs.values() for q in knob.quantizers}
-        self.steady = fixed_quantizers(graph)
+        self.fixed = fixed_quantizers(graph)
         self.parts = {k: self._find_parts(knob) for k, knob in self.knobs.items()}
         """Knob → (term, part) of each of its parts in its layer."""
 
-    def variant(self, weights: Mapping[str, int], activations: Mapping[str, int]) -> Graph:
+    def at_bits(self, weights: Mapping[str, int], activations: Mapping[str, int]) -> Graph:
         """The fused graph at other bits."""
         weights = {k: w for k, w in weights.items() if w != self.knobs[k].w}
         activations = {q: a for q, a in activations.items() if a != self.quantizers[q]}
@@ -40,16 +40,16 @@ class NodeMap:
 
     def tensors(self, quantizer: str) -> set[str]:
         """Stored tensors whose codes are the quantizer's."""
-        if quantizer in self.steady:
+        if quantizer in self.fixed:
             return set()
-        types = self.variant({}, {quantizer: _other(self.quantizers[quantizer])}).types
+        types = self.at_bits({}, {quantizer: _other(self.quantizers[quantizer])}).types
         return {t for t, kind in self.fused.types.items() if kind.grid != types[t].grid}
 
     def _find_parts(self, knob: Knob) -> list[tuple[int, int]]:
-        now = layer_of(self.variant({knob.name: _other(knob.w)}, {}), self.home[knob.name])
+        now = layer_of(self.at_bits({knob.name: _other(knob.w)}, {}), self.home[knob.name])
         found = []
         for i, (before, after) in enumerate(zip(self.layers[now.name].terms, now.terms, strict=True)):
-            if isinstance(before, ContractTerm):
+            if isinstance(before, ContractTerm) and isinstance(after, ContractTerm):
                 found += [
                     (i, j) for j, (p, r) in enumerate(zip(before.parts, after.parts, strict=True)) if p.grid != r.grid
                 ]

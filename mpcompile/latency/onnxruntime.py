@@ -88,9 +88,10 @@ def random_feeds(sess, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     feeds = {}
     for port in sess.get_inputs():
-        shape = [n if isinstance(n, int) else 1 if i == 0 else None for i, n in enumerate(port.shape)]
-        if None in shape:
+        free = [i for i, n in enumerate(port.shape) if not isinstance(n, int)]
+        if any(free):  # other than the first, which is 0
             raise UsageError(f"input {port.name} of the other model has a free axis besides batch: {port.shape}")
+        shape = [1 if i in free else n for i, n in enumerate(port.shape)]
         if port.type == "tensor(float)":
             feeds[port.name] = rng.normal(size=shape).astype(np.float32)
         elif port.type in ("tensor(uint8)", "tensor(int8)"):
@@ -112,7 +113,7 @@ def quantize_int8(source: str | os.PathLike, target: str | os.PathLike, images: 
 
     feeds = _feeds(session(os.fspath(source), 1), images)
 
-    class Images(CalibrationDataReader):
+    class CalibrationImages(CalibrationDataReader):
         def get_next(self):
             return next(feeds, None)
 
@@ -126,7 +127,7 @@ def quantize_int8(source: str | os.PathLike, target: str | os.PathLike, images: 
             quantize_static(
                 str(prepared),
                 str(out),
-                Images(),
+                CalibrationImages(),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,

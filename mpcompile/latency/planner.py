@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.layer import ContractTerm, Layer, PoolTerm, ViewTerm
 from mpcompile.latency.node_map import NodeMap, layer_of
 from mpcompile.latency.requantize import Knob
-from mpcompile.latency.subgraph import Cut, Families, cut, format_of
+from mpcompile.latency.subgraph import Families, Subgraph, format_of, layer_subgraph
 from mpcompile.latency.table import Contraction, LatencyTable, LayerTimes
 
 if TYPE_CHECKING:
@@ -27,12 +28,12 @@ FAMILIES = {"planes": ("popcount",), "codes": ("dot",), "codes+planes": ("dot", 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One number of the table: where it goes (`row` is base, reads, packs or views), and the variant that gives it.
+    """One number of the table: where it goes (`row` is base, reads, packs or views), and the subgraph that gives it.
     `expected`: for reads, the cost model's cycles over those of the best family."""
 
     layer: str
     row: str
-    variant: Cut
+    subgraph: Subgraph
     name: str = ""
     index: tuple[int, ...] = ()
     form: str = ""
@@ -45,30 +46,34 @@ Seconds = Mapping[Cell, float]
 class Planner:
     """Every cell that the table might need, and `waves` of those that it does."""
 
-    def __init__(self, graph: Graph, w_bits: Sequence[int], a_bits: Sequence[int], bench: Workbench):
-        self.bench, self.w_bits, self.a_bits = bench, list(w_bits), list(a_bits)
-        self.places = NodeMap(graph, bench.fuse)
-        self.families = self._apart(bench.choose(self.places.fused))
+    def __init__(self, graph: Graph, bits: BitCandidates, bench: Workbench):
+        self.bench, self.bits = bench, bits
+        self.node_map = NodeMap(graph, bench.fuse)
+        self.families = self._one_family_a_layer(bench.choose(self.node_map.fused))
         self.dropped: set[Cell] = set()
         """Cells that no wave will bring."""
-        self.readers = {q: [k for k in self.places.knobs.values() if q in k.quantizers] for q in self.places.quantizers}
-        self.cells = [Cell(name, "base", cut(self.places.fused, name, self.families)) for name in self.places.layers]
-        for knob in self.places.knobs.values():
+        self.readers = {
+            q: [k for k in self.node_map.knobs.values() if q in k.quantizers] for q in self.node_map.quantizers
+        }
+        self.cells = [
+            Cell(name, "base", layer_subgraph(self.node_map.fused, name, self.families))
+            for name in self.node_map.layers
+        ]
+        for knob in self.node_map.knobs.values():
             self.cells += self._reads(knob)
-        for quantizer in self.places.quantizers:
+        for quantizer in self.node_map.quantizers:
             self.cells += self._packs_and_views(quantizer)
 
-    def _apart(self, families: Families) -> Families:
+    def _one_family_a_layer(self, families: Families) -> Families:
         """`families`, but codes where a layer has several convolutions: one tile must do for both, and a mixture may be
-        slower than either kind, which the table, where each is alone, could not say. So each is measured beside the
+        slower than either kind, which the table, where each is by itself, could not say. So each is measured beside the
         others in codes."""
-        homes = Counter(self.places.home[name] for name in self.places.knobs)
+        homes = Counter(self.node_map.home[name] for name in self.node_map.knobs)
         found = {layer: dict(chosen) for layer, chosen in families.items()}
-        for name in self.places.knobs:
-            layer = self.places.layers[self.places.home[name]]
-            for i, j in self.places.parts[name] if homes[layer.name] > 1 else ():
-                part = layer.terms[i].parts[j]
-                able = self.bench.candidates(part, self.places.fused.types[part.input].grid, layer.shape[1:])
+        for name in self.node_map.knobs:
+            layer = self.node_map.layers[self.node_map.home[name]]
+            for i, j in self.node_map.parts[name] if homes[layer.name] > 1 else ():
+                able = self._candidates(self.node_map.fused, layer, (i, j))
                 found[layer.name][i, j] = next((f for f, _ in able if format_of(f) == "codes"), able[0][0])
         return found
 
@@ -106,7 +111,7 @@ class Planner:
         """The formats that `quantizer` at a bits is written in, over all weight bits of its readers."""
         found = {""}
         for knob in self.readers[quantizer]:
-            cells = table.layers[self.places.home[knob.name]].reads[knob.name]
+            cells = table.layers[self.node_map.home[knob.name]].reads[knob.name]
             wanted = {table.format(knob.name, w, b) for w, b in cells if b == a}
             wanted = wanted or {form for cell in cells.values() for form in cell}
             found = {"+".join(sorted({*filter(None, f.split("+")), form})) for f in found for form in wanted}
@@ -114,56 +119,64 @@ class Planner:
 
     # -- LUT[k][w, a][format] ----------------------------------------------------------------------
     def _reads(self, knob: Knob) -> Iterator[Cell]:
-        places, home = self.places.parts[knob.name], self.places.home[knob.name]
-        steady = bool(set(knob.quantizers) & self.places.steady)
-        for a in [knob.a] if steady else sorted({*self.a_bits, knob.a}):
-            for w in sorted({*self.w_bits, knob.w}):
-                fused = self.places.variant({knob.name: w}, dict.fromkeys(knob.quantizers, a))
+        parts, home = self.node_map.parts[knob.name], self.node_map.home[knob.name]
+        fixed = bool(set(knob.quantizers) & self.node_map.fixed)
+        for a in [knob.a] if fixed else sorted({*self.bits.activations, knob.a}):
+            for w in sorted({*self.bits.weights, knob.w}):
+                fused = self.node_map.at_bits({knob.name: w}, dict.fromkeys(knob.quantizers, a))
                 for family, expected in self._worth(fused, layer_of(fused, home), knob).items():
-                    chosen = dict(self.families[home]) | dict.fromkeys(places, family)
-                    variant = cut(fused, home, {**self.families, home: chosen})
-                    yield Cell(home, "reads", variant, knob.name, (w, a), format_of(family), expected)
+                    chosen = dict(self.families[home]) | dict.fromkeys(parts, family)
+                    subgraph = layer_subgraph(fused, home, {**self.families, home: chosen})
+                    yield Cell(home, "reads", subgraph, knob.name, BitPair(w, a), format_of(family), expected)
 
     def _worth(self, fused: Graph, layer: Layer, knob: Knob) -> dict[str, float]:
         """Family → expected cycles over the best one's, of those worth measuring for the knob's parts: expected near
         the best, or what the compiler chose."""
         costs: dict[str, float] = {}
         able: list[set[str]] = []
-        for i, j in self.places.parts[knob.name]:
-            part = layer.terms[i].parts[j]
-            found = dict(self.bench.candidates(part, fused.types[part.input].grid, layer.shape[1:]))
+        for i, j in self.node_map.parts[knob.name]:
+            found = dict(self._candidates(fused, layer, (i, j)))
             able.append(set(found))
             for family, cycles in found.items():
                 costs[family] = costs.get(family, 0.0) + cycles
         ratios = {f: c / min(costs.values()) for f, c in costs.items() if all(f in some for some in able)}
         own: set[str | None] = set()
-        if fused is self.places.fused:
-            own = {self.families[layer.name].get(p) for p in self.places.parts[knob.name]}
+        if fused is self.node_map.fused:
+            own = {self.families[layer.name].get(p) for p in self.node_map.parts[knob.name]}
         return {f: 1.0 if f in own else r for f, r in ratios.items() if r <= WORTH or f in own}
+
+    def _candidates(self, fused: Graph, layer: Layer, part: tuple[int, int]) -> Sequence[tuple[str, float]]:
+        """(family, cycles) for one of the layer's parts, cheapest first."""
+        found = layer.part(*part)
+        grid = fused.types[found.input].grid
+        assert grid is not None, "what a contraction reads has a grid"
+        return self.bench.candidates(found, grid, layer.shape[1:])
 
     # -- PACK[q][a][formats], and layers that only read ---------------------------------------------
     def _packs_and_views(self, quantizer: str) -> Iterator[Cell]:
-        tensors = self.places.tensors(quantizer)
+        tensors = self.node_map.tensors(quantizer)
         contracted = {
             p.input
-            for layer in self.places.layers.values()
+            for layer in self.node_map.layers.values()
             for t in layer.terms
             if isinstance(t, ContractTerm)
             for p in t.parts
         }
         readers = self.readers[quantizer]
-        bits = {*self.a_bits, self.places.quantizers[quantizer], *(knob.a for knob in readers)}
+        bits = {*self.bits.activations, self.node_map.quantizers[quantizer], *(knob.a for knob in readers)}
         forms = [f for f in FAMILIES if "+" not in f or len(readers) > 1]
-        for a in [] if quantizer in self.places.steady else sorted(bits):
-            fused = self.places.variant({}, {quantizer: a})
-            for name, layer in self.places.layers.items():
+        for a in [] if quantizer in self.node_map.fixed else sorted(bits):
+            fused = self.node_map.at_bits({}, {quantizer: a})
+            for name, layer in self.node_map.layers.items():
                 writes = [t for t in layer.outputs if t in tensors]
                 for form in forms if set(writes) & contracted else [""] if writes else []:
                     written = {t: FAMILIES[form] for t in writes if t in contracted}
-                    yield Cell(name, "packs", cut(fused, name, self.families, written), quantizer, (a,), form)
+                    yield Cell(
+                        name, "packs", layer_subgraph(fused, name, self.families, written), quantizer, (a,), form
+                    )
                 views = any(t.input in tensors for t in layer.terms if isinstance(t, (PoolTerm, ViewTerm)))
                 if views and not writes:
-                    yield Cell(name, "views", cut(fused, name, self.families), quantizer, (a,))
+                    yield Cell(name, "views", layer_subgraph(fused, name, self.families), quantizer, (a,))
 
     # -- the table ---------------------------------------------------------------------------------
     def table(self, seconds: Seconds) -> LatencyTable:
@@ -174,17 +187,18 @@ class Planner:
                 continue
             row, value = rows[cell.layer], seconds[cell]
             if cell.row == "reads":
-                forms = row.reads.setdefault(cell.name, {}).setdefault(cell.index, {})
+                forms = row.reads.setdefault(cell.name, {}).setdefault(BitPair(*cell.index), {})
                 forms[cell.form] = min(value, forms.get(cell.form, value))  # dot and look-ups both read codes
             elif cell.row == "packs":
                 row.packs.setdefault(cell.name, {}).setdefault(cell.index[0], {})[cell.form] = value
             else:
                 row.views.setdefault(cell.name, {})[cell.index[0]] = value
-        p = self.places
-        contractions = {k: Contraction(p.home[k], knob.w, knob.a, knob.quantizers) for k, knob in p.knobs.items()}
-        bits = {"w": self.w_bits, "a": self.a_bits}
-        quantizers = {q: (a, "") for q, a in p.quantizers.items()}
-        table = LatencyTable(p.graph.source, dict(self.bench.identity), bits, contractions, quantizers, rows)
+        nodes = self.node_map
+        contractions = {
+            k: Contraction(nodes.home[k], knob.w, knob.a, knob.quantizers) for k, knob in nodes.knobs.items()
+        }
+        quantizers = {q: (a, "") for q, a in nodes.quantizers.items()}
+        table = LatencyTable(nodes.graph.source, dict(self.bench.identity), self.bits, contractions, quantizers, rows)
         forms = table.formats()
-        table.quantizers = {q: (a, forms[q]) for q, a in p.quantizers.items()}
+        table.quantizers = {q: (a, forms[q]) for q, a in nodes.quantizers.items()}
         return table

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from mpcompile.errors import DeviceLost, TargetError
+from mpcompile.ir.bits import BitCandidates
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import ContractPart
@@ -23,8 +24,9 @@ from mpcompile.latency.cache import Cache, CellTime
 from mpcompile.latency.key import key_of
 from mpcompile.latency.measure import Measurement
 from mpcompile.latency.planner import Cell, Planner
-from mpcompile.latency.same_speed import alike
-from mpcompile.latency.subgraph import Cut, Families
+from mpcompile.latency.progress import Progress
+from mpcompile.latency.same_speed import same_speed
+from mpcompile.latency.subgraph import Families, Subgraph
 from mpcompile.latency.table import LatencyTable
 
 BATCH = 24
@@ -33,49 +35,63 @@ BATCH = 24
 FASTER = 30.0
 """No device is so many times faster than it is now: a line of the cache that says so is damaged."""
 
-Progress = Callable[[int, int], None]
 
+class LoweredLayer(Protocol):
+    """What a layer was lowered to. Those of one identity take the same time."""
 
-class Kernel(Protocol):
-    """What a layer was lowered to. Kernels of one identity take the same time."""
-
-    identity: str
+    @property
+    def identity(self) -> str: ...
 
 
 class Workbench(Protocol):
-    """What compiles and measures. `identity` names everything that times depend on besides the layer: target, CPU,
-    threads, versions. `lanes`: how many batches can be timed at once. `slower`: see alike."""
+    """What compiles layers and measures them."""
 
-    identity: Mapping[str, str]
-    lanes: int
-    slower: float
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """All that times depend on besides the layer: target, CPU, threads, versions."""
+        ...
+
+    @property
+    def devices_at_once(self) -> int:
+        """How many batches can be timed side by side."""
+        ...
+
+    @property
+    def slower(self) -> float:
+        """See same_speed."""
+        ...
 
     def known(self, reference: float) -> float:
         """`reference`: the best seconds of the reference kernel that were recorded of this device; the best of that and
         what it takes now."""
+        ...
 
     def fuse(self, graph: Graph) -> Graph:
         """The model's graph to layers."""
+        ...
 
     def choose(self, fused: Graph) -> Families:
         """The families that compiling the fused graph would choose."""
+        ...
 
     def candidates(self, part: ContractPart, grid: Grid, output: tuple[int, int]) -> Sequence[tuple[str, float]]:
         """(family, cycles) of each family that can compute `part` over an input on `grid`, cheapest first."""
+        ...
 
-    def lower(self, variant: Cut) -> Kernel:
-        """The variant's layer alone."""
+    def lower(self, subgraph: Subgraph) -> LoweredLayer:
+        """The kernel of the subgraph's layer, without its stand-ins."""
+        ...
 
-    def time(self, batches: Sequence[Sequence[Kernel]], done: Callable[[int, Measurement | DeviceLost], None]) -> None:
-        """Each batch's kernels, timed in turn, by their number in it. `done(batch, found)` as soon as a batch is; found
-        is a DeviceLost where devices were lost by it; it may come again, and then counts instead of what came
-        before."""
+    def time(self, batches: Sequence[Sequence[Any]], done: Callable[[int, Measurement | DeviceLost], None]) -> None:
+        """Each batch's kernels, all made by `lower`, timed in turn, by their number in it. `done(batch, found)` as soon
+        as a batch is; found is a DeviceLost where devices were lost by it; it may come again, and then counts instead of
+        what came before."""
+        ...
 
 
 def build_table(
     graph: Graph,
-    w_bits: Iterable[int],
-    a_bits: Iterable[int],
+    bits: BitCandidates,
     bench: Workbench,
     cache: Cache,
     *,
@@ -86,7 +102,7 @@ def build_table(
     `progress(done, total)` counts numbers; what turns out not to be worth measuring leaves the total. Raises ModelError
     naming what cannot be compiled at other bits.
     """
-    plan = Planner(graph, sorted(set(w_bits)), sorted(set(a_bits)), bench)
+    plan = Planner(graph, bits, bench)
     work = _Measured(plan, bench, cache, progress or (lambda done, total: None))
     while True:
         for wave in plan.waves(work):
@@ -95,12 +111,12 @@ def build_table(
             return plan.table(work)
 
 
-class _Measured(dict):
+class _Measured(dict[Cell, float]):
     """Cell → seconds: what was measured, now or before."""
 
     def __init__(self, plan: Planner, bench: Workbench, cache: Cache, progress: Progress):
         self.plan, self.bench, self.cache, self.progress = plan, bench, cache, progress
-        self.keys = {cell: key_of(cell.variant, bench.identity) for cell in plan.cells}
+        self.key_of = {cell: key_of(cell.subgraph, bench.identity) for cell in plan.cells}
         self.identity = json.dumps(sorted(bench.identity.items()))
         self.device = bench.identity.get("cpu", "")
         self.least = bench.known(float("inf")) / FASTER
@@ -110,11 +126,11 @@ class _Measured(dict):
 
     def measure(self, cells: Sequence[Cell]) -> None:
         """The cells of a wave; whatever is like them in earlier waves is known already."""
-        waiting: dict[str, list[tuple[Cell, Kernel]]] = {}
+        waiting: dict[str, list[tuple[Cell, LoweredLayer]]] = {}
         known: list[CellTime] = []
-        for cell in {self.keys[c]: c for c in cells}.values():
-            if self._known(self.keys[cell]) is None:
-                kernel = self.bench.lower(cell.variant)
+        for cell in {self.key_of[c]: c for c in cells}.values():
+            if self._known(self.key_of[cell]) is None:
+                kernel = self.bench.lower(cell.subgraph)
                 name = hashlib.sha256((self.identity + kernel.identity).encode()).hexdigest()[:32]
                 if found := self._trusted(self.cache.of_kernel(name)):
                     known.append(self._placed(cell, found))
@@ -123,9 +139,9 @@ class _Measured(dict):
         if known:
             self.cache.put(known)
         self._take(cells)
-        lost = self._time(_batches(list(waiting), self.bench.lanes), waiting, cells)
-        alone = [[name] for batch in lost for name in batch if len(batch) > 1]
-        lost = {batch: e for batch, e in lost.items() if len(batch) == 1} | self._time(alone, waiting, cells)
+        lost = self._time(_batches(list(waiting), self.bench.devices_at_once), waiting, cells)
+        single_batches = [[name] for batch in lost for name in batch if len(batch) > 1]
+        lost = {batch: e for batch, e in lost.items() if len(batch) == 1} | self._time(single_batches, waiting, cells)
         for (name,), error in lost.items():
             cell, _ = waiting[name][0]
             bits = f" at {cell.index}" if cell.index else ""
@@ -133,13 +149,16 @@ class _Measured(dict):
 
     def forget_slow(self) -> bool:
         """Takes out what was measured while the device was slow, as is known by now; whether there was any."""
-        slow = [cell for cell in self if self._known(self.keys[cell]) is None]
+        slow = [cell for cell in self if self._known(self.key_of[cell]) is None]
         for cell in slow:
             del self[cell]
         return bool(slow)
 
     def _time(
-        self, batches: Sequence[Sequence[str]], waiting: Mapping[str, list[tuple[Cell, Kernel]]], cells: Sequence[Cell]
+        self,
+        batches: Sequence[Sequence[str]],
+        waiting: Mapping[str, list[tuple[Cell, LoweredLayer]]],
+        cells: Sequence[Cell],
     ) -> dict[tuple[str, ...], DeviceLost]:
         """Times these, and keeps it; the batches that devices were lost by."""
         lost: dict[tuple[str, ...], DeviceLost] = {}
@@ -168,12 +187,12 @@ class _Measured(dict):
     def _trusted(self, line: CellTime | None) -> CellTime | None:
         """A line, but for one that was made while the device was slow, or as fast as no device is."""
         if line and line.device == self.device:
-            if line.reference <= self.least or not alike(line.reference, self.best, self.bench.slower):
+            if line.reference <= self.least or not same_speed(line.reference, self.best, self.bench.slower):
                 return None
         return line
 
     def _place(self, cell: Cell) -> tuple[str, str, str, str, tuple[int, ...], str]:
-        return self.keys[cell], cell.layer, cell.row, cell.name, cell.index, cell.form
+        return self.key_of[cell], cell.layer, cell.row, cell.name, cell.index, cell.form
 
     def _placed(self, cell: Cell, like: CellTime) -> CellTime:
         """The same times, for another cell of the same kernel."""
@@ -181,17 +200,17 @@ class _Measured(dict):
 
     def _take(self, cells: Sequence[Cell]) -> None:
         for cell in cells:
-            if line := self._known(self.keys[cell]):
+            if line := self._known(self.key_of[cell]):
                 self[cell] = line.seconds
         self._tell()
 
     def _tell(self) -> None:
-        done = {self.keys[c] for c in self}
-        self.progress(len(done), len(done | {self.keys[c] for c in self.plan.cells if c not in self.plan.dropped}))
+        done = {self.key_of[c] for c in self}
+        self.progress(len(done), len(done | {self.key_of[c] for c in self.plan.cells if c not in self.plan.dropped}))
 
 
-def _batches(names: list[str], lanes: int) -> list[list[str]]:
-    """As many as can be timed at once, or a multiple of that, all of about one size."""
-    count = lanes * -(-len(names) // (BATCH * lanes))
+def _batches(names: list[str], devices_at_once: int) -> list[list[str]]:
+    """As many as there are devices, or a multiple of that, all of about one size."""
+    count = devices_at_once * -(-len(names) // (BATCH * devices_at_once))
     size = max(1, -(-len(names) // max(1, count)))
     return [names[at : at + size] for at in range(0, len(names), size)]

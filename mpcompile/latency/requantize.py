@@ -16,7 +16,7 @@ from mpcompile.ir.graph import (
     Dense,
     Graph,
     Node,
-    Pool,
+    Pooling,
     Quantize,
     QuantizedWeight,
     Quantizer,
@@ -114,12 +114,12 @@ def knobs(graph: Graph) -> dict[str, Knob]:
 
 
 def fixed_quantizers(graph: Graph) -> set[str]:
-    """Quantize nodes whose bits cannot change alone: a Trunc pool counts their levels."""
+    """Quantize nodes whose bits cannot change by themselves: a Trunc pool counts their levels."""
     sources = _sources(graph)
     return {
         q
         for n in graph.nodes
-        if isinstance(n, Pool) and n.kind == "avg" and graph.types[n.outputs[0]].quantizer
+        if isinstance(n, Pooling) and n.kind == "avg" and graph.types[n.outputs[0]].quantizer
         for q in sources[n.inputs[0]]
     }
 
@@ -135,6 +135,7 @@ def requantize(graph: Graph, weights: Mapping[str, int], activations: Mapping[st
     for name in (*weights, *activations):
         if name not in nodes:
             raise ModelError(f"{graph.source}: there is no node {name} to give other bits")
+    quantize = {n.name: n for n in graph.nodes if isinstance(n, Quantize)}
     kind = _weight_kind(graph)
     sources, new, quantizers = _sources(graph), [], {}
     for node in graph.nodes:
@@ -153,7 +154,7 @@ def requantize(graph: Graph, weights: Mapping[str, int], activations: Mapping[st
     for tensor, kept in graph.types.items():
         feeding = sources.get(tensor, ())
         carried = {quantizers[q] for q in feeding}
-        if kept.quantizer and len(carried) == 1 and kept.quantizer in {nodes[q].quantizer for q in feeding}:
+        if kept.quantizer and len(carried) == 1 and kept.quantizer in {quantize[q].quantizer for q in feeding}:
             kept = TensorType(kept.shape, carried.pop())
         types[tensor] = kept
     return Graph(new, types, graph.inputs, graph.outputs, graph.source, graph.batch)
@@ -175,7 +176,7 @@ def _sources(graph: Graph) -> dict[str, tuple[str, ...]]:
         match node:
             case Quantize():
                 names: tuple[str, ...] = (node.name,)
-            case Pool(kind="max") | Reshape() | Transpose() | Clip() | Concat():
+            case Pooling(kind="max") | Reshape() | Transpose() | Clip() | Concat():
                 names = tuple(dict.fromkeys(q for t in node.inputs for q in found[t]))
                 if any(not found[t] for t in node.inputs):
                     names = ()

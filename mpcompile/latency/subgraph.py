@@ -28,7 +28,7 @@ TAIL = 16
 
 
 @dataclass
-class Cut:
+class Subgraph:
     """`graph` holds the layer under its own name; `families` says how its stand-ins read, `reads` what they read as:
     tensor → formats ("planes", "codes", "float")."""
 
@@ -43,22 +43,24 @@ def format_of(family: str) -> str:
     return "planes" if family == "popcount" else "codes"
 
 
-def cut(fused: Graph, name: str, families: Families, written: Mapping[str, tuple[str, ...]] | None = None) -> Cut:
-    """Layer `name` of the fused graph, to be compiled alone.
+def layer_subgraph(
+    fused: Graph, name: str, families: Families, written: Mapping[str, tuple[str, ...]] | None = None
+) -> Subgraph:
+    """Layer `name` of the fused graph, to be compiled by itself.
 
     `families` are the network's: they decide what its readers read. `written` overrides that for some of its quantized
     outputs: tensor → families that read it. Raises KeyError where there is no such layer.
     """
     layer = {n.name: n for n in fused.nodes if isinstance(n, Layer)}[name]
-    work = _Cutter(fused, layer, families, written or {})
+    work = _SubgraphBuilder(fused, layer, families, written or {})
     work.heads()
     work.graph.nodes.append(layer)
     for t in layer.outputs:
         work.tails(t)
-    return Cut(work.graph.check(), name, work.families, work.reads)
+    return Subgraph(work.graph.check(), name, work.families, work.reads)
 
 
-class _Cutter:
+class _SubgraphBuilder:
     def __init__(self, fused: Graph, layer: Layer, families: Families, written: Mapping[str, tuple[str, ...]]):
         self.fused, self.layer, self.network, self.written = fused, layer, families, written
         self.families: dict[str, dict[tuple[int, int], str]] = {
@@ -88,24 +90,25 @@ class _Cutter:
             self.graph.outputs.append(tensor)
             self.reads[tensor].add("float")
         grid = self.fused.types[tensor].grid
-        halo = (0, 0, 0, 0)
-        terms: dict[str, tuple[Term, str]] = {}
+        halo: tuple[int, int, int, int] = (0, 0, 0, 0)
+        stand_ins: dict[str, Term | None] = {}  # kind → what reads the tensor; None: a contraction of that family
         for reader in dict.fromkeys(n for n in self.readers[tensor] if isinstance(n, Layer)):
             for i, term in enumerate(reader.terms):
                 if isinstance(term, ContractTerm):
                     for j, part in enumerate(term.parts):
                         if part.input == tensor:
-                            halo = tuple(map(max, halo, part.pads))
-                            family = self.network.get(reader.name, {}).get((i, j), "dot")
-                            terms[family] = (part, family)
+                            top, left, bottom, right = map(max, halo, part.pads)
+                            halo = top, left, bottom, right
+                            stand_ins[self.network.get(reader.name, {}).get((i, j), "dot")] = None
                 elif term.input == tensor:
-                    terms[type(term).__name__] = (term, "")
+                    stand_ins[type(term).__name__] = term
         if tensor in self.written:
-            terms = {k: v for k, v in terms.items() if not isinstance(v[0], ContractPart)}
-            terms |= {family: (None, family) for family in self.written[tensor]}
-        for kind, (term, family) in terms.items():
-            if family:
-                self._contraction(tensor, grid, halo, family)
+            stand_ins = {kind: term for kind, term in stand_ins.items() if term is not None}
+            stand_ins |= dict.fromkeys(self.written[tensor])
+        for kind, term in stand_ins.items():
+            if term is None:
+                assert grid is not None, "what a contraction reads has a grid"
+                self._contraction(tensor, grid, halo, kind)
             else:
                 self._append(tensor, kind, term)
                 self.reads[tensor].add("float" if grid is None else "any")

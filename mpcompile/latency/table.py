@@ -10,7 +10,7 @@ so that, for a fused layer with base time T, a bits on quantizer q and w on conv
     T(assignment) = T + Σ_q (T_q[a] − T) + Σ_k (T_k[w, a] − T_k[own w, a])
 
 and the network's time is the sum over its layers and a constant, with which it is exact for the model as it is:
-operators that run in float, and the caches that a layer finds cold in the network but warm when it runs alone. numpy
+operators that run in float, and the caches that a layer finds cold in the network but warm when it runs by itself. numpy
 only.
 """
 
@@ -28,11 +28,12 @@ from msgspec import Meta
 
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.files import atomic_path, validated
+from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.latency.cache import Seconds
 
 FORMAT = 2
-Assignment = Mapping[str, tuple[int, int]]
-"""Convolution or dense layer, by its name in the model → (weight bits, input bits)."""
+LayerBits = Mapping[str, BitPair]
+"""Convolution or dense layer, by its name in the model → bits of its weights and of its input."""
 
 
 @dataclass
@@ -44,7 +45,7 @@ class LayerTimes:
     """
 
     base: float
-    reads: dict[str, dict[tuple[int, int], dict[str, float]]] = field(default_factory=dict)
+    reads: dict[str, dict[BitPair, dict[str, float]]] = field(default_factory=dict)
     packs: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
     views: dict[str, dict[int, float]] = field(default_factory=dict)
 
@@ -61,12 +62,12 @@ class Contraction:
 
 @dataclass
 class LatencyTable:
-    """`bits` are those measured: {"w": […], "a": […]}. `quantizers`: name → (own bits, own formats). `beside`: seconds
+    """`bits` are those measured. `quantizers`: name → (own bits, own formats). `beside`: seconds
     of the whole network, as it is, less its layers'. `measured_on`: target, CPU, versions, threads."""
 
     model: str
     measured_on: dict[str, str]
-    bits: dict[str, list[int]]
+    bits: BitCandidates
     contractions: dict[str, Contraction]
     quantizers: dict[str, tuple[int, str]]
     layers: dict[str, LayerTimes]
@@ -87,9 +88,9 @@ class LatencyTable:
     def format(self, layer: str, w: int, a: int) -> str:
         """The cheapest format for convolution `layer` to read its input in."""
         cell = self._cell(layer, w, a)
-        return min(cell, key=cell.get)
+        return min(cell, key=lambda form: cell[form])
 
-    def formats(self, assignment: Assignment | None = None) -> dict[str, str]:
+    def formats(self, assignment: LayerBits | None = None) -> dict[str, str]:
         """Quantizer → the formats that it is written in: what its readers want at these bits, joined by +."""
         return self._formats(*self._bits(assignment or {}))
 
@@ -105,23 +106,23 @@ class LatencyTable:
         )
 
     def matrix(self, layer: str) -> np.ndarray:
-        """float64 [len(bits.w), len(bits.a)]: LUT of convolution `layer` in seconds, for pᵀ·LUT·q."""
-        return np.array([[self.latency(layer, w, a) for a in self.bits["a"]] for w in self.bits["w"]])
+        """float64 [len(bits.weights), len(bits.activations)]: LUT of convolution `layer` in seconds, for pᵀ·LUT·q."""
+        return np.array([[self.latency(layer, w, a) for a in self.bits.activations] for w in self.bits.weights])
 
-    def predict(self, assignment: Assignment | None = None) -> float:
+    def predict(self, assignment: LayerBits | None = None) -> float:
         """Seconds of the whole network; what is not assigned keeps the model's bits. Raises UsageError at an unknown
         layer, at bits that were not measured, and where two layers want different bits of the one quantizer that both
         read."""
         return sum(self.predict_layers(assignment or {}).values()) + self.beside
 
-    def predict_layers(self, assignment: Assignment) -> dict[str, float]:
+    def predict_layers(self, assignment: LayerBits) -> dict[str, float]:
         """The same for each fused layer."""
         weights, bits = self._bits(assignment)
         formats = self._formats(weights, bits)
         return {name: self._layer(row, weights, bits, formats) for name, row in self.layers.items()}
 
     # -- how -----------------------------------------------------------------------------------------
-    def _bits(self, assignment: Assignment) -> tuple[dict[str, int], dict[str, int]]:
+    def _bits(self, assignment: LayerBits) -> tuple[dict[str, int], dict[str, int]]:
         """(weight bits by contraction, bits by quantizer)"""
         weights = {k: c.w for k, c in self.contractions.items()}
         bits = {q: own for q, (own, _) in self.quantizers.items()}
@@ -142,12 +143,12 @@ class LatencyTable:
         return self.contractions[name]
 
     def _cell(self, name: str, w: int, a: int) -> dict[str, float]:
-        cells = self.layers[self._contraction(name).layer].reads[name]
-        if (w, a) not in cells:
+        cells, pair = self.layers[self._contraction(name).layer].reads[name], BitPair(w, a)
+        if pair not in cells:
             raise UsageError(
                 f"the latency table has no W{w}A{a} of {name}: it has {' '.join(f'W{i}A{j}' for i, j in sorted(cells))}"
             )
-        return cells[w, a]
+        return cells[pair]
 
     def _input_bits(self, name: str, bits: Mapping[str, int]) -> int:
         return max(bits[q] for q in self.contractions[name].quantizers)
@@ -209,7 +210,8 @@ class LatencyTable:
             layers[name] = {
                 "base": row.base,
                 "LUT": {
-                    k: {f"w{w}a{a}": cell for (w, a), cell in sorted(cells.items())} for k, cells in row.reads.items()
+                    k: {str(BitPair(*bits)): cell for bits, cell in sorted(cells.items())}
+                    for k, cells in row.reads.items()
                 },
                 "PACK": {q: {f"a{a}": cell for a, cell in sorted(cells.items())} for q, cells in row.packs.items()},
                 "views": {q: {f"a{a}": s for a, s in sorted(cells.items())} for q, cells in row.views.items()},
@@ -218,7 +220,7 @@ class LatencyTable:
             "latency_table": FORMAT,
             "model": self.model,
             "measured_on": self.measured_on,
-            "bits": self.bits,
+            "bits": {"w": list(self.bits.weights), "a": list(self.bits.activations)},
             "unit": "seconds",
             "contractions": {k: asdict(c) for k, c in self.contractions.items()},
             "quantizers": {q: {"a": a, "formats": f} for q, (a, f) in self.quantizers.items()},
@@ -256,7 +258,13 @@ class LatencyTable:
         }
         quantizers = {name: (q.a, q.formats) for name, q in file.quantizers.items()}
         return LatencyTable(
-            file.model, file.measured_on, asdict(file.bits), file.contractions, quantizers, layers, file.beside
+            file.model,
+            file.measured_on,
+            BitCandidates.of(file.bits.w, file.bits.a),
+            file.contractions,
+            quantizers,
+            layers,
+            file.beside,
         )
 
     @staticmethod
@@ -317,18 +325,6 @@ class _File:
     beside: Annotated[float, Meta(gt=-1000, lt=1000)]
 
 
-def _pair(key: str) -> tuple[int, int]:
+def _pair(key: str) -> BitPair:
     w, a = key[1:].split("a")
-    return int(w), int(a)
-
-
-def parse_bits(text: str) -> tuple[list[int], list[int]]:
-    """ "w1234a1248" → ([1, 2, 3, 4], [1, 2, 4, 8]). Raises UsageError at anything else."""
-    body = text.lower()
-    w, separator, a = body[1:].partition("a")
-    digits = all(part and set(part) <= set("12345678") for part in (w, a))
-    if not body.startswith("w") or not separator or not digits:
-        raise UsageError(
-            f"--bits {text!r} is not like w1234a1248: weight bits after w, activation bits after a, each 1 to 8"
-        )
-    return sorted({int(c) for c in w}), sorted({int(c) for c in a})
+    return BitPair(int(w), int(a))

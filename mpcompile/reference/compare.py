@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -19,11 +19,9 @@ from mpcompile.ir.formats import Buffer
 from mpcompile.ir.graph import FloatOp, Graph, Node
 from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import Layer
+from mpcompile.ir.plan import Plan
 from mpcompile.ir.planes import all_bits
 from mpcompile.reference.run import model_inputs, run_node
-
-if TYPE_CHECKING:
-    from mpcompile.runtime.bundle import Bundle
 
 FLOAT_RTOL, FLOAT_ATOL = 1e-4, 1e-5
 """Float operators: |got − expected| ≤ FLOAT_ATOL·max|expected| + FLOAT_RTOL·|expected|."""
@@ -32,8 +30,23 @@ OUTPUT = "output"
 """The "format" of what `run` gives back."""
 
 
+class TracedBundle(Protocol):
+    """What is compared: a bundle that is open, here or on a device."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    def run(self, x: dict[str, np.ndarray], /) -> np.ndarray | dict[str, np.ndarray]:
+        """float32 by name: the outputs by name, or the only one."""
+        ...
+
+    def run_traced(self, x: dict[str, np.ndarray], /) -> dict[str, dict[str, np.ndarray]]:
+        """One sample; tensor → Buffer.key → that buffer as its layer wrote it."""
+        ...
+
+
 @dataclass
-class Row:
+class ComparedBuffer:
     """One buffer over all samples. `first` names the first difference, "" where there is none.
 
     `format` is the buffer's, "(near)" beside it where a float operator wrote it and a tolerance applies, or OUTPUT.
@@ -61,7 +74,7 @@ class Row:
 class Report:
     """What `verify` found: `rows` in the network's order, one a buffer."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ComparedBuffer] = field(default_factory=list)
     samples: int = 0
 
     @property
@@ -103,18 +116,18 @@ def agreement(codes_a: np.ndarray, codes_b: np.ndarray) -> tuple[float, int]:
     return (float((steps == 0).mean()), int(steps.max())) if steps.size else (1.0, 0)
 
 
-def verify(graph: Graph, bundle: Bundle, inputs: Mapping[str, np.ndarray]) -> Report:
+def verify(graph: Graph, bundle: TracedBundle, inputs: Mapping[str, np.ndarray]) -> Report:
     """Runs both on every sample of `inputs` (float32 by name, with or without a batch axis) and compares every buffer.
 
     `graph` is the fused graph that the bundle was compiled from; of the bundle `plan`, `run` and `run_traced` are used.
     Raises UsageError at inputs that do not fit, ModelError where the bundle belongs to another model.
     """
     _same_model(graph, bundle)
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], ComparedBuffer] = {}
     samples = _samples(graph, inputs)
     for number, sample in enumerate(samples):
         said = f"input {number}, " if len(samples) > 1 else ""
-        _Sample(graph, bundle, sample, rows, said).compare()
+        _SampleComparison(graph, bundle, sample, rows, said).compare()
     return Report(list(rows.values()), len(samples))
 
 
@@ -139,7 +152,7 @@ def _samples(graph: Graph, inputs: Mapping[str, np.ndarray]) -> list[dict[str, n
     return [{name: x[i] for name, x in batches.items()} for i in range(counts[graph.inputs[0]])]
 
 
-def _same_model(graph: Graph, bundle: Bundle) -> None:
+def _same_model(graph: Graph, bundle: TracedBundle) -> None:
     """Raises ModelError where the bundle's tensors are not the graph's."""
     for placed in bundle.plan.buffers:
         b = placed.buffer
@@ -165,13 +178,13 @@ def _domain(grid: Grid | None) -> str:
 
 
 @dataclass
-class _Sample:
+class _SampleComparison:
     """One sample through both; `rows` by (tensor, format) are added to."""
 
     graph: Graph
-    bundle: Bundle
+    bundle: TracedBundle
     inputs: dict[str, np.ndarray]
-    rows: dict[tuple[str, str], Row]
+    rows: dict[tuple[str, str], ComparedBuffer]
     said: str
 
     def compare(self) -> None:
@@ -239,7 +252,7 @@ class _Sample:
         self, node: Node | None, tensor: str, kind: str, elements: int, differing: int, steps: float, first: str
     ) -> None:
         name, op = (node.name, node.op) if node else (tensor, OUTPUT if kind == OUTPUT else "input")
-        row = self.rows.setdefault((tensor, kind), Row(name, op, tensor, kind))
+        row = self.rows.setdefault((tensor, kind), ComparedBuffer(name, op, tensor, kind))
         row.add(elements, differing, steps, first and self.said + first)
 
 

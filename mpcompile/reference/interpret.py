@@ -22,7 +22,7 @@ from mpcompile.ir.graph import (
     FloatOp,
     Graph,
     Node,
-    Pool,
+    Pooling,
     PRelu,
     Quantize,
     Quantizer,
@@ -112,7 +112,7 @@ def evaluate(node: Node, read: list[np.ndarray]) -> np.ndarray:
             return x + read[1].astype(np.float64)
         case Concat():
             return np.concatenate(read)
-        case Pool():
+        case Pooling():
             return pool(x, node)
         case Reshape(shape=shape):
             return x.reshape(shape)
@@ -150,7 +150,7 @@ def convolve(x: np.ndarray, node: Conv) -> np.ndarray:
     return y if node.bias is None else y + along_channels(node.bias, x)
 
 
-def pool(x: np.ndarray, node: Pool) -> np.ndarray:
+def pool(x: np.ndarray, node: Pooling) -> np.ndarray:
     """float64 [C, *output]."""
     fill = -np.inf if node.kind == "max" else 0.0
     view = windows(

@@ -1,1 +1,1 @@
-"""Devices that are not this process: alone, or several side by side."""
+"""Devices that are not this process: one, or several side by side."""

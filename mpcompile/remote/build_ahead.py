@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from mpcompile.errors import DeviceLost
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime.device import Device
 
 Item = TypeVar("Item")
@@ -18,13 +18,13 @@ Result = TypeVar("Result")
 
 
 def map_built(
-    pool: Pool,
+    pool: DevicePool,
     build: Callable[[Item], Built],
     work: Callable[[Device, Item, Built], Result],
     items: Sequence[Item],
     done: Callable[[Item, Result | DeviceLost], None],
 ) -> None:
-    """As Pool.map of `work` on each item and on what `build` made of it, at most once where nothing goes wrong.
+    """As DevicePool.map of `work` on each item and on what `build` made of it, at most once where nothing goes wrong.
 
     Builds come one after another, those that the devices will want next ahead of them; on this machine, whose numbers
     building would disturb, each only when it is wanted.
@@ -33,23 +33,23 @@ def map_built(
         pool.map(lambda device, item: work(device, item, build(item)), items, done)
         return
     with ThreadPoolExecutor(1, "builds") as builder:
-        ahead = _Ahead(builder, build, items, pool.lanes)
+        builds = _Builds(builder, build, items, pool.devices_at_once)
 
         def told(item: Item, result: Result | DeviceLost) -> None:
-            ahead.drop(item)
+            builds.drop(item)
             done(item, result)
 
         try:
-            pool.map(lambda device, item: work(device, item, ahead.get(item)), items, told)
+            pool.map(lambda device, item: work(device, item, builds.get(item)), items, told)
         finally:
             builder.shutdown(wait=False, cancel_futures=True)
 
 
-class _Ahead:
-    """What is built, or going to be, for so many `lanes`. Called from the devices' threads."""
+class _Builds:
+    """What is built, or going to be: twice what so many devices work on at once. Called from the devices' threads."""
 
-    def __init__(self, builder: ThreadPoolExecutor, build: Callable, items: Sequence, lanes: int):
-        self._builder, self._build, self._most = builder, build, 2 * lanes
+    def __init__(self, builder: ThreadPoolExecutor, build: Callable, items: Sequence, devices_at_once: int):
+        self._builder, self._build, self._most = builder, build, 2 * devices_at_once
         self._later = deque(items)
         self._lock = threading.Lock()
         self._built: dict[Any, Future] = {}

@@ -18,8 +18,9 @@ from mpcompile import __version__
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.measure import Measurement
 from mpcompile.latency.onnxruntime import self_contained
+from mpcompile.latency.progress import Progress
 from mpcompile.runtime.archive import tvm_version
-from mpcompile.runtime.device import About, Kernel, Progress
+from mpcompile.runtime.device import About, Kernel
 from mpcompile.runtime.server.door import keep_alive
 from mpcompile.runtime.server.wire import FUNCTIONS, LOST, PIECE, PROTOCOL, Blobs, array_of, error_of, kernel_to_json
 from mpcompile.runtime.state import State

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from mpcompile.errors import TargetError, UsageError
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime.device import About
 from mpcompile.targets import Target, list_targets, load_target
 
 
-def board_for(target: str | os.PathLike | Target, pool: Pool) -> Target:
+def board_for(target: str | os.PathLike | Target, pool: DevicePool) -> Target:
     """The target, where the devices can run what is built for it.
 
     Raises UsageError at "native" where they are not this machine, TargetError where they lack something.

@@ -2,8 +2,8 @@
 
 Each device takes the next item as soon as it is done with one; results come to the caller's thread as they are there. A
 device that is lost leaves its item to the others, and joins again when it is back; so do those that were busy, or were
-switched on later. The devices are supposed to be alike: one on which the measurer's reference kernel is slow is named,
-its numbers are kept out, and it gets no more work until it has recovered.
+switched on later. The devices are supposed to be equally fast: one on which the measurer's reference kernel is slow
+is named, its numbers are kept out, and it gets no more work until it has recovered.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from mpcompile.errors import DeviceLost, TargetError, UsageError
-from mpcompile.latency.same_speed import SLOWER, SLOWER_HERE, alike
+from mpcompile.latency.same_speed import SLOWER, SLOWER_HERE, same_speed
 from mpcompile.remote.pool_member import BUSY, CHECKING, IDLE, OUT, Member, Tally
-from mpcompile.remote.source import Scout, Source
-from mpcompile.remote.work_items import Run
+from mpcompile.remote.source import DeviceSource, Scout
+from mpcompile.remote.work_items import WorkQueue
 from mpcompile.runtime.device import About, Device, LocalDevice
 
 Item = TypeVar("Item")
@@ -43,7 +43,7 @@ CHECK = object()
 """The job of running the reference kernel."""
 
 
-class Pool:
+class DevicePool:
     """`devices`, and those that `source` has now or gets later.
 
     One device without a source does its work in the caller's thread. `slower`: by what factor the reference kernel may
@@ -55,7 +55,7 @@ class Pool:
     def __init__(
         self,
         devices: Sequence[Device] = (),
-        source: Source | None = None,
+        source: DeviceSource | None = None,
         *,
         slower: float = SLOWER,
         warn: Callable[[str], None] | None = None,
@@ -86,9 +86,9 @@ class Pool:
         self._fill()
 
     @staticmethod
-    def local() -> Pool:
+    def local() -> DevicePool:
         """This machine."""
-        return Pool([LocalDevice()], slower=SLOWER_HERE)
+        return DevicePool([LocalDevice()], slower=SLOWER_HERE)
 
     @property
     def name(self) -> str:
@@ -102,7 +102,7 @@ class Pool:
         return self._about
 
     @property
-    def lanes(self) -> int:
+    def devices_at_once(self) -> int:
         """How many devices can work now; takes those that are free where it has none."""
         if not self._members:
             self._fill()
@@ -136,22 +136,22 @@ class Pool:
     ) -> None:
         """`work` on every item, each on one device; `done` in the caller's thread as results come.
 
-        A result with a `reference_best` (a Measurement) counts where that is alike the pool's best, else the item is
-        worked on again; `done` may so be told of one item again, when a faster device shows that the first was slow. An
-        item that devices were lost by is done with that DeviceLost. Any other exception of `work` is raised at once;
-        TargetError where no device is left that can be used, and none comes back.
+        A result with a `reference_best` (a Measurement) counts where that is the pool's best speed (see same_speed),
+        else the item is worked on again; `done` may so be told of one item again, when a faster device shows that the
+        first was slow. An item that devices were lost by is done with that DeviceLost. Any other exception of `work` is
+        raised at once; TargetError where no device is left that can be used, and none comes back.
         """
         with self._lock:
             if self._rest_later:
                 self._rest_later.cancel()
-            self._map(Run(self._run + 1, work, items, done))
+            self._map(WorkQueue(self._run + 1, work, items, done))
             if self.source and self._idle is not None:
                 self._rest_later = threading.Timer(self._idle, self.rest)
                 self._rest_later.daemon = True
                 self._rest_later.start()
 
-    def _map(self, run: Run) -> None:
-        self._run = run.number
+    def _map(self, queue: WorkQueue) -> None:
+        self._run = queue.number
         self._fill()
         for member in self._members:
             if not self._threaded:
@@ -160,28 +160,28 @@ class Pool:
             self._scout = self._scout or Scout(self.source, self._events, self.poll)
             self._scout.wanted.set()
         try:
-            while not run.finished:
-                self._give(run)
-                self._check_patience(run)
-                self._hear(run)
+            while not queue.finished:
+                self._give(queue)
+                self._check_patience(queue)
+                self._hear(queue)
         finally:
             if self._scout:
                 self._scout.wanted.clear()
 
-    def _give(self, run: Run) -> None:
+    def _give(self, queue: WorkQueue) -> None:
         """Work for whoever has none; at first only when all have been looked at, or take long for it."""
         now = time.monotonic()
-        if now - run.began < CHECK_SECONDS and any(m.state == CHECKING and not m.until for m in self._members):
+        if now - queue.began < CHECK_SECONDS and any(m.state == CHECKING and not m.until for m in self._members):
             return
         for member in list(self._members):
             if member.state == OUT and now >= member.until:
                 self._check(member)
-            if member.state == IDLE and run.todo:
-                at = run.todo.popleft()
+            if member.state == IDLE and queue.todo:
+                at = queue.todo.popleft()
                 member.state = BUSY
-                member.give((run.number, at), lambda device, item=run.items[at]: run.work(device, item))
+                member.give((queue.number, at), lambda device, item=queue.items[at]: queue.work(device, item))
 
-    def _hear(self, run: Run) -> None:
+    def _hear(self, queue: WorkQueue) -> None:
         """The next thing that happened; returns after a while where nothing does."""
         try:
             member, job, outcome = self._events.get(timeout=min(0.2, self.recheck))
@@ -192,12 +192,12 @@ class Pool:
             return
         if member not in self._members:
             return  # given back while it was still looked at
-        at = job[1] if job is not CHECK and job[0] == run.number else None
+        at = job[1] if job is not CHECK and job[0] == queue.number else None
         member.state = IDLE
         if isinstance(outcome, DeviceLost):
             self._lost(member, outcome)
             if at is not None:
-                run.died(at, outcome)
+                queue.died(at, outcome)
         elif isinstance(outcome, BaseException):
             if at is not None:
                 raise outcome
@@ -206,30 +206,30 @@ class Pool:
                 self.warn(f"{member.name} is left out: {outcome}")
         else:
             reference = outcome if job is CHECK else getattr(outcome, "reference_best", None)
-            good = reference is None or self._judge(member, reference, run)
+            good = reference is None or self._judge(member, reference, queue)
             for warning in getattr(outcome, "warnings", ()):
                 if (member.name, warning) not in self._told:
                     self._told.add((member.name, warning))
                     self.warn(f"{member.name}: {warning}")
             if at is not None and good:
                 self.last = member.name
-                run.tell(at, member, outcome)
+                queue.tell(at, member, outcome)
             elif at is not None:
-                run.refuse(at)
+                queue.refuse(at)
 
     # -- devices that are slow ---------------------------------------------------------------------------
     def _check(self, member: Member) -> None:
         member.state, member.reference = CHECKING, 0.0
         member.give(CHECK, lambda device: device.reference())
 
-    def _judge(self, member: Member, reference: float, run: Run) -> bool:
+    def _judge(self, member: Member, reference: float, queue: WorkQueue) -> bool:
         """Whether a device's numbers count that were taken beside such a reference; those of others, too."""
         member.reference = reference
         self.best = min(self.best, reference)
         for other in self._members:
-            if other.reference and other.state != OUT and not alike(other.reference, self.best, self.slower):
+            if other.reference and other.state != OUT and not same_speed(other.reference, self.best, self.slower):
                 self._keep_out(other)
-                run.again(other)
+                queue.again(other)
         if member.state != OUT:
             member.until = 0.0
         return member.state != OUT
@@ -304,20 +304,20 @@ class Pool:
             self._members.remove(member)
         member.leave()
 
-    def _check_patience(self, run: Run) -> None:
+    def _check_patience(self, queue: WorkQueue) -> None:
         """Raises TargetError where nothing can be used, and nothing came back for too long."""
         now = time.monotonic()
         if any(m.state != OUT and (m.state != CHECKING or not m.until) for m in self._members):
-            run.alone_since = now
-        over = now - run.alone_since > self.patience
+            queue.usable_at = now
+        over = now - queue.usable_at > self.patience
         if not self._members and not self.source:
-            raise TargetError(f"{run.lost}; no device is left: {KEPT}")
+            raise TargetError(f"{queue.lost}; no device is left: {KEPT}")
         if over and not self._members:
             assert self.source is not None
             raise TargetError(
-                f"{run.lost or self.source.name}; no device came back within {self.patience:.0f} s: {KEPT}"
+                f"{queue.lost or self.source.name}; no device came back within {self.patience:.0f} s: {KEPT}"
             )
-        if over or (run.refused >= REFUSED and now - run.good_since > self.patience):
+        if over or (queue.refused >= REFUSED and now - queue.good_since > self.patience):
             slow = max(self._members, key=lambda m: m.tally.ratio)
             raise TargetError(
                 f"{slow.name} stays {slow.tally.ratio:.1f} times slower than it was, or than others, by "
@@ -348,7 +348,7 @@ class Pool:
             self._leave(member)
         self._give_back_late()
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> DevicePool:
         return self
 
     def __exit__(self, *_) -> None:
@@ -365,14 +365,14 @@ def open_pool(
     *,
     warn: Callable[[str], None] | None = None,
     idle: float | None = None,
-) -> Pool:
+) -> DevicePool:
     """This machine, or where a key is given the devices of `key` that `tracker` ("HOST:PORT", or what MPCOMPILE_TRACKER
-    says) has. `idle`: see Pool.
+    says) has. `idle`: see DevicePool.
 
     Raises UsageError at one without the other, TargetError where there is no such tracker or device.
     """
     if key is None and tracker is None:
-        return Pool.local()
+        return DevicePool.local()
     found = tracker or os.environ.get(TRACKER, "")
     if key is None:
         raise UsageError(f"--tracker {tracker} says where devices are, and --key which: name a key, too")
@@ -383,4 +383,4 @@ def open_pool(
         )
     from mpcompile.remote.tracker import Key
 
-    return Pool(source=Key(found, key), warn=warn, idle=idle)
+    return DevicePool(source=Key(found, key), warn=warn, idle=idle)

@@ -6,16 +6,20 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from typing import Any
+
+import numpy as np
 
 from mpcompile.errors import DeviceLost, TargetError
+from mpcompile.latency.measure import Measurement
 from mpcompile.remote.connection import RemoteDevice
 from mpcompile.runtime.device import About
 from mpcompile.runtime.server.limits import Limits
 from mpcompile.runtime.server.serve import Server
+from mpcompile.runtime.state import State
 
 START_SECONDS = 200.0
 CONNECT_SECONDS = 60.0
-METHODS = ("time_kernels", "race", "profile", "run", "trace", "reference", "state")
 
 
 class SandboxedDevice:
@@ -25,19 +29,36 @@ class SandboxedDevice:
     name = "this machine"
 
     def __init__(self, limits: Limits | None = None):
-        self.about, self.limit = About.here(), None
+        self.about = About.here()
+        self.limit: float | None = None
         self._server = Server(key=secrets.token_hex(16), limits=limits, quiet=True)
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True, name="mpcompile-isolated")
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="mpcompile-sandbox")
         self._thread.start()
         self._session: RemoteDevice | None = None
 
-    def __getattr__(self, name: str):
-        if name not in METHODS:
-            raise AttributeError(name)
-        return lambda *arguments, **named: getattr(self._live(), name)(*arguments, **named)
+    def time_kernels(self, *arguments: Any, **named: Any) -> Measurement:
+        return self._live().time_kernels(*arguments, **named)
 
-    def _run(self) -> None:
+    def race(self, *arguments: Any, **named: Any) -> Measurement:
+        return self._live().race(*arguments, **named)
+
+    def profile(self, *arguments: Any, **named: Any) -> Measurement:
+        return self._live().profile(*arguments, **named)
+
+    def run(self, *arguments: Any, **named: Any) -> dict[str, np.ndarray]:
+        return self._live().run(*arguments, **named)
+
+    def trace(self, *arguments: Any, **named: Any) -> dict[str, dict[str, np.ndarray]]:
+        return self._live().trace(*arguments, **named)
+
+    def reference(self) -> float:
+        return self._live().reference()
+
+    def state(self) -> State:
+        return self._live().state()
+
+    def _serve(self) -> None:
         try:
             self._server.run()
         except BaseException as error:

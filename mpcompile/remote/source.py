@@ -11,7 +11,7 @@ from mpcompile.remote.pool_member import LEAVE_SECONDS
 from mpcompile.runtime.device import Device
 
 
-class Source(Protocol):
+class DeviceSource(Protocol):
     """Where devices come from. `name` is for messages."""
 
     name: str
@@ -24,7 +24,7 @@ class Source(Protocol):
 class Scout:
     """Asks for more devices, while they are wanted."""
 
-    def __init__(self, source: Source, events: SimpleQueue, poll: float):
+    def __init__(self, source: DeviceSource, events: SimpleQueue, poll: float):
         self.source, self.events, self.poll = source, events, poll
         self.wanted = threading.Event()
         self._over = threading.Event()

@@ -15,7 +15,7 @@ INNOCENT = ("idle", "server")
 """but for these causes."""
 
 
-class Run:
+class WorkQueue:
     """The items of one map."""
 
     def __init__(self, number: int, work, items: Sequence, done):
@@ -25,8 +25,8 @@ class Run:
         self.by: dict[int, Member | None] = {}
         """Items that are done → by whom."""
         self.lost: DeviceLost | None = None
-        self.began = self.alone_since = self.good_since = time.monotonic()
-        """When a device could last be used (alone_since), when a result last counted."""
+        self.began = self.usable_at = self.good_since = time.monotonic()
+        """When a device could last be used (usable_at), when a result last counted."""
         self.refused = 0
         """Results that were kept out since the last that was not."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mpcompile.report import words
 from mpcompile.report.axes import Axis, positive, shares
 from mpcompile.report.findings import interval, seconds, time_of
-from mpcompile.report.read import Run
+from mpcompile.report.read import SearchRun
 
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 66, 18, 14, 58
@@ -20,7 +20,7 @@ SIDE = 360
 """Of the square figures."""
 
 
-def front(run: Run) -> dict | None:
+def front(run: SearchRun) -> dict | None:
     """Accuracy over latency of all points; None where none has a time. A point's latency carries its quartiles, its
     accuracy Wilson's interval."""
     timed = [p for p in run.points if seconds(p, run)]
@@ -57,7 +57,7 @@ def _upper(marks: Sequence[dict]) -> list[dict]:
     return kept
 
 
-def _mark(point: dict, run: Run, x: Axis, y: Axis, count: int) -> dict:
+def _mark(point: dict, run: SearchRun, x: Axis, y: Axis, count: int) -> dict:
     own = time_of(point, run)
     timing = run.timing(point["name"])
     low, high = timing.get("low") or own, timing.get("high") or own
@@ -109,7 +109,7 @@ def _place(marks: list[dict], line: list[dict]) -> None:
         taken.append(box)
 
 
-def networks(run: Run) -> dict | None:
+def networks(run: SearchRun) -> dict | None:
     """Predicted over measured seconds of whole networks."""
     found = [
         (1e3 * p["measured"], 1e3 * p["predicted"], p["kind"], words.label(p))

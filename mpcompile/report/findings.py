@@ -10,14 +10,14 @@ import math
 from statistics import median
 
 from mpcompile.report import words
-from mpcompile.report.read import Run
+from mpcompile.report.read import SearchRun
 
 Z95 = 1.959964
 VERSION = 1
 """Of report.json."""
 
 
-def report(run: Run) -> dict:
+def report(run: SearchRun) -> dict:
     """Everything that the page shows, as JSON: `points`, `front` and `calibration` as in front.json; `derived` and
     `layers` by point's name."""
     found = {
@@ -41,12 +41,12 @@ def report(run: Run) -> dict:
     return found
 
 
-def seconds(point: dict, run: Run) -> float | None:
+def seconds(point: dict, run: SearchRun) -> float | None:
     """What it is compared by."""
     return point["raced"] if run.raced else point["measured"]
 
 
-def time_of(point: dict, run: Run) -> float:
+def time_of(point: dict, run: SearchRun) -> float:
     """`seconds` of a point that has some."""
     found = seconds(point, run)
     assert found is not None, f"{point['name']} was not timed"
@@ -60,7 +60,7 @@ def interval(share: float, count: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def derived(point: dict, run: Run) -> dict:
+def derived(point: dict, run: SearchRun) -> dict:
     """Of one point: label, seconds, their quartiles, ratios, interval of the accuracy, errors of prediction, whether it
     is exact."""
     own = seconds(point, run)
@@ -90,18 +90,18 @@ def derived(point: dict, run: Run) -> dict:
 
 
 # -- comparisons -------------------------------------------------------------------------------------------------------
-def _timed(run: Run, kind: str) -> list[dict]:
+def _timed(run: SearchRun, kind: str) -> list[dict]:
     """Points of a kind that have a time, fastest first."""
     return sorted((p for p in run.points if p["kind"] == kind and seconds(p, run)), key=lambda p: time_of(p, run))
 
 
-def beats(one: dict, other: dict, run: Run) -> bool:
+def beats(one: dict, other: dict, run: SearchRun) -> bool:
     """At least as fast and as accurate, and one of them strictly."""
     a, b = (time_of(one, run), -one["accuracy"]), (time_of(other, run), -other["accuracy"])
     return a != b and a[0] <= b[0] and a[1] <= b[1]
 
 
-def against_uniform(run: Run) -> list[dict]:
+def against_uniform(run: SearchRun) -> list[dict]:
     """Each uniform network against the most accurate searched one that takes no longer, and against the fastest
     searched one that is no less accurate."""
     found = []
@@ -127,7 +127,7 @@ def chance(one: dict, other: dict, count: int) -> float:
     return Z95 * math.sqrt(sum(p["accuracy"] * (1 - p["accuracy"]) for p in (one, other)) / count)
 
 
-def headline(run: Run) -> str:
+def headline(run: SearchRun) -> str:
     """One sentence: the searched network and the uniform one that are nearest in latency, then the most accurate
     searched one beside int8."""
     searched, uniform, int8 = (_timed(run, kind) for kind in ("searched", "uniform", "int8"))
@@ -157,7 +157,7 @@ def headline(run: Run) -> str:
     return text[0].upper() + text[1:]
 
 
-def _pair(s: dict, u: dict, run: Run, count: int) -> str:
+def _pair(s: dict, u: dict, run: SearchRun, count: int) -> str:
     ts, tu = time_of(s, run), time_of(u, run)
     same = abs(ts / tu - 1) <= 0.05
     if same:
@@ -180,7 +180,7 @@ def _gain(gain: float, count: int) -> str:
     return f"{words.points(gain, count)} {'more' if gain > 0 else 'less'} accuracy"
 
 
-def summary(run: Run) -> list[str]:
+def summary(run: SearchRun) -> list[str]:
     """Further sentences: who beats whom, whether every bundle is exact, what is missing."""
     found = []
     searched, uniform = _timed(run, "searched"), _timed(run, "uniform")
@@ -207,7 +207,7 @@ def summary(run: Run) -> list[str]:
 
 
 # -- predictions -------------------------------------------------------------------------------------------------------
-def layers(point: dict, run: Run) -> list[dict]:
+def layers(point: dict, run: SearchRun) -> list[dict]:
     """A row a fused layer: name, parts (each contraction's name, w, a, macs, searched, family), predicted and measured
     seconds."""
     profile = run.checked.get(point["name"], {}).get("profile") or {"layers": []}
@@ -251,7 +251,7 @@ def _contraction(layer: dict, point: dict, row: dict) -> dict:
     }
 
 
-def prediction(run: Run, by_point: dict[str, list[dict]]) -> dict:
+def prediction(run: SearchRun, by_point: dict[str, list[dict]]) -> dict:
     """Median absolute relative errors: of whole networks, calibrated and raw, and of layers; None where nothing is
     known."""
 

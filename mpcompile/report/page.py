@@ -12,7 +12,7 @@ from mpcompile import __version__
 from mpcompile.errors import MissingDependency, UsageError
 from mpcompile.files import atomic_path, check_writable
 from mpcompile.report import figures, findings, words
-from mpcompile.report.read import Run, read
+from mpcompile.report.read import SearchRun, read
 
 KINDS = (
     ("searched", "searched bits, by layer"),
@@ -75,7 +75,7 @@ def write_report(run_dir: str | os.PathLike, output: str | os.PathLike) -> dict:
     return found
 
 
-def render(run: Run, found: dict, json_name: str = "report.json") -> str:
+def render(run: SearchRun, found: dict, json_name: str = "report.json") -> str:
     """The page. `found`: findings.report of the run."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -173,7 +173,7 @@ def _predicted(found: dict) -> str:
     return f"Median error: {', '.join(parts)}." if parts else ""
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
+def _facts(run: SearchRun) -> list[tuple[str, str]]:
     """Objective, budgets and recipe in words."""
     about = run.about
     c, data = about["config"], about["data"]
@@ -216,7 +216,7 @@ def _explained(budgets: list[str]) -> str:
     return f" ({'; '.join(found)})" if found else ""
 
 
-def _phases(run: Run) -> list[tuple[str, float]]:
+def _phases(run: SearchRun) -> list[tuple[str, float]]:
     """Seconds by kind of phase, in their order."""
     spent: dict[str, float] = {}
     for name, seconds in (run.phases or {"seconds": {}})["seconds"].items():
@@ -225,7 +225,7 @@ def _phases(run: Run) -> list[tuple[str, float]]:
     return list(spent.items())
 
 
-def _commands(run: Run) -> list[str]:
+def _commands(run: SearchRun) -> list[str]:
     """Shell lines; RUN is the folder's own name."""
     folder = run.path.resolve().name
     best = max((p for p in run.points if p["kind"] == "searched"), key=lambda p: p["accuracy"], default=None)

@@ -29,7 +29,7 @@ KINDS = ("searched", "uniform", "float", "int8")
 
 
 @dataclass(frozen=True)
-class Run:
+class SearchRun:
     """What a folder holds; None or empty where the run has not come so far."""
 
     path: Path
@@ -61,7 +61,7 @@ class Run:
         return self.race["timings"][name] if self.race and self.raced else {}
 
 
-def read(path: Path) -> Run:
+def read(path: Path) -> SearchRun:
     """Raises UsageError where `path` is no run of a search, ModelError where one of its files is damaged."""
     if not path.is_dir():
         raise UsageError(f"{path} is no folder" if path.exists() else f"there is no folder {path}")
@@ -85,7 +85,7 @@ def read(path: Path) -> Run:
         config = (path / "config.toml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         config = None
-    return Run(
+    return SearchRun(
         path,
         about,
         front["points"],

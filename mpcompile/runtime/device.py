@@ -21,8 +21,9 @@ from mpcompile import __version__
 from mpcompile.errors import TargetError
 from mpcompile.ir.plan import Plan
 from mpcompile.latency import onnxruntime
-from mpcompile.latency.in_network import in_place, stirrer
+from mpcompile.latency.in_network import cache_stirrer, timer_in_network
 from mpcompile.latency.measure import Measurement, Timer, best_reference, local, measure
+from mpcompile.latency.progress import Progress
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.runtime.bundle import Bundle, open_bundle
 from mpcompile.runtime.single_kernel import SingleKernel
@@ -30,9 +31,7 @@ from mpcompile.runtime.state import State
 from mpcompile.runtime.threads import resolve
 from mpcompile.targets import cpu
 
-WHOLE = "whole network"
-
-Progress = Callable[[int, int], None]
+NETWORK = "whole network"
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +138,7 @@ class Device(Protocol):
         variant: str | None = None,
         progress: Progress | None = None,
     ) -> Measurement:
-        """Each layer of the network in its place, and the network (WHOLE), in turn."""
+        """Each layer of the network in its place, and the network (NETWORK), in turn."""
 
     def run(
         self, file: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
@@ -179,13 +178,13 @@ class LocalDevice:
         min_time: float,
         progress: Progress | None = None,
     ) -> Measurement:
-        threads, stir = resolve(threads), stirrer(stirred)
+        threads, stir = resolve(threads), cache_stirrer(stirred)
         for name, kernel in kernels.items():
             check_cpu(name, kernel.arch, kernel.features)
         timers: dict[str, Timer] = {}
         for name, kernel in kernels.items():
             single = SingleKernel(kernel.library, kernel.plan, kernel.weights, threads)
-            timers[name] = in_place(single.timer(), [local(single.prepare)], stir)
+            timers[name] = timer_in_network(single.timer(), [local(single.prepare)], stir)
         return watched(lambda: measure(timers, rounds=rounds, min_time=min_time, progress=progress))
 
     def race(
@@ -263,9 +262,9 @@ def profile_opened(
     """Device.profile of a bundle that is open here."""
     layers = bundle.layer_timers()
     before = [[], *([timer] for timer in layers.values())]
-    stir = stirrer(stirred)
-    timers = {WHOLE: bundle.timer()}
-    timers |= {name: in_place(layers[name], before[i], stir) for i, name in enumerate(layers)}
+    stir = cache_stirrer(stirred)
+    timers = {NETWORK: bundle.timer()}
+    timers |= {name: timer_in_network(layers[name], before[i], stir) for i, name in enumerate(layers)}
     return measure(timers, rounds=rounds, min_time=min_time, progress=progress)
 
 

@@ -25,7 +25,7 @@ from mpcompile.targets import cpu
 
 
 @dataclass(frozen=True)
-class Compiled:
+class CompiledVariant:
     """What the compiler makes for one board: its description (JSON), plan, what is said of layers, lib.so, constants
     at the offsets that the plan names."""
 
@@ -70,7 +70,7 @@ class Machine:
     features: frozenset[str]
 
 
-def write_bundle(path: str | os.PathLike, head: dict, variants: Sequence[Compiled]) -> Path:
+def write_bundle(path: str | os.PathLike, head: dict, variants: Sequence[CompiledVariant]) -> Path:
     """Writes M.mpc, whole or not at all. head: `target` and `model`. variants: best first, each of another name.
 
     Raises UsageError where the file cannot be written.

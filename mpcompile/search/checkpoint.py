@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def save(path: str | os.PathLike, state: dict) -> None:
 
     text = json.dumps(plain(state))
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays, **{STRUCTURE: np.array(text)})
+        np.savez(file, allow_pickle=False, **arrays, **{STRUCTURE: np.array(text)})
         file.flush()
         os.fsync(file.fileno())
 
@@ -47,7 +48,7 @@ def load(path: str | os.PathLike) -> dict | None:
         with np.load(path, allow_pickle=False) as arrays:
             structure = json.loads(str(arrays[STRUCTURE]))
 
-            def restored(node):
+            def restored(node) -> Any:
                 if "tensor" in node:
                     return torch.from_numpy(np.array(arrays[f"tensor{node['tensor']}"]))
                 if "dict" in node:

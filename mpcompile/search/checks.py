@@ -7,17 +7,19 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mpcompile.ir.bits import BitPair
+from mpcompile.latency.progress import PhaseProgress
 from mpcompile.search.clock import Clock
 from mpcompile.search.config import Config
 from mpcompile.search.data import DataSet, Images
-from mpcompile.search.device import Device
+from mpcompile.search.device import SearchDevice
 from mpcompile.search.folder import Folder, key_of
 from mpcompile.search.front import Point
 from mpcompile.search.layers import Network
-from mpcompile.search.loop import Show
 from mpcompile.search.objective import bitops, normalised_bits
 from mpcompile.search.sizes import searched_macs, weight_bytes
 
@@ -29,26 +31,26 @@ VERIFIED_IMAGES = 1
 
 
 @dataclass(frozen=True)
-class Checks:
+class PointChecks:
     """Of one run; results are kept in its folder."""
 
     config: Config
     folder: Folder
     data: DataSet
-    device: Device
+    device: SearchDevice
     clock: Clock
-    show: Show
+    show: PhaseProgress
 
     def point(self, name: str, folder: Folder, bundle: Path | None) -> dict:
         """ "deployed": the accuracy of the point's file on the device; of a bundle also "verify" and "profile", see
-        Device."""
+        SearchDevice."""
         model = folder.path / MODEL
         file = bundle or model
 
         def check() -> dict:
             self.show(f"check {name}", 0, 1, {})
             with self.clock.phase(f"check {name}"):
-                found = {"deployed": self._right(file)}
+                found: dict[str, Any] = {"deployed": self._right(file)}
                 if bundle:
                     found["verify"] = self.device.verify(model, bundle, _floats(self.data.test, VERIFIED_IMAGES))
                     found["profile"] = self.device.profile(model, bundle)
@@ -75,7 +77,7 @@ class Checks:
 
         key = key_of(self._key({"float": source}), CALIBRATION_IMAGES)
         found = folder.once("quantized.json", key, quantize, files=(MODEL,))["accuracy"]
-        eight, macs = dict.fromkeys(network.reads(), (8, 8)), searched_macs(network)
+        eight, macs = dict.fromkeys(network.reads(), BitPair(8, 8)), searched_macs(network)
         point = Point(
             "int8",
             "int8",
@@ -112,7 +114,7 @@ class Checks:
     def _key(self, files: dict[str, Path]) -> str:
         """Of what the device says of these files."""
         hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
-        about = {name: dict(part) for name, part in self.device.about.items()}
+        about = {name: dict(part) for name, part in self.device.about().items()}
         identity, measure = dict(self.device.identity), self.config.key("measure")
         return key_of(hashes, identity, about, self.data.fingerprint, measure, VERIFIED_IMAGES)
 

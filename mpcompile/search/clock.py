@@ -38,6 +38,7 @@ class Clock:
             self._add()
 
     def _add(self) -> None:
+        assert self._name is not None  # it is called within a phase
         now = time.monotonic()
         self.seconds[self._name] = self.seconds.get(self._name, 0.0) + now - self._since
         self._since = now

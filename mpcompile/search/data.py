@@ -26,10 +26,7 @@ import torch
 from torch import Tensor
 
 from mpcompile.errors import MissingDependency, UsageError
-from mpcompile.search.digits import digits
-
-Arrays = tuple[np.ndarray, np.ndarray]
-"""Images uint8 [N, H, W] or [N, H, W, C], labels [N]."""
+from mpcompile.search.digits import Arrays, digits
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm")
 
@@ -48,7 +45,8 @@ class Images:
         """Two disjoint parts, the second with this share of the images, drawn by `seed`; neither is empty."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         second = min(max(1, round(share * len(self))), len(self) - 1)
-        return tuple(Images(self.pixels[i], self.labels[i]) for i in (order[second:], order[:second]))
+        first, last = order[second:], order[:second]
+        return Images(self.pixels[first], self.labels[first]), Images(self.pixels[last], self.labels[last])
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +142,8 @@ def _npz(path: Path) -> tuple[Arrays, Arrays]:
             for name in (n for pair in names for n in pair):
                 if name not in arrays:
                     raise UsageError(f"{path} has no array {name}: it has {', '.join(arrays.files)}")
-            return tuple((arrays[i], arrays[y]) for i, y in names)
+            train, test = ((arrays[i], arrays[y]) for i, y in names)
+            return train, test
     except (ValueError, OSError, EOFError, TypeError, AttributeError, zlib.error, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} is no .npz file of arrays ({error})") from error
 
@@ -162,8 +161,9 @@ def _idx(folder: Path, part: str) -> Arrays:
             raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"cannot read {file}: {error}") from error
-        shape = np.frombuffer(raw, ">u4", raw[3], 4) if raw[:3] == b"\0\0\x08" and len(raw) >= 4 + 4 * raw[3] else ()
-        if not len(shape) or len(raw) != 4 + 4 * len(shape) + int(np.prod(shape, dtype=np.int64)):
+        rank = raw[3] if raw[:3] == b"\0\0\x08" and len(raw) >= 4 + 4 * raw[3] else 0
+        shape = np.frombuffer(raw, ">u4", rank, 4)
+        if not rank or len(raw) != 4 + 4 * len(shape) + int(np.prod(shape, dtype=np.int64)):
             raise UsageError(f"{file} is no IDX file of uint8, or it is cut")
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape)).reshape(shape.astype(int))
 
@@ -227,14 +227,14 @@ def _pictures(folder: Path, classes: list[str]) -> Arrays:
 def _made(
     name: str, parts: tuple[Arrays, Arrays], side: int, train: int | None, test: int | None, where: str
 ) -> DataSet:
-    made = [_images(*part, side, count, where) for part, count in zip(parts, (train, test), strict=True)]
-    if made[0].pixels.shape[1] != made[1].pixels.shape[1]:
+    to_train, to_test = (_images(*part, side, count, where) for part, count in zip(parts, (train, test), strict=True))
+    if to_train.pixels.shape[1] != to_test.pixels.shape[1]:
         raise UsageError(
-            f"{where}: images of {made[0].pixels.shape[1]} channels to train on, "
-            f"of {made[1].pixels.shape[1]} to test with"
+            f"{where}: images of {to_train.pixels.shape[1]} channels to train on, "
+            f"of {to_test.pixels.shape[1]} to test with"
         )
-    labels = torch.cat([part.labels for part in made])
-    return DataSet(name, *made, int(labels.max()) + 1)
+    labels = torch.cat([to_train.labels, to_test.labels])
+    return DataSet(name, to_train, to_test, int(labels.max()) + 1)
 
 
 def _images(pixels: np.ndarray, labels: np.ndarray, side: int, count: int | None, where: str) -> Images:

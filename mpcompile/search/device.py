@@ -1,40 +1,57 @@
-"""What the search is handed: functions that measure, compile and time on the device. It knows nothing of how."""
+"""What the search is handed: a device that measures, compiles and times. The search knows nothing of how."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from mpcompile.ir.bits import BitCandidates
+from mpcompile.latency.progress import Progress
 from mpcompile.latency.table import LatencyTable
 
-Progress = Callable[[int, int], None]
 
+class SearchDevice(Protocol):
+    """Files are models (.onnx) and bundles (.mpc), as the device runs both; images float32 [N, C, H, W] in 0..1. All
+    raise MpError's subclasses."""
 
-@dataclass(frozen=True)
-class Device:
-    """`identity` names everything that times depend on besides the network: target, CPU, threads, versions.
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """All that times depend on besides the network: target, CPU, threads, versions."""
+        ...
 
-    table(onnx file, weight bits, activation bits, cache file, progress): the latency table of this network, each number
-    measured once and kept in the cache file. measure(onnx file, bundle file, table): compiles the file to a bundle
-    there, with the kernels that the network's table found fastest, and times it whole; median seconds an image.
+    def table(self, model: Path, bits: BitCandidates, cache: Path, progress: Progress) -> LatencyTable:
+        """The latency table of this network, each number measured once and kept in the file `cache`."""
+        ...
 
-    The others take any file that the device runs, a bundle or an .onnx file (by ONNX Runtime); images are float32
-    [N, C, H, W]. answers(file, images): int64 [N], the classes. race(name → file, progress): all of them timed in turn,
-    interleaved; {"timings": {name: {"seconds", "low", "high", …}}, "note": …}. verify(onnx file, bundle, images):
-    {"equal", "samples", "summary"}, buffer by buffer against the reference. profile(onnx file, bundle): {"layers":
-    [{"name", "parts", "time": {"seconds", …}, …}], "whole": …, "note": …}. quantize(float onnx file, int8 onnx file,
-    images): the outside baseline. `about`: {"machine": …, "versions": …}, for the record; nothing depends on it.
-    """
+    def network_seconds(self, model: Path, bundle: Path, table: LatencyTable) -> float:
+        """Compiles the model to the file `bundle`, with the kernels that its network's table found fastest, and times
+        it from end to end: median seconds of one image."""
+        ...
 
-    identity: Mapping[str, str]
-    table: Callable[[Path, Sequence[int], Sequence[int], Path, Progress], LatencyTable]
-    measure: Callable[[Path, Path, LatencyTable], float]
-    answers: Callable[[Path, np.ndarray], np.ndarray]
-    race: Callable[[Mapping[str, Path], Progress], dict]
-    verify: Callable[[Path, Path, np.ndarray], dict]
-    profile: Callable[[Path, Path], dict]
-    quantize: Callable[[Path, Path, np.ndarray], None]
-    about: Mapping[str, Mapping]
+    def answers(self, file: Path, images: np.ndarray) -> np.ndarray:
+        """int64 [N]: the class that a bundle, or a model in ONNX Runtime, gives each image."""
+        ...
+
+    def race(self, files: Mapping[str, Path], progress: Progress) -> dict:
+        """All files timed in turn, interleaved: {"timings": {name: {"seconds", "low", "high", …}}, "note": …}."""
+        ...
+
+    def verify(self, model: Path, bundle: Path, images: np.ndarray) -> dict:
+        """The bundle against the reference, buffer by buffer: {"equal", "samples", "summary"}."""
+        ...
+
+    def profile(self, model: Path, bundle: Path) -> dict:
+        """Time by layer, in the network: {"layers": [{"name", "parts", "time": {"seconds", …}, …}], "whole": …,
+        "note": …}."""
+        ...
+
+    def quantize(self, source: Path, target: Path, images: np.ndarray) -> None:
+        """A float model to its int8 form by somebody else's tool, calibrated on `images`: the outside baseline."""
+        ...
+
+    def about(self) -> Mapping[str, Mapping]:
+        """{"machine": …, "versions": …}, for the record; nothing depends on it."""
+        ...

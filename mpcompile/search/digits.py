@@ -20,7 +20,7 @@ import numpy as np
 from mpcompile.errors import MissingDependency
 
 Arrays = tuple[np.ndarray, np.ndarray]
-"""Images and labels."""
+"""Images uint8 [N, H, W] or [N, H, W, C], labels [N]."""
 
 SIDE, SMALL = 32, 8
 TEST_DIGITS = 360
@@ -43,9 +43,9 @@ def digits(train: int | None = None, test: int | None = None) -> tuple[Arrays, A
         raise MissingDependency(
             "the digits come with scikit-learn, which is not installed: pip install scikit-learn"
         ) from None
-    found = load_digits()
-    order = np.random.default_rng(0).permutation(len(found.images))
-    images, labels = found.images[order].astype(np.float32) / 16, found.target[order]
+    pixels, targets = (np.asarray(part) for part in load_digits(return_X_y=True))  # [N, 64], [N]
+    order = np.random.default_rng(0).permutation(len(pixels))
+    images, labels = pixels.reshape(-1, SMALL, SMALL)[order].astype(np.float32) / 16, targets[order]
     mine, others = slice(TEST_DIGITS, None), slice(TEST_DIGITS)
     return scenes(images[mine], labels[mine], 1, train), scenes(images[others], labels[others], 2, test)
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mpcompile.search.config import Search
-from mpcompile.search.layers import Assignment, Knob, Network
+from mpcompile.search.config import SearchOptions
+from mpcompile.search.layers import BitAssignment, BitChoice, Network
 from mpcompile.search.methods import Method
 from mpcompile.search.objective import Cost
 
 
 @dataclass(frozen=True)
-class Options:
+class EBSOptions:
     """`gumbel`: the stochastic variant. τ falls from `hot` to `cold` geometrically."""
 
     gumbel: bool = False
@@ -33,19 +33,19 @@ class Options:
 class EBS(Method):
     """One vector of strengths for each searched layer and tensor, at first all equal."""
 
-    def __init__(self, network: Network, options: Options = Options()):
+    def __init__(self, network: Network, options: EBSOptions = EBSOptions()):
         super().__init__(network)
         self.options = options
         self.strengths = nn.ParameterDict(
-            {_key(k): nn.Parameter(torch.zeros(len(k.candidates))) for k in self._knobs()}
+            {_key(k): nn.Parameter(torch.zeros(len(k.candidates))) for k in self._choices()}
         )
         self._probs: dict[str, Tensor] = {}
 
     @staticmethod
-    def configured(network: Network, search: Search) -> EBS:
-        return EBS(network, Options(search.gumbel, search.hot, search.cold))
+    def configured(network: Network, search: SearchOptions) -> EBS:
+        return EBS(network, EBSOptions(search.gumbel, search.hot, search.cold))
 
-    def _knobs(self) -> list[Knob]:
+    def _choices(self) -> list[BitChoice]:
         return [*self.weights.values(), *self.tensors.values()]
 
     def temperature(self, progress: float) -> float:
@@ -54,13 +54,13 @@ class EBS(Method):
 
     def mix(self, network: Network, progress: float, draw: torch.Generator, *, learn: bool) -> None:
         tau = self.temperature(progress)
-        for knob in self._knobs():
-            strength = self.strengths[_key(knob)]
+        for choice in self._choices():
+            strength = self.strengths[_key(choice)]
             if self.options.gumbel:
                 uniform = torch.rand(strength.shape, generator=draw).clamp(1e-6, 1 - 1e-6)
                 strength = strength - torch.log(-torch.log(uniform))
             probs = torch.softmax(strength / tau, 0)
-            knob.probs = self._probs[knob.name] = probs if learn else probs.detach()
+            choice.probs = self._probs[choice.name] = probs if learn else probs.detach()
 
     def cost(self, objective: Cost) -> Tensor:
         return objective.expected(
@@ -68,9 +68,9 @@ class EBS(Method):
             {name: self._probs[k.name] for name, k in self.tensors.items()},
         )
 
-    def readout(self, network: Network) -> Assignment:
-        chosen = {k.name: k.candidates[int(self.strengths[_key(k)].argmax())] for k in self._knobs()}
-        return Assignment(
+    def readout(self, network: Network) -> BitAssignment:
+        chosen = {k.name: k.candidates[int(self.strengths[_key(k)].argmax())] for k in self._choices()}
+        return BitAssignment(
             {name: chosen.get(k.name, k.candidates[-1]) for name, k in network.weights.items()},
             {name: chosen.get(k.name, k.candidates[-1]) for name, k in network.tensors.items()},
         )
@@ -78,11 +78,11 @@ class EBS(Method):
     @torch.no_grad()
     def log_probs(self) -> dict[str, dict[str, Tensor]]:
         return {
-            kind: {name: torch.log_softmax(self.strengths[_key(k)], 0) for name, k in knobs.items()}
-            for kind, knobs in (("weights", self.weights), ("tensors", self.tensors))
+            kind: {name: torch.log_softmax(self.strengths[_key(k)], 0) for name, k in choices.items()}
+            for kind, choices in (("weights", self.weights), ("tensors", self.tensors))
         }
 
 
-def _key(knob: Knob) -> str:
+def _key(choice: BitChoice) -> str:
     """A name that torch takes for a parameter."""
-    return knob.name.replace(".", "/")
+    return choice.name.replace(".", "/")

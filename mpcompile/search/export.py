@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mpcompile.errors import ModelError
 from mpcompile.files import atomic_path
 from mpcompile.ir.grid import Grid
-from mpcompile.search.layers import Conv, Dense, Knob, Network, Run
+from mpcompile.search.layers import BitChoice, ConvLayer, DenseLayer, ForwardPass, Network
 
 QONNX = "qonnx.custom_op.general"
 OPSET, QONNX_OPSET, IR_VERSION = 17, 1, 10
@@ -33,7 +33,7 @@ def export(network: Network, path: str | os.PathLike) -> None:
     """Writes the file, whole or not at all: input `image` [1, C, H, W] in 0..1, output `logits` [1, classes].
 
     The network is exported at the bits that are set, with its BatchNorms' running statistics. Raises ModelError where a
-    knob is being mixed.
+    choice is being mixed.
     """
     model = to_onnx(network)
     with atomic_path(path) as temporary:
@@ -56,23 +56,23 @@ def to_onnx(network: Network) -> onnx.ModelProto:
     return model
 
 
-class _Writer(Run):
+class _Writer(ForwardPass):
     """Carries operators out on tensor names: each appends its nodes."""
 
     def __init__(self):
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def quantize(self, knob: Knob, x: str) -> str:
-        self._settled(knob)
-        if knob.bits is None:
-            return self.relu(f"{knob.name}.relu", x)
-        grid = knob.quantizer.grid(knob.bits)
-        return self._int_quant(knob.name, x, grid, knob.quantizer.scale(knob.bits))
+    def quantize(self, choice: BitChoice, x: str) -> str:
+        self._settled(choice)
+        if choice.bits is None:
+            return self.relu(f"{choice.name}.relu", x)
+        grid = choice.quantizer.grid(choice.bits)
+        return self._int_quant(choice.name, x, grid, choice.quantizer.scale(choice.bits))
 
-    def conv(self, layer: Conv, x: str) -> str:
+    def conv(self, layer: ConvLayer, x: str) -> str:
         _o, _, k, _ = layer.weight.shape
-        weight = self._weight(layer.knob, layer.weight, 1.0)
+        weight = self._weight(layer.choice, layer.weight, 1.0)
         y = self._node(
             "Conv", layer.name, [x, weight], kernel_shape=[k, k], strides=[layer.stride] * 2, pads=[layer.padding] * 4
         )
@@ -81,8 +81,8 @@ class _Writer(Run):
         stored = [self._constant(f"{name}.{k}", v) for k, v in parts.items()]
         return self._node("BatchNormalization", name, [y, *stored], epsilon=norm.eps)
 
-    def dense(self, layer: Dense, x: str) -> str:
-        weight = self._weight(layer.knob, layer.weight, layer.gain.item())
+    def dense(self, layer: DenseLayer, x: str) -> str:
+        weight = self._weight(layer.choice, layer.weight, layer.gain.item())
         return self._node("Gemm", layer.name, [x, weight, self._constant(f"{layer.name}.bias", layer.bias)], transB=1)
 
     def relu(self, name: str, x: str) -> str:
@@ -95,17 +95,17 @@ class _Writer(Run):
         return self._node("Flatten", name, [self._node("GlobalAveragePool", f"{name}.pool", [x])], axis=1)
 
     # -- quantizers --------------------------------------------------------------------------------
-    def _weight(self, knob: Knob, weight, gain: float) -> str:
+    def _weight(self, choice: BitChoice, weight, gain: float) -> str:
         """The quantized weights, times a gain > 0 or < 0 that goes into scale and sign."""
-        self._settled(knob)
-        if knob.bits is None:
-            return self._constant(f"{knob.name}.values", gain * knob.quantizer.real(weight))
+        self._settled(choice)
+        if choice.bits is None:
+            return self._constant(f"{choice.name}.values", gain * choice.quantizer.real(weight))
         if gain == 0:
-            raise ModelError(f"layer {knob.name} has a gain of 0: all its weights are 0")
-        grid, scale = knob.quantizer.grid(knob.bits), np.float32(abs(gain) * knob.quantizer.scale(knob.bits))
-        q = grid.value(knob.quantizer.codes(weight.detach(), knob.bits).cpu().numpy()) * (1 if gain > 0 else -1)
-        stored = self._constant(f"{knob.name}.values", (q * np.float64(scale)).astype(np.float32))
-        return self._int_quant(knob.name, stored, grid, float(scale))
+            raise ModelError(f"layer {choice.name} has a gain of 0: all its weights are 0")
+        grid, scale = choice.quantizer.grid(choice.bits), np.float32(abs(gain) * choice.quantizer.scale(choice.bits))
+        q = grid.value(choice.quantizer.codes(weight.detach(), choice.bits).cpu().numpy()) * (1 if gain > 0 else -1)
+        stored = self._constant(f"{choice.name}.values", (q * np.float64(scale)).astype(np.float32))
+        return self._int_quant(choice.name, stored, grid, float(scale))
 
     def _int_quant(self, name: str, x: str, grid: Grid, scale: float) -> str:
         """Quantizes x onto `grid`, real value scale·q: u = q/step + zero, 0 ≤ u < levels."""
@@ -118,9 +118,9 @@ class _Writer(Run):
         return self._node("IntQuant", name, [x, *stored], domain=QONNX, signed=0, narrow=0, rounding_mode="ROUND")
 
     @staticmethod
-    def _settled(knob: Knob) -> None:
-        if knob.probs is not None:
-            raise ModelError(f"{knob.name} is a mixture of bitwidths: set its bits before exporting")
+    def _settled(choice: BitChoice) -> None:
+        if choice.probs is not None:
+            raise ModelError(f"{choice.name} is a mixture of bitwidths: set its bits before exporting")
 
     # -- ONNX --------------------------------------------------------------------------------------
     def _node(self, op: str, name: str, inputs: list[str], domain: str = "", **attributes) -> str:

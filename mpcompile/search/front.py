@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from mpcompile.search.layers import Assignment
+from mpcompile.search.layers import BitAssignment
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Point:
     known (yet), or what a float network has not.
 
     accuracy: by the training framework on the test images (int8: ONNX Runtime's, there is no other); `deployed`: what
-    the file gives on the device. measured: alone, as soon as it was trained; `raced`: in turn with all the other points
+    the file gives on the device. measured: by itself, as soon as it was trained; `raced`: in turn with all the other points
     of the run, at its end. Predicted are the table's own seconds (`raw`) and the calibrated ones of the moment it was
     searched.
     """
@@ -29,7 +29,7 @@ class Point:
     unit: str = "s"
     bitops: float | None = None
     normalised_bits: float | None = None
-    assignment: Assignment | None = None
+    assignment: BitAssignment | None = None
     layers: dict[str, float] = field(default_factory=dict)
     """Fused layer → the table's seconds."""
     figures: dict[str, float] = field(default_factory=dict)
@@ -48,7 +48,9 @@ class Point:
 
     @staticmethod
     def from_json(data: dict) -> Point:
-        return Point(**{**data, "assignment": Assignment.from_json(data["assignment"]) if data["assignment"] else None})
+        return Point(
+            **{**data, "assignment": BitAssignment.from_json(data["assignment"]) if data["assignment"] else None}
+        )
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:

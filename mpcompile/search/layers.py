@@ -1,20 +1,21 @@
-"""What a searched network is built of: knobs, whose bits can be set or mixed, and the layers that hold them."""
+"""What a searched network is built of: choices, whose bits can be set or mixed, and the layers that hold them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mpcompile.errors import UsageError
-from mpcompile.search.quantizers import Quantizer
+from mpcompile.search.quantizers import FakeQuantizer
 
 
 @dataclass(frozen=True)
-class Assignment:
+class BitAssignment:
     """Bits of every layer's weights and of every quantized tensor, by name."""
 
     weights: Mapping[str, int]
@@ -24,19 +25,19 @@ class Assignment:
         return {"weights": dict(self.weights), "tensors": dict(self.tensors)}
 
     @staticmethod
-    def from_json(data: dict) -> Assignment:
-        return Assignment(
+    def from_json(data: dict) -> BitAssignment:
+        return BitAssignment(
             {k: int(v) for k, v in data["weights"].items()}, {k: int(v) for k, v in data["tensors"].items()}
         )
 
 
-class Knob(nn.Module):
+class BitChoice(nn.Module):
     """A quantized thing with a choice of bits: a layer's weights, or a tensor (however many layers read it).
 
     In force is one of: `probs`, a mixture of all candidates; `bits`, one of them; neither, no quantization at all.
     """
 
-    def __init__(self, name: str, quantizer: Quantizer):
+    def __init__(self, name: str, quantizer: FakeQuantizer):
         super().__init__()
         self.name, self.quantizer, self.candidates = name, quantizer, quantizer.bits
         self.bits: int | None = self.candidates[-1]
@@ -56,47 +57,47 @@ class Knob(nn.Module):
         return self.quantizer.real(x) if self.bits is None else self.quantizer.fake(x, self.bits)
 
 
-class Conv(nn.Module):
-    """A 2-d convolution without bias, and the BatchNorm behind it; its weights are one knob. `name` is its node's in
+class ConvLayer(nn.Module):
+    """A 2-d convolution without bias, and the BatchNorm behind it; its weights are one choice. `name` is its node's in
     the file."""
 
-    def __init__(self, name: str, i: int, o: int, kernel: int, stride: int, knob: Knob):
+    def __init__(self, name: str, i: int, o: int, kernel: int, stride: int, choice: BitChoice):
         super().__init__()
-        self.name, self.stride, self.padding, self.knob = name, stride, kernel // 2, knob
+        self.name, self.stride, self.padding, self.choice = name, stride, kernel // 2, choice
         self.weight = nn.Parameter(torch.empty(o, i, kernel, kernel))
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         self.norm = nn.BatchNorm2d(o)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(nn.functional.conv2d(x, self.knob(self.weight), stride=self.stride, padding=self.padding))
+        return self.norm(nn.functional.conv2d(x, self.choice(self.weight), stride=self.stride, padding=self.padding))
 
 
-class Dense(nn.Module):
+class DenseLayer(nn.Module):
     """The last layer: gain·W·x + bias. No BatchNorm follows that could undo the size of quantized weights, so `gain` is
     learned."""
 
-    def __init__(self, name: str, i: int, o: int, knob: Knob):
+    def __init__(self, name: str, i: int, o: int, choice: BitChoice):
         super().__init__()
-        self.name, self.knob = name, knob
+        self.name, self.choice = name, choice
         self.weight = nn.Parameter(torch.empty(o, i))
         nn.init.kaiming_normal_(self.weight, nonlinearity="linear")
         self.gain = nn.Parameter(torch.tensor(i**-0.5))
         self.bias = nn.Parameter(torch.zeros(o))
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.gain * self.knob(self.weight), self.bias)
+        return nn.functional.linear(x, self.gain * self.choice(self.weight), self.bias)
 
 
-class Run:
+class ForwardPass:
     """How the operators of a network's `flow` are carried out: here on tensors. Other runs export, count or record."""
 
-    def quantize(self, knob: Knob, x: Tensor) -> Tensor:
-        return knob(x)
+    def quantize(self, choice: BitChoice, x: Tensor) -> Tensor:
+        return choice(x)
 
-    def conv(self, layer: Conv, x: Tensor) -> Tensor:
+    def conv(self, layer: ConvLayer, x: Tensor) -> Tensor:
         return layer(x)
 
-    def dense(self, layer: Dense, x: Tensor) -> Tensor:
+    def dense(self, layer: DenseLayer, x: Tensor) -> Tensor:
         return layer(x)
 
     def relu(self, name: str, x: Tensor) -> Tensor:
@@ -112,32 +113,33 @@ class Run:
 
 class Network(nn.Module, ABC):
     """Images float32 [N, C, H, W] in 0..1 → logits [N, classes]. Subclasses build layers and write `flow` once, over a
-    `Run`."""
+    `ForwardPass`."""
 
     input_shape: tuple[int, int, int]
     classes: int
 
     @abstractmethod
-    def flow(self, x, run: Run):
-        """Carries the operators out through `run`, on whatever x is to it; returns the logits."""
+    def flow(self, x, ops: ForwardPass) -> Any:
+        """Carries the operators out through `ops`, on whatever x is to it; returns the logits."""
+        ...
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.flow(x, Run())
+        return self.flow(x, ForwardPass())
 
-    # -- knobs -------------------------------------------------------------------------------------
-    def layers(self) -> Iterator[Conv | Dense]:
-        return (m for m in self.modules() if isinstance(m, (Conv, Dense)))
-
-    @property
-    def weights(self) -> dict[str, Knob]:
-        """Layer name → the knob of its weights."""
-        return {layer.name: layer.knob for layer in self.layers()}
+    # -- choices -------------------------------------------------------------------------------------
+    def layers(self) -> Iterator[ConvLayer | DenseLayer]:
+        return (m for m in self.modules() if isinstance(m, (ConvLayer, DenseLayer)))
 
     @property
-    def tensors(self) -> dict[str, Knob]:
-        """Tensor name → its knob."""
+    def weights(self) -> dict[str, BitChoice]:
+        """Layer name → the choice of its weights."""
+        return {layer.name: layer.choice for layer in self.layers()}
+
+    @property
+    def tensors(self) -> dict[str, BitChoice]:
+        """Tensor name → its choice."""
         of_layers = set(map(id, self.weights.values()))
-        return {m.name: m for m in self.modules() if isinstance(m, Knob) and id(m) not in of_layers}
+        return {m.name: m for m in self.modules() if isinstance(m, BitChoice) and id(m) not in of_layers}
 
     def reads(self) -> dict[str, str]:
         """Layer name → the tensor that it reads."""
@@ -147,33 +149,29 @@ class Network(nn.Module, ABC):
         """Layer name → multiply-accumulates for one image."""
         return {name: macs for name, (_, macs) in _counted(self).items()}
 
-    def assign(self, assignment: Assignment | None) -> None:
+    def assign(self, assignment: BitAssignment | None) -> None:
         """One bitwidth each from now on; None: no quantization. Raises UsageError at a name or bits that are not the
         network's."""
-        for kind, knobs in (("weights", self.weights), ("tensors", self.tensors)):
+        for kind, choices in (("weights", self.weights), ("tensors", self.tensors)):
             given = getattr(assignment, kind) if assignment else {}
             for name in given:
-                if name not in knobs:
-                    raise UsageError(f"the network has no {kind[:-1]} {name}: it has {', '.join(knobs)}")
-            for name, knob in knobs.items():
-                bits = given.get(name, knob.candidates[-1]) if assignment else None
-                if bits is not None and bits not in knob.candidates:
+                if name not in choices:
+                    raise UsageError(f"the network has no {kind[:-1]} {name}: it has {', '.join(choices)}")
+            for name, choice in choices.items():
+                bits = given.get(name, choice.candidates[-1]) if assignment else None
+                if bits is not None and bits not in choice.candidates:
                     raise UsageError(
-                        f"{name} cannot have {bits} bits: its candidates are {', '.join(map(str, knob.candidates))}"
+                        f"{name} cannot have {bits} bits: its candidates are {', '.join(map(str, choice.candidates))}"
                     )
-                knob.set(bits)
+                choice.set(bits)
 
-    def assignment(self) -> Assignment:
-        """What is set now."""
-        return Assignment({k: v.bits for k, v in self.weights.items()}, {k: v.bits for k, v in self.tensors.items()})
-
-    def uniform(self, w: int, a: int) -> Assignment:
+    def uniform(self, w: int, a: int) -> BitAssignment:
         """w and a bits wherever there is a choice. Raises UsageError where they are no candidates."""
-        for kind, bits, knobs in (("weight", w, self.weights), ("activation", a, self.tensors)):
-            for knob in knobs.values():
-                if knob.searched and bits not in knob.candidates:
-                    raise UsageError(f"{bits} is none of the {kind} bits {', '.join(map(str, knob.candidates))}")
-        return Assignment(
+        for kind, bits, choices in (("weight", w, self.weights), ("activation", a, self.tensors)):
+            for choice in choices.values():
+                if choice.searched and bits not in choice.candidates:
+                    raise UsageError(f"{bits} is none of the {kind} bits {', '.join(map(str, choice.candidates))}")
+        return BitAssignment(
             {k: w if v.searched else v.candidates[0] for k, v in self.weights.items()},
             {k: a if v.searched else v.candidates[0] for k, v in self.tensors.items()},
         )
@@ -181,21 +179,20 @@ class Network(nn.Module, ABC):
     @torch.no_grad()
     def start_clips(self, images: Tensor) -> None:
         """Clips of the activation quantizers from one batch, in the network without quantization."""
-        before = {id(k): (k.bits, k.probs) for k in self.modules() if isinstance(k, Knob)}
+        before = {id(k): (k.bits, k.probs) for k in self.modules() if isinstance(k, BitChoice)}
         training = self.training
         self.train()
         self.assign(None)
         self.flow(images, _StartClips())
         self.train(training)
-        for k in (m for m in self.modules() if isinstance(m, Knob)):
+        for k in (m for m in self.modules() if isinstance(m, BitChoice)):
             k.bits, k.probs = before[id(k)]
 
 
-class _StartClips(Run):
-    def quantize(self, knob: Knob, x: Tensor) -> Tensor:
-        if hasattr(knob.quantizer, "start_from"):
-            knob.quantizer.start_from(x)
-        return knob(x)
+class _StartClips(ForwardPass):
+    def quantize(self, choice: BitChoice, x: Tensor) -> Tensor:
+        choice.quantizer.start_from(x)
+        return choice(x)
 
 
 class _Shape:
@@ -205,20 +202,20 @@ class _Shape:
         self.shape, self.tensor = shape, tensor
 
 
-class _Count(Run):
+class _Count(ForwardPass):
     def __init__(self):
         self.found: dict[str, tuple[str, int]] = {}
 
-    def quantize(self, knob: Knob, x: _Shape) -> _Shape:
-        return _Shape(x.shape, knob.name)
+    def quantize(self, choice: BitChoice, x: _Shape) -> _Shape:
+        return _Shape(x.shape, choice.name)
 
-    def conv(self, layer: Conv, x: _Shape) -> _Shape:
+    def conv(self, layer: ConvLayer, x: _Shape) -> _Shape:
         o, i, k, _ = layer.weight.shape
         h, w = ((n + 2 * layer.padding - k) // layer.stride + 1 for n in x.shape[1:])
         self.found[layer.name] = x.tensor, o * i * k * k * h * w
         return _Shape((o, h, w))
 
-    def dense(self, layer: Dense, x: _Shape) -> _Shape:
+    def dense(self, layer: DenseLayer, x: _Shape) -> _Shape:
         self.found[layer.name] = x.tensor, layer.weight.numel()
         return _Shape((layer.weight.shape[0],))
 

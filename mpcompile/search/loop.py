@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,14 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mpcompile.latency.progress import PhaseProgress
 from mpcompile.search import checkpoint
 from mpcompile.search.data import Images, shifted
-from mpcompile.search.layers import Assignment, Network
+from mpcompile.search.layers import BitAssignment, Network
 from mpcompile.search.methods import Method
 from mpcompile.search.objective import Cost, Price
-
-Show = Callable[[str, int, int, dict], None]
-"""(what is being done, steps done, steps in all, figures so far)."""
 
 
 def silent(what: str, done: int, total: int, figures: dict) -> None:
@@ -126,7 +124,7 @@ def search(
     *,
     seed: int,
     keeper: Keeper | None = None,
-    show: Show = silent,
+    show: PhaseProgress = silent,
 ) -> dict:
     """Bilevel, first order: weights and clips step on one half of the images, the method's strengths on the other, in
     turn.
@@ -159,6 +157,7 @@ def search(
         if step >= warm and strengths:
             method.mix(network, progress, draw(seed, "mix held out", step), learn=True)
             expected = method.cost(cost)
+            assert steps.strengths is not None
             figures["held out loss"] = _step(
                 network, held[step], strengths, steps.strengths, price.term(expected), frozen=theta
             )
@@ -172,13 +171,13 @@ def search(
 
 def retrain(
     network: Network,
-    assignment: Assignment | None,
+    assignment: BitAssignment | None,
     images: Images,
     recipe: Recipe,
     *,
     seed: int,
     keeper: Keeper | None = None,
-    show: Show = silent,
+    show: PhaseProgress = silent,
     what: str = "retrain",
 ) -> dict:
     """Trains the network at these bits (None: without quantization) from the weights it has. Returns figures of the
@@ -225,7 +224,7 @@ def _step(
     parameters: list[nn.Parameter],
     optimizer: torch.optim.Optimizer,
     more: Tensor | None = None,
-    frozen: list[nn.Parameter] = (),
+    frozen: Sequence[nn.Parameter] = (),
 ) -> float:
     """One step on cross entropy and what is added to it; the cross entropy. Gradients of `frozen` are not even
     computed."""

@@ -8,30 +8,30 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mpcompile.search.config import Search
-from mpcompile.search.layers import Assignment, Knob, Network
+from mpcompile.search.config import SearchOptions
+from mpcompile.search.layers import BitAssignment, BitChoice, Network
 from mpcompile.search.objective import Cost
 
 
 class Method(nn.Module, ABC):
     """Owns what is learned of the bits; its parameters are the ones that the loop steps on the validation half.
 
-    It changes the network only by what it puts into its knobs.
+    It changes the network only by what it puts into its choices.
     """
 
     def __init__(self, network: Network):
         super().__init__()
-        self.weights: Mapping[str, Knob] = {k: v for k, v in network.weights.items() if v.searched}
-        self.tensors: Mapping[str, Knob] = {k: v for k, v in network.tensors.items() if v.searched}
+        self.weights: Mapping[str, BitChoice] = {k: v for k, v in network.weights.items() if v.searched}
+        self.tensors: Mapping[str, BitChoice] = {k: v for k, v in network.tensors.items() if v.searched}
 
     @staticmethod
     @abstractmethod
-    def configured(network: Network, search: Search) -> Method:
+    def configured(network: Network, search: SearchOptions) -> Method:
         """The method for a network, with its options from the configuration."""
 
     @abstractmethod
     def mix(self, network: Network, progress: float, draw: torch.Generator, *, learn: bool) -> None:
-        """Sets every knob for the next forward pass. `progress` 0..1 is how much of the search is over, `draw` the only
+        """Sets every choice for the next forward pass. `progress` 0..1 is how much of the search is over, `draw` the only
         source of chance; `learn`: gradients shall reach the method's parameters."""
 
     @abstractmethod
@@ -39,7 +39,7 @@ class Method(nn.Module, ABC):
         """The objective's expected cost of what `mix` set last, a scalar with gradients."""
 
     @abstractmethod
-    def readout(self, network: Network) -> Assignment:
+    def readout(self, network: Network) -> BitAssignment:
         """The bits that the search has come to."""
 
     @abstractmethod

@@ -76,7 +76,7 @@ class Mixture(torch.autograd.Function):
         to_x = g * total if want_x and ctx.odd else torch.empty_like(x) if want_x else None
         above, found = [0.0] * len(parts), [0.0] * len(parts)
         pass_clips = not ctx.odd and (want_x or want_clips)
-        outs = [_flat(to_x)] if pass_clips and want_x else []
+        outs = [_flat(to_x)] if pass_clips and to_x is not None else []
         for piece, grad, *out in _pieces(_flat(x), _flat(g), *outs):
             if pass_clips:
                 _clipped(piece, grad, parts, clips.tolist(), total, above if want_clips else None, *out)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from mpcompile.search.layers import Conv, Dense, Knob, Network, Run
+from mpcompile.search.layers import BitChoice, ConvLayer, DenseLayer, ForwardPass, Network
 from mpcompile.search.quantizers import ACTIVATIONS, WEIGHTS, Pact
 
 ENDS = 8
@@ -19,14 +19,14 @@ class _Build:
     def __init__(self, weights: Sequence[int], activations: Sequence[int], weight: str, activation: str):
         self.w, self.a, self.weight, self.activation = tuple(weights), tuple(activations), weight, activation
 
-    def weights(self, name: str, bits: Sequence[int] | None = None) -> Knob:
-        return Knob(f"{name}.weight", WEIGHTS[self.weight](sorted(bits or self.w)))
+    def weights(self, name: str, bits: Sequence[int] | None = None) -> BitChoice:
+        return BitChoice(f"{name}.weight", WEIGHTS[self.weight](sorted(bits or self.w)))
 
-    def tensor(self, name: str, bits: Sequence[int] | None = None) -> Knob:
-        return Knob(name, ACTIVATIONS[self.activation](sorted(bits or self.a)))
+    def tensor(self, name: str, bits: Sequence[int] | None = None) -> BitChoice:
+        return BitChoice(name, ACTIVATIONS[self.activation](sorted(bits or self.a)))
 
-    def conv(self, name: str, i: int, o: int, kernel: int, stride: int, bits: Sequence[int] | None = None) -> Conv:
-        return Conv(name, i, o, kernel, stride, self.weights(name, bits))
+    def conv(self, name: str, i: int, o: int, kernel: int, stride: int, bits: Sequence[int] | None = None) -> ConvLayer:
+        return ConvLayer(name, i, o, kernel, stride, self.weights(name, bits))
 
 
 class Block(nn.Module):
@@ -44,11 +44,11 @@ class Block(nn.Module):
         self.second = build.conv(f"{name}.second", o, o, 3, 1)
         self.down = build.conv(f"{name}.down", i, o, 1, stride) if stride > 1 or i != o else None
 
-    def flow(self, x, run: Run):
-        q = run.quantize(self.input, x)
-        y = run.conv(self.second, run.quantize(self.middle, run.conv(self.first, q)))
-        skip = x if self.down is None else run.conv(self.down, q)
-        return run.relu(f"{self.name}.out", run.add(f"{self.name}.add", y, skip))
+    def flow(self, x, ops: ForwardPass):
+        q = ops.quantize(self.input, x)
+        y = ops.conv(self.second, ops.quantize(self.middle, ops.conv(self.first, q)))
+        skip = x if self.down is None else ops.conv(self.down, q)
+        return ops.relu(f"{self.name}.out", ops.add(f"{self.name}.add", y, skip))
 
 
 class ResNet(Network):
@@ -74,7 +74,7 @@ class ResNet(Network):
         super().__init__()
         build = _Build(weights, activations, weight, activation)
         self.input_shape, self.classes = (channels, side, side), classes
-        self.image = Knob("image.codes", Pact((ENDS,), alpha=1.0))
+        self.image = BitChoice("image.codes", Pact((ENDS,), alpha=1.0))
         self.stem = build.conv("stem", channels, widths[0], 3, stem_stride, (ENDS,))
         self.blocks = nn.ModuleList()
         i = widths[0]
@@ -84,10 +84,11 @@ class ResNet(Network):
                 self.blocks.append(Block(f"stage{s + 1}.block{b + 1}", i, width, stride, build))
                 i = width
         self.last = build.tensor("head.input", (ENDS,))
-        self.head = Dense("head", i, classes, build.weights("head", (ENDS,)))
+        self.head = DenseLayer("head", i, classes, build.weights("head", (ENDS,)))
 
-    def flow(self, x, run: Run):
-        x = run.relu("stem.out", run.conv(self.stem, run.quantize(self.image, x)))
+    def flow(self, x, ops: ForwardPass):
+        x = ops.relu("stem.out", ops.conv(self.stem, ops.quantize(self.image, x)))
         for block in self.blocks:
-            x = block.flow(x, run)
-        return run.dense(self.head, run.quantize(self.last, run.mean("mean", x)))
+            assert isinstance(block, Block)
+            x = block.flow(x, ops)
+        return ops.dense(self.head, ops.quantize(self.last, ops.mean("mean", x)))

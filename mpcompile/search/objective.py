@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from mpcompile.errors import UsageError
+from mpcompile.ir.bits import BitPair
 from mpcompile.latency.table import LatencyTable, LayerTimes
 from mpcompile.search.calibrate import Calibration
-from mpcompile.search.layers import Assignment, Network
+from mpcompile.search.layers import BitAssignment, Network
 
 Probs = Mapping[str, Tensor]
 """Name → probability of each candidate [B]. What is not searched may be left out."""
@@ -31,24 +32,24 @@ class Cost(ABC):
 
     def __init__(self, network: Network):
         self.reads = network.reads()
-        self.w = {name: knob.candidates for name, knob in network.weights.items()}
-        self.a = {name: knob.candidates for name, knob in network.tensors.items()}
+        self.w = {name: choice.candidates for name, choice in network.weights.items()}
+        self.a = {name: choice.candidates for name, choice in network.tensors.items()}
 
     @abstractmethod
     def expected(self, weights: Probs, tensors: Probs) -> Tensor:
         """Scalar, with gradients to the probabilities."""
 
     @abstractmethod
-    def of(self, assignment: Assignment) -> float:
+    def of(self, assignment: BitAssignment) -> float:
         """The cost of one assignment."""
 
     def widest(self) -> float:
         """The cost with the most bits everywhere."""
-        return self.of(Assignment({k: c[-1] for k, c in self.w.items()}, {k: c[-1] for k, c in self.a.items()}))
+        return self.of(BitAssignment({k: c[-1] for k, c in self.w.items()}, {k: c[-1] for k, c in self.a.items()}))
 
     def narrowest(self) -> float:
         """The cost with the fewest bits everywhere."""
-        return self.of(Assignment({k: c[0] for k, c in self.w.items()}, {k: c[0] for k, c in self.a.items()}))
+        return self.of(BitAssignment({k: c[0] for k, c in self.w.items()}, {k: c[0] for k, c in self.a.items()}))
 
     def _probs(self, given: Probs, name: str, candidates: tuple[int, ...]) -> Tensor:
         """float64 [B]: of what is not searched, its one candidate."""
@@ -78,16 +79,18 @@ class BitOps(Cost):
             total = total + macs * (p @ bits @ q)
         return total
 
-    def of(self, assignment: Assignment) -> float:
-        return bitops(self.macs, {k: (assignment.weights[k], assignment.tensors[self.reads[k]]) for k in self.macs})
+    def of(self, assignment: BitAssignment) -> float:
+        return bitops(
+            self.macs, {k: BitPair(assignment.weights[k], assignment.tensors[self.reads[k]]) for k in self.macs}
+        )
 
 
-def bitops(macs: Mapping[str, int], bits: Mapping[str, tuple[int, int]]) -> float:
+def bitops(macs: Mapping[str, int], bits: Mapping[str, BitPair]) -> float:
     """Σ MACs·w·a; bits: layer → (w, a)."""
     return float(sum(m * bits[k][0] * bits[k][1] for k, m in macs.items()))
 
 
-def normalised_bits(macs: Mapping[str, int], bits: Mapping[str, tuple[int, int]]) -> float:
+def normalised_bits(macs: Mapping[str, int], bits: Mapping[str, BitPair]) -> float:
     """√(Σ MACs·w·a / Σ MACs): EdMIPS's "bit", the one uniform bitwidth with as many BitOps."""
     return math.sqrt(bitops(macs, bits) / sum(macs.values()))
 
@@ -105,9 +108,9 @@ class Latency(Cost):
         self.table, self.calibration = table, calibration
         self._check()
         self.constant = table.beside + sum(row.base for row in table.layers.values())
-        self.pairs: list[tuple[str, str, Tensor]] = []
+        self.layer_costs: list[tuple[str, str, Tensor]] = []
         """(layer, tensor, [W, A]): pᵀ·M·q seconds."""
-        self.singles: list[tuple[str, Tensor]] = []
+        self.tensor_costs: list[tuple[str, Tensor]] = []
         """(tensor, [A]): v·q seconds."""
         self.packs: list[tuple[str, dict[str, Tensor]]] = []
         """(tensor, formats → [A]): seconds of writing it in these formats."""
@@ -122,25 +125,25 @@ class Latency(Cost):
         p = {k: self._probs(weights, k, c) for k, c in self.w.items()}
         q = {t: self._probs(tensors, t, c) for t, c in self.a.items()}
         total = torch.tensor(self.constant, dtype=torch.float64)
-        for layer, tensor, matrix in self.pairs:
+        for layer, tensor, matrix in self.layer_costs:
             total = total + p[layer] @ matrix @ q[tensor]
-        for tensor, vector in self.singles:
+        for tensor, vector in self.tensor_costs:
             total = total + vector @ q[tensor]
         for tensor, of_formats in self.packs:
             for formats, chance in self._formats(tensor, p).items():
                 total = total + (chance * of_formats[formats]) @ q[tensor]
         return self.calibration.slope * total + self.calibration.offset
 
-    def of(self, assignment: Assignment) -> float:
+    def of(self, assignment: BitAssignment) -> float:
         return self.calibration(self.raw(assignment))
 
-    def raw(self, assignment: Assignment) -> float:
+    def raw(self, assignment: BitAssignment) -> float:
         """What the table itself predicts."""
         return self.table.predict(self.bits(assignment))
 
-    def bits(self, assignment: Assignment) -> dict[str, tuple[int, int]]:
-        """As the latency table wants it: layer → (w, a)."""
-        return {k: (assignment.weights[k], assignment.tensors[t]) for k, t in self.reads.items()}
+    def bits(self, assignment: BitAssignment) -> dict[str, BitPair]:
+        """As the latency table wants it: layer → its bits."""
+        return {k: BitPair(assignment.weights[k], assignment.tensors[t]) for k, t in self.reads.items()}
 
     # -- from the table to matrices ----------------------------------------------------------------
     def _check(self) -> None:
@@ -168,11 +171,13 @@ class Latency(Cost):
                 moved = at_own - row.base if first else 0.0
                 return self.table.latency(name, w, a) - at_own + moved
 
-            self.pairs.append((name, tensor, self._matrix(name, seconds)))
+            self.layer_costs.append((name, tensor, self._matrix(name, seconds)))
             counted.add(tensor)
         for tensor, cells in row.views.items():
             if tensor not in counted and tensor not in row.packs and tensor in self.a:
-                self.singles.append((tensor, self._vector(tensor, lambda a: self._cell(cells, tensor, a) - row.base)))
+                self.tensor_costs.append(
+                    (tensor, self._vector(tensor, lambda a: self._cell(cells, tensor, a) - row.base))
+                )
         for tensor, cells in row.packs.items():
             if tensor in self.a:
                 own = self.table.quantizers[tensor][1]
@@ -239,7 +244,7 @@ class Price(ABC):
 
 
 @dataclass
-class Weight(Price):
+class WeightPrice(Price):
     """weight · cost/unit_cost: the user's own exchange rate between loss and cost."""
 
     weight: float
@@ -250,7 +255,7 @@ class Weight(Price):
 
 
 @dataclass
-class Target(Price):
+class BudgetPrice(Price):
     """ "At most `target`": the multiplier grows while the expected cost is above it and falls while below, and lands
     there.
 
@@ -280,8 +285,8 @@ class Target(Price):
 
 
 def land(
-    assignment: Assignment, log_probs: Mapping[str, Mapping[str, Tensor]], cost: Cost, target: float
-) -> Assignment:
+    assignment: BitAssignment, log_probs: Mapping[str, Mapping[str, Tensor]], cost: Cost, target: float
+) -> BitAssignment:
     """The readout, taken below `target` where it is above, and as near to it as it goes.
 
     Again and again the one change of bits is made that loses the least log probability for what it saves. What fits
@@ -297,7 +302,7 @@ def land(
     while spent > target:
         found = [c for c in _changes(now, log_probs, cost) if c.after < spent]
         if not found:  # a local minimum above the target: all the way down
-            now = Assignment({k: c[0] for k, c in cost.w.items()}, {k: c[0] for k, c in cost.a.items()})
+            now = BitAssignment({k: c[0] for k, c in cost.w.items()}, {k: c[0] for k, c in cost.a.items()})
             spent = cost.of(now)
         else:
             best = min(found, key=lambda c: c.gain / (c.after - spent))
@@ -313,15 +318,15 @@ def land(
 
 @dataclass(frozen=True)
 class _Change:
-    """Of one knob's bits: the log probability that it gains, whether it is to more bits, what is then, its cost."""
+    """Of one choice's bits: the log probability that it gains, whether it is to more bits, what is then, its cost."""
 
     gain: float
     raised: bool
-    then: Assignment
+    then: BitAssignment
     after: float
 
 
-def _changes(now: Assignment, log_probs: Mapping[str, Mapping[str, Tensor]], cost: Cost) -> Iterator[_Change]:
+def _changes(now: BitAssignment, log_probs: Mapping[str, Mapping[str, Tensor]], cost: Cost) -> Iterator[_Change]:
     for kind, candidates in (("weights", cost.w), ("tensors", cost.a)):
         bits = getattr(now, kind)
         for name, chances in log_probs[kind].items():

@@ -2,7 +2,7 @@
 
 A quantizer owns what it learns (clips) and nothing else: the weights that it quantizes belong to the layer and are
 shared by all bitwidths. Every bitwidth stands for the same real values as nearly as it can: were one candidate larger
-than the others, it would rule the mixture. To add one, derive from `Quantizer` and enter it in WEIGHTS or ACTIVATIONS.
+than the others, it would rule the mixture. To add one, derive from `FakeQuantizer` and enter it in WEIGHTS or ACTIVATIONS.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HALF_NORMAL_CLIP = {1: 1.224, 2: 1.952, 3: 2.474, 4: 2.899, 5: 3.270, 6: 3.608, 
 """Bits → the largest level, of levels from 0 on, with the least mean square error for the positive half of it."""
 
 
-class Quantizer(nn.Module, ABC):
+class FakeQuantizer(nn.Module, ABC):
     """Real value = scale(b)·q, q on grid(b), for b among `bits`."""
 
     odd: bool
@@ -48,6 +48,9 @@ class Quantizer(nn.Module, ABC):
     @abstractmethod
     def real(self, x: Tensor) -> Tensor:
         """x as the network without quantization has it."""
+
+    def start_from(self, x: Tensor) -> None:
+        """Clips from values as they are met, where a quantizer learns them."""
 
     def mix(self, x: Tensor, probs: Tensor) -> Tensor:
         """Σ_i probs[i]·fake(x, bits[i]) in one pass."""
@@ -73,11 +76,12 @@ class Quantizer(nn.Module, ABC):
         return self.clips()[self.bits.index(bits)].item() / levels(bits)
 
 
-class EdMIPS(Quantizer):
+class EdMIPS(FakeQuantizer):
     """Weights: odd levels, a fixed number of deviations apart (CVPR 2020, arXiv 2004.05795), of weights divided by
     their deviation, so that they have deviation 1 at any size. Gradients pass everywhere."""
 
     odd = True
+    tops: Tensor
 
     def __init__(self, bits: Sequence[int]):
         super().__init__(bits)
@@ -94,7 +98,7 @@ class EdMIPS(Quantizer):
         return self.values(x)
 
 
-class DoReFa(Quantizer):
+class DoReFa(FakeQuantizer):
     """Weights: x̃ = tanh(w)/(2·max|tanh w|) + 1/2,  w_b = 2·Q_b(x̃) − 1, on the odd grid, scale 1/(2^b − 1) (arXiv
     1606.06160). One bit gives ±1 where most weights are far smaller."""
 
@@ -112,7 +116,7 @@ class DoReFa(Quantizer):
         return self.values(x)
 
 
-class Pact(Quantizer):
+class Pact(FakeQuantizer):
     """Activations: α·Q_b(clip(x, 0, α)/α), unsigned, scale α/(2^b − 1), α learned (arXiv 1805.06085), one for each
     bitwidth: what is best for 8 bits is more than twice what is best for one. It is the ReLU, too."""
 
@@ -146,5 +150,5 @@ class Pact(Quantizer):
                 self.alpha.copy_(torch.tensor([HALF_NORMAL_CLIP[b] * size for b in self.bits]))
 
 
-WEIGHTS: dict[str, type[Quantizer]] = {"edmips": EdMIPS, "dorefa": DoReFa}
-ACTIVATIONS: dict[str, type[Quantizer]] = {"pact": Pact}
+WEIGHTS: dict[str, type[FakeQuantizer]] = {"edmips": EdMIPS, "dorefa": DoReFa}
+ACTIVATIONS: dict[str, type[FakeQuantizer]] = {"pact": Pact}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from mpcompile.latency.table import LatencyTable
 from mpcompile.search.config import Config
 from mpcompile.search.data import DataSet
-from mpcompile.search.device import Device
+from mpcompile.search.device import SearchDevice
 from mpcompile.search.layers import Network
 
 FORMAT = 1
@@ -16,7 +15,7 @@ FORMAT = 1
 
 
 def about_run(
-    name: str, config: Config, data: DataSet, network: Network, device: Device, table: LatencyTable | None
+    name: str, config: Config, data: DataSet, network: Network, device: SearchDevice, table: LatencyTable | None
 ) -> dict:
     """run.json; `name` is the configuration file's. With the latency table it also tells which fused layer each layer
     is part of. `points`: those to come, in no particular order."""
@@ -28,12 +27,12 @@ def about_run(
             "reads": reads[layer.name],
             "macs": macs[layer.name],
             "shape": list(layer.weight.shape),
-            "searched": layer.knob.searched,
+            "searched": layer.choice.searched,
             "fused": fused.get(layer.name),
         }
         for layer in network.layers()
     ]
-    chosen = asdict(config)
+    chosen = config.to_json()
     chosen["data"]["path"] = Path(config.data.path).name  # a report is shown to others; where the data lay is nobody's
     wanted = config.baselines
     return {
@@ -52,9 +51,9 @@ def about_run(
         "points": [
             *(["float"] * (wanted.float or wanted.int8)),
             *(["int8"] * wanted.int8),
-            *(f"uniform-{text}" for text in wanted.uniform),
+            *(f"uniform-{bits}" for bits in wanted.uniform),
             *(budget.name for budget in config.budgets()),
         ],
         "device": dict(device.identity),
-        **{part: dict(found) for part, found in device.about.items()},
+        **{part: dict(found) for part, found in device.about().items()},
     }

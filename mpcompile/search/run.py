@@ -16,23 +16,36 @@ import torch
 
 from mpcompile.errors import UsageError
 from mpcompile.files import atomic_path, output_folder
+from mpcompile.ir.bits import BitPair
 from mpcompile.latency.fingerprint import fingerprint
+from mpcompile.latency.progress import PhaseProgress
 from mpcompile.latency.table import LatencyTable
 from mpcompile.search import checkpoint, data
+from mpcompile.search.budgets import Budget
 from mpcompile.search.calibrate import Calibration, calibrate
-from mpcompile.search.checks import BUNDLE, MODEL, POINTS, Checks
+from mpcompile.search.checks import BUNDLE, MODEL, POINTS, PointChecks
 from mpcompile.search.clock import Clock
-from mpcompile.search.config import Budget, Config, Training, pair
-from mpcompile.search.device import Device
+from mpcompile.search.config import Config, TrainingOptions
+from mpcompile.search.device import SearchDevice
 from mpcompile.search.ebs import EBS
 from mpcompile.search.export import export
 from mpcompile.search.folder import Folder, key_of
 from mpcompile.search.front import Point, pareto
-from mpcompile.search.layers import Assignment, Network
-from mpcompile.search.loop import Keeper, Recipe, SearchRecipe, Show, accuracy, retrain, search, silent
+from mpcompile.search.layers import BitAssignment, Network
+from mpcompile.search.loop import Keeper, Recipe, SearchRecipe, accuracy, retrain, search, silent
 from mpcompile.search.methods import Method
 from mpcompile.search.models import ResNet
-from mpcompile.search.objective import BitOps, Cost, Latency, Price, Target, Weight, bitops, land, normalised_bits
+from mpcompile.search.objective import (
+    BitOps,
+    BudgetPrice,
+    Cost,
+    Latency,
+    Price,
+    WeightPrice,
+    bitops,
+    land,
+    normalised_bits,
+)
 from mpcompile.search.record import about_run
 from mpcompile.search.sizes import searched_macs, weight_bytes
 
@@ -66,8 +79,8 @@ class Sweep:
         self,
         config: Config,
         out: Path,
-        device: Device,
-        show: Show = silent,
+        device: SearchDevice,
+        show: PhaseProgress = silent,
         *,
         keep_seconds: float = 20.0,
         name: str = "config.toml",
@@ -88,8 +101,8 @@ class Sweep:
             self.clock.tick()
             show(what, done, total, figures)
 
-        self.show: Show = ticking
-        self.checks = Checks(config, self.folder, self.data, device, self.clock, self.show)
+        self.show: PhaseProgress = ticking
+        self.checks = PointChecks(config, self.folder, self.data, device, self.clock, self.show)
         chosen = config.key("network", "search", "pretrain")
         self.base = key_of(_code(), torch.__version__, self.data.fingerprint, chosen)
         self.points: list[Point] = []
@@ -106,8 +119,8 @@ class Sweep:
         self._pretrained()
         if c.baselines.int8:
             self._add(self.checks.int8(self.network()))
-        for text in c.baselines.uniform:
-            self._add(self._baseline(f"uniform-{text}", pair(text)))
+        for bits in c.baselines.uniform:
+            self._add(self._baseline(f"uniform-{bits}", bits))
         before: Path | None = None
         for budget in budgets:
             point, before = self._searched(budget, before)
@@ -139,11 +152,13 @@ class Sweep:
                 activation=n.activation,
             )
         if start:
-            made.load_state_dict(checkpoint.load(start)["network"])
+            kept = checkpoint.load(start)
+            assert kept is not None, f"{start} was written before"
+            made.load_state_dict(kept["network"])
         made.start_clips(self.data.train.pixels[: s.batch].float() / 255)
         return made
 
-    def _recipe(self, given: Training) -> Recipe:
+    def _recipe(self, given: TrainingOptions) -> Recipe:
         return Recipe(epochs=given.epochs, batch=self.config.search.batch, rate=given.rate)
 
     # -- the table ---------------------------------------------------------------------------------
@@ -153,7 +168,7 @@ class Sweep:
         s = self.config.search
         model = self.folder.path / "network.onnx"
         network = self.network()
-        network.assign(network.uniform(sorted(s.weights)[1], sorted(s.activations)[1]))
+        network.assign(network.uniform(s.bits.weights[1], s.bits.activations[1]))
         key = key_of(
             _code(),
             torch.__version__,
@@ -171,11 +186,7 @@ class Sweep:
             cache = self.folder.path / f"{TABLE}.cells"
             with self.clock.phase("latency table"):
                 table = self.device.table(
-                    model,
-                    sorted(s.weights),
-                    sorted(s.activations),
-                    cache,
-                    lambda done, total: self.show("latency table", done, total, {}),
+                    model, s.bits, cache, lambda done, total: self.show("latency table", done, total, {})
                 )
             table.save(self.folder.path / TABLE)
             self.folder.log("latency table", network_ms=1e3 * table.predict())
@@ -186,8 +197,8 @@ class Sweep:
 
     def _calibration(self) -> Calibration:
         """From what was measured so far."""
-        known = [p for p in self.points if p.raw is not None and p.measured is not None]
-        return calibrate([p.raw for p in known], [p.measured for p in known])
+        known = [(p.raw, p.measured) for p in self.points if p.raw is not None and p.measured is not None]
+        return calibrate([raw for raw, _ in known], [measured for _, measured in known])
 
     # -- points ------------------------------------------------------------------------------------
     def _pretrained(self) -> tuple[dict, Path]:
@@ -195,12 +206,12 @@ class Sweep:
         recipe, folder = self._recipe(self.config.pretrain), self.folder.inner(POINTS, "float")
         return self._trained("float", self.network, None, recipe, self.base), folder.path / WEIGHTS
 
-    def _baseline(self, name: str, bits: tuple[int, int] | None) -> Point:
+    def _baseline(self, name: str, bits: BitPair | None) -> Point:
         if bits is None:
             return self._finish(name, "float", self.network, None, self._recipe(self.config.pretrain), self.base)
         return self._quantized(name, "uniform", self.network().uniform(*bits))
 
-    def _quantized(self, name: str, kind: str, assignment: Assignment, *more) -> Point:
+    def _quantized(self, name: str, kind: str, assignment: BitAssignment, *more) -> Point:
         """Trained from the float network by one recipe, whoever chose the bits: so only they differ."""
         _, start = self._pretrained()
         recipe = self._recipe(self.config.retrain)
@@ -232,7 +243,7 @@ class Sweep:
         keeper.done()
         method.load_state_dict(state["method"])
         assignment = method.readout(network)
-        if isinstance(price, Target):
+        if isinstance(price, BudgetPrice):
             assignment = land(assignment, method.log_probs(), cost, price.target)
         return self._quantized(budget.name, "searched", assignment, cost, price, state["figures"]), end
 
@@ -267,7 +278,7 @@ class Sweep:
         )
 
     def _trained(
-        self, name: str, made: Callable[[], Network], assignment: Assignment | None, recipe: Recipe, key: str
+        self, name: str, made: Callable[[], Network], assignment: BitAssignment | None, recipe: Recipe, key: str
     ) -> dict:
         """Trains what `made` gives at these bits and exports it, once: figures and accuracy."""
         folder = self.folder.inner(POINTS, name)
@@ -298,7 +309,7 @@ class Sweep:
         return trained
 
     @staticmethod
-    def _key(assignment: Assignment | None, recipe: Recipe, key: str) -> str:
+    def _key(assignment: BitAssignment | None, recipe: Recipe, key: str) -> str:
         return key_of(key, assignment.to_json() if assignment else None, vars(recipe))
 
     def _finish(
@@ -306,7 +317,7 @@ class Sweep:
         name: str,
         kind: str,
         made: Callable[[], Network],
-        assignment: Assignment | None,
+        assignment: BitAssignment | None,
         recipe: Recipe,
         key: str,
         cost: Cost | None = None,
@@ -322,7 +333,7 @@ class Sweep:
         def measure() -> dict:
             self.show(f"measure {name}", 0, 1, {})
             with self.clock.phase(f"measure {name}"):
-                seconds = self.device.measure(model, bundle, self.table)
+                seconds = self.device.network_seconds(model, bundle, self.table)
             self.folder.log("measured", point=name, ms=1e3 * seconds)
             return {"seconds": seconds}
 
@@ -351,7 +362,7 @@ class Sweep:
             measured,
             latency.of(assignment),
             latency.raw(assignment),
-            price.target if isinstance(price, Target) else None,
+            price.target if isinstance(price, BudgetPrice) else None,
             cost.unit if cost else "s",
             bitops(macs, bits),
             normalised_bits(macs, bits),
@@ -378,18 +389,18 @@ class Sweep:
 
     def _price(self, budget: Budget, cost: Cost) -> Price:
         if budget.kind == "weight":
-            return Weight(budget.amount, cost.widest())
+            return WeightPrice(budget.amount, cost.widest())
         target = self._target(budget, cost)
         if target < cost.narrowest():
             raise UsageError(
                 f"{budget.name}: no choice of bits costs {target:.4g} {cost.unit} or less, the fewest bits cost "
                 f"{cost.narrowest():.4g}, the most {cost.widest():.4g}"
             )
-        return Target(target)
+        return BudgetPrice(target)
 
     def _target(self, budget: Budget, cost: Cost) -> float:
         """In the cost's unit."""
-        if budget.kind == "uniform":
+        if budget.bits is not None:
             return cost.of(self.network().uniform(*budget.bits))
         least, most = cost.narrowest(), cost.widest()
         return least + budget.amount * (most - least) if budget.kind == "share" else budget.amount
@@ -421,7 +432,7 @@ def _code() -> str:
     return fingerprint(__name__)
 
 
-def _same_device(folder: Folder, device: Device) -> None:
+def _same_device(folder: Folder, device: SearchDevice) -> None:
     """Times of two kinds of devices say nothing about each other, and a front of both is none."""
     before = (folder.read(RUN) or {}).get("device", {})
     for what in ("cpu", "target", "threads"):
@@ -432,7 +443,7 @@ def _same_device(folder: Folder, device: Device) -> None:
             )
 
 
-def run(config_file: Path, config: Config, out: Path, device: Device, show: Show = silent) -> Result:
+def run(config_file: Path, config: Config, out: Path, device: SearchDevice, show: PhaseProgress = silent) -> Result:
     """The search of a configuration file, in `out`, begun or gone on with.
 
     Raises UsageError where `out` holds another configuration's run, or one that was measured on another kind of device,

@@ -2,7 +2,7 @@
 them on the same device, so shares of several devices, of hours apart, or of a machine that slows down, can be compared.
 
 A kernel that crashes its device, never ends or takes all memory takes the others of its share with it. They are then
-measured again one by one, so that it fails alone.
+measured again one by one, so that no other fails with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.remote.connection import RemoteDevice
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.remote.sandbox import SandboxedDevice
 from mpcompile.runtime.device import Device, Kernel
 
@@ -53,12 +53,15 @@ Done = Callable[[Mapping[str, Outcome], Measurement | None], None]
 
 
 class Runner(Protocol):
-    """Devices of one kind. `identity` names what their times depend on beside the kernel: CPU, threads, what lies in
-    the caches. `elsewhere`: not on this machine, so that building here does not disturb them."""
+    """Devices of one kind. `elsewhere`: not on this machine, so that building here does not disturb them."""
 
-    identity: Mapping[str, str]
     threads: int
     elsewhere: bool
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What their times depend on beside the kernel: CPU, threads, what lies in the caches."""
+        ...
 
     def time(
         self,
@@ -72,6 +75,7 @@ class Runner(Protocol):
     ) -> None:
         """Times each kernel in turn with `base`; `done` hears of each once or, where a device turns out to have been
         slow, again. together: all in one measurement. Raises TargetError where `base` itself cannot be measured."""
+        ...
 
 
 class PoolRunner:
@@ -80,7 +84,7 @@ class PoolRunner:
     As in a network: inputs just written, weights and code out of the second-level cache.
     """
 
-    def __init__(self, pool: Pool, threads: int, elsewhere: bool):
+    def __init__(self, pool: DevicePool, threads: int, elsewhere: bool):
         self.pool, self.threads, self.elsewhere = pool, threads, elsewhere
         self.stirred = pool.about.l2 or STIRRED
         self.identity = {"cpu": pool.about.cpu, "threads": str(threads), "stirred": str(self.stirred)}
@@ -105,7 +109,7 @@ class PoolRunner:
                 asked, threads or self.threads, stirred=self.stirred, rounds=rounds, min_time=MIN_TIME
             )
 
-        alone: list[str] = []
+        suspects: list[str] = []
 
         def tell(share: Sequence[str], result: Measurement | Failed | DeviceLost) -> None:
             if isinstance(result, Measurement):
@@ -118,14 +122,14 @@ class PoolRunner:
             if len(share) == 1:
                 done({share[0]: failed}, None)
             else:
-                alone.extend(share)
+                suspects.extend(share)
 
         names = list(kernels)
-        lanes = 1 if together else max(1, min(self.pool.lanes, len(names)))
-        self._map(work, [names[i::lanes] for i in range(lanes)], tell)
-        if alone:
+        count = 1 if together else max(1, min(self.pool.devices_at_once, len(names)))
+        self._map(work, [names[i::count] for i in range(count)], tell)
+        if suspects:
             self._map(work, [[]], tell)  # is it one of them, or the default?
-            self._map(work, [[name] for name in dict.fromkeys(alone)], tell)
+            self._map(work, [[name] for name in dict.fromkeys(suspects)], tell)
 
     def _map(self, work, shares: list, tell) -> None:
         self.pool.map(_failures_as_results(work), shares, tell)

@@ -20,7 +20,7 @@ import numpy as np
 import tvm
 
 from mpcompile.kernels.build import build
-from mpcompile.kernels.tvm_names import Schedule, Target, meta_schedule, tensor
+from mpcompile.kernels.tvm_names import Schedule, Target, meta_schedule, tensor  # pyright: ignore[reportAttributeAccessIssue]
 from mpcompile.schedules.space import Space
 from mpcompile.schedules.tile import Tile, parts_of
 
@@ -37,7 +37,7 @@ class CostModel:
 
     def __init__(self):
         ms, derived_object = meta_schedule()
-        searches: dict[str, Search] = {}
+        searches: dict[str, TileSearch] = {}
 
         @derived_object
         class Decisions(ms.feature_extractor.PyFeatureExtractor):
@@ -58,7 +58,7 @@ class CostModel:
         )
 
 
-class Search:
+class TileSearch:
     """Proposals for one layer, `name` in this run."""
 
     def __init__(self, name: str, space: Space, target: dict, model: CostModel, seed: int = 0):
@@ -198,7 +198,7 @@ def features(space: Space, tile: Tile) -> list[float]:
     ]
 
 
-def _rules(search: Search):
+def _rules(search: TileSearch):
     """The mutator and the postprocessor of one search. MetaSchedule copies them as it likes: they hold nothing of their
     own."""
     ms, derived_object = meta_schedule()

@@ -29,7 +29,7 @@ from mpcompile.targets import Target
 
 @dataclass(eq=False)
 class Task:
-    """A layer's shape, bits and forms. `default`: its kernel under the default schedule; `layers`: all that are alike."""
+    """A layer's shape, bits and forms. `default`: its kernel under the default schedule; `layers`: all of that form."""
 
     key: dict
     default: Lowered
@@ -88,7 +88,8 @@ class Builder(Protocol):
     """What makes libraries of kernels."""
 
     def build(self, kernels: Sequence[Lowered]) -> list[bytes | Exception]:
-        """lib.so of each, in which it is compiler.alone.FUNCTION; an exception in place of one that does not build."""
+        """lib.so of each, in which it is layer_library.FUNCTION; an exception in place of one that does not build."""
+        ...
 
 
 class LocalBuilder:

@@ -12,9 +12,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from mpcompile.latency.cache import Line, Lines, Seconds
+from mpcompile.latency.measure import Timing
 from mpcompile.schedules.tile import Tile
 from mpcompile.tuning.runner import Failed, Outcome, Timed, one_line
-from mpcompile.tuning.search import Search
+from mpcompile.tuning.search import TileSearch
 from mpcompile.tuning.task import Builder, Task
 
 BATCH = 16
@@ -85,7 +86,7 @@ class Trials:
                 self._keep(tile, trial)
         self.known = len(self.costs)
 
-    def search(self, search: Search, count: int, first: Iterable[Tile] = ()) -> Steps:
+    def search(self, search: TileSearch, count: int, first: Iterable[Tile] = ()) -> Steps:
         """Until there are `count` trials, those on disk included. `first`: tiles to begin with, beside the default."""
         search.tell(self.costs)
         begin = [t for t in dict.fromkeys([self.task.default_tile, *first]) if t not in self.costs]
@@ -102,13 +103,15 @@ class Trials:
     def _trial(self, tiles: list[Tile]) -> Steps:
         default = self.task.default_tile
         made = dict(zip([default, *tiles], self._build([default, *tiles])))
-        codes = {t: _code(m) for t, m in made.items()}
-        if not codes[default]:
-            raise made[default]
+        failed = {t: m for t, m in made.items() if isinstance(m, Exception)}
+        built = {t: m for t, m in made.items() if isinstance(m, bytes)}
+        if default in failed:
+            raise failed[default]
+        codes = {t: _code(library) for t, library in built.items()}
         classes: dict[str, list[Tile]] = {}
-        for tile in tiles:
+        for tile in (t for t in tiles if t in built):
             classes.setdefault(codes[tile], []).append(tile)
-        self._put("", {t: Failed(f"does not build: {one_line(made[t])}") for t in classes.pop("", [])})
+        self._put("", {t: Failed(f"does not build: {one_line(failed[t])}") for t in tiles if t in failed})
         for code in classes.keys() & self.measured.keys():
             self._put(code, dict.fromkeys(classes.pop(code), self.measured[code]))
         if not classes:
@@ -124,7 +127,7 @@ class Trials:
                     members = [t for t in members if t not in self.costs]
                 self._put(fresh[tile], dict.fromkeys(members, outcome))
 
-        yield Batch({t: made[t] for t in fresh}, ROUNDS, told)
+        yield Batch({t: built[t] for t in fresh}, ROUNDS, told)
 
     def confirm(self, threads: int) -> Generator[Batch, Outcomes, tuple[Tile, float, float]]:
         """The best few and the default, measured in turn for longer: (the winner, its seconds, the default's).
@@ -132,8 +135,13 @@ class Trials:
         The default stays unless one is clearly faster on `threads` threads, and no slower on one.
         """
         default = self.task.default_tile
-        best = sorted((t for t, c in self.costs.items() if c < 1 and t != default), key=self.costs.get)[:CONFIRMED]
-        made = dict(zip([default, *best], self._build([default, *best])))
+        good = (t for t, c in self.costs.items() if c < 1 and t != default)
+        best = sorted(good, key=lambda t: self.costs[t])[:CONFIRMED]
+        made: dict[Tile, bytes] = {}
+        for tile, library in zip([default, *best], self._build([default, *best]), strict=True):
+            if isinstance(library, Exception):  # it was built before: the machine is to blame
+                raise library
+            made[tile] = library
         rounds = CONFIRM_ROUNDS if best else ROUNDS
         times = _timings((yield Batch(made, rounds, threads=threads, together=True)))
         base = times[default]
@@ -143,8 +151,10 @@ class Trials:
             if t in times and times[t].high < base.low and times[t].seconds < base.seconds * (1 - LEAST_GAIN)
         ]
         if clear and threads > 1:
-            alone = _timings((yield Batch({t: made[t] for t in [default, *clear]}, rounds, threads=1, together=True)))
-            clear = [t for t in clear if t in alone and alone[t].seconds <= alone[default].seconds * (1 + LEAST_GAIN)]
+            on_one = _timings((yield Batch({t: made[t] for t in [default, *clear]}, rounds, threads=1, together=True)))
+            clear = [
+                t for t in clear if t in on_one and on_one[t].seconds <= on_one[default].seconds * (1 + LEAST_GAIN)
+            ]
         won = min(clear, key=lambda t: times[t].seconds, default=default)
         return won, times[won].seconds, base.seconds
 
@@ -191,10 +201,10 @@ def _tile(data: dict) -> Tile | None:
         return None
 
 
-def _code(made: bytes | Exception) -> str:
-    """What tells built code apart; "" for what did not build."""
-    return hashlib.sha256(made).hexdigest()[:16] if isinstance(made, bytes) else ""
+def _code(library: bytes) -> str:
+    """What tells built code apart."""
+    return hashlib.sha256(library).hexdigest()[:16]
 
 
-def _timings(found: Outcomes) -> dict[Tile, object]:
+def _timings(found: Outcomes) -> dict[Tile, Timing]:
     return {tile: outcome.timing for tile, outcome in found.items() if isinstance(outcome, Timed)}

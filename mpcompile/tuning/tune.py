@@ -23,19 +23,17 @@ from msgspec import structs
 from mpcompile.latency.cache import Lines
 from mpcompile.latency.fingerprint import measured_code
 from mpcompile.latency.measure import Measurement
+from mpcompile.latency.progress import LayerProgress
 from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import Record, family_of, read_records, records_for, write_records
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target
 from mpcompile.tuning.runner import BASE, Outcome, Runner
-from mpcompile.tuning.search import CostModel, Search
+from mpcompile.tuning.search import CostModel, TileSearch
 from mpcompile.tuning.task import Builder, Task
 from mpcompile.tuning.trials import Batch, Outcomes, Trial, Trials
 from mpcompile.tuning.turns import in_turn
-
-Progress = Callable[[int, int, str], None]
-"""(trials done, trials in all, the layer)"""
 
 
 @dataclass
@@ -76,7 +74,7 @@ class Tuner:
         runner: Runner,
         builder: Builder,
         trials: int,
-        progress: Progress | None = None,
+        progress: LayerProgress | None = None,
     ):
         self.target, self.folder, self.runner, self.builder, self.trials = target, folder, runner, builder, trials
         self.progress = progress or (lambda done, total, title: None)
@@ -120,7 +118,7 @@ class Tuner:
         """What is to be measured of a layer, one after another, until its record is written."""
         task = work.task
         show()
-        search = Search(task.text, task.space, self.target.tvm_dict(), self.model, _seed(task.text))
+        search = TileSearch(task.text, task.space, self.target.tvm_dict(), self.model, _seed(task.text))
         spec, architecture = task.default.spec, task.default.architecture
         taken = self.compiled(spec, architecture)[0]
         batches = work.search(search, count, [taken] if task.space.holds(taken) else [])

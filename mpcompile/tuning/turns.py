@@ -12,12 +12,12 @@ Work = Generator[Callable[[], Any], Any, None]
 """Yields calls, and is sent what each returned; what it does between is its preparation of the next."""
 
 
-def in_turn(works: Iterable[Work], lanes: int) -> None:
-    """Carries all works out, one call after another. With one lane each in its turn and in this thread; with more, so
+def in_turn(works: Iterable[Work], at_once: int) -> None:
+    """Carries all works out, one call after another. With one at once each in its turn and in this thread; with more, so
     many take turns: the call of one goes on in a thread while another prepares its next."""
-    waiting, ready, ahead = deque(works), deque(), None
+    waiting, ready, running = deque(works), deque(), None
     while True:
-        while waiting and len(ready) + (ahead is not None) < lanes:
+        while waiting and len(ready) + (running is not None) < at_once:
             ready.append((waiting.popleft(), None))
         call = None
         if ready:
@@ -26,11 +26,11 @@ def in_turn(works: Iterable[Work], lanes: int) -> None:
                 call = work.send(found)
             except StopIteration:
                 continue
-        if ahead:
-            ready.append((ahead[0], ahead[1].result()))
-            ahead = None
+        if running:
+            ready.append((running[0], running[1].result()))
+            running = None
         if call:
-            ahead = (work, _started(call, lanes > 1))
+            running = (work, _started(call, at_once > 1))
         elif not ready:
             return
 

@@ -151,16 +151,16 @@ def test_activation(tmp_path, form):
 
 
 POOLS = {
-    "max": ("MaxPool", dict(kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1]), "Pool"),
-    "max_auto": ("MaxPool", dict(kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"), "Pool"),
-    "max_ceil_no_matter": ("MaxPool", dict(kernel_shape=[2, 3], strides=[2, 3], ceil_mode=1), "Pool"),
+    "max": ("MaxPool", dict(kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1]), "Pooling"),
+    "max_auto": ("MaxPool", dict(kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"), "Pooling"),
+    "max_ceil_no_matter": ("MaxPool", dict(kernel_shape=[2, 3], strides=[2, 3], ceil_mode=1), "Pooling"),
     "max_ceil": ("MaxPool", dict(kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1), "FloatOp"),
     "max_dilated": ("MaxPool", dict(kernel_shape=[2, 2], dilations=[2, 2]), "FloatOp"),
-    "average": ("AveragePool", dict(kernel_shape=[2, 3], strides=[2, 2]), "Pool"),
-    "average_padded": ("AveragePool", dict(kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1), "Pool"),
+    "average": ("AveragePool", dict(kernel_shape=[2, 3], strides=[2, 2]), "Pooling"),
+    "average_padded": ("AveragePool", dict(kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1), "Pooling"),
     "average_padded_out": ("AveragePool", dict(kernel_shape=[3, 3], pads=[1, 1, 1, 1]), "FloatOp"),
-    "global_average": ("GlobalAveragePool", {}, "Pool"),
-    "global_max": ("GlobalMaxPool", {}, "Pool"),
+    "global_average": ("GlobalAveragePool", {}, "Pooling"),
+    "global_max": ("GlobalMaxPool", {}, "Pooling"),
 }
 
 
@@ -179,7 +179,7 @@ def test_reduce_mean_over_space_is_a_pool(tmp_path, opset, keep):
         b.add("ReduceMean", "x", output="y", axes=[2, -1], keepdims=keep)
     else:
         b.add("ReduceMean", "x", b.constant([2, 3], np.int64), output="y", keepdims=keep)
-    check(tmp_path, b, "y", ops={"Pool"} if keep else {"Pool", "Reshape"})
+    check(tmp_path, b, "y", ops={"Pooling"} if keep else {"Pooling", "Reshape"})
 
 
 def test_reduce_mean_over_channels_is_a_float_op(tmp_path):
@@ -307,7 +307,7 @@ def test_a_concat_of_different_grids_stays_quantized_through_pooling_and_flatten
     x = b.add("Concat", quantized(b, "x"), other, axis=1)
     x = b.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
     b.add("Gemm", b.add("Flatten", x), weights(b, (72, 5), 1), output="y")
-    check(tmp_path, b, "y", ops={"Quantize", "Pool", "Reshape", "Concat", "Dense"})
+    check(tmp_path, b, "y", ops={"Quantize", "Pooling", "Reshape", "Concat", "Dense"})
 
 
 def test_requantizing_to_the_same_grid_is_dropped(tmp_path):
@@ -316,8 +316,8 @@ def test_requantizing_to_the_same_grid_is_dropped(tmp_path):
     x = b.add("DequantizeLinear", b.add("QuantizeLinear", "x", s, z), s, z)
     x = b.add("MaxPool", x, kernel_shape=[2, 2])
     b.add("DequantizeLinear", b.add("QuantizeLinear", x, s, z), s, z, output="y")
-    graph = check(tmp_path, b, "y", ops={"Quantize", "Pool"})
-    assert [n.op for n in graph.nodes] == ["Quantize", "Pool"]
+    graph = check(tmp_path, b, "y", ops={"Quantize", "Pooling"})
+    assert [n.op for n in graph.nodes] == ["Quantize", "Pooling"]
 
 
 @pytest.mark.parametrize("opset", range(13, 28))
@@ -330,7 +330,7 @@ def test_every_opset(tmp_path, opset):
     )  # QCDQ: 3 bits
     x = b.add("MaxPool", b.add("DequantizeLinear", q, s, z), kernel_shape=[2, 2], strides=[2, 2])
     b.add("Gemm", b.add("Flatten", x), weights(b, (96, 5), 1), output="y")
-    graph = check(tmp_path, b, "y", ops={"Quantize", "Conv", "Affine", "Clip", "Pool", "Reshape", "Dense"})
+    graph = check(tmp_path, b, "y", ops={"Quantize", "Conv", "Affine", "Clip", "Pooling", "Reshape", "Dense"})
     assert graph.types[graph.nodes[-1].inputs[0]].grid.bits == 3
 
 
@@ -343,7 +343,7 @@ def test_forms_of_older_opsets(tmp_path):
     x = b.add("Unsqueeze", b.add("Squeeze", x, axes=[2]), axes=[3])
     b.norm(x, 4)
     b.add("Slice", b.nodes[-1].output[0], *(b.constant([i], np.int64) for i in (1, 3, 2)), output="y")
-    check(tmp_path, b, "y", ops={"Clip", "FloatOp", "Pool", "Reshape", "Affine"})
+    check(tmp_path, b, "y", ops={"Clip", "FloatOp", "Pooling", "Reshape", "Affine"})
 
 
 def model_of(outputs, nodes) -> onnx.ModelProto:

@@ -10,7 +10,7 @@ from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.ir.layer import ContractTerm, Layer
 from mpcompile.latency.key import key_of
 from mpcompile.latency.measure import Measurement, Timing
-from mpcompile.latency.subgraph import Cut, format_of
+from mpcompile.latency.subgraph import Subgraph, format_of
 
 POPCOUNT, DOT = 1.0, 5.3
 REFERENCE = 1e-5
@@ -19,7 +19,7 @@ REFERENCE = 1e-5
 
 @dataclass(frozen=True)
 class SimulatedKernel:
-    variant: Cut
+    subgraph: Subgraph
     identity: str
 
 
@@ -28,7 +28,7 @@ class Simulated:
     plane 2, pools and views their input's bits. All in nanoseconds for each output value."""
 
     identity = {"cpu": "a formula"}
-    lanes, slower = 1, 1.3
+    devices_at_once, slower = 1, 1.3
 
     def __init__(self, pause: float = 0.0):
         self.timed, self.pause = 0, pause
@@ -56,8 +56,8 @@ class Simulated:
         costs = {"popcount": POPCOUNT * part.grid.planes * grid.planes * depth, "dot": DOT * depth}
         return sorted(costs.items(), key=lambda item: item[1])
 
-    def lower(self, variant):
-        return SimulatedKernel(variant, key_of(variant, {}))
+    def lower(self, subgraph):
+        return SimulatedKernel(subgraph, key_of(subgraph, {}))
 
     def time(self, batches, done):
         for at, batch in enumerate(batches):
@@ -75,10 +75,10 @@ class Simulated:
 
     def kernel(self, kernel) -> float:
         """Seconds that it takes."""
-        variant = kernel.variant
-        layer = next(n for n in variant.graph.nodes if n.name == variant.layer)
-        formats = dict(variant.reads.items())
-        return self.layer(variant.graph, layer, variant.families[layer.name], formats)
+        subgraph = kernel.subgraph
+        layer = next(n for n in subgraph.graph.nodes if n.name == subgraph.layer)
+        formats = dict(subgraph.reads.items())
+        return self.layer(subgraph.graph, layer, subgraph.families[layer.name], formats)
 
     def layer(self, fused, layer, families, formats) -> float:
         """Seconds of a layer with these families, its outputs written in these formats."""

@@ -6,13 +6,14 @@ import pytest
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend import load
+from mpcompile.ir.bits import BitCandidates
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
 from mpcompile.latency.table import LatencyTable
 from tests.latency.networks import branching
 from tests.latency.simulated import Simulated
 
-W, A = [1, 2], [2, 4]
+BITS = BitCandidates.of([1, 2], [2, 4])
 TIMES = ("seconds", "low", "high")
 FIELDS = ("key", "layer", "row", "of", "bits", "form", "kernel", "seconds", "low", "high", "device", "reference")
 
@@ -26,7 +27,7 @@ def model(tmp_path_factory):
 def measured(model, tmp_path_factory) -> tuple[LatencyTable, list[dict]]:
     """The true table, and the lines that measuring it left."""
     path = tmp_path_factory.mktemp("true") / "cells"
-    table = build_table(model, W, A, Simulated(), Cache(path))
+    table = build_table(model, BITS, Simulated(), Cache(path))
     return table, [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -59,7 +60,7 @@ def test_a_damaged_line_is_measured_anew_and_the_others_stay(measured, model, wh
     damaged = [*lines[:2], DAMAGE[what](lines[2]), *lines[3:]]
     (tmp_path / "cells").write_text("".join(json.dumps(line) + "\n" for line in damaged))
     bench = Simulated()
-    again = build_table(model, W, A, bench, Cache(tmp_path / "cells"))
+    again = build_table(model, BITS, bench, Cache(tmp_path / "cells"))
     assert again == table
     assert bench.timed <= 1  # none where another line is of the same kernel
     after = [json.loads(line) for line in (tmp_path / "cells").read_text().splitlines()]

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from mpcompile.latency.in_network import in_place, stirrer
+from mpcompile.latency.in_network import cache_stirrer, timer_in_network
 from mpcompile.latency.measure import calibrate, local, measure
 from mpcompile.latency.waiting import waited
 
@@ -152,15 +152,18 @@ def test_a_layer_in_place_runs_after_its_producers_and_counts_alone():
 
         return timer
 
-    layer = in_place(step("layer", 0.002), [step("head", 0.5), step("skip", 0.7)], lambda: log.append("stir"))
+    layer = timer_in_network(step("layer", 0.002), [step("head", 0.5), step("skip", 0.7)], lambda: log.append("stir"))
     assert layer(4) == pytest.approx(0.008)
     assert log == ["stir", "head", "skip", "layer"] * 4
     costs = iter([0.002, 0.002, 0.9])
-    assert in_place(lambda n: next(costs), [], lambda: None)(1) == pytest.approx(0.002)
+    assert timer_in_network(lambda n: next(costs), [], lambda: None)(1) == pytest.approx(0.002)
 
 
 def test_stirring_makes_a_layer_find_its_data_cold():
     data = np.zeros(1 << 17, np.uint8)[::64]  # what the smallest second-level cache holds
     read = local(lambda: data.sum(dtype=np.uint8))
-    found = measure({"warm": in_place(read, [], lambda: None), "cold": in_place(read, [], stirrer(1 << 25))}, rounds=5)
+    found = measure(
+        {"warm": timer_in_network(read, [], lambda: None), "cold": timer_in_network(read, [], cache_stirrer(1 << 25))},
+        rounds=5,
+    )
     assert found.ratio("cold", "warm") > 1.05

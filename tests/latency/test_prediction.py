@@ -6,10 +6,11 @@ import pytest
 from benchmarks import prediction
 from benchmarks.networks import Bits, ConvShape, conv_layer
 from mpcompile.frontend import load
+from mpcompile.ir.bits import BitCandidates
 from mpcompile.latency.requantize import knobs
 
 SMALL = prediction.Subject(
-    "one layer", lambda path: conv_layer(ConvShape(64, 8, 64), Bits(2, 2)).save(path), (1,), (1, 2)
+    "one layer", lambda path: conv_layer(ConvShape(64, 8, 64), Bits(2, 2)).save(path), BitCandidates.parse("w1a12")
 )
 
 

@@ -12,10 +12,11 @@ import pytest
 
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.frontend import load
+from mpcompile.ir.bits import BitCandidates
 from mpcompile.latency.cache import Cache, CellTime
 from mpcompile.latency.profile import build_table
 from mpcompile.latency.requantize import knobs, requantize
-from mpcompile.latency.table import LatencyTable, parse_bits
+from mpcompile.latency.table import LatencyTable
 from tests.latency.networks import branching
 from tests.latency.simulated import Simulated
 from tests.patience import until
@@ -30,7 +31,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(model, tmp_path_factory):
-    return build_table(model, W, A, Simulated(), Cache(tmp_path_factory.mktemp("cache") / "cells"))
+    return build_table(model, BitCandidates.of(W, A), Simulated(), Cache(tmp_path_factory.mktemp("cache") / "cells"))
 
 
 def assignments(graph, seed):
@@ -90,11 +91,11 @@ def test_progress_counts_down_to_what_is_measured(model, tmp_path):
     told = []
     bench = Simulated()
     cache = Cache(tmp_path / "cells")
-    build_table(model, W, A, bench, cache, progress=lambda done, total: told.append((done, total)))
+    build_table(model, BitCandidates.of(W, A), bench, cache, progress=lambda done, total: told.append((done, total)))
     assert told[0][0] == 0 and told[-1][0] == told[-1][1] == len(cache)
     assert [d for d, _ in told] == sorted(d for d, _ in told) and told[0][1] > told[-1][1]
     again = []
-    build_table(model, W, A, bench, cache, progress=lambda done, total: again.append((done, total)))
+    build_table(model, BitCandidates.of(W, A), bench, cache, progress=lambda done, total: again.append((done, total)))
     assert again[-1] == told[-1]
 
 
@@ -138,19 +139,19 @@ def test_layers_of_one_shape_are_measured_once(tmp_path):
         x = b.relu(b.batch_norm(b.conv(b.activation(x, 2, f"q{i}"), 16, 3, 1, 2, f"c{i}"), f"bn{i}"), f"r{i}")
     b.network("x", b.activation(x, 2, "last")).save(tmp_path / "m.onnx")
     bench = Simulated()
-    table = build_table(load(tmp_path / "m.onnx"), [1, 2], [2, 4], bench, Cache(tmp_path / "cells"))
+    table = build_table(load(tmp_path / "m.onnx"), BitCandidates.of([1, 2], [2, 4]), bench, Cache(tmp_path / "cells"))
     assert len(table.contractions) == 4
-    alone = len({id(cell) for row in table.layers.values() for cells in row.reads.values() for cell in cells.values()})
-    assert bench.timed < 2 * alone
+    count = len({id(cell) for row in table.layers.values() for cells in row.reads.values() for cell in cells.values()})
+    assert bench.timed < 2 * count
     again = Simulated()
-    build_table(load(tmp_path / "m.onnx"), [1, 2], [2, 4], again, Cache(tmp_path / "cells"))
+    build_table(load(tmp_path / "m.onnx"), BitCandidates.of([1, 2], [2, 4]), again, Cache(tmp_path / "cells"))
     assert again.timed == 0
     more = Simulated()
-    build_table(load(tmp_path / "m.onnx"), [1, 2, 3], [2, 4], more, Cache(tmp_path / "cells"))
+    build_table(load(tmp_path / "m.onnx"), BitCandidates.of([1, 2, 3], [2, 4]), more, Cache(tmp_path / "cells"))
     assert 0 < more.timed < bench.timed
     other = Simulated()
     other.identity = {"cpu": "another formula"}
-    build_table(load(tmp_path / "m.onnx"), [1, 2], [2, 4], other, Cache(tmp_path / "cells"))
+    build_table(load(tmp_path / "m.onnx"), BitCandidates.of([1, 2], [2, 4]), other, Cache(tmp_path / "cells"))
     assert other.timed == bench.timed
 
 
@@ -172,23 +173,16 @@ def test_a_file_that_is_no_table(tmp_path, text):
         LatencyTable.load(tmp_path / "absent.json")
 
 
-def test_bits_on_the_command_line():
-    assert parse_bits("w1234a1248") == ([1, 2, 3, 4], [1, 2, 4, 8])
-    assert parse_bits("W2A31") == ([2], [1, 3])
-    for wrong in ("", "w", "w1", "a1", "w1a", "w9a1", "w0a1", "1a2", "w1a2b3", "w1 a2"):
-        with pytest.raises(UsageError, match="--bits"):
-            parse_bits(wrong)
-
-
 WORKER = """
 import sys
+from mpcompile.ir.bits import BitCandidates
 sys.path.insert(0, sys.argv[3])
 from mpcompile.frontend import load
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
 from tests.latency.simulated import Simulated
 bench = Simulated(pause=float(sys.argv[4]))
-table = build_table(load(sys.argv[1]), [1, 2, 4], [1, 2, 3, 8], bench, Cache(sys.argv[2]))
+table = build_table(load(sys.argv[1]), BitCandidates.of([1, 2, 4], [1, 2, 3, 8]), bench, Cache(sys.argv[2]))
 table.save(sys.argv[2] + ".json")
 print(bench.timed)
 """

@@ -13,7 +13,7 @@ from mpcompile.ir.graph import (
     Dense,
     Graph,
     Node,
-    Pool,
+    Pooling,
     PRelu,
     Quantize,
     QuantizedWeight,
@@ -125,7 +125,7 @@ class Net:
         channels, *size = self.shape(x)
         n = len(size)
         return self.put(
-            Pool,
+            Pooling,
             [x],
             (channels, *[(s + 2 * pad - k) // stride + 1 for s in size]),
             self.graph.types[x].quantizer if kind == "max" else None,
@@ -137,7 +137,7 @@ class Net:
 
     def global_average(self, x: str) -> str:
         return self.put(
-            Pool,
+            Pooling,
             [x],
             (self.shape(x)[0], 1, 1),
             kind="avg",

@@ -14,7 +14,7 @@ from mpcompile.ir.graph import (
     Dense,
     Graph,
     Node,
-    Pool,
+    Pooling,
     PRelu,
     Quantize,
     QuantizedWeight,
@@ -233,7 +233,7 @@ class Builder:
         pads = [(int(self.rng.integers(0, (k + 1) // 2)), int(self.rng.integers(0, (k + 1) // 2))) for k in kernel]
         after = [(n + a + b - k) // s + 1 for n, k, s, (a, b) in zip(size, kernel, strides, pads)]
         self.put(
-            Pool,
+            Pooling,
             [tensor],
             (channels, *after),
             self.grid(tensor) if kind == "max" else None,

@@ -206,7 +206,7 @@ def test_floor_of_an_average_is_exact():
     q8 = Quantizer(unsigned(8), float(np.float32(0.037)))
     net = Net(4, 7, 7)
     average = net.put(
-        nets.Pool,
+        nets.Pooling,
         [net.quant("x", q8, "q")],
         (4, 1, 1),
         kind="avg",

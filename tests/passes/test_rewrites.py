@@ -11,7 +11,7 @@ from mpcompile.compiler.passes.sink_pools import SinkPools
 from mpcompile.compiler.passes.sink_reshapes import SinkReshapes
 from mpcompile.compiler.passes.split_concats import SplitConcats
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
-from mpcompile.ir.graph import Conv, Pool, Quantize, Quantizer
+from mpcompile.ir.graph import Conv, Pooling, Quantize, Quantizer
 from mpcompile.ir.grid import unsigned
 from mpcompile.ir.layer import Layer, PoolTerm
 from mpcompile.reference.interpret import interpret
@@ -43,7 +43,7 @@ def pooled(negative: bool, skip: bool = False):
 def test_max_pool_sinks_below_its_quantizer():
     graph = pooled(False)
     rewritten = same(graph, SinkPools().apply(graph))
-    assert ops(rewritten) == ["Quantize", "Conv", "Affine", "Clip", "Quantize", "Pool", "Conv"]
+    assert ops(rewritten) == ["Quantize", "Conv", "Affine", "Clip", "Quantize", "Pooling", "Conv"]
 
 
 def test_max_pool_stays_above_a_negative_scale():
@@ -64,8 +64,8 @@ def test_max_pool_before_two_quantizers_becomes_two_pools_of_codes():
     y = net.pool(net.bn(net.conv(net.quant("x", A4), 5)))
     graph = net.done(net.conv(net.quant(y), 2), net.conv(net.quant(y, A4), 2))
     rewritten = same(graph, SinkPools().apply(graph))
-    assert ops(rewritten).count("Pool") == 2
-    assert all(rewritten.types[n.inputs[0]].quantizer for n in rewritten.nodes if isinstance(n, Pool))
+    assert ops(rewritten).count("Pooling") == 2
+    assert all(rewritten.types[n.inputs[0]].quantizer for n in rewritten.nodes if isinstance(n, Pooling))
 
 
 def test_average_pool_stays():

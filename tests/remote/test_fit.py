@@ -10,9 +10,9 @@ from mpcompile.cli import main
 from mpcompile.errors import MissingDependency, TargetError, UsageError
 from mpcompile.remote import pool as pools
 from mpcompile.remote.fit import board_for, threads_on
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime.device import About
-from mpcompile.search.config import Baselines, Config, Measure
+from mpcompile.search.config import BaselineOptions, Config, MeasureOptions
 from mpcompile.targets import cpu
 from tests.remote.simulated import ABOUT, Formula, Shelf
 from tests.runtime.small_bundle import small_variant, write_small
@@ -20,7 +20,7 @@ from tests.runtime.small_bundle import small_variant, write_small
 
 def test_a_board_must_fit_the_devices():
     pi = {"arch": "aarch64", "features": ("asimd", "fp"), "cpu": "Cortex-A72"}
-    with Pool(source=Shelf(Formula("pi", **pi))) as pool:
+    with DevicePool(source=Shelf(Formula("pi", **pi))) as pool:
         assert board_for("aarch64", pool).name == "aarch64"
         with pytest.raises(UsageError, match="the shelf is another .aarch64, Cortex-A72.: name its board; .*aarch64"):
             board_for("native", pool)
@@ -39,8 +39,11 @@ def test_threads_are_the_devices_cores_unless_said():
 
 
 def test_baselines_of_onnx_runtime_need_it_there():
-    config = Config(baselines=Baselines(int8=True), measure=Measure(target="x86-64-v2"))
-    with Pool([Formula("box")]) as pool, pytest.raises(MissingDependency, match="baselines.int8 .* and box has none"):
+    config = Config(baselines=BaselineOptions(int8=True), measure=MeasureOptions(target="x86-64-v2"))
+    with (
+        DevicePool([Formula("box")]) as pool,
+        pytest.raises(MissingDependency, match="baselines.int8 .* and box has none"),
+    ):
         device_of(config, pool)
 
 
@@ -51,7 +54,7 @@ def test_nothing_is_timed_by_onnx_runtime_where_there_is_none(monkeypatch, tmp_p
     monkeypatch.setattr(metadata, "version", without)
     assert About.here().onnxruntime == ""
     board = Formula("box", arch=cpu.arch(), onnxruntime="")  # it cannot measure anything: nothing is asked of it
-    monkeypatch.setattr(pools, "open_pool", lambda *_, **__: Pool(source=Shelf(board)))
+    monkeypatch.setattr(pools, "open_pool", lambda *_, **__: DevicePool(source=Shelf(board)))
     bundle, other = write_small(tmp_path / "m.mpc", small_variant(b"no code")), tmp_path / "other.onnx"
     other.touch()
     assert main(["bench", str(bundle), "--vs-onnx", str(other), "--tracker", "h:1", "--key", "box"]) == 5

@@ -62,32 +62,32 @@ def lost_by(call) -> DeviceLost:
 
 
 @pytest.fixture(scope="module")
-def isolated():
+def sandboxed():
     with closing(SandboxedDevice()) as found:
         yield found
 
 
-def test_a_session_that_someone_kills_is_not_said_to_have_taken_memory(isolated, good):
+def test_a_session_that_someone_kills_is_not_said_to_have_taken_memory(sandboxed, good):
     def kill(done: int, total: int) -> None:
-        os.kill(isolated._server._process.pid, signal.SIGKILL)
+        os.kill(sandboxed._server._process.pid, signal.SIGKILL)
 
-    error = lost_by(lambda: isolated.time_kernels(good, 1, **LONG, progress=kill))
+    error = lost_by(lambda: sandboxed.time_kernels(good, 1, **LONG, progress=kill))
     assert error.cause == "killed" and error.by_work
     assert "was killed (SIGKILL), by the system for lack of memory or by someone" in str(error)
 
 
-def test_what_is_broken_off_here_is_broken_off_there(isolated, good):
+def test_what_is_broken_off_here_is_broken_off_there(sandboxed, good):
     """Else the next answer would be that of the work before."""
 
     def interrupted(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        isolated.time_kernels(good, 1, stirred=0, rounds=100, min_time=0.02, progress=interrupted)
-    assert isolated.reference() > 0
+        sandboxed.time_kernels(good, 1, stirred=0, rounds=100, min_time=0.02, progress=interrupted)
+    assert sandboxed.reference() > 0
 
 
-def test_a_device_that_has_no_memory_for_another_session_waits_for_it(isolated, monkeypatch):
+def test_a_device_that_has_no_memory_for_another_session_waits_for_it(sandboxed, monkeypatch):
     start, failures, lines = process.subprocess.Popen, [], []
 
     def without_memory(*arguments, **named):
@@ -96,28 +96,28 @@ def test_a_device_that_has_no_memory_for_another_session_waits_for_it(isolated, 
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         return start(*arguments, **named)
 
-    assert isolated.reference() > 0
-    monkeypatch.setattr(isolated._server, "_log", lines.append)
+    assert sandboxed.reference() > 0
+    monkeypatch.setattr(sandboxed._server, "_log", lines.append)
     monkeypatch.setattr(serve, "RETRY", 0.01)
     monkeypatch.setattr(process.subprocess, "Popen", without_memory)
-    isolated._session.close()
-    assert isolated.reference() > 0
+    sandboxed._session.close()
+    assert sandboxed.reference() > 0
     assert lines[1:3] == ["the process that runs kernels does not start here: Cannot allocate memory; trying again"] * 2
     assert not any(folder.exists() for folder in failures)
 
 
 @pytest.fixture
-def alone():
+def untracked():
     """A device without a tracker."""
-    found = Process("serve", "--key", "alone", "--port", "0")
+    found = Process("serve", "--key", "untracked", "--port", "0")
     yield found
     found.end(signal.SIGKILL)
 
 
-def test_a_session_that_is_stopped_is_noticed(alone, good):
+def test_a_session_that_is_stopped_is_noticed(untracked, good):
     """SIGSTOP: the connection stays, and nobody answers. The device is free again at once."""
-    device = until(Key(alone.address, "alone").take)
-    sessions = alone.descendants()
+    device = until(Key(untracked.address, "untracked").take)
+    sessions = untracked.descendants()
 
     def stop(done: int, total: int) -> None:
         hurry(device)
@@ -125,11 +125,11 @@ def test_a_session_that_is_stopped_is_noticed(alone, good):
             os.kill(pid, signal.SIGSTOP)
 
     error = lost_by(lambda: device.time_kernels(good, 1, **LONG, progress=stop))
-    assert str(error) == f"alone at {alone.address}: it has answered nothing for {ANSWER_SECONDS} s"
+    assert str(error) == f"untracked at {untracked.address}: it has answered nothing for {ANSWER_SECONDS} s"
     assert error.cause == "connection" and not error.by_work
-    alone.said("the client went away in the middle of its work")
+    untracked.said("the client went away in the middle of its work")
     until(lambda: gone(sessions))
-    until(Key(alone.address, "alone").take).close()
+    until(Key(untracked.address, "untracked").take).close()
 
 
 def test_others_do_the_work_of_a_device_that_is_stopped():

@@ -7,7 +7,7 @@ import pytest
 
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.remote import pool as pools
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from tests.patience import PATIENCE, until
 from tests.remote.simulated import Formula, Shelf
 
@@ -42,7 +42,7 @@ def test_devices_work_side_by_side_and_each_item_is_done_once():
         both.wait(PATIENCE)
         return device.measure(item)
 
-    with Pool(devices, **QUICK) as pool:
+    with DevicePool(devices, **QUICK) as pool:
         pool.map(work, range(1, 11), lambda item, r: told.append((item, seconds(r), threading.current_thread())))
     assert sorted((item, s) for item, s, _ in told) == [(i, pytest.approx(i * 1e-6)) for i in range(1, 11)]
     assert {thread for *_, thread in told} == {here}
@@ -52,7 +52,7 @@ def test_devices_work_side_by_side_and_each_item_is_done_once():
 
 def test_one_device_works_in_the_callers_thread():
     threads = []
-    with Pool([Formula("a")]) as pool:
+    with DevicePool([Formula("a")]) as pool:
         pool.map(lambda device, item: threads.append(threading.current_thread()), [1, 2], lambda *_: None)
     assert set(threads) == {threading.current_thread()}
 
@@ -60,7 +60,7 @@ def test_one_device_works_in_the_callers_thread():
 def test_a_result_is_told_before_the_next_items_are_done():
     """So that everything is on disk at once."""
     device, on_disk = Formula("a"), []
-    with Pool([device], **QUICK) as pool:
+    with DevicePool([device], **QUICK) as pool:
 
         def done(item, result):
             on_disk.append(item)
@@ -77,7 +77,7 @@ def test_an_interrupt_in_the_middle_of_work_leaves_a_pool_that_works():
     def interrupted(device, item):
         raise KeyboardInterrupt
 
-    with Pool([Formula("a")], **QUICK) as pool:
+    with DevicePool([Formula("a")], **QUICK) as pool:
         with pytest.raises(KeyboardInterrupt):
             pool.map(interrupted, [1], lambda *_: None)
         assert list(measured(pool, [7])) == [7]
@@ -96,7 +96,7 @@ def test_a_lost_devices_item_goes_to_another_and_the_device_comes_back():
         lines.append(line)
         shelf.put(again)
 
-    with Pool(source=shelf, warn=warn, **QUICK) as pool:
+    with DevicePool(source=shelf, warn=warn, **QUICK) as pool:
         told = measured(pool, range(1, 41))
     assert {item: seconds(r[-1]) for item, r in told.items()} == right(told) and len(told) == 40
     assert again.took and all(len(r) == 1 for r in told.values())
@@ -109,12 +109,12 @@ def test_an_item_that_kills_two_devices_is_told_as_that():
         return item == 5 and (shelf.put(Formula("c", dies=dies)) or True)
 
     shelf = Shelf(Formula("a", dies=dies), Formula("b", dies=dies))
-    with Pool(source=shelf, **QUICK) as pool:
+    with DevicePool(source=shelf, **QUICK) as pool:
         told = measured(pool, range(1, 10))
     assert isinstance(told[5][0], DeviceLost) and len(told) == 9
     assert sum(tally.lost for tally in pool.tallies.values()) == 2
     assert all(seconds(told[i][0]) == pytest.approx(i * 1e-6) for i in range(1, 10) if i != 5)
-    with Pool([Formula("a", dies=dies), Formula("b", dies=dies), Formula("c", dies=dies)], **QUICK) as pool:
+    with DevicePool([Formula("a", dies=dies), Formula("b", dies=dies), Formula("c", dies=dies)], **QUICK) as pool:
         with pytest.raises(DeviceLost):
             pool.run(lambda device: device.measure(5))
     assert sum(tally.lost for tally in pool.tallies.values()) == 2
@@ -129,7 +129,7 @@ def test_an_item_is_not_blamed_for_devices_that_were_stopped_or_took_leave(cause
 
     others = iter([Leaves("b"), Leaves("c"), Formula("d")])
     shelf = Shelf(Leaves("a"))
-    with Pool(source=shelf, **QUICK) as pool:
+    with DevicePool(source=shelf, **QUICK) as pool:
         told = measured(pool, [5])
     assert [seconds(r) for r in told[5]] == [right(told)[5]]
     assert [pool.tallies[name].lost for name in "abcd"] == [1, 1, 1, 0]
@@ -140,17 +140,17 @@ def test_no_device_left_ends_with_one_line_and_keeps_what_was_measured():
         return item > 3
 
     kept = []
-    with Pool(source=Shelf(Formula("a", dies=dies)), **SOON) as pool:
+    with DevicePool(source=Shelf(Formula("a", dies=dies)), **SOON) as pool:
         with pytest.raises(TargetError, match="a was lost; no device came back.*goes on with all that was measured"):
             pool.map(lambda d, item: d.measure(item), range(1, 10), lambda item, _: kept.append(item))
     assert kept == [1, 2, 3]
     with pytest.raises(TargetError, match="no device is left"):
-        measured(Pool([Formula("a", dies=dies)], **SOON), [5])
+        measured(DevicePool([Formula("a", dies=dies)], **SOON), [5])
 
 
 def test_nothing_to_begin_with():
     with pytest.raises(TargetError, match="the shelf: no device was free"):
-        Pool(source=Shelf(), **SOON)
+        DevicePool(source=Shelf(), **SOON)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -159,7 +159,7 @@ def test_a_slow_device_is_named_and_its_numbers_are_kept_out(monkeypatch, first)
     monkeypatch.setattr(pools, "CHECK_SECONDS", PATIENCE)
     lines = []
     slow, fast = Formula("slow", 10.0), Formula("fast", pause=0.002)
-    with Pool([slow, fast][:: 1 if first == 0 else -1], warn=lines.append, **QUICK) as pool:
+    with DevicePool([slow, fast][:: 1 if first == 0 else -1], warn=lines.append, **QUICK) as pool:
         told = measured(pool, range(1, 30))
     assert {item: seconds(r[-1]) for item, r in told.items()} == right(told)
     assert [line for line in lines if "slow is 10.0 times slower than the others" in line] == lines and len(lines) == 1
@@ -176,7 +176,7 @@ def test_what_a_slow_device_did_before_a_faster_one_joined_is_done_again():
 
     slow, fast = Formula("slow", 10.0), Formula("fast")
     shelf, told = Shelf(slow), {}
-    with Pool(source=shelf, **QUICK) as pool:
+    with DevicePool(source=shelf, **QUICK) as pool:
         pool.map(work, range(1, 60), lambda item, r: told.setdefault(item, []).append(seconds(r)))
     assert {item: all_[-1] for item, all_ in told.items()} == right(told) and len(told) == 59
     assert told[1] == [pytest.approx(1e-5), pytest.approx(1e-6)] and pool.tallies["slow"].measured == 0
@@ -185,7 +185,7 @@ def test_what_a_slow_device_did_before_a_faster_one_joined_is_done_again():
 def test_a_device_that_throttles_for_a_while_is_used_again():
     calls = iter([1.0, 1.0, 1.0, 4.0, 4.0, *[1.0] * 100])
     lines = []
-    with Pool([Formula("a", lambda: next(calls))], warn=lines.append, **QUICK) as pool:
+    with DevicePool([Formula("a", lambda: next(calls))], warn=lines.append, **QUICK) as pool:
         told = measured(pool, range(1, 9))
     assert {item: seconds(r[-1]) for item, r in told.items()} == right(told)
     assert len(lines) == 1 and "4.0 times slower than it did before" in lines[0]
@@ -194,7 +194,7 @@ def test_a_device_that_throttles_for_a_while_is_used_again():
 def test_a_device_that_stays_slow_is_given_up():
     calls = iter([1.0, 1.0])
     kept = []
-    with Pool([Formula("a", lambda: next(calls, 4.0))], **SOON) as pool:
+    with DevicePool([Formula("a", lambda: next(calls, 4.0))], **SOON) as pool:
         with pytest.raises(TargetError, match="a stays 4.0 times slower.*goes on with all"):
             pool.map(lambda d, item: d.measure(item), range(1, 9), lambda item, _: kept.append(item))
     assert kept == [1, 2]
@@ -205,7 +205,7 @@ def test_one_that_is_slow_only_while_it_works_is_given_up_too():
         def reference(self):
             return 1e-5
 
-    with Pool([Hot("a", 4.0)], **SOON) as pool:
+    with DevicePool([Hot("a", 4.0)], **SOON) as pool:
         pool.known(1e-5)
         with pytest.raises(TargetError, match="a stays 4.0 times slower"):
             measured(pool, range(1, 3))
@@ -216,13 +216,13 @@ def test_what_a_device_warns_of_is_passed_on_once():
     device = Formula("a")
     measure = device.measure
     device.measure = lambda item: replace(measure(item), warnings=("it is hot",))
-    with Pool([device], warn=lines.append, **QUICK) as pool:
+    with DevicePool([device], warn=lines.append, **QUICK) as pool:
         measured(pool, [1, 2, 3])
     assert lines == ["a: it is hot"]
 
 
 def test_what_was_recorded_of_a_device_counts():
-    with Pool([Formula("a", 2.0)], **SOON) as pool:
+    with DevicePool([Formula("a", 2.0)], **SOON) as pool:
         assert len(measured(pool, [1, 2])) == 2
         pool.known(1e-5)
         with pytest.raises(TargetError, match="a stays 2.0 times slower"):
@@ -232,7 +232,7 @@ def test_what_was_recorded_of_a_device_counts():
 def test_another_kind_of_device_is_left_out():
     lines = []
     other = Formula("b", cpu="another formula")
-    with Pool([Formula("a"), other], warn=lines.append, **QUICK) as pool:
+    with DevicePool([Formula("a"), other], warn=lines.append, **QUICK) as pool:
         measured(pool, [1, 2, 3])
     assert other.closed and not other.took and "b is left out: it is x86_64, another formula" in lines[0]
 
@@ -241,7 +241,7 @@ def test_what_goes_wrong_besides_is_raised_at_once():
     def work(device, item):
         raise UsageError("no")
 
-    with Pool([Formula("a"), Formula("b")], **QUICK) as pool:
+    with DevicePool([Formula("a"), Formula("b")], **QUICK) as pool:
         with pytest.raises(UsageError, match="no"):
             pool.map(work, [1, 2, 3], lambda *_: None)
         assert len(measured(pool, [1, 2])) == 2
@@ -250,7 +250,7 @@ def test_what_goes_wrong_besides_is_raised_at_once():
 def test_devices_are_given_back_and_taken_again():
     a, b = Formula("a"), Formula("b")
     shelf = Shelf(a)
-    pool = Pool(source=shelf, **QUICK)
+    pool = DevicePool(source=shelf, **QUICK)
     measured(pool, [1])
     pool.rest()
     shelf.put(b)
@@ -263,7 +263,7 @@ def test_devices_are_given_back_and_taken_again():
 def test_devices_that_are_asked_nothing_for_a_while_are_given_back():
     a, b = Formula("a"), Formula("b")
     shelf = Shelf(a)
-    with Pool(source=shelf, idle=0.05, **QUICK) as pool:
+    with DevicePool(source=shelf, idle=0.05, **QUICK) as pool:
         measured(pool, [1])
         until(lambda: a.closed)
         shelf.put(b)
@@ -274,7 +274,7 @@ def test_devices_that_are_asked_nothing_for_a_while_are_given_back():
 def test_a_device_that_comes_while_the_pool_rests_works_when_it_is_asked_again():
     """The scout's question may take longer than the pool's patience with idle devices."""
     late = Formula("late")
-    pool = Pool(source=Shelf(Formula("a")), **SOON)
+    pool = DevicePool(source=Shelf(Formula("a")), **SOON)
     measured(pool, [1])
     pool.rest()
     pool._events.put((None, None, late))  # as the scout does, whose question took its time
@@ -284,7 +284,7 @@ def test_a_device_that_comes_while_the_pool_rests_works_when_it_is_asked_again()
 
 def test_a_device_that_comes_when_nobody_wants_it_any_more_is_given_back():
     a, b = Formula("a"), Formula("b")
-    pool = Pool(source=Shelf(a), **QUICK)
+    pool = DevicePool(source=Shelf(a), **QUICK)
     measured(pool, [1])
     pool._events.put((None, None, b))  # as the scout does at the last moment
     pool.close()

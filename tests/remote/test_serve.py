@@ -15,7 +15,7 @@ from mpcompile import __version__, cli
 from mpcompile.errors import DeviceLost, ModelError, TargetError
 from mpcompile.remote.sandbox import SandboxedDevice
 from mpcompile.remote.tracker import Key, devices
-from mpcompile.runtime.device import WHOLE, About, LocalDevice
+from mpcompile.runtime.device import NETWORK, About, LocalDevice
 from mpcompile.runtime.server.limits import Limits
 from tests.remote.processes import Process, gone, kernel, library, until
 from tests.runtime.small_bundle import SHAPE, small_library, small_variant, write_small
@@ -89,7 +89,7 @@ def test_it_gives_what_this_machine_gives(device, bundle, bad, tmp_path):
     raced = device.race({"a": bundle, "b": bundle}, 1, rounds=3, min_time=1e-4, progress=lambda *p: seen.append(p))
     assert list(raced.timings) == ["a", "b"] and all(t.seconds > 0 and t.samples >= 3 for t in raced.timings.values())
     assert all(0 <= done <= total == 3 for done, total in seen)
-    assert set(device.profile(bundle, 1, **QUICK).timings) == {WHOLE, "first", "second"}
+    assert set(device.profile(bundle, 1, **QUICK).timings) == {NETWORK, "first", "second"}
     timed = device.time_kernels({"k": kernel(bad, "good"), "l": kernel(bad, "good")}, 1, **QUICK)
     assert set(timed.timings) == {"k", "l"} and timed.reference_best > 0 and device.reference() > 0
     assert device.state().clock >= 0
@@ -231,27 +231,29 @@ def test_a_stock_server_is_refused(tracker, served, monkeypatch, tmp_path):
 
 # -- the end ---------------------------------------------------------------------------------------------
 @pytest.fixture
-def alone():
+def untracked():
     """A device without a tracker, of the test's own."""
-    process = Process("serve", "--key", "alone", "--port", "0")
+    process = Process("serve", "--key", "untracked", "--port", "0")
     yield process
     process.end()
 
 
-def test_without_a_tracker_and_interrupted(alone):
+def test_without_a_tracker_and_interrupted(untracked):
     """A host names the device itself; Ctrl-C in the middle of a measurement leaves no process, no port, no file."""
-    address = alone.address
-    with pytest.raises(TargetError, match="is no tracker but a device of key alone, not along"):
+    address = untracked.address
+    with pytest.raises(TargetError, match="is no tracker but a device of key untracked, not along"):
         Key(address, "along").take()
-    device = until(Key(address, "alone").take)
+    device = until(Key(address, "untracked").take)
     (listed,) = devices(address)
-    assert listed.key == "alone" and not listed.told["free"] and About.from_json(listed.told["about"]) == device.about
-    assert Key(address, "alone").take() is None
-    pids = alone.descendants()
+    assert (
+        listed.key == "untracked" and not listed.told["free"] and About.from_json(listed.told["about"]) == device.about
+    )
+    assert Key(address, "untracked").take() is None
+    pids = untracked.descendants()
     folders = [Path(f"/proc/{pid}/cwd").resolve() for pid in pids]
     assert folders and all("mpcompile-session-" in str(f) for f in folders)
     device._ask("start", json.dumps({"method": "reference", "arguments": {}, "seconds": None, "files": {}}))
-    assert alone.end(signal.SIGINT) == 130
+    assert untracked.end(signal.SIGINT) == 130
     with pytest.raises(DeviceLost) as error:
         device.reference()
     assert error.value.cause == "server" and "the server was stopped" in str(error.value)
@@ -261,14 +263,14 @@ def test_without_a_tracker_and_interrupted(alone):
         again.bind(("127.0.0.1", int(address.split(":")[1])))
 
 
-def test_a_device_that_is_killed(alone, bad):
+def test_a_device_that_is_killed(untracked, bad):
     """SIGKILL in the middle of a measurement: the host hears of it at once, and no process stays."""
-    device = until(Key(alone.address, "alone").take)
-    pids = alone.descendants()
+    device = until(Key(untracked.address, "untracked").take)
+    pids = untracked.descendants()
 
     def kill(done: int, total: int) -> None:
-        if alone.process.poll() is None:
-            alone.process.kill()
+        if untracked.process.poll() is None:
+            untracked.process.kill()
 
     with pytest.raises(DeviceLost) as error:
         device.time_kernels({"k": kernel(bad, "good")}, 1, stirred=0, rounds=1000000, min_time=1e-5, progress=kill)

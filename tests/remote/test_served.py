@@ -9,12 +9,13 @@ import onnx
 import pytest
 
 import mpcompile as mp
-from mpcompile.api.profile import Workbench
+from mpcompile.api.pool_workbench import PoolWorkbench
 from mpcompile.cli import main
 from mpcompile.errors import TargetError, UsageError
+from mpcompile.ir.bits import BitCandidates
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
-from mpcompile.remote.pool import Pool, open_pool
+from mpcompile.remote.pool import DevicePool, open_pool
 from mpcompile.targets import cpu, load_target
 from tests.latency.interrupted import interrupted_profile
 from tests.remote.served import ROOT, Farm, kill
@@ -50,8 +51,8 @@ def bundle(tmp_path_factory):
 def table(pool, file, progress=None):
     """Of MODEL, its cells kept in `file`."""
     graph = mp.load(MODEL)
-    bench = Workbench(load_target(TARGET), pool, threads=1, rounds=1).among(graph)
-    return build_table(graph, [1, 2], [1, 2], bench, Cache(file), progress=progress)
+    bench = PoolWorkbench(load_target(TARGET), pool, threads=1, rounds=1).among(graph)
+    return build_table(graph, BitCandidates.of([1, 2], [1, 2]), bench, Cache(file), progress=progress)
 
 
 def cells(path):
@@ -65,7 +66,7 @@ def test_a_table_is_built_on_both_and_is_the_one_that_is_built_here(farm, tmp_pa
         assert len(pool.tallies) == 2 and all(tally.measured for tally in pool.tallies.values())
     rows = cells(tmp_path / "cells")
     assert len({row["key"] for row in rows}) == len(rows)  # none was measured twice
-    with Pool.local() as pool:
+    with DevicePool.local() as pool:
         pool.slower = math.inf
         here = table(pool, tmp_path / "cells")
         assert cells(tmp_path / "cells") == rows  # this machine is of their kind: none is missing
@@ -223,7 +224,7 @@ def test_a_device_killed_in_the_middle_changes_nothing(farm, tmp_path):
         found = table(pool, tmp_path / "cells", progress)
     assert len(pool.tallies) == 3 and sum(tally.lost for tally in pool.tallies.values()) == 1
     assert len([line for line in lines if "the connection was lost" in line]) == 1
-    with Pool.local() as pool:
+    with DevicePool.local() as pool:
         pool.slower = math.inf
         rows = cells(tmp_path / "cells")
         assert table(pool, tmp_path / "cells") == found and cells(tmp_path / "cells") == rows

@@ -5,7 +5,7 @@ import threading
 from mpcompile.errors import DeviceLost, TargetError
 from mpcompile.remote import pool as pools
 from mpcompile.remote import pool_member
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from tests.patience import PATIENCE, until
 from tests.remote.simulated import Formula, Shelf
 
@@ -31,7 +31,7 @@ def test_a_tracker_that_does_not_answer_once_is_asked_again():
         return b if len(answers) == 2 else None
 
     answers, b, told = [], Formula("b"), []
-    with Pool(source=Asked(Formula("a"), answer=answer), **QUICK) as pool:
+    with DevicePool(source=Asked(Formula("a"), answer=answer), **QUICK) as pool:
         pool.map(lambda device, item: until(lambda: "b" in pool.tallies), [1], lambda *result: told.append(result))
     assert told == [(1, True)] and b.closed
 
@@ -43,7 +43,7 @@ def test_a_device_that_is_lent_while_the_pool_is_closed_is_given_back():
         return late
 
     asked, late = threading.Event(), Formula("late")
-    pool = Pool(source=Asked(Formula("a"), answer=answer), **QUICK)
+    pool = DevicePool(source=Asked(Formula("a"), answer=answer), **QUICK)
     pool.map(lambda device, item: until(asked.is_set), [1], lambda *_: None)
     pool.close()
     assert late.closed and "late" not in pool.tallies
@@ -66,7 +66,7 @@ def test_a_device_that_was_given_back_while_it_was_looked_at_was_not_lost(monkey
     monkeypatch.setattr(pools, "CHECK_SECONDS", 0.0)
     monkeypatch.setattr(pool_member, "LEAVE_SECONDS", 0.0)
     late, lines, shelf = threading.Event(), [], Shelf(Formula("a"), Slow("slow"))
-    with Pool(source=shelf, warn=lines.append, **QUICK) as pool:
+    with DevicePool(source=shelf, warn=lines.append, **QUICK) as pool:
         assert pool.run(lambda device: device.name) == "a"
         pool.rest()
         shelf.put(Formula("b"))

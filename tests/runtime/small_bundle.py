@@ -4,7 +4,7 @@ import numpy as np
 
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.plan import Arg, Call, Placed, Plan, Port
-from mpcompile.runtime import Compiled, write_bundle
+from mpcompile.runtime import CompiledVariant, write_bundle
 from mpcompile.targets import cpu
 
 SHAPE = (4, 8, 8)
@@ -72,7 +72,7 @@ def small_target(name="x86-64-v2", **changes) -> dict:
     }
 
 
-def small_variant(library: bytes, **changes) -> Compiled:
+def small_variant(library: bytes, **changes) -> CompiledVariant:
     layers = [{"name": "first", "op": "Layer"}, {"name": "second", "op": "Layer"}]
     fields = {
         "target": small_target(),
@@ -81,9 +81,9 @@ def small_variant(library: bytes, **changes) -> Compiled:
         "library": library,
         "weights": small_weights(),
     }
-    return Compiled(**fields | changes)
+    return CompiledVariant(**fields | changes)
 
 
-def write_small(path, *variants: Compiled):
+def write_small(path, *variants: CompiledVariant):
     head = {"target": {"name": "small", "description": "small"}, "model": {"source": "small.onnx"}}
     return write_bundle(path, head, variants)

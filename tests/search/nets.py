@@ -27,12 +27,12 @@ def images(count: int, side: int = 8, classes: int = 4, seed: int = 1) -> Images
 
 
 def random_assignment(network, seed):
-    """Any candidate for every knob."""
-    from mpcompile.search.layers import Assignment
+    """Any candidate for every choice."""
+    from mpcompile.search.layers import BitAssignment
 
     draw = torch.Generator().manual_seed(seed)
 
-    def pick(knobs):
-        return {k: v.candidates[int(torch.randint(len(v.candidates), (), generator=draw))] for k, v in knobs.items()}
+    def pick(choices):
+        return {k: v.candidates[int(torch.randint(len(v.candidates), (), generator=draw))] for k, v in choices.items()}
 
-    return Assignment(pick(network.weights), pick(network.tensors))
+    return BitAssignment(pick(network.weights), pick(network.tensors))

@@ -13,56 +13,69 @@ from pathlib import Path
 import numpy as np
 
 from mpcompile.frontend import load
+from mpcompile.ir.bits import BitPair
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
-from mpcompile.search.config import Baselines, Config, Data, NetworkShape, Objective, Search, Training
+from mpcompile.search.config import (
+    BaselineOptions,
+    Config,
+    DataOptions,
+    NetworkOptions,
+    ObjectiveOptions,
+    PretrainOptions,
+    SearchOptions,
+    TrainingOptions,
+)
 from mpcompile.search.data import DataSet
-from mpcompile.search.device import Device
 from mpcompile.search.run import Sweep
 from tests.latency.simulated import Simulated
 from tests.search.nets import images
 
 CONFIG = Config(
     seed=2,
-    data=Data(side=8),
-    network=NetworkShape([6, 10], [1, 1]),
-    search=Search(
+    data=DataOptions(side=8),
+    network=NetworkOptions([6, 10], [1, 1]),
+    search=SearchOptions(
         weights=[1, 2, 8], activations=[1, 2, 8], epochs=3, warmup=1, batch=16, strength_rate=0.1, gumbel=True
     ),
-    objective=Objective(targets=["30 %", "60 %"]),
-    pretrain=Training(epochs=3, rate=2e-3),
-    retrain=Training(epochs=2),
-    baselines=Baselines(["w1a1", "w8a8"], True, True),
+    objective=ObjectiveOptions(targets=["30 %", "60 %"]),
+    pretrain=PretrainOptions(epochs=3, rate=2e-3),
+    retrain=TrainingOptions(epochs=2),
+    baselines=BaselineOptions([BitPair(1, 1), BitPair(8, 8)], True, True),
 )
 
 
-def device(log: Path | None = None) -> Device:
-    """Formula times; whole networks take 7 % more than the table knows. Every measurement leaves a line in `log`."""
-    bench = Simulated()
+class SimulatedDevice:
+    """A SearchDevice of formula times; networks take 7 % more than the table knows. Every measurement leaves a line in
+    `log`."""
 
-    def note(what):
-        if log:
-            with open(log, "a") as file:
+    def __init__(self, log: Path | None = None):
+        self.log, self.bench = log, Simulated()
+        self.identity = self.bench.identity
+
+    def note(self, what: str) -> None:
+        if self.log:
+            with open(self.log, "a") as file:
                 file.write(what + "\n")
 
-    def table(model, w_bits, a_bits, cache, progress):
-        note("table")
-        return build_table(load(model), w_bits, a_bits, bench, Cache(cache), progress=progress)
+    def table(self, model, bits, cache, progress):
+        self.note("table")
+        return build_table(load(model), bits, self.bench, Cache(cache), progress=progress)
 
-    def measure(model, bundle, table):
-        note(f"measure {model.parent.name}")
-        seconds = 1.07 * bench.network(load(model))
+    def network_seconds(self, model, bundle, table):
+        self.note(f"network_seconds {model.parent.name}")
+        seconds = 1.07 * self.bench.network(load(model))
         bundle.write_text(json.dumps(seconds))
         return seconds
 
-    def answers(file, images):
+    def answers(self, file, images):
         """Class 0, whatever it sees."""
-        note(f"answers {file.parent.name}")
+        self.note(f"answers {file.parent.name}")
         return np.zeros(len(images), np.int64)
 
-    def race(files, progress):
-        """Bundles a twentieth slower than alone; the others by their size."""
-        note(f"race {' '.join(files)}")
+    def race(self, files, progress):
+        """Bundles a twentieth slower than by themselves; the others by their size."""
+        self.note(f"race {' '.join(files)}")
         seconds = {
             name: 1.05 * json.loads(file.read_text()) if file.suffix == ".mpc" else 1e-9 * len(file.read_bytes())
             for name, file in files.items()
@@ -76,22 +89,22 @@ def device(log: Path | None = None) -> Device:
             "threads": 1,
         }
 
-    def verify(model, bundle, images):
-        note(f"verify {model.parent.name}")
+    def verify(self, model, bundle, images):
+        self.note(f"verify {model.parent.name}")
         return {"equal": True, "samples": len(images), "summary": "all buffers equal the reference"}
 
-    def profile(model, bundle):
-        note(f"profile {model.parent.name}")
-        layers = bench.layers(load(model))
+    def profile(self, model, bundle):
+        self.note(f"profile {model.parent.name}")
+        layers = self.bench.layers(load(model))
         rows = [{"name": n, "op": "Layer", "parts": [], "time": {"seconds": s}} for n, s in layers.items()]
         return {"layers": rows, "whole": {"seconds": sum(layers.values())}, "note": "a formula"}
 
-    def quantize(source, target, images):
-        note("quantize")
+    def quantize(self, source, target, images):
+        self.note("quantize")
         shutil.copyfile(source, target)
 
-    about = {"machine": {"cpu": "a formula", "cores": 1, "threads": 1}, "versions": {"Python": "3"}}
-    return Device(bench.identity, table, measure, answers, race, verify, profile, quantize, about)
+    def about(self):
+        return {"machine": {"cpu": "a formula", "cores": 1, "threads": 1}, "versions": {"Python": "3"}}
 
 
 def sweep(out: Path, show=None, config=CONFIG) -> Sweep:
@@ -102,7 +115,7 @@ def sweep(out: Path, show=None, config=CONFIG) -> Sweep:
     original, module.data.load = module.data.load, lambda *_, **__: data
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return Sweep(config, out, device(out / "device.log"), show or (lambda *_: None), keep_seconds=0.0)
+        return Sweep(config, out, SimulatedDevice(out / "device.log"), show or (lambda *_: None), keep_seconds=0.0)
     finally:
         module.data.load = original
 

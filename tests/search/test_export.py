@@ -14,14 +14,14 @@ from mpcompile.ir.graph import Conv, Dense
 from mpcompile.reference.run import model_inputs, run, run_node
 from mpcompile.search.ebs import EBS
 from mpcompile.search.export import export
-from mpcompile.search.layers import Run
+from mpcompile.search.layers import ForwardPass
 from mpcompile.search.loop import Recipe, retrain
 from tests.search.nets import images, random_assignment, small
 
 BITS = (1, 2, 3, 4, 8)
 
 
-class Recorder(Run):
+class Recorder(ForwardPass):
     """Keeps what every operator gives: codes q where quantized, else float32, without batch."""
 
     def __init__(self):
@@ -31,9 +31,11 @@ class Recorder(Run):
         self.found[name] = x[0].numpy()
         return x
 
-    def quantize(self, knob, x):
-        self.found[knob.name] = knob.quantizer.grid(knob.bits).value(knob.quantizer.codes(x, knob.bits)[0].numpy())
-        return knob(x)
+    def quantize(self, choice, x):
+        self.found[choice.name] = choice.quantizer.grid(choice.bits).value(
+            choice.quantizer.codes(x, choice.bits)[0].numpy()
+        )
+        return choice(x)
 
     def relu(self, name, x):
         return self.note(name, super().relu(name, x))
@@ -66,7 +68,7 @@ def test_weights_are_exactly_the_quantized_ones(exported):
     layers = {layer.name: layer for layer in network.layers()}
     assert set(found) == set(layers)
     for name, layer in layers.items():
-        bits, quantizer = layer.knob.bits, layer.knob.quantizer
+        bits, quantizer = layer.choice.bits, layer.choice.quantizer
         gain = getattr(layer, "gain", torch.ones(())).item()
         assert found[name].grid == quantizer.grid(bits), name
         np.testing.assert_array_equal(

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mpcompile.search import checkpoint
-from mpcompile.search.ebs import EBS, Options
+from mpcompile.search.ebs import EBS, EBSOptions
 from mpcompile.search.loop import Batches, Keeper, Recipe, SearchRecipe, accuracy, draw, retrain, search
-from mpcompile.search.objective import BitOps, Target
+from mpcompile.search.objective import BitOps, BudgetPrice
 from tests.search.nets import images, small
 
 RECIPE = SearchRecipe(epochs=6, warmup=2, batch=16, shift=0, strength_rate=0.05)
@@ -16,10 +16,10 @@ class Stop(Exception):
     pass
 
 
-def run_search(recipe=RECIPE, options=Options(), keeper=None, stop_at=None, share=0.3):
+def run_search(recipe=RECIPE, options=EBSOptions(), keeper=None, stop_at=None, share=0.3):
     network = small(seed=3)
     method, cost = EBS(network, options), BitOps(network)
-    price = Target(cost.narrowest() + share * (cost.widest() - cost.narrowest()))
+    price = BudgetPrice(cost.narrowest() + share * (cost.widest() - cost.narrowest()))
 
     def show(what, done, total, figures):
         if done == stop_at:
@@ -34,7 +34,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("options", [Options(), Options(gumbel=True)], ids=["deterministic", "gumbel"])
+@pytest.mark.parametrize("options", [EBSOptions(), EBSOptions(gumbel=True)], ids=["deterministic", "gumbel"])
 def test_the_search_lands_on_its_budget(options):
     network, method, cost, price, figures = run_search(
         SearchRecipe(epochs=30, warmup=2, batch=16, strength_rate=0.05), options
@@ -51,11 +51,11 @@ def test_the_search_lands_on_its_budget(options):
 def test_resuming_changes_nothing(tmp_path, gumbel, stop_at):
     """Stopped after this many steps, in warm-up and later, with a state kept at each; then gone on with in new
     objects."""
-    whole = run_search(options=Options(gumbel))
+    whole = run_search(options=EBSOptions(gumbel))
     keeper = Keeper(tmp_path / "part.npz", "key", seconds=0)
     with pytest.raises(Stop):
-        run_search(options=Options(gumbel), keeper=keeper, stop_at=stop_at)
-    resumed = run_search(options=Options(gumbel), keeper=Keeper(tmp_path / "part.npz", "key", seconds=0))
+        run_search(options=EBSOptions(gumbel), keeper=keeper, stop_at=stop_at)
+    resumed = run_search(options=EBSOptions(gumbel), keeper=Keeper(tmp_path / "part.npz", "key", seconds=0))
     assert same(whole[0], resumed[0]) and same(whole[1], resumed[1])
     assert whole[3] == resumed[3] and whole[4] == resumed[4]
 
@@ -81,7 +81,7 @@ def test_the_held_out_half_moves_no_weight():
     before = {k: v.clone() for k, v in network.named_parameters()}
     method, cost = EBS(network), BitOps(network)
     frozen = SearchRecipe(epochs=2, warmup=0, batch=16, rate=1e-30, decay=0)
-    search(network, method, cost, Target(cost.widest()), images(96), frozen, seed=0)
+    search(network, method, cost, BudgetPrice(cost.widest()), images(96), frozen, seed=0)
     assert all(torch.allclose(before[k], v, atol=1e-20) for k, v in network.named_parameters())
     assert any((s != 0).any() for s in method.parameters())
     assert all(p.requires_grad for p in network.parameters())

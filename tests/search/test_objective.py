@@ -8,14 +8,15 @@ import torch
 
 from mpcompile.errors import UsageError
 from mpcompile.frontend import load
+from mpcompile.ir.bits import BitCandidates
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
 from mpcompile.latency.requantize import requantize
 from mpcompile.search.calibrate import Calibration, calibrate
 from mpcompile.search.ebs import EBS
 from mpcompile.search.export import export
-from mpcompile.search.layers import Assignment
-from mpcompile.search.objective import BitOps, Latency, Target, Weight, bitops, land, normalised_bits
+from mpcompile.search.layers import BitAssignment
+from mpcompile.search.objective import BitOps, BudgetPrice, Latency, WeightPrice, bitops, land, normalised_bits
 from tests.latency.simulated import Simulated
 from tests.search.nets import random_assignment, small
 
@@ -37,7 +38,9 @@ def model(network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(model, tmp_path_factory):
-    return build_table(model, BITS, BITS, Simulated(), Cache(tmp_path_factory.mktemp("cache") / "cells"))
+    return build_table(
+        model, BitCandidates.of(BITS, BITS), Simulated(), Cache(tmp_path_factory.mktemp("cache") / "cells")
+    )
 
 
 def probabilities(network, seed):
@@ -45,10 +48,10 @@ def probabilities(network, seed):
     return [
         {
             name: torch.softmax(2 * torch.randn(len(k.candidates), generator=draw), 0)
-            for name, k in knobs.items()
+            for name, k in choices.items()
             if k.searched
         }
-        for knobs in (network.weights, network.tensors)
+        for choices in (network.weights, network.tensors)
     ]
 
 
@@ -63,7 +66,7 @@ def brute_force(network, cost, p, q):
         for (kind, name), i in zip(names, choice):
             bits[kind][name] = BITS[i]
             chance *= (p if kind == "weights" else q)[name][i].item()
-        total += chance * cost.of(Assignment(**bits))
+        total += chance * cost.of(BitAssignment(**bits))
     return total
 
 
@@ -97,8 +100,8 @@ def test_gradients_reach_the_strengths(network, table, kind):
     method = EBS(network)
     method.mix(network, 0.0, torch.Generator(), learn=True)
     method.cost(cost).backward()
-    for knob in (*method.weights.values(), *method.tensors.values()):
-        gradient = method.strengths[knob.name.replace(".", "/")].grad
+    for choice in (*method.weights.values(), *method.tensors.values()):
+        gradient = method.strengths[choice.name.replace(".", "/")].grad
         assert gradient[0] < 0 < gradient[1]  # narrower is cheaper
 
 
@@ -149,7 +152,7 @@ def test_a_table_of_another_network_is_refused(table):
 
 def test_the_multiplier_lands_on_its_target():
     """A stand-in for the search: cost falls as the multiplier's pull on one logit grows against a constant push."""
-    price, logit = Target(0.4), torch.tensor(0.0, requires_grad=True)
+    price, logit = BudgetPrice(0.4), torch.tensor(0.0, requires_grad=True)
     optimizer = torch.optim.Adam([logit], lr=0.03, betas=(0.5, 0.999))
     costs = []
     for _ in range(800):
@@ -163,20 +166,20 @@ def test_the_multiplier_lands_on_its_target():
 
 
 def test_the_multiplier_vanishes_where_nothing_pushes():
-    price = Target(1.0)
+    price = BudgetPrice(1.0)
     for _ in range(200):
         price.update(2.0)
     assert price.strength(2.0) > 1
     for _ in range(1000):
         price.update(0.5)
     assert price.strength(0.5) == 0 and price.term(torch.tensor(0.5)).item() == 0
-    restored = Target(1.0)
+    restored = BudgetPrice(1.0)
     restored.restore(price.state())
     assert restored == price
 
 
 def test_a_weight_prices_linearly():
-    assert Weight(0.5, 10.0).term(torch.tensor(4.0)).item() == pytest.approx(0.2)
+    assert WeightPrice(0.5, 10.0).term(torch.tensor(4.0)).item() == pytest.approx(0.2)
 
 
 def log_probs(network, seed):
@@ -185,10 +188,10 @@ def log_probs(network, seed):
             name: torch.log_softmax(
                 torch.randn(len(k.candidates), generator=torch.Generator().manual_seed(seed + i)), 0
             )
-            for i, (name, k) in enumerate(knobs.items())
+            for i, (name, k) in enumerate(choices.items())
             if k.searched
         }
-        for kind, knobs in (("weights", network.weights), ("tensors", network.tensors))
+        for kind, choices in (("weights", network.weights), ("tensors", network.tensors))
     }
 
 
@@ -203,7 +206,7 @@ def test_landing_stays_below_the_target_and_leaves_nothing_of_it(network, table,
         for name in chances[kind]:
             bits = dict(getattr(found, kind))
             if bits[name] != BITS[-1]:
-                moved = Assignment(**{**vars(found), kind: {**bits, name: BITS[-1]}})
+                moved = BitAssignment(**{**vars(found), kind: {**bits, name: BITS[-1]}})
                 assert cost.of(moved) > target
 
 
@@ -211,7 +214,7 @@ def test_landing_spends_what_is_left_where_it_is_likeliest(network, table):
     cost, chances = Latency(network, table), log_probs(network, 1)
     best = {kind: {n: (BITS[int(c.argmax())]) for n, c in chances[kind].items()} for kind in chances}
     uniform = network.uniform(1, 1)
-    readout = Assignment({**uniform.weights, **best["weights"]}, {**uniform.tensors, **best["tensors"]})
+    readout = BitAssignment({**uniform.weights, **best["weights"]}, {**uniform.tensors, **best["tensors"]})
     assert land(readout, chances, cost, 2 * cost.widest()) == network.uniform(BITS[-1], BITS[-1])
     with pytest.raises(UsageError, match="no choice of bits"):
         land(readout, chances, cost, 0.5 * cost.narrowest())

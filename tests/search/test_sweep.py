@@ -1,36 +1,37 @@
 """A whole sweep on a device that is a formula: the front, calibration, kills, and the command line's errors."""
 
+import dataclasses
 import json
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from mpcompile.cli import main
 from mpcompile.errors import UsageError
 from mpcompile.latency.table import LatencyTable
-from mpcompile.search.config import Objective
+from mpcompile.search.config import ObjectiveOptions
 from mpcompile.search.folder import Folder
 from mpcompile.search.front import Point, pareto
 from mpcompile.search.run import run
-from tests.search.simulated_sweep import CONFIG, device, sweep
+from tests.search.simulated_sweep import CONFIG, SimulatedDevice, sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    out = tmp_path_factory.mktemp("whole")
+def sweep_done(tmp_path_factory):
+    out = tmp_path_factory.mktemp("sweep_done")
     events = []
     return out, sweep(out, lambda *event: events.append(event[:3])).run(), events
 
 
-def test_every_point_is_there_and_measured(whole):
-    out, result, _ = whole
+def test_every_point_is_there_and_measured(sweep_done):
+    out, result, _ = sweep_done
     names = ["float", "int8", "uniform-w1a1", "uniform-w8a8", "target-60pc", "target-30pc"]
     assert [p.name for p in result.points] == names
     for p in result.points:
@@ -44,24 +45,24 @@ def test_every_point_is_there_and_measured(whole):
     assert all(json.loads(line) for line in (out / "log.jsonl").read_text().splitlines())
 
 
-def test_searched_points_keep_their_budgets(whole):
-    _, result, _ = whole
+def test_searched_points_keep_their_budgets(sweep_done):
+    _, result, _ = sweep_done
     searched = [p for p in result.points if p.kind == "searched"]
     assert all(p.predicted <= p.target for p in searched) and searched[0].target > searched[1].target
     assert len({str(p.assignment) for p in searched}) == 2
 
 
-def test_the_table_is_calibrated_from_whole_networks(whole):
+def test_the_table_is_calibrated_from_whole_networks(sweep_done):
     """The device takes 7 % more than the sum of its layers; after the first networks the prediction knows."""
-    _, result, _ = whole
+    _, result, _ = sweep_done
     last = result.points[-1]
     assert abs(last.raw / last.measured - 1) > 0.06 > 0.03 > abs(last.predicted / last.measured - 1)
     assert result.calibration(last.raw) == pytest.approx(last.measured, rel=0.02)
 
 
-def test_all_points_are_raced_and_checked(whole):
+def test_all_points_are_raced_and_checked(sweep_done):
     """The race's times are what points are compared by; every bundle is verified, answers, and is timed by layer."""
-    out, result, _ = whole
+    out, result, _ = sweep_done
     race = json.loads((out / "race.json").read_text())["result"]["timings"]
     assert {p.name: p.raced for p in result.points} == {name: t["seconds"] for name, t in race.items()}
     assert [p.raced for p in result.front] == sorted(p.raced for p in result.front)
@@ -76,8 +77,8 @@ def test_all_points_are_raced_and_checked(whole):
     assert sizes["float"] == 4 * sizes["int8"] == 4 * sizes["uniform-w8a8"] > 16 * sizes["uniform-w1a1"] > 0
 
 
-def test_what_a_run_records(whole):
-    out, result, _ = whole
+def test_what_a_run_records(sweep_done):
+    out, result, _ = sweep_done
     found = json.loads((out / "run.json").read_text())
     assert sorted(found["points"]) == sorted(p.name for p in result.points)
     assert found["data"]["train"] == 64 and found["data"]["test"] == 32 and len(found["data"]["sha256"]) == 64
@@ -94,44 +95,44 @@ def test_what_a_run_records(whole):
     assert all(s >= 0 for s in phases["seconds"].values()) and phases["began"] <= phases["last"]
 
 
-def test_a_second_run_does_nothing_again(whole):
-    out, result, _ = whole
+def test_a_second_run_does_nothing_again(sweep_done):
+    out, result, _ = sweep_done
     before = (out / "device.log").read_text()
     events = []
     assert sweep(out, lambda *event: events.append(event)).run() == result
     assert {what.split()[0] for what, *_ in events} <= {"measure"} and (out / "device.log").read_text() == before
 
 
-def test_another_budget_measures_no_table_again(whole, tmp_path):
+def test_another_budget_measures_no_table_again(sweep_done, tmp_path):
     import shutil
 
     out = tmp_path / "copy"
-    shutil.copytree(whole[0], out)
+    shutil.copytree(sweep_done[0], out)
     (out / "device.log").write_text("")
-    more = replace(CONFIG, objective=Objective(targets=["60 %", "30 %", "15 %"]))
+    more = replace(CONFIG, objective=ObjectiveOptions(targets=["60 %", "30 %", "15 %"]))
     found = sweep(out, config=more).run()
-    assert [p.name for p in found.points][-1] == "target-15pc" and found.points[:-1] == whole[1].points
+    assert [p.name for p in found.points][-1] == "target-15pc" and found.points[:-1] == sweep_done[1].points
     done = (out / "device.log").read_text().splitlines()
-    alone, race = done[:-1], done[-1]
-    assert alone == [f"{what} target-15pc" for what in ("measure", "answers", "verify", "profile")]
+    single, race = done[:-1], done[-1]
+    assert single == [f"{what} target-15pc" for what in ("network_seconds", "answers", "verify", "profile")]
     assert race.split() == ["race", *(p.name for p in found.points)]
 
 
-def test_killed_again_and_again_it_ends_the_same(whole, tmp_path):
+def test_killed_again_and_again_it_ends_the_same(sweep_done, tmp_path):
     """SIGKILL within a training, a search and a later search; in the end every number and weight is that of an unbroken
     run, and nothing was measured twice."""
-    _, result, events = whole
+    _, result, events = sweep_done
     out = tmp_path / "run"
     names = [e[0] for e in events]
     kills = [names.index("train uniform-w1a1") + 3, names.count("search target-60pc") // 2 + 12, 25]
     for after in kills:
         found = subprocess.run([sys.executable, "-m", "tests.search.simulated_sweep", out, str(after)], cwd=ROOT)
         assert found.returncode == -signal.SIGKILL
-    assert sweep(out).run() == replace(result, folder=out)
+    assert sweep(out).run() == dataclasses.replace(result, folder=out)
     measured = (out / "device.log").read_text().split("\n")
     assert len(measured) == len(set(measured))
     for p in (p for p in result.points if p.kind != "int8"):
-        one, other = (np.load(f / "points" / p.name / "weights.npz") for f in (whole[0], out))
+        one, other = (np.load(f / "points" / p.name / "weights.npz") for f in (sweep_done[0], out))
         assert set(one) == set(other)
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
@@ -139,7 +140,7 @@ def test_killed_again_and_again_it_ends_the_same(whole, tmp_path):
 
 def test_a_budget_that_cannot_be_met_is_said_before_anything_is_trained(tmp_path):
     trained = []
-    config = replace(CONFIG, objective=Objective(targets=["1 us", "1 ms"]))
+    config = replace(CONFIG, objective=ObjectiveOptions(targets=["1 us", "1 ms"]))
     with pytest.raises(UsageError, match="target-1us: no choice of bits"):
         sweep(tmp_path, lambda what, *_: trained.append(what), config).run()
     assert set(trained) == {"latency table"}
@@ -148,7 +149,7 @@ def test_a_budget_that_cannot_be_met_is_said_before_anything_is_trained(tmp_path
 def test_bitops_as_the_objective(tmp_path):
     config = replace(
         CONFIG,
-        objective=Objective("bitops", ["40 %"]),
+        objective=ObjectiveOptions("bitops", ["40 %"]),
         baselines=replace(CONFIG.baselines, uniform=[], float=False, int8=False),
     )
     point = sweep(tmp_path, config=config).run().points[0]
@@ -168,10 +169,10 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path):
     out.mkdir()
     (out / "config.toml").write_text("seed = 2")
     with pytest.raises(UsageError, match="another configuration"):
-        run(tmp_path / "a.toml", CONFIG, out, device())
+        run(tmp_path / "a.toml", CONFIG, out, SimulatedDevice())
     (out / "config.toml").rename(out / "notes.txt")
     with pytest.raises(UsageError, match="not empty"):
-        run(tmp_path / "a.toml", CONFIG, out, device())
+        run(tmp_path / "a.toml", CONFIG, out, SimulatedDevice())
 
 
 def test_a_configuration_whose_data_cannot_be_read_takes_no_folder(tmp_path):
@@ -179,7 +180,12 @@ def test_a_configuration_whose_data_cannot_be_read_takes_no_folder(tmp_path):
         file = tmp_path / f"{n}.toml"
         file.write_text(f'data.path = "{wrong}"')
         with pytest.raises(UsageError, match=f"there is no data set {wrong}"):
-            run(file, replace(CONFIG, data=replace(CONFIG.data, path=wrong)), tmp_path / "runs" / "one", device())
+            run(
+                file,
+                replace(CONFIG, data=replace(CONFIG.data, path=wrong)),
+                tmp_path / "runs" / "one",
+                SimulatedDevice(),
+            )
     assert not (tmp_path / "runs").exists()
 
 
@@ -190,7 +196,7 @@ def test_a_folder_of_another_kind_of_device_is_refused(tmp_path):
     (out / "config.toml").write_text("")
     (out / "run.json").write_text(json.dumps({"device": {"cpu": "another formula"}}))
     with pytest.raises(UsageError, match="measured with cpu another formula, not a formula: choose another folder"):
-        run(tmp_path / "a.toml", CONFIG, out, device())
+        run(tmp_path / "a.toml", CONFIG, out, SimulatedDevice())
 
 
 def test_one_process_at_a_time_and_no_litter(tmp_path):
@@ -201,7 +207,7 @@ def test_one_process_at_a_time_and_no_litter(tmp_path):
     with Folder(tmp_path / "run").locked():
         assert not list((tmp_path / "run").glob(".*.npz"))
         with pytest.raises(UsageError, match="another process"):
-            run(tmp_path / "a.toml", CONFIG, tmp_path / "run", device())
+            run(tmp_path / "a.toml", CONFIG, tmp_path / "run", SimulatedDevice())
 
 
 @pytest.mark.parametrize(

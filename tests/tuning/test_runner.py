@@ -10,7 +10,7 @@ from benchmarks.networks import Bits, ConvShape, conv_layer
 from mpcompile.api.tune import this_machine
 from mpcompile.errors import TargetError
 from mpcompile.latency.measure import Measurement, Timing
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime.device import About
 from mpcompile.runtime.server.limits import Limits
 from mpcompile.targets import load_target
@@ -91,11 +91,11 @@ def test_shares_of_devices_of_different_speeds_agree(task):
     devices = [Fixed("fast"), Fixed("slow", 1.2)]
     kernels = {str(i): task.kernel(b"%d" % (100 + i)) for i in range(9)}
     found = {}
-    with Pool(devices) as pool:
+    with DevicePool(devices) as pool:
         PoolRunner(pool, 1, elsewhere=True).time(task.kernel(b"100"), kernels, 3, lambda some, _: found.update(some))
     assert {n: round(t.cost, 6) for n, t in found.items()} == {BASE: 1} | {str(i): 1 + i / 100 for i in range(9)}
     assert all(BASE in share for d in devices for share in d.times) and sum(len(d.times) for d in devices) == 2
-    with Pool(devices) as pool:
+    with DevicePool(devices) as pool:
         PoolRunner(pool, 1, elsewhere=True).time(task.kernel(b"100"), kernels, 3, lambda *_: None, together=True)
     assert max(len(share) for d in devices for share in d.times) == 10
 
@@ -103,7 +103,7 @@ def test_shares_of_devices_of_different_speeds_agree(task):
 def test_an_error_is_the_kernels_that_raises_it(task):
     kernels = {name: task.kernel(code) for name, code in {"a": b"90", "b": b"error", "c": b"80"}.items()}
     found = {}
-    with Pool([Fixed("one")]) as pool:
+    with DevicePool([Fixed("one")]) as pool:
         runner = PoolRunner(pool, 1, elsewhere=False)
         runner.time(task.kernel(b"100"), kernels, 3, lambda some, _: found.update(some))
         assert found["b"] == Failed("one: no such function") and {found["a"].cost, found["c"].cost} == {0.9, 0.8}

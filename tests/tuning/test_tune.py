@@ -16,7 +16,7 @@ from mpcompile.api.tune import tune
 from mpcompile.errors import DeviceLost, MissingDependency, UsageError
 from mpcompile.files import exclusive_folder
 from mpcompile.latency.measure import Measurement, Timing
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime.device import About
 from mpcompile.schedules.tile import Tile
 from mpcompile.targets import load_target
@@ -84,7 +84,7 @@ def bowl(tile: Tile) -> float:
 
 
 def tuner(folder, machine, trials):
-    return Tuner(TARGET, folder, PoolRunner(Pool([machine]), 1, elsewhere=False), machine, trials)
+    return Tuner(TARGET, folder, PoolRunner(DevicePool([machine]), 1, elsewhere=False), machine, trials)
 
 
 def test_the_search_finds_the_best_and_measures_nothing_twice(task, tmp_path):
@@ -201,7 +201,7 @@ def test_a_damaged_trial_is_none_and_the_others_stay(task, tmp_path, what):
 def test_a_crash_costs_its_trial_and_is_not_tried_again(task, tmp_path):
     crash = lambda tile: tile.pixels == 1 and tile.unroll == 3 and tile != task.default_tile
     machine = Machine(bowl, crash=crash)
-    with Pool(source=Shop(machine), poll=0.001) as pool:
+    with DevicePool(source=Shop(machine), poll=0.001) as pool:
         found = Tuner(TARGET, tmp_path, PoolRunner(pool, 1, elsewhere=True), machine, 32).run([task])
     rows = [json.loads(line) for line in (tmp_path / TRIALS).read_text().splitlines()]
     crashed = [r for r in rows if crash(Tile.from_json(r["tile"])) and r["tile"]["pixels"] != 2]
@@ -216,7 +216,7 @@ def test_layers_take_turns_where_devices_are_elsewhere(tmp_path):
     conv_layer(ConvShape(32, 8, 128), Bits(1, 1)).save(model)
     tasks = tasks_of(mp.load(model), TARGET, 1)
     machine, other = Machine(bowl), Machine(bowl)
-    with Pool([machine, other]) as pool:
+    with DevicePool([machine, other]) as pool:
         found = Tuner(TARGET, tmp_path, PoolRunner(pool, 1, elsewhere=True), machine, 48).run(tasks)
     titles = [json.loads(line)["title"] for line in (tmp_path / TRIALS).read_text().splitlines()]
     runs = [title for title, _ in groupby(titles)]
@@ -257,7 +257,7 @@ def test_on_two_threads_what_is_slower_on_one_is_not_recorded(task, tmp_path):
         folder.mkdir()
         machine = Machine(None)
         machine.cost = lambda tile: {better: 0.5 if machine.threads == 2 else harm, other: 0.8}.get(tile, 1.0)
-        tune = Tuner(TARGET, folder, PoolRunner(Pool([machine]), 2, elsewhere=False), machine, 4)
+        tune = Tuner(TARGET, folder, PoolRunner(DevicePool([machine]), 2, elsewhere=False), machine, 4)
         tune.trials, tune.compiled = 4, lambda spec, architecture: (task.default_tile, {})
         work = Trials(task, machine, tune.log, tune.identity)
         work.costs = {task.default_tile: 1.0, better: 0.5, other: 0.8}

@@ -33,11 +33,16 @@ def work(args: argparse.Namespace) -> dict:
     from mpcompile.cli.doctor import require_compiler
     from mpcompile.errors import UsageError
     from mpcompile.files import atomic_path, check_writable
+    from mpcompile.ir.bits import BitCandidates
 
     if args.rounds < 1:
         raise UsageError(f"--rounds must be at least 1, not {args.rounds}")
     if args.bits and not args.output:
         raise UsageError("--bits measures for a long time: say with -o where the table goes")
+    try:
+        bits = BitCandidates.parse(args.bits) if args.bits else None
+    except UsageError as error:
+        raise UsageError(f"--{error}") from None
     if args.output:
         check_writable(args.output)
     require_compiler()
@@ -46,7 +51,7 @@ def work(args: argparse.Namespace) -> dict:
             found = mp.profile(
                 args.model,
                 args.target,
-                bits=args.bits,
+                bits=bits,
                 cache=f"{args.output}.cells" if args.bits else None,
                 threads=args.threads,
                 rounds=args.rounds,
@@ -84,7 +89,7 @@ def _layers(found) -> None:
             )
     console.table(("layer", "shape", "family", ">median", ">spread", ">share", ">GMAC/s"), rows)
     console.say(
-        f"whole network {console.seconds(found.whole.seconds)}, sum of its layers {console.seconds(total)}; "
+        f"whole network {console.seconds(found.network.seconds)}, sum of its layers {console.seconds(total)}; "
         f"threads: {found.measured_on['threads']}; {found.note}"
     )
 

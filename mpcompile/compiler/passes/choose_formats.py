@@ -26,7 +26,7 @@ READ = {"codes": 1 / 16, "planes": 1 / 4}
 
 
 @dataclass
-class Assignment:
+class FormatChoice:
     """families: layer name → {(term, part): family}. buffers: tensor → its stored forms; sums follow the form beside
     which they stand. `cycles`: what the cost model expects of each contraction, by layer name and (term, part)."""
 
@@ -52,7 +52,7 @@ class _Reader:
 
 @dataclass(frozen=True)
 class ChooseFormats:
-    """Before: a graph after `fuse_layers`. After: the same graph, and an `Assignment` of families and buffers.
+    """Before: a graph after `fuse_layers`. After: the same graph, and a `FormatChoice` of families and buffers.
 
     A contraction reads one tensor, so the least Σ cycles of contractions + cycles of writing is found tensor by tensor,
     exactly. Layers read float tensors as `float`, everything else and the model's ports are `plain`.
@@ -65,9 +65,9 @@ class ChooseFormats:
     measured: Measured | None = None
     forced: Mapping[str, str] = field(default_factory=dict)
 
-    def apply(self, graph: Graph) -> Assignment:
+    def apply(self, graph: Graph) -> FormatChoice:
         """Raises ModelError naming the layer that no family can compute, UsageError at a `forced` that does not fit."""
-        result = Assignment()
+        result = FormatChoice()
         layers = {n.name: n for n in graph.nodes if isinstance(n, Layer)}
         for name, family in self.forced.items():
             if family not in FAMILIES:
@@ -127,7 +127,7 @@ def _readers(graph: Graph):
     return contractions, views, plain
 
 
-def _place(graph: Graph, tensor: str, readers: list[_Reader], views: int, result: Assignment) -> list[Buffer]:
+def _place(graph: Graph, tensor: str, readers: list[_Reader], views: int, result: FormatChoice) -> list[Buffer]:
     """The cheapest stored forms of a quantized tensor; the families of its readers go into `result`."""
     shape = as_map(graph.types[tensor].shape)
     quantizer: Quantizer = graph.types[tensor].quantizer

@@ -17,7 +17,7 @@ from mpcompile.ir.graph import (
     Dense,
     Graph,
     Node,
-    Pool,
+    Pooling,
     PRelu,
     Quantize,
     Quantizer,
@@ -26,7 +26,7 @@ from mpcompile.ir.graph import (
 )
 
 UNARY = (Affine, Clip, PRelu, Quantize)
-FUSED = (*UNARY, Add, Conv, Dense, Pool)
+FUSED = (*UNARY, Add, Conv, Dense, Pooling)
 
 
 def as_map(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
@@ -93,7 +93,7 @@ class Dataflow:
         match node:
             case Quantize():
                 return node.quantizer
-            case Pool(kind="max") | Reshape() | Transpose():
+            case Pooling(kind="max") | Reshape() | Transpose():
                 return self.quantizer(node.inputs[0])
             case Concat():
                 found = {self.quantizer(t) for t in node.inputs}

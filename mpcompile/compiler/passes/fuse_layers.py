@@ -19,7 +19,7 @@ from mpcompile.compiler.passes.epilogue import EpilogueBuilder, Lazy, OnGrid, Re
 from mpcompile.compiler.passes.restore_codes import nearest
 from mpcompile.compiler.passes.terms import contract_terms, pool_term, window
 from mpcompile.errors import ModelError
-from mpcompile.ir.graph import Add, Affine, Clip, Conv, Dense, Graph, Node, Pool, PRelu, Quantize, TensorType
+from mpcompile.ir.graph import Add, Affine, Clip, Conv, Dense, Graph, Node, Pooling, PRelu, Quantize, TensorType
 from mpcompile.ir.layer import ContractTerm, Layer, Output, ViewTerm
 
 CODES, REAL = "codes", "real"
@@ -67,7 +67,7 @@ class _Fuser:
             elif isinstance(node, FUSED):
                 reads = [flow.origin(t) for t in node.inputs]
                 for t in reads:
-                    if not isinstance(node, Pool):
+                    if not isinstance(node, Pooling):
                         self.readers.setdefault(t, set()).add(id(node))
                     elif flow.quantizer(t):
                         self.as_codes.add(t)
@@ -154,7 +154,7 @@ class _Fuser:
             return None
         build = _LayerBuilder(self, set(members))
         results = [build.output(t, form) for t, form in wanted]
-        work = [n for n in build.nodes if isinstance(n, (Conv, Dense, Pool))]
+        work = [n for n in build.nodes if isinstance(n, (Conv, Dense, Pooling))]
         lead = (work or build.nodes)[0]
         name = fresh(self.names, lead.name)
         self.names.add(name)
@@ -229,7 +229,7 @@ class _LayerBuilder:
                 for part in (p for term, _ in terms for p in term.parts):
                     part.input = self._read(part.input)
                 return build.contraction(terms, node.weight.scale, node.bias)
-            case Pool():
+            case Pooling():
                 return self._pool(node)
             case Affine():
                 return build.affine(*read, node.a, node.b)
@@ -247,7 +247,7 @@ class _LayerBuilder:
         """Messages name `node` from here on."""
         self.epilogue.where = f"{node.name} ({node.op})"
 
-    def _pool(self, node: Pool) -> Lazy:
+    def _pool(self, node: Pooling) -> Lazy:
         tensor = self.flow.origin(node.inputs[0])
         self.flow.map_of(tensor, node)
         at = self.epilogue.load(pool_term(node, self._read(tensor)))

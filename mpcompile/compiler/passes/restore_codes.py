@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
 from mpcompile.compiler.passes.dataflow import FUSED, Dataflow
-from mpcompile.ir.graph import Concat, Conv, Dense, Graph, Pool, Quantize, Quantizer, Reshape, TensorType
+from mpcompile.ir.graph import Concat, Conv, Dense, Graph, Pooling, Quantize, Quantizer, Reshape, TensorType
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class RestoreCodes(Pass):
         for node in graph.nodes:
             if isinstance(node, (Conv, Dense)):
                 moved.update(flow.slices(node))
-            elif isinstance(node, Pool):
+            elif isinstance(node, Pooling):
                 moved.add(flow.origin(node.inputs[0]))
         moved = {t for t in moved if not isinstance(flow.producer.get(t), (*FUSED, type(None))) and flow.quantizer(t)}
         for node in graph.nodes:
-            if isinstance(node, (Conv, Dense, Pool, Concat, Reshape)):  # the last two: `slices` looks through them
+            if isinstance(node, (Conv, Dense, Pooling, Concat, Reshape)):  # the last two: `slices` looks through them
                 node = replace(node, inputs=[restored.get(t, t) for t in node.inputs])
             nodes.append(node)
             for t in node.outputs:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
 from mpcompile.compiler.passes.dataflow import Dataflow
-from mpcompile.ir.graph import Affine, Clip, Graph, Node, Pool, PRelu, Quantize, TensorType
+from mpcompile.ir.graph import Affine, Clip, Graph, Node, Pooling, PRelu, Quantize, TensorType
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SinkPools(Pass):
         moved: dict[str, list[list[Node]]] = {}  # pool output → the chains below it, each ending in a Quantize
         inside: set[int] = set()
         for node in graph.nodes:
-            if isinstance(node, Pool) and node.kind == "max" and flow.quantizer(node.inputs[0]) is None:
+            if isinstance(node, Pooling) and node.kind == "max" and flow.quantizer(node.inputs[0]) is None:
                 chains = _chains(node.outputs[0], consumers, graph.outputs)
                 if chains:
                     moved[node.outputs[0]] = chains
@@ -72,7 +72,7 @@ def _never_decreases(node: Node) -> bool:
     return False
 
 
-def _above(pool: Pool, chain: list[Node], types: dict[str, TensorType]) -> list[Node]:
+def _above(pool: Pooling, chain: list[Node], types: dict[str, TensorType]) -> list[Node]:
     """`chain` over the pool's input, then the pool, which writes what the chain wrote."""
     made, tensor = [], pool.inputs[0]
     shape = types[tensor].shape

@@ -16,7 +16,7 @@ from mpcompile.ir.graph import (
     Conv,
     Graph,
     Node,
-    Pool,
+    Pooling,
     PRelu,
     Quantize,
     QuantizedWeight,
@@ -26,7 +26,7 @@ from mpcompile.ir.graph import (
 
 @dataclass(frozen=True)
 class SplitConcats(Pass):
-    """After: no operator that treats channels apart reads a Concat: Affine, Clip, PRelu, Quantize, Pool, and a grouped
+    """After: no operator that treats channels apart reads a Concat: Affine, Clip, PRelu, Quantize, Pooling, and a grouped
     Conv whose groups do not cross from one slice to the next. No Concat reads a Concat.
 
     Values do not change.
@@ -64,7 +64,7 @@ def _split(node: Node, channels: list[int]) -> list[Node] | None:
     ends = list(accumulate(channels))
     ranges = list(zip([0, *ends], ends))
     match node:
-        case Clip() | Quantize() | Pool():
+        case Clip() | Quantize() | Pooling():
             return [node] * len(channels)
         case Affine():
             return [replace(node, a=_part(node.a, r), b=_part(node.b, r)) for r in ranges]

@@ -1,4 +1,4 @@
-"""Conv, Dense and Pool as terms of a layer: shapes made (C, H, W), weights split by slices, sums that fit int32."""
+"""Conv, Dense and Pooling as terms of a layer: shapes made (C, H, W), weights split by slices, sums that fit int32."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from mpcompile.compiler.passes.dataflow import Dataflow
 from mpcompile.errors import ModelError
-from mpcompile.ir.graph import Conv, Dense, Pool, QuantizedWeight
+from mpcompile.ir.graph import Conv, Dense, Pooling, QuantizedWeight
 from mpcompile.ir.grid import Grid, twos_complement
 from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm
 from mpcompile.kernels.weights import dot_form
@@ -104,11 +104,11 @@ def _pads(pads) -> tuple[int, int, int, int]:
     return int(top), int(left), int(bottom), int(right)
 
 
-def pool_term(node: Pool, tensor: str) -> PoolTerm:
+def pool_term(node: Pooling, tensor: str) -> PoolTerm:
     """`tensor` pooled as `node` says; an average as its sum: divide by `window(node)`."""
     kind = {"max": "max", "avg": "sum"}[node.kind]
     return PoolTerm(tensor, kind, _pair(node.kernel, 1), _pair(node.strides, 1), _pads(node.pads))
 
 
-def window(node: Pool) -> int:
+def window(node: Pooling) -> int:
     return int(np.prod(node.kernel))

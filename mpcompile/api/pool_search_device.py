@@ -1,20 +1,28 @@
-"""What a search asks of devices besides its table and its timings: comparisons, profiles, checks and a record."""
+"""What a search measures on: compiles here, and asks the devices of a pool for tables, times, answers and checks."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from mpcompile import __version__
-from mpcompile.api.profile import Workbench
+from mpcompile.api.pool_workbench import PoolWorkbench
+from mpcompile.api.profile import profile
+from mpcompile.ir.bits import BitCandidates
 from mpcompile.latency import onnxruntime
+from mpcompile.latency.progress import Progress
+from mpcompile.latency.table import LatencyTable
+from mpcompile.remote.fit import board_for
+from mpcompile.remote.pool import DevicePool
 from mpcompile.remote.remote_bundle import RemoteBundle
+from mpcompile.runtime.device import NETWORK
+from mpcompile.search.config import MeasureOptions
 
-WHOLE_MIN_TIME = 0.01
+NETWORK_MIN_TIME = 0.01
 """Seconds of one sample of a whole network."""
 PROFILE_ROUNDS = 5
 """Of a profile, which takes every layer between stirred caches: on a disturbed machine each costs up to eight rounds."""
@@ -23,12 +31,37 @@ TOGETHER = 512
 VERSIONS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxruntime", "torch")
 
 
-class Checks:
-    """On the workbench's devices, each question on one of them. A .mpc file is run by our runtime, an .onnx file by
-    ONNX Runtime."""
+class PoolSearchDevice:
+    """The search's device: builds for the target of `measure` here; each question goes to one of the devices of `pool`.
+    A .mpc file is run by our runtime, an .onnx file by ONNX Runtime."""
 
-    def __init__(self, bench: Workbench):
-        self.bench, self.pool, self.board, self.threads = bench, bench.pool, bench.target, bench.threads
+    def __init__(self, measure: MeasureOptions, pool: DevicePool):
+        """Raises UsageError, TargetError where the devices cannot run what is built for that target."""
+        self.pool, self.board = pool, board_for(measure.target, pool)
+        self.bench = PoolWorkbench(self.board, pool, measure.threads or None, measure.rounds)
+        self.threads = self.bench.threads
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        return self.bench.identity
+
+    def table(self, model: Path, bits: BitCandidates, cache: Path, progress: Progress) -> LatencyTable:
+        found = profile(
+            model,
+            self.board,
+            bits=bits,
+            cache=cache,
+            threads=self.threads,
+            rounds=self.bench.rounds,
+            progress=progress,
+            pool=self.pool,
+        )
+        assert isinstance(found, LatencyTable)  # it is, where bits are given
+        return found
+
+    def network_seconds(self, model: Path, bundle: Path, table: LatencyTable) -> float:
+        self.bench.compile(model, bundle, table)
+        return self.bench.race({NETWORK: bundle}, NETWORK_MIN_TIME)[NETWORK].seconds
 
     def quantize(self, source: Path, target: Path, images: np.ndarray) -> None:
         """ONNX Runtime's static int8 quantization, calibrated on `images` [N, C, H, W]; done here."""
@@ -56,17 +89,17 @@ class Checks:
         return {"equal": report.equal, "samples": report.samples, "summary": report.summary}
 
     def profile(self, model: Path, bundle: Path) -> dict:
-        """Each layer of the bundle in its place, and the whole of it, in one interleaved measurement; see
+        """Each layer of the bundle as it runs in the network, and the network, in one interleaved measurement; see
         NetworkProfile.to_json."""
         from mpcompile.frontend import load
 
         graph = load(model)
-        bench = Workbench(self.board, self.pool, self.threads, min(self.bench.rounds, PROFILE_ROUNDS)).among(graph)
+        bench = PoolWorkbench(self.board, self.pool, self.threads, min(self.bench.rounds, PROFILE_ROUNDS)).among(graph)
         return bench.profile_bundle(bundle, graph.source).to_json()
 
-    def race(self, files: Mapping[str, Path], progress: Callable[[int, int], None] | None = None) -> dict:
+    def race(self, files: Mapping[str, Path], progress: Progress) -> dict:
         """All files in turn, interleaved, on one device; see Measurement.to_json."""
-        found = self.bench.race(files, WHOLE_MIN_TIME, progress)
+        found = self.bench.race(files, NETWORK_MIN_TIME, progress)
         return {**found.to_json(), "note": found.note(), "threads": self.threads}
 
     def about(self) -> dict:

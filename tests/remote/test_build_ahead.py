@@ -2,7 +2,7 @@
 
 from mpcompile.errors import DeviceLost
 from mpcompile.remote.build_ahead import map_built
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from tests.patience import until
 from tests.remote.simulated import Formula, Shelf
 
@@ -20,7 +20,7 @@ def test_the_next_item_is_built_while_a_device_is_at_work():
         until(lambda: item == last or item + 1 in built)
         return made
 
-    with Pool([Formula("a")], **QUICK) as pool:
+    with DevicePool([Formula("a")], **QUICK) as pool:
         map_built(pool, build, work, range(last + 1), told.__setitem__)
     assert told == {item: 10 * item for item in range(last + 1)}
     assert built == list(range(last + 1))
@@ -33,7 +33,7 @@ def test_no_more_is_built_ahead_than_devices_will_want_next():
         until(lambda: len(built) >= min(item + 2, 20))  # as much as may be, and then what should not
         most.append(len(built) - item)
 
-    with Pool([Formula("a")], **QUICK) as pool:
+    with DevicePool([Formula("a")], **QUICK) as pool:
         map_built(pool, built.append, work, range(20), lambda *_: None)
     assert max(most) == 2
 
@@ -48,14 +48,14 @@ def test_what_a_lost_device_was_working_on_is_not_built_again():
         return item
 
     shelf = Shelf(Formula("a"))
-    with Pool(source=shelf, **QUICK) as pool:
+    with DevicePool(source=shelf, **QUICK) as pool:
         map_built(pool, built.append, work, range(4), told.__setitem__)
     assert told == {item: item for item in range(4)} and sorted(built) == list(range(4))
 
 
 def test_on_this_machine_nothing_is_built_while_something_is_measured():
     order = []
-    with Pool.local() as pool:
+    with DevicePool.local() as pool:
         map_built(
             pool,
             lambda item: order.append(("built", item)),

@@ -9,14 +9,14 @@ import pytest
 
 import mpcompile as mp
 from benchmarks.networks import Builder
-from mpcompile.api.profile import Workbench
+from mpcompile.api.pool_workbench import PoolWorkbench
 from mpcompile.errors import UsageError
 from mpcompile.frontend import load
 from mpcompile.ir.layer import Layer
 from mpcompile.latency.requantize import requantize
-from mpcompile.latency.subgraph import cut
+from mpcompile.latency.subgraph import layer_subgraph
 from mpcompile.latency.table import LatencyTable
-from mpcompile.remote.pool import Pool
+from mpcompile.remote.pool import DevicePool
 from mpcompile.targets import load_target
 from tests.latency.interrupted import interrupted_profile
 
@@ -37,10 +37,10 @@ def model(tmp_path_factory):
 
 def test_a_profile_has_every_layer_and_the_whole(model):
     found = mp.profile(model, threads=1, rounds=5)
-    fused = Workbench(load_target("native"), Pool.local(), 1).fuse(load(model))
+    fused = PoolWorkbench(load_target("native"), DevicePool.local(), 1).fuse(load(model))
     assert list(found.layers) == [n.name for n in fused.nodes]
     assert all(t.seconds > 0 for t in found.layers.values())
-    assert found.whole.seconds > max(t.seconds for t in found.layers.values())
+    assert found.network.seconds > max(t.seconds for t in found.layers.values())
     again = json.loads(json.dumps(found.to_json()))
     assert [row["name"] for row in again["layers"]] == list(found.layers)
     assert again["measured_on"]["threads"] == "1" and again["measured_on"]["cpu"]
@@ -61,7 +61,7 @@ def test_a_table_of_real_layers(model, tmp_path, monkeypatch):
     def never(self, batches, done):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(Workbench, "time", never)
+    monkeypatch.setattr(PoolWorkbench, "time", never)
     again = mp.profile(model, bits="w1a18", cache=cells, threads=1, rounds=5)
     assert again.layers == found.layers
 
@@ -69,13 +69,13 @@ def test_a_table_of_real_layers(model, tmp_path, monkeypatch):
 def lowered(bench, graph, layer, family, weights, activations):
     fused = bench.fuse(requantize(graph, weights, activations))
     name = next(n.name for n in fused.nodes if isinstance(n, Layer) and layer in n.source)
-    return bench.lower(cut(fused, name, bench.choose(fused) | {name: {(0, 0): family}}))
+    return bench.lower(layer_subgraph(fused, name, bench.choose(fused) | {name: {(0, 0): family}}))
 
 
 @pytest.mark.parametrize("family, same", [("dot", True), ("popcount", False)])
 def test_bits_that_a_kernel_does_not_see_make_no_other(model, family, same):
     """Codes are bytes at any bits; every plane is work."""
-    bench, graph = Workbench(load_target("native"), Pool.local(), 1), load(model)
+    bench, graph = PoolWorkbench(load_target("native"), DevicePool.local(), 1), load(model)
     few, more, weights = (
         lowered(bench, graph, "c1", family, w, a).identity
         for w, a in (({"c1": 2}, {"q1": 2}), ({"c1": 2}, {"q1": 3}), ({"c1": 3}, {"q1": 2}))
@@ -88,24 +88,24 @@ def test_a_network_is_compiled_with_what_its_table_found_fastest(model, tmp_path
     for form, families in (("codes", {"dot", "lookup"}), ("planes", {"popcount"})):
         cell = found.layers[found.contractions["c1"].layer].reads["c1"][1, 1]
         cell |= {"codes": 1.0, "planes": 1.0, form: 0.5}
-        path = Workbench(load_target("native"), Pool.local(), 1).compile(model, tmp_path / "m.mpc", found)
+        path = PoolWorkbench(load_target("native"), DevicePool.local(), 1).compile(model, tmp_path / "m.mpc", found)
         with mp.open_bundle(path) as bundle:
             rows = [row for row in bundle.layers if "c1" in row.get("source", ())]
         (part,) = (part for row in rows for part in row["parts"])
         assert part["family"] in families
 
 
-def test_a_cut_layer_stores_what_the_network_stores(model, tmp_path):
-    bench = Workbench(load_target("native"), Pool.local(), 1)
+def test_a_layer_taken_out_stores_what_the_network_stores(model, tmp_path):
+    bench = PoolWorkbench(load_target("native"), DevicePool.local(), 1)
     fused = bench.fuse(load(model))
     families = bench.choose(fused)
     mp.compile(model, output=tmp_path / "m.mpc")
     with mp.open_bundle(tmp_path / "m.mpc") as bundle:
         whole = {p.buffer.key: p.buffer for p in bundle.plan.buffers}
     for layer in (n for n in fused.nodes if isinstance(n, Layer)):
-        alone = cut(fused, layer.name, families)
-        mp.compile(alone.graph, output=tmp_path / "cut.mpc")
-        with mp.open_bundle(tmp_path / "cut.mpc") as bundle:
+        subgraph = layer_subgraph(fused, layer.name, families)
+        mp.compile(subgraph.graph, output=tmp_path / "subgraph.mpc")
+        with mp.open_bundle(tmp_path / "subgraph.mpc") as bundle:
             stored = {p.buffer.key: p.buffer for p in bundle.plan.buffers}
         for t in (*layer.inputs, *layer.outputs):
             formats = {k: b for k, b in whole.items() if b.tensor == t and b.format in ("planes", "codes")}
