@@ -51,6 +51,8 @@ class Target:
     """Those worth measuring on it."""
     dot16_macs_per_cycle: float = 0.0
     """The same of `dot` where sums of two products fit 16 bits (`dot_rate`); 0: no faster than any 8 bits."""
+    kind: str = "cpu"
+    """The kind of device (kind.py): how code for it is made and run."""
     dot8_macs_per_cycle: float = 0.0
     """The same where products fit 8 bits, before sums are widened; 0: no kernel adds them in 8 bits."""
     lookup_macs_per_cycle: float = 0.0

@@ -184,7 +184,7 @@ class Workbench:
 
             libraries = build_libraries(batches[at], self.target, len(cpu.allowed()))
             return {
-                str(i): Kernel(library, *kernel.plan(), self.target.arch, self.target.features)
+                str(i): Kernel(library, *kernel.plan(), self.target.kind, self.target.arch, self.target.features)
                 for i, (library, kernel) in enumerate(zip(libraries, batches[at]))
             }
 

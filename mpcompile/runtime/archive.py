@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.files import atomic_path
 
@@ -28,7 +26,6 @@ FORMAT = "mpcompile-bundle"
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 256 << 20
-ALIGNMENT = 64
 _MADE_ON = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same content gives the same bytes
 
 
@@ -38,13 +35,6 @@ class Contents:
 
     manifest: dict
     members: Mapping[str, bytes]
-
-
-def aligned_empty(nbytes: int) -> np.ndarray:
-    """uint8 [nbytes] that starts at a multiple of 64 bytes, as TVM's kernels assume; contents undefined."""
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]
 
 
 def write_archive(path: str | os.PathLike, manifest: dict, members: Mapping[str, bytes]) -> Path:

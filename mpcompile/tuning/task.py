@@ -56,7 +56,7 @@ class Task:
 
     def kernel(self, library: bytes) -> Kernel:
         """What a device times, of a schedule that was built."""
-        return Kernel(library, *self._plan, self.target.arch, self.target.features)
+        return Kernel(library, *self._plan, self.target.kind, self.target.arch, self.target.features)
 
     def lowered(self, tile: Tile) -> Lowered:
         """The layer's kernel under another schedule."""

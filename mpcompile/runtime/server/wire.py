@@ -65,6 +65,7 @@ def kernel_to_json(kernel: Kernel, blobs: Blobs) -> dict:
         "library": blobs.add(kernel.library),
         "plan": kernel.plan.to_json(),
         "weights": blobs.add_array(kernel.weights),
+        "kind": kernel.kind,
         "arch": kernel.arch,
         "features": list(kernel.features),
     }
@@ -75,6 +76,7 @@ def kernel_of(d: Mapping, blob: Callable[[str], bytes]) -> Kernel:
         bytes(blob(d["library"])),
         Plan.from_json(d["plan"]),
         array_of(d["weights"], blob),
+        d["kind"],
         d["arch"],
         tuple(d["features"]),
     )
