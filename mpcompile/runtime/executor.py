@@ -14,7 +14,6 @@ from mpcompile.runtime.arguments import Arguments
 from mpcompile.runtime.driver import Driver
 from mpcompile.runtime.memory import Block, Memory, View
 
-
 KERNEL_ERRORS = (RuntimeError, ValueError, TypeError, AssertionError)
 """What TVM's kernels raise where they are called with what they do not take."""
 
