@@ -1,16 +1,19 @@
-"""Output files that appear whole or not at all, folders that one process writes. Standard library only."""
+"""Output files that appear whole or not at all, folders that one process writes; what a file from outside must hold."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from mpcompile.errors import UsageError
 
+Kind = TypeVar("Kind")
 _OPEN_FILES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 
 
@@ -113,6 +116,48 @@ def write_stream(path: str | os.PathLike, text: str) -> None:
             stream.write(text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def validated(data: object, kind: type[Kind], wrong: Callable[[str], Exception], place: str = "") -> Kind:
+    """`data`, as a JSON or TOML reader gave it, as a `kind` (a type that msgspec knows).
+
+    Raises wrong(what) where it is none; `what` says where, and what it must be: "records[0].threads must be int, not
+    '1'", "records[0].key lacks out". `place`: where in its file `data` is.
+    """
+    import msgspec
+
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise wrong(_in_one_line(str(error), data, place)) from error
+
+
+_JSON_WORDS = {"`object`": "an object", "`array`": "a list", "`float` > 0.0": "positive", "`int` >= 1": "1 or more"}
+
+
+def _in_one_line(message: str, data: object, place: str) -> str:
+    """msgspec's "Expected `int`, got `str` - at `$.threads`" in our words, with the value itself."""
+    what, _, path = message.partition(" - at ")
+    inside = path.strip("`").removeprefix("$")
+    where = f"{place}{inside}" if place else inside.removeprefix(".")
+    if lacks := re.fullmatch(r"Object missing required field `(.*)`", what):
+        return f"{where} lacks {lacks[1]}".lstrip()
+    if more := re.fullmatch(r"Object contains unknown field `(.*)`", what):
+        return f"{where} has {more[1]}, which is unknown".lstrip()
+    expected = what.removeprefix("Expected ").split(", got ")[0]
+    words = _JSON_WORDS.get(expected, expected.replace("`", ""))
+    return f"{where} must be {words}{_found(data, inside)}".lstrip()
+
+
+def _found(data: Any, where: str) -> str:
+    """ ", not VALUE" of what lies there; "" where the path does not tell, as it does not of a mapping's free keys."""
+    for step in re.findall(r"[^.\[\]]+", where):
+        try:
+            data = data[int(step)] if isinstance(data, list) else data[step]
+        except (LookupError, TypeError, ValueError):
+            return ""
+    text = repr(data)
+    return f", not {text if len(text) <= 60 else text[:57] + '...'}"
 
 
 def _umask() -> int:

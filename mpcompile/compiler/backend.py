@@ -60,7 +60,7 @@ class CpuBackend:
             found["mattr"] = list(target.mattr)
         if target.mtriple:
             found["mtriple"] = target.mtriple
-        return found | CPU_OPTIONS.get(target.arch, {})
+        return {**found, **CPU_OPTIONS.get(target.arch, {})}
 
     def build_objects(
         self, functions: Mapping[str, tirx.PrimFunc], target: Target, folder: Path, instruments: Sequence[object] = ()

@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpcompile.errors import ModelError, TargetError, UsageError
+from mpcompile.errors import TargetError, UsageError
 from mpcompile.ir.plan import Plan
 from mpcompile.runtime.archive import write_archive
 from mpcompile.runtime.driver import HERE, Machine, driver_of, lacks
+from mpcompile.runtime.manifest import checked_plan, manifest_of
 from mpcompile.runtime.shared_weights import share
 
 
@@ -78,36 +79,23 @@ def write_bundle(path: str | os.PathLike, head: dict, variants: Sequence[Compile
 
 
 def variants_of(path: str | os.PathLike, manifest: dict) -> list[Variant]:
-    """The variants of a bundle's manifest, best first. Raises ModelError where an entry is not valid."""
-    try:
-        found = [_variant(entry, manifest["members"]) for entry in manifest["variants"]]
-        if not found or len({v.name for v in found}) != len(found):
-            raise ValueError("variants have no names of their own")
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ModelError(f"{path}: manifest.json has no valid entry ({type(error).__name__}: {error})") from error
-    return found
-
-
-def _variant(entry: dict, members: dict) -> Variant:
-    target, layers = entry["target"], entry["layers"]
-    if not isinstance(layers, list) or not all(isinstance(row, dict) for row in layers):
-        raise ValueError("layers is not a list of tables")
-    if not isinstance(target["features"], list) or not isinstance(entry["weights"], list):
-        raise ValueError("features or weights is not a list")
-    for member in (entry["library"], *entry["weights"]):
-        if member not in members:
-            raise ValueError(f"there is no member {member}")
-    return Variant(
-        str(target["name"]),
-        str(target.get("kind", "cpu")),
-        str(target["arch"]),
-        tuple(map(str, target["features"])),
-        target,
-        Plan.from_json(entry["plan"]),
-        layers,
-        entry["library"],
-        tuple(entry["weights"]),
-    )
+    """The variants of a bundle's manifest, best first. Raises ModelError, with the key, where the manifest is not
+    valid."""
+    entries = manifest_of(path, manifest).variants
+    return [
+        Variant(
+            entry.target.name,
+            entry.target.kind,
+            entry.target.arch,
+            entry.target.features,
+            raw["target"],
+            checked_plan(entry.plan, f"{path}: manifest.json: variants[{i}].plan"),
+            raw["layers"],
+            entry.library,
+            entry.weights,
+        )
+        for i, (entry, raw) in enumerate(zip(entries, manifest["variants"]))
+    ]
 
 
 def pick(
