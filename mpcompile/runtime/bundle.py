@@ -59,11 +59,16 @@ class Bundle:
         """float32 in, float32 out: one array where the model has one input (output), else a dict by name.
 
         Each array has the port's shape, or a batch axis of any size before it; the outputs have it too. Integers and
-        float64 are converted to float32 as numpy does. Raises UsageError naming the input that does not fit.
+        float64 are converted to float32 as numpy does. Raises UsageError naming the input that does not fit, ModelError
+        where a kernel refuses what the plan calls it with.
         """
         from mpcompile.runtime.executor import named_inputs
 
-        results = self._live().run(named_inputs(self.plan, x))
+        live, inputs = self._live(), named_inputs(self.plan, x)
+        try:
+            results = live.run(inputs)
+        except ModelError as error:
+            raise ModelError(f"{self.path}: {error}") from error
         if len(results) == 1:
             return results[0]
         return {port.name: result for port, result in zip(self.outputs, results)}
@@ -72,7 +77,11 @@ class Bundle:
         """One sample; tensor → Buffer.key → a copy of that buffer as its layer wrote it, halo included."""
         from mpcompile.runtime.executor import named_inputs
 
-        return self._live().run_traced(named_inputs(self.plan, x))
+        live, inputs = self._live(), named_inputs(self.plan, x)
+        try:
+            return live.run_traced(inputs)
+        except ModelError as error:
+            raise ModelError(f"{self.path}: {error}") from error
 
     # -- timing it, with the project's one measurer (latency/measure.py) -----------------------------------
     def bench(self, seconds: float = 1.0, x: np.ndarray | Mapping[str, np.ndarray] | None = None) -> Timing:

@@ -8,7 +8,7 @@ found when they are made (arguments.py).
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
@@ -65,7 +65,7 @@ class BufferEntry(Struct):
     shape: Shape
     grid: GridEntry | None
     halo: tuple[Extent, Extent, Extent, Extent]
-    beside: Literal["", "planes", "codes"]
+    beside: Annotated[str, Meta(pattern="^(planes|codes)?$")]
 
     def buffer(self) -> Buffer:
         """Raises ValueError where it is none."""
@@ -92,7 +92,7 @@ class PlacedEntry(Struct):
 class PortEntry(Struct):
     name: str
     shape: Shape
-    dtype: Literal["float32"]
+    dtype: Annotated[str, Meta(pattern="^float32$")]
 
     def port(self) -> Port:
         return Port(self.name, self.shape)
@@ -158,8 +158,8 @@ class LayerEntry(Struct):
     outputs: tuple[OutputEntry, ...]
     source: tuple[str, ...] = ()
     macs: Annotated[int, Meta(ge=0)] = 0
-    tile: dict[str, Any] = {}
-    tile_source: dict[str, Any] = {}
+    tile: dict[str, int | bool | str] = {}
+    tile_source: dict[str, str | float | bool] = {}
     parts: tuple[PartEntry, ...] = ()
 
 
