@@ -46,4 +46,5 @@ def compiled(functions: Mapping[str, tirx.PrimFunc], target: dict):
 def _compile(functions: Mapping[str, tirx.PrimFunc], target: dict, path: Path, instruments) -> None:
     """One object file. LLVM runs without Python's lock, so threads are enough."""
     with tvm.transform.PassContext(opt_level=3, instruments=list(instruments)):
-        compiled(functions, target).mod.write_to_file(str(path), "o")
+        module = compiled(functions, target).mod
+        module.write_to_file(str(path), "o")  # pyright: ignore[reportAttributeAccessIssue]
