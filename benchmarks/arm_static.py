@@ -34,6 +34,7 @@ import tvm
 
 from benchmarks import arm_loops, arm_trace, boards
 from mpcompile.cli import console
+from mpcompile.compiler.backend import tvm_dict
 from mpcompile.errors import MpError
 from mpcompile.files import atomic_path
 from mpcompile.ir import grid as grids
@@ -118,7 +119,7 @@ def kernel(board: str, family: str, w: int, a: int, height: int = SIZE, tile: Ti
 
 def assembly(board: str, family: str, w: int, a: int) -> str:
     """Of the whole layer's kernel."""
-    module = build(tvm.IRModule({"main": kernel(board, family, w, a).func}), Target(load_target(board).tvm_dict(1)))
+    module = build(tvm.IRModule({"main": kernel(board, family, w, a).func}), Target(tvm_dict(load_target(board), 1)))
     return getattr(module, "mod", module).inspect_source("asm")
 
 

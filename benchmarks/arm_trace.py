@@ -17,6 +17,7 @@ import tvm
 import tvm_ffi
 
 from benchmarks import arm_loops
+from mpcompile.compiler.backend import tvm_dict
 from mpcompile.errors import MissingDependency
 from mpcompile.kernels.tvm_names import Target, build
 
@@ -30,7 +31,7 @@ def executed(func, target, arrays: list[np.ndarray]) -> list[str]:
     missing = [tool for tool in TOOLS if not shutil.which(tool)]
     if missing:
         raise MissingDependency(f"tracing a kernel needs {', '.join(missing)}: bash .ci/setup-arm installs them")
-    library = build(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}), Target(target.tvm_dict(1)))
+    library = build(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}), Target(tvm_dict(target, 1)))
     with tempfile.TemporaryDirectory(prefix="mpcompile-trace-") as name:
         folder, own = Path(name), set()
         headers = [tvm_ffi.libinfo.find_include_path(), tvm_ffi.libinfo.find_dlpack_include_path()]

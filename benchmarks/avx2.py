@@ -28,7 +28,8 @@ from benchmarks.onnxruntime_baseline import baselines
 from benchmarks.onnxruntime_baseline import prepare as prepare_baselines
 from mpcompile.cli.console import complain
 from mpcompile.errors import MpError
-from mpcompile.latency.measure import Timer, measure
+from mpcompile.latency.measure import measure
+from mpcompile.latency.timer import Timer
 from mpcompile.targets import cpu
 
 TARGET = "x86-64-v3"

@@ -7,8 +7,8 @@ The set: the models of tests/data for each of `SMALL` targets, and benchmarks.ne
 refactoring that means to change no code leaves all of them as they were. Only the public API is used, so the file can be
 copied into an older tree. `--quick`: the models of tests/data alone.
 
-What is compared: the library, the weights, and of the manifest everything but the versions and the description of the
-target, each as one hash.
+What is compared: of the library all that is loaded into memory (not what debuggers read, which has the line numbers of our
+sources), the weights, and of the manifest everything but the versions and the description of the target, each as one hash.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import struct
 import sys
 import tempfile
 import zipfile
@@ -26,6 +27,7 @@ import mpcompile as mp
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 SMALL = ("x86-64", "icelake-server", "aarch64-dotprod", "rpi4b", "rpi3b-32")
+SHF_ALLOC, SHT_NOBITS = 2, 8
 LARGE = {
     "x86-64-v4-vnni-vpopcntdq": ((1, 1), (1, 2), (2, 2), (4, 4), (8, 8)),
     "x86-64-v3": ((1, 2), (2, 2), (8, 8)),
@@ -61,13 +63,29 @@ def parts_of(bundle: Path) -> dict[str, str]:
         manifest = json.loads(archive.read("manifest.json"))
         for name in sorted(archive.namelist()):
             if name != "manifest.json":
-                found[name] = archive.read(name)
+                data = archive.read(name)
+                found[name] = loaded(data) if data.startswith(b"\x7fELF") else data
     for variant in manifest.get("variants", []):
         board = variant["target"]["name"]
         for part in ("plan", "layers", "library", "weights"):
             found[f"{board}: {part}"] = json.dumps(variant[part], sort_keys=True).encode()
     found["model"] = json.dumps(manifest.get("model"), sort_keys=True).encode()
     return {name: hashlib.sha256(data).hexdigest()[:16] for name, data in found.items()}
+
+
+def loaded(elf: bytes) -> bytes:
+    """Name and contents of each section of a little-endian ELF file that is loaded, but for the hash of the whole."""
+    wide = elf[4] == 2
+    start = struct.unpack_from("<Q", elf, 0x28)[0] if wide else struct.unpack_from("<I", elf, 0x20)[0]
+    size, count, names = struct.unpack_from("<3H", elf, 0x3A if wide else 0x2E)
+    layout = "<IIQQQQ" if wide else "<6I"  # name, type, flags, address, offset, size
+    sections = [struct.unpack_from(layout, elf, start + i * size) for i in range(count)]
+    texts, found = sections[names][4], []
+    for name, kind, flags, _, offset, length in sections:
+        title = elf[texts + name : elf.index(b"\0", texts + name)]
+        if flags & SHF_ALLOC and title != b".note.gnu.build-id":
+            found += [title, b"" if kind == SHT_NOBITS else elf[offset : offset + length]]
+    return b"\0".join(found)
 
 
 def measure(quick: bool, only: str, output: Path | None) -> dict[str, dict[str, str] | str]:

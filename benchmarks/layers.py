@@ -16,7 +16,8 @@ from benchmarks.onnxruntime_baseline import conv_chain_qdq
 from benchmarks.row import Row
 from benchmarks.tvm_bitserial import Tvm019
 from mpcompile.latency import onnxruntime
-from mpcompile.latency.measure import Measurement, Timer, measure
+from mpcompile.latency.measure import Measurement, measure
+from mpcompile.latency.timer import Timer
 from mpcompile.schedules.tile import Tile
 
 LOW_BITS = (Bits(1, 1), Bits(1, 2), Bits(2, 2))

@@ -22,6 +22,7 @@ from mpcompile.cli.console import complain
 from mpcompile.errors import MissingDependency, MpError
 from mpcompile.kernels.accumulators import int16_steps
 from mpcompile.latency.measure import measure
+from mpcompile.latency.timer import Timer
 from mpcompile.targets import cpu
 
 SOURCE = Path(__file__).with_name("lookup.c")
@@ -86,13 +87,13 @@ class Case:
         macs = self.sums.size * 9 * self.channels
         return {name: macs / found[name].seconds / clock for name in self.operands}
 
-    def timer(self, name: str):
+    def timer(self, name: str) -> Timer:
         def run(n: int) -> float:
             start = time.perf_counter()
             self.run(name, n)
             return time.perf_counter() - start
 
-        return run
+        return Timer(run)
 
 
 def _words(bits: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.compiled import Bench
 from benchmarks.networks import ConvShape, Network
 from mpcompile.latency import onnxruntime
-from mpcompile.latency.measure import Timer
+from mpcompile.latency.timer import Timer
 
 
 def quantize_qdq(network: Network, target: Path, *, images: int = 4, seed: int = 1) -> Path:

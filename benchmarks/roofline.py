@@ -20,7 +20,8 @@ from pathlib import Path
 
 from mpcompile.cli.console import complain
 from mpcompile.errors import MissingDependency, MpError, TargetError
-from mpcompile.latency.measure import Measurement, Timer, measure
+from mpcompile.latency.measure import Measurement, measure
+from mpcompile.latency.timer import Timer
 from mpcompile.targets import load_target
 
 SOURCE = Path(__file__).with_name("roofline.c")
@@ -45,7 +46,7 @@ class Loop:
             self.call(STEPS * n)
             return time.perf_counter() - start
 
-        return run
+        return Timer(run)
 
     def rate(self, seconds: float) -> float:
         """Work per second, from the seconds of one block."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mpcompile.errors import TargetError
+from mpcompile.targets.registry import Registry
 
 
 def architecture_of(target):
@@ -10,6 +13,10 @@ def architecture_of(target):
 
     Raises TargetError for an architecture that has none yet.
     """
+    return SCHEDULES.of(target.kind)(target)
+
+
+def _of_cpu(target):
     if target.arch == "x86_64":
         from mpcompile.schedules.x86 import X86
 
@@ -21,3 +28,7 @@ def architecture_of(target):
     raise TargetError(
         f"target {target.name}: there are no schedules for {target.arch} yet; supported: x86_64, aarch64, armv7l"
     )
+
+
+SCHEDULES: Registry[Callable] = Registry("schedules for devices of kind", {"cpu": _of_cpu})
+"""Kind of device → (target → its architecture)."""

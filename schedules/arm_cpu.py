@@ -58,6 +58,8 @@ class Arm:
     dotprod: bool
     core: str
 
+    kind = "cpu"
+
     native_fma = True
     """Every core here has VFPv4 or newer."""
 

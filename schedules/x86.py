@@ -61,6 +61,8 @@ class X86:
     native_fma: bool
     vpopcnt: bool
 
+    kind = "cpu"
+
     @staticmethod
     def of(target) -> X86:
         """From a mpcompile.targets.Target."""

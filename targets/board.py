@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
 
 from mpcompile.errors import TargetError
-from mpcompile.targets.target import FAMILIES, Target
+from mpcompile.targets.kind import KINDS
+from mpcompile.targets.target import Target
+from mpcompile.targets.toml_file import read_keys, read_toml
 
 FOLDER = Path(__file__).parent
 
-# key → (type, required). Lists are lists of strings.
-_KEYS = {
-    "description": (str, True),
-    "arch": (str, True),
-    "mcpu": (str, True),
-    "features": (list, True),
-    "vector_bits": (int, True),
-    "popcount_bitmacs_per_cycle": (float, True),
-    "dot_macs_per_cycle": (float, True),
-    "source": (str, True),
-    "mattr": (list, False),
-    "mtriple": (str, False),
-    "cores": (int, False),
-    "l1d_kib": (int, False),
-    "l2_kib": (int, False),
-    "clock_mhz": (int, False),
-    "dot16_macs_per_cycle": (float, False),
-    "dot8_macs_per_cycle": (float, False),
-    "lookup_macs_per_cycle": (float, False),
-    "lookup_widen": (float, False),
-    "families": (list, False),
-    "cpus": (list, False),
-}
+Name = Annotated[str, Meta(min_length=1)]
+Rate = Annotated[float, Meta(gt=0, lt=1e9)]
 
 
-MAY_BE_ZERO = ("lookup_widen",)
+class BoardFile(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The keys of a board's TOML; those with a default may be left out. What they mean stands in Target."""
+
+    description: str
+    arch: str
+    mcpu: str
+    features: tuple[Name, ...]
+    vector_bits: Literal[64, 128, 256, 512]
+    popcount_bitmacs_per_cycle: Rate
+    dot_macs_per_cycle: Rate
+    source: str
+    kind: str = "cpu"
+    mattr: tuple[Annotated[str, Meta(pattern="^[+-]")], ...] = ()
+    mtriple: str = ""
+    cores: Annotated[int, Meta(gt=0, lt=10**9)] = 1
+    dot16_macs_per_cycle: Rate | None = None
+    dot8_macs_per_cycle: Rate | None = None
+    lookup_macs_per_cycle: Rate | None = None
+    lookup_widen: Annotated[float, Meta(ge=0, lt=1e9)] | None = None
+    cpus: tuple[tuple[str, int, int, int], ...] = ()
+
 
 BOARDS = "boards"
 """The key that makes a TOML one of a fleet (fleet.py)."""
@@ -75,56 +78,8 @@ def path_of(name_or_path: str | os.PathLike) -> Path:
     return FOLDER / f"{path.name}.toml"
 
 
-def read_toml(path: Path) -> dict:
-    """Raises TargetError naming the file."""
-    try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise TargetError(f"cannot read target {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TargetError(f"target {path} is no TOML: {error}") from error
-
-
 def _target(path: Path, table: dict) -> Target:
-    def refuse(key: str, why: str):
-        raise TargetError(f"target {path}: {key}: {why}")
-
-    for key in table:
-        if key not in _KEYS:
-            refuse(key, f"unknown key; known are {', '.join(_KEYS)}")
-    fields: dict = {"name": path.stem}
-    for key, (kind, required) in _KEYS.items():
-        if key not in table:
-            if required:
-                refuse(key, "is missing")
-            continue
-        value = table[key]
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            refuse(key, f"must be {_NAMES[kind]}, not {value!r}")
-        if kind in (int, float) and not (0 < value < 1e9 or (value == 0 and key in MAY_BE_ZERO)):
-            refuse(key, f"must be positive, not {value!r}")
-        fields[key] = value
-    for key in ("features", "mattr", "families"):
-        if key in fields:
-            if not all(isinstance(item, str) and item for item in fields[key]):
-                refuse(key, f"must be a list of names, not {fields[key]!r}")
-            fields[key] = tuple(fields[key])
-    for item in fields.get("families", ()):
-        if item not in FAMILIES:
-            refuse("families", f"{item!r} is not one of {', '.join(FAMILIES)}")
-    for item in fields.get("mattr", ()):
-        if item[0] not in "+-":
-            refuse("mattr", f"{item!r} must begin with + or -")
-    if fields["vector_bits"] not in (64, 128, 256, 512):
-        refuse("vector_bits", f"must be 64, 128, 256 or 512, not {fields['vector_bits']}")
-    if "cpus" in fields:
-        if not all(isinstance(c, list) and [type(v) for v in c] == [str, int, int, int] for c in fields["cpus"]):
-            refuse("cpus", 'must be a list of ["vendor", family, first model, last model]')
-        fields["cpus"] = tuple(tuple(c) for c in fields["cpus"])
-    return Target(**fields)
-
-
-_NAMES = {str: "a string", int: "a whole number", float: "a number", list: "a list"}
+    found = read_keys(path, table, BoardFile, "known are")
+    if found.kind not in KINDS:
+        raise TargetError(f"target {path}: kind: {found.kind!r} is not one of {', '.join(KINDS)}")
+    return Target(name=path.stem, **{key: getattr(found, key) for key in table})

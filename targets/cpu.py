@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -48,12 +47,6 @@ def features() -> frozenset[str]:
         bits = told(AT_HWCAP)
         return frozenset(name for i, name in enumerate(HWCAP[arch()].split()) if bits >> i & 1)
     return frozenset(_fields().get("flags", "").split())
-
-
-def lacking(arch_: str, wanted: Iterable[str]) -> list[str]:
-    """Those features of `wanted` that this CPU lacks; all of them where it is of another architecture."""
-    here = features() if arch_ == arch() else frozenset()
-    return [f for f in wanted if f not in here]
 
 
 def name() -> str:

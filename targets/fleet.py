@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import os
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from mpcompile.errors import TargetError
-from mpcompile.targets.board import BOARDS, load_board, path_of, read_toml, shipped
+from mpcompile.targets.board import BOARDS, load_board, path_of, shipped
 from mpcompile.targets.target import Fleet
+from mpcompile.targets.toml_file import must_be, read_keys, read_toml
+
+NATIVE = "native"
+"""As a target, the machine itself."""
+
+
+class FleetFile(Struct, forbid_unknown_fields=True):
+    """The keys of a fleet's TOML."""
+
+    description: str
+    boards: Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(min_length=1)]
 
 
 def list_fleets() -> list[str]:
@@ -25,28 +39,24 @@ def read_fleet(name_or_path: str | os.PathLike) -> Fleet:
     if BOARDS not in table:
         return Fleet.of(load_board(name_or_path))
 
-    def refuse(key: str, why: str):
-        raise TargetError(f"target {path}: {key}: {why}")
+    def refuse(why: str):
+        raise TargetError(f"target {path}: {BOARDS}: {why}")
 
-    for key in table:
-        if key not in ("description", BOARDS):
-            refuse(key, f"unknown key; a fleet has description, {BOARDS}")
-    if not isinstance(table.get("description"), str):
-        refuse("description", "must be a string" if "description" in table else "is missing")
-    names = table[BOARDS]
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) and n != "native" for n in names):
-        refuse(BOARDS, f"must be a list of names or .toml paths of boards, best first, not {names!r}")
-    boards = tuple(load_board(path.parent / n if n.endswith(".toml") else n) for n in names)
+    found = read_keys(path, table, FleetFile, "a fleet has")
+    if NATIVE in found.boards:
+        refuse(must_be(BOARDS, "names", table[BOARDS]))
+    boards = tuple(load_board(path.parent / n if n.endswith(".toml") else n) for n in found.boards)
     for i, board in enumerate(boards):
         for better in boards[:i]:
             if board.name == better.name:
-                refuse(BOARDS, f"{board.name} is named twice")
+                refuse(f"{board.name} is named twice")
+            if board.kind != better.kind:
+                refuse(f"{better.name} is a {better.kind}, {board.name} a {board.kind}: one kind of device")
             if board.arch != better.arch:
-                refuse(BOARDS, f"{better.name} is {better.arch}, {board.name} is {board.arch}: one architecture")
+                refuse(f"{better.name} is {better.arch}, {board.name} is {board.arch}: one architecture")
             if set(better.features) <= set(board.features):
                 refuse(
-                    BOARDS,
                     f"no CPU would ever run {board.name}: all that have its features have those of "
                     f"{better.name}, which comes first",
                 )
-    return Fleet(path.stem, table["description"], boards)
+    return Fleet(path.stem, found.description, boards)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 
 from mpcompile.targets.board import list_boards, load_board
-from mpcompile.targets.fleet import read_fleet
+from mpcompile.targets.fleet import NATIVE, read_fleet
 from mpcompile.targets.native import native_target
 from mpcompile.targets.target import Fleet, Target
-
-NATIVE = "native"
 
 
 def list_targets() -> list[str]:

@@ -11,7 +11,7 @@ from mpcompile.targets.target import Target
 
 
 def native_target() -> Target:
-    """The shipped board whose CPU this is, else the fastest whose features it has; cores, caches, clock are its own.
+    """The shipped board whose CPU this is, else the fastest whose features it has; cores are its own.
 
     A recognised CPU that lacks one of its board's features (a virtual machine may hide some) is treated as unknown.
     Raises TargetError where no shipped board fits, naming what the least demanding one needs.
@@ -37,7 +37,4 @@ def native_target() -> Target:
         name="native",
         description=f"{cpu.name()}, as {base.name}",
         cores=cpu.cores(),
-        l1d_kib=cpu.cache_kib(1) or base.l1d_kib,
-        l2_kib=cpu.cache_kib(2, "Unified") or base.l2_kib,
-        clock_mhz=cpu.clock_mhz() or base.clock_mhz,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from mpcompile.targets.kind import KINDS, StorageCosts
+
 FAMILIES = ("popcount", "dot", "lookup", "depthwise")
 
 WIDEN_DOT = 0.6
@@ -15,10 +17,6 @@ WIDEN_DOT8, MOST_DOT8 = 0.8, 8
 WIDEN_LOOKUP = 3.0
 """What it costs to add 8-bit sums of looked-up entries to 16-bit ones, in look-ups, by AVX2's steps."""
 
-NO_COMBINER = "-x86-machine-combiner:bool=0"
-"""LLVM's machine combiner makes trees of a tile's sums (a + (b + c)) to shorten the chain of additions, which no full
-tile waits for; the trees' registers are then spilled inside the loop. Integer sums only: floats are never reordered."""
-
 
 @dataclass(frozen=True)
 class Target:
@@ -27,8 +25,8 @@ class Target:
     `features` are flags by the names of /proc/cpuinfo; a CPU without one of them must not run its bundles. `mcpu`,
     `mattr`, `mtriple` are LLVM's ("" for the host's own triple). `popcount_bitmacs_per_cycle`, `dot_macs_per_cycle` (of
     any 8 bits, in 32-bit sums): what one core can do of each family's inner step, from registers. `cpus`: (vendor,
-    family, first model, last model) that `native` knows as this board. Cores, caches (KiB) and clock (MHz) are of the
-    board as a rule; a native target has the machine's.
+    family, first model, last model) that `native` knows as this board. Cores are of the board as a rule; a native
+    target has the machine's.
     """
 
     name: str
@@ -44,13 +42,10 @@ class Target:
     mattr: tuple[str, ...] = ()
     mtriple: str = ""
     cores: int = 1
-    l1d_kib: int = 32
-    l2_kib: int = 256
-    clock_mhz: int = 2000
-    families: tuple[str, ...] = FAMILIES
-    """Those worth measuring on it."""
     dot16_macs_per_cycle: float = 0.0
     """The same of `dot` where sums of two products fit 16 bits (`dot_rate`); 0: no faster than any 8 bits."""
+    kind: str = "cpu"
+    """The kind of device (kind.py): how code for it is made and run."""
     dot8_macs_per_cycle: float = 0.0
     """The same where products fit 8 bits, before sums are widened; 0: no kernel adds them in 8 bits."""
     lookup_macs_per_cycle: float = 0.0
@@ -83,6 +78,11 @@ class Target:
     def has_fma(self) -> bool:
         """A fused multiply-add instruction: without it an exact fma is computed in integers or double."""
         return "fma" in self.features
+
+    @property
+    def storage(self) -> StorageCosts:
+        """What storing a tensor costs."""
+        return KINDS.of(self.kind).storage
 
     def is_made_for(self, vendor: str, family: int, model: int) -> bool:
         """Whether `cpus` names that CPU."""
@@ -121,33 +121,18 @@ class Target:
     def expected_family(self, weight_planes: int, activation_planes: int) -> str:
         """The fastest of `expected_rates`."""
         rates = self.expected_rates(weight_planes, activation_planes)
-        return max(rates, key=rates.get)
+        return max(rates, key=lambda family: rates[family])
 
     def expected_gain(self, weight_planes: int, activation_planes: int) -> float:
         """How many times faster than int8 (dot) the expected family is; at least 1."""
         return max(self.expected_rates(weight_planes, activation_planes).values()) / self.dot_macs_per_cycle
-
-    def tvm_dict(self, threads: int | None = None) -> dict:
-        """What tvm.target.Target takes; `threads` (default: the board's cores) tells schedules how many there are."""
-        found: dict = {"kind": "llvm", "mcpu": self.mcpu, "num-cores": threads or self.cores}
-        if self.mattr:
-            found["mattr"] = list(self.mattr)
-        if self.mtriple:
-            found["mtriple"] = self.mtriple
-        if self.arch == "x86_64":
-            found["cl-opt"] = [NO_COMBINER]
-        if self.arch == "armv7l":
-            found["mfloat-abi"] = "hard"
-        return found
 
     def to_json(self) -> dict:
         """For manifests and reports: all fields, as lists and plain values."""
         return asdict(self) | {
             "features": list(self.features),
             "mattr": list(self.mattr),
-            "families": list(self.families),
             "cpus": [list(c) for c in self.cpus],
-            "tvm": self.tvm_dict(),
         }
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from mpcompile import __version__
 from mpcompile.compiler import pipeline
+from mpcompile.compiler.backend import backend_of
 from mpcompile.compiler.c_export import source
 from mpcompile.compiler.c_export.build import WARNINGS, Tools, include_flags
-from mpcompile.compiler.library import build_objects
 from mpcompile.compiler.scratch import MeasureScratch
-from mpcompile.errors import UsageError
+from mpcompile.errors import TargetError, UsageError
 from mpcompile.files import atomic_path, output_folder
 from mpcompile.frontend import load
 from mpcompile.ir.graph import Graph
@@ -59,6 +59,9 @@ def export_c(
     Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
     """
     board = target if isinstance(target, Target) else load_target(target)
+    backend = backend_of(board)
+    if not backend.exports_c:
+        raise TargetError(f"target {board.name}: there is no C library for a {board.kind}: compile a bundle for it")
     graph = model if isinstance(model, Graph) else load(Path(model))
     name = source.check_name(name) if name else source.identifier(Path(graph.source).stem)
     tools, say = Tools.find(board.arch, f"a C library for {board.name}"), progress or (lambda line: None)
@@ -72,8 +75,8 @@ def export_c(
         objects: list[Path] = []
         scratch = MeasureScratch()
 
-        def build(functions, tvm_target) -> bytes:
-            objects.extend(build_objects(functions, tvm_target, made, [scratch]))
+        def build(functions, target: Target) -> bytes:
+            objects.extend(backend.build_objects(functions, target, made, [scratch]))
             return b""
 
         options = pipeline.Options(

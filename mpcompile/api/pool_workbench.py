@@ -127,7 +127,7 @@ class PoolWorkbench:
 
             libraries = build_libraries(batches[at], self.target, len(cpu.allowed()))
             return {
-                str(i): Kernel(library, *kernel.plan(), self.target.arch, self.target.features)
+                str(i): Kernel(library, *kernel.plan(), self.target.kind, self.target.arch, self.target.features)
                 for i, (library, kernel) in enumerate(zip(libraries, batches[at]))
             }
 

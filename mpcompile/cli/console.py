@@ -108,11 +108,12 @@ def seconds(value: float) -> str:
 
 
 def tile(decided: dict) -> str:
-    """A schedule's tile in a few letters: "14 4x16", then what differs from the default's zeros."""
+    """A schedule's tile in a few letters: "14 4x16" of a CPU's, then what differs from the default's zeros."""
+    first = ["{row} {pixels}x{block}".format_map(decided)] if {"row", "pixels", "block"} <= decided.keys() else []
     rest = {k: v for k, v in decided.items() if k not in ("row", "pixels", "block") and v not in (0, False, "")}
     rest = {k: v for k, v in rest.items() if (k, v) != ("lines", 1)}
     words = [k.replace("_", " ") if v is True else f"{k} {v}" for k, v in rest.items()]
-    return ", ".join([f"{decided['row']} {decided['pixels']}x{decided['block']}", *words])
+    return ", ".join([*first, *words])
 
 
 def count(value: float) -> str:

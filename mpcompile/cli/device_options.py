@@ -40,10 +40,10 @@ def chosen(pool: DevicePool, bundle: str, threads: int | None, variant: str | No
     TargetError, before anything is sent."""
     from mpcompile.remote.fit import threads_on
     from mpcompile.runtime.archive import read_manifest
-    from mpcompile.runtime.variants import Machine, pick, variants_of
+    from mpcompile.runtime.variants import pick, variants_of
 
     about = pool.about
-    machine = Machine(pool.name, about.arch, about.cpu, frozenset(about.features))
+    machine = about.machine(pool.name)
     return pick(bundle, variants_of(bundle, read_manifest(bundle)), variant, machine), threads_on(about, threads)
 
 

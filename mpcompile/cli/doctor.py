@@ -142,7 +142,9 @@ def _target() -> Finding:
         )
         if flag in t.features
     ]
-    return Finding("CPU", True, f"{t.description} ({', '.join(has)}); L1d {t.l1d_kib} KiB, L2 {t.l2_kib} KiB")
+    caches = {"L1d": cpu.cache_kib(1), "L2": cpu.cache_kib(2, "Unified")}
+    told = ", ".join(f"{cache} {kib} KiB" for cache, kib in caches.items() if kib)
+    return Finding("CPU", True, f"{t.description} ({', '.join(has)})" + (f"; {told}" if told else ""))
 
 
 def _threads() -> Finding:

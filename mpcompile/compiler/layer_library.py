@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpcompile.compiler.library import build_library
+from mpcompile.compiler.backend import build_library
 from mpcompile.compiler.offsets import aligned
 from mpcompile.compiler.passes.choose_formats import ChooseFormats
 from mpcompile.compiler.relax_ops import parameters
@@ -82,6 +82,6 @@ def build_libraries(kernels: Sequence[LayerKernel], target: Target, workers: int
     """A library for each kernel, in which it is FUNCTION; `workers` at a time: TVM lets go of Python's lock."""
     pool = ThreadPoolExecutor(workers)
     try:
-        return list(pool.map(lambda k: build_library({FUNCTION: k.lowered.func}, target.tvm_dict()), kernels))
+        return list(pool.map(lambda k: build_library({FUNCTION: k.lowered.func}, target), kernels))
     finally:
         pool.shutdown(cancel_futures=True)

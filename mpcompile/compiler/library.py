@@ -1,9 +1,8 @@
-"""PrimFuncs to machine code: object files, or one shared library, which runs with TVM's runtime alone."""
+"""PrimFuncs to machine code of a CPU: object files, or one shared library, which runs with TVM's runtime alone."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,17 +18,18 @@ TOGETHER = 6
 the machine, so that the same model gives the same bytes everywhere."""
 
 
-def build_library(functions: Mapping[str, tirx.PrimFunc], target: dict) -> bytes:
-    """lib.so, in which each function has its name. `target` is TVM's dict. Raises TargetError where linking fails."""
-    with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-        library = Path(folder) / "lib.so"
-        link_shared(library, build_objects(functions, target, Path(folder)), target.get("mtriple", ""))
-        return library.read_bytes()
+def link_objects(objects: Sequence[Path], triple: str) -> bytes:
+    """lib.so of object files, beside which it is made. Raises TargetError where linking fails."""
+    library = objects[0].with_name("lib.so")
+    link_shared(library, objects, triple)
+    return library.read_bytes()
 
 
-def build_objects(functions: Mapping[str, tirx.PrimFunc], target: dict, folder: Path, instruments=()) -> list[Path]:
-    """Object files in `folder`, in which each function has its name. `instruments` see TVM's passes, from several
-    threads."""
+def build_objects(
+    functions: Mapping[str, tirx.PrimFunc], target: dict, folder: Path, instruments: Sequence[object] = ()
+) -> list[Path]:
+    """Object files in `folder`, in which each function has its name. `target` is TVM's dict. `instruments` see TVM's
+    passes, from several threads."""
     named = [(name, function.with_attr("global_symbol", name)) for name, function in functions.items()]
     parts = [dict(named[at : at + TOGETHER]) for at in range(0, len(named), TOGETHER)] or [{}]
     objects = [folder / f"kernels{i}.o" for i in range(len(parts))]
@@ -46,4 +46,5 @@ def compiled(functions: Mapping[str, tirx.PrimFunc], target: dict):
 def _compile(functions: Mapping[str, tirx.PrimFunc], target: dict, path: Path, instruments) -> None:
     """One object file. LLVM runs without Python's lock, so threads are enough."""
     with tvm.transform.PassContext(opt_level=3, instruments=list(instruments)):
-        compiled(functions, target).mod.write_to_file(str(path), "o")
+        module = compiled(functions, target).mod
+        module.write_to_file(str(path), "o")  # pyright: ignore[reportAttributeAccessIssue]

@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mpcompile.compiler.backend import build_library, tvm_dict
 from mpcompile.compiler.emit import Emit
-from mpcompile.compiler.library import build_library
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.choose_formats import ChooseFormats, FormatChoice
 from mpcompile.compiler.passes.legalize_float import LegalizeFloat
@@ -42,7 +42,7 @@ class Options:
     """`families`: layer → family ("*": every layer that can have it), instead of the cheapest by the cost model, which
     `measured` replaces where it knows. `tiles`: layer → the schedule's tile; `tuned` chooses those of the others, which
     have their default without it. `progress` hears what is being done, one short line at a time. `build` makes machine
-    code of the functions and TVM's dict of the target: lib.so, or what else is wanted."""
+    code of the functions for the target: lib.so, or what else is wanted."""
 
     families: Mapping[str, str] = field(default_factory=dict)
     measured: Measured | None = None
@@ -50,7 +50,7 @@ class Options:
     tuned: Tiles | None = None
     dump: Path | None = None
     progress: Callable[[str], None] = lambda line: None
-    build: Callable[[Mapping[str, object], dict], bytes] = build_library
+    build: Callable[[Mapping[str, object], Target], bytes] = build_library
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,6 @@ class Compiled:
 def run(source: Graph, target: Target, options: Options = Options()) -> Compiled:
     """A normalised graph (phase 1 is the frontend's) to everything that a bundle holds. Raises MpError's subclasses."""
     dump, say = _Dump(options.dump), options.progress
-    tvm_target = target.tvm_dict()
     dump("import", lambda: graph_text(source))
 
     say("fusing operators into layers")
@@ -81,7 +80,7 @@ def run(source: Graph, target: Target, options: Options = Options()) -> Compiled
     emitted = Emit(assignment.buffers, assignment.families).apply(graph)
     dump("emit", emitted.mod.script)
 
-    emitted = LegalizeFloat(TvmTarget(tvm_target)).apply(emitted)
+    emitted = LegalizeFloat(TvmTarget(tvm_dict(target))).apply(emitted)
     dump("float", emitted.mod.script)
 
     legalize = LegalizeLayers(graph, assignment.families, target, options.tiles, say, options.tuned)
@@ -92,7 +91,7 @@ def run(source: Graph, target: Target, options: Options = Options()) -> Compiled
     dump("plan", lambda: json.dumps(planned.plan.to_json(), indent=1))
 
     say(f"generating code for {len(planned.functions)} functions")
-    library = options.build(planned.functions, tvm_target)
+    library = options.build(planned.functions, target)
     return Compiled(graph, assignment, lowered, planned.plan, library, planned.weights)
 
 

@@ -95,17 +95,6 @@ class Buffer:
             "beside": self.beside,
         }
 
-    @staticmethod
-    def from_json(d: dict) -> Buffer:
-        return Buffer(
-            d["tensor"],
-            d["format"],
-            tuple(d["shape"]),
-            Grid.from_json(d["grid"]) if d["grid"] else None,
-            tuple(d["halo"]),
-            d["beside"],
-        )
-
 
 def halo_level(grid: Grid) -> int:
     """What the halo of a `codes` buffer holds."""

@@ -132,12 +132,6 @@ class Grid:
             "step": self.step,
         }
 
-    @staticmethod
-    def from_json(d: dict) -> Grid:
-        return Grid(
-            tuple(int(c) for c in d["plane_weights"]), int(d["offset"]), int(d["lo"]), int(d["hi"]), int(d["step"])
-        )
-
 
 def _check_bits(bits: int) -> None:
     if not isinstance(bits, (int, np.integer)) or not 1 <= bits <= MAX_BITS:

@@ -26,10 +26,6 @@ class Arg:
     def to_json(self) -> list:
         return [self.space, self.offset, self.dtype, list(self.shape)]
 
-    @staticmethod
-    def from_json(d: list) -> Arg:
-        return Arg(d[0], int(d[1]), d[2], tuple(d[3]))
-
 
 @dataclass(frozen=True)
 class Call:
@@ -41,10 +37,6 @@ class Call:
 
     def to_json(self) -> dict:
         return {"function": self.function, "layer": self.layer, "args": [a.to_json() for a in self.args]}
-
-    @staticmethod
-    def from_json(d: dict) -> Call:
-        return Call(d["function"], d["layer"], tuple(Arg.from_json(a) for a in d["args"]))
 
 
 @dataclass(frozen=True)
@@ -64,10 +56,6 @@ class Placed:
             "last_read": self.last_read,
         }
 
-    @staticmethod
-    def from_json(d: dict) -> Placed:
-        return Placed(Buffer.from_json(d["buffer"]), Arg.from_json(d["arg"]), int(d["written"]), int(d["last_read"]))
-
 
 @dataclass(frozen=True)
 class Port:
@@ -78,10 +66,6 @@ class Port:
 
     def to_json(self) -> dict:
         return {"name": self.name, "shape": list(self.shape), "dtype": "float32"}
-
-    @staticmethod
-    def from_json(d: dict) -> Port:
-        return Port(d["name"], tuple(d["shape"]))
 
 
 @dataclass(frozen=True)
@@ -104,14 +88,3 @@ class Plan:
             "workspace_bytes": self.workspace_bytes,
             "live_bytes": self.live_bytes,
         }
-
-    @staticmethod
-    def from_json(d: dict) -> Plan:
-        return Plan(
-            tuple(Port.from_json(p) for p in d["inputs"]),
-            tuple(Port.from_json(p) for p in d["outputs"]),
-            tuple(Call.from_json(c) for c in d["calls"]),
-            tuple(Placed.from_json(b) for b in d["buffers"]),
-            int(d["workspace_bytes"]),
-            int(d["live_bytes"]),
-        )

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer, channel_pad
 from mpcompile.kernels import depthwise, dot, lookup, popcount, popcount_bytes, storage, winograd
-from mpcompile.kernels.epilogue import f32, fma, round_to
+from mpcompile.kernels.epilogue import f32, round_to
+from mpcompile.kernels.primitives import fma, primitives_of
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, PartSpec, PoolSpec, ViewSpec
 from mpcompile.kernels.tvm_names import prim_func, te, tirx
 
@@ -393,6 +394,7 @@ def root(ops: tuple[Op, ...], values: list[int]) -> int:
     raise ModelError("a layer's outputs must derive from one common value")
 
 
-def build(spec: LayerSpec):
-    """(PrimFunc, Stages). Arguments: inputs in the order of the terms, constants, outputs."""
-    return _Builder(spec).build()
+def build(spec: LayerSpec, kind: str):
+    """(PrimFunc, Stages), for a kind of device. Arguments: inputs in the order of the terms, constants, outputs."""
+    with primitives_of(kind):
+        return _Builder(spec).build()

@@ -6,7 +6,7 @@ explicit `fma`, and every constant is a run-time parameter, so none can be folde
 
 from __future__ import annotations
 
-from mpcompile.kernels.tvm_names import llvm_intrin, tirx
+from mpcompile.kernels.tvm_names import tirx
 
 NEAREST = 12582912.0
 """1.5·2^23. float32 of this size are whole numbers, so adding it rounds a small number to the nearest, ties to even."""
@@ -19,14 +19,6 @@ NEAREST_MOST = (1 << 22) - 1
 
 def f32(value: float):
     return tirx.const(value, "float32")
-
-
-def fma(x, a, b):
-    """fma(x, a, b) of float32, rounded once: an instruction where the target has one, else the C library's exact fmaf.
-
-    Not `tirx.fma`, which is LLVM's fmuladd, and that may be rounded twice.
-    """
-    return llvm_intrin("float32", "llvm.fma", 3, x, a, b)
 
 
 def round_to(x, rounding: str, lo: int, hi: int):

@@ -73,7 +73,7 @@ def lower(
 @lru_cache(maxsize=512)
 def scheduled(spec: LayerSpec, architecture, tile):
     """The PrimFunc of a layer under a tile of the architecture's schedules, whole output buffers and halos included."""
-    func, stages = build(spec)
+    func, stages = build(spec, architecture.kind)
     outputs = [b for o in spec.outputs for b in o.buffers]
     func = architecture.schedule(func, stages, spec, tile)
     return store_whole(func, len(func.params) - len(outputs), outputs)

@@ -15,6 +15,7 @@ import numpy as np
 
 from mpcompile.ir import planes
 from mpcompile.ir.grid import Grid
+from mpcompile.kernels.primitives import popcount
 from mpcompile.kernels.tvm_names import te, tirx
 
 LANES = 16
@@ -81,7 +82,7 @@ def compute(name: str, data, weight, slots: Slots, height: int, width: int, stri
 
     def count(y, x, ob, i, j, lane):
         act = data[y * strides[0] + kh * dilations[0] + origin[0], x * strides[1] + kw * dilations[1] + origin[1], j, c]
-        return tirx.popcount(act & weight[ob, kh, kw, c, i, lane]).astype("int32")
+        return popcount(act & weight[ob, kh, kw, c, i, lane]).astype("int32")
 
     def merged(y, x, ob, s, lane):
         zero = tirx.const(0, "int32")

@@ -19,6 +19,7 @@ import numpy as np
 
 from mpcompile.ir import planes
 from mpcompile.ir.grid import Grid
+from mpcompile.kernels.primitives import popcount
 from mpcompile.kernels.tvm_names import te, tirx
 
 BYTES = 4
@@ -115,7 +116,7 @@ def compute(name: str, data, weight, count: ByteCount, height: int, width: int, 
             j,
             step * BYTES + byte,
         ]
-        return tirx.popcount(act & weight[ob, i, kh, kw, step, lane, byte])
+        return popcount(act & weight[ob, i, kh, kw, step, lane, byte])
 
     if not count.widen:
         byte = te.reduce_axis((0, BYTES), "byte")

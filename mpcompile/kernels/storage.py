@@ -8,6 +8,7 @@ from mpcompile.errors import ModelError
 from mpcompile.ir import planes
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.grid import Grid
+from mpcompile.kernels.primitives import popcount
 from mpcompile.kernels.tvm_names import te, tirx
 
 
@@ -96,7 +97,7 @@ def sum_planes(packed, buffer: Buffer, name: str):
         weight = tirx.const(0, "int32")
         for i, c in enumerate(buffer.grid.plane_weights):
             weight = tirx.Select(j.var == i, tirx.const(c, "int32"), weight)
-        return te.sum(tirx.popcount(packed[y, x, j, w, lane]).astype("int32") * weight, axis=[j, w, lane])
+        return te.sum(popcount(packed[y, x, j, w, lane]).astype("int32") * weight, axis=[j, w, lane])
 
     return te.compute((height, width), total, name=name)
 

@@ -11,7 +11,8 @@ from statistics import median
 
 import numpy as np
 
-from mpcompile.latency.measure import Timer
+from mpcompile.latency.timer import Timer
+from mpcompile.latency.waiting import NEVER
 
 LEAST = 3
 LINE = 64
@@ -23,7 +24,11 @@ def cache_stirrer(nbytes: int) -> Callable[[], None]:
     That is what other layers do to the caches between two runs.
     """
     lines = np.zeros(max(LINE, nbytes), np.uint8)[::LINE]
-    return lambda: lines.sum(dtype=np.uint8)
+
+    def stir() -> None:
+        lines.sum(dtype=np.uint8)
+
+    return stir
 
 
 def timer_in_network(layer: Timer, before: Sequence[Timer], stir: Callable[[], None]) -> Timer:
@@ -33,14 +38,16 @@ def timer_in_network(layer: Timer, before: Sequence[Timer], stir: Callable[[], N
     not count; the measurer's clock of waiting, which cannot tell the layer from what runs before it, is not asked.
     """
 
-    def timer(n: int) -> float:
+    # Looked up once: for a layer of few microseconds an attribute is not nothing.
+    produce, run = [producer.seconds for producer in before], layer.seconds
+
+    def seconds(n: int) -> float:
         taken = []
         for _ in range(max(n, LEAST)):
             stir()
-            for producer in before:
+            for producer in produce:
                 producer(1)
-            taken.append(layer(1))
+            taken.append(run(1))
         return n * median(taken)
 
-    timer.waits = lambda: 0.0
-    return timer
+    return Timer(seconds, NEVER)

@@ -1,7 +1,7 @@
 """The project's one measurer: several subjects in turn, medians, and two signs that the machine was disturbed.
 
-What is measured is a `Timer`: a callable that runs its subject n times and returns the seconds that took. `local` makes
-one of a Python callable; a timer for a remote device returns what the device itself measured.
+What is measured is a `Timer` (timer.py): it runs its subject n times and gives the seconds that took, as the device
+itself measured them, and tells how much of them was waiting for a core.
 
     for each round:   reference, A, reference, B, reference, C, …, reference
 
@@ -20,38 +20,19 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from statistics import median
-from typing import Any
 
 import numpy as np
 
 from mpcompile.latency.progress import Progress
-from mpcompile.latency.waiting import waited, waited_by_all
+from mpcompile.latency.timer import Timer, local
 
 MOST = 3.0
 TRIES = 8
 REFERENCE_TIME = 0.0003
 """Seconds of one sample of the reference."""
-
-Timer = Callable[[int], float]
-
-
-def local(run: Callable[[], Any]) -> Timer:
-    """A timer of `run()` by this process's monotonic clock.
-
-    `measure` takes off the waiting that its own clock of waiting shows. A timer may bear another as its attribute
-    `waits`; one of another process or device, which takes its waiting off itself, a callable that returns 0.
-    """
-
-    def timer(n: int) -> float:
-        start = time.perf_counter()
-        for _ in range(n):
-            run()
-        return time.perf_counter() - start
-
-    return timer
 
 
 def local_reference() -> Timer:
@@ -60,9 +41,7 @@ def local_reference() -> Timer:
     Scalar code with about three instructions a cycle: a lower clock, a busy sibling thread and a preemption all show.
     """
     block = bytes(range(256)) * 64
-    timer = local(lambda: hashlib.blake2b(block).digest())
-    timer.waits = waited  # it runs on this thread, whatever its neighbours run on
-    return timer
+    return local(lambda: hashlib.blake2b(block).digest())
 
 
 @dataclass(frozen=True)
@@ -178,29 +157,28 @@ def best_reference(seconds: float = 0.1, sample: float = REFERENCE_TIME) -> floa
     seen: list[float] = []
     end = time.perf_counter() + seconds
     while not seen or time.perf_counter() < end:
-        taken, wait = _run(reference, count, waited)
+        taken, wait = _run(reference, count)
         seen.append(max(taken - wait, taken / 100) / count)
     return _best(seen)
 
 
-def _run(timer: Timer, n: int, waits: Callable[[], float]) -> tuple[float, float]:
+def _run(timer: Timer, n: int) -> tuple[float, float]:
     """Seconds of n runs, and how many of them were waiting: not what passed outside, between the clocks."""
-    clock = getattr(timer, "waits", waits)
-    before, start = time.perf_counter(), clock()
-    seconds = timer(n)
-    wait = clock() - start
+    before, start = time.perf_counter(), timer.waited()
+    seconds = timer.seconds(n)
+    wait = timer.waited() - start
     outside = max(0.0, time.perf_counter() - before - seconds)
     return seconds, min(max(0.0, wait - outside), seconds)
 
 
 def calibrate(timer: Timer, min_time: float, most: int = 1 << 24) -> int:
     """How many runs take at least `min_time` seconds together. Also warms the subject up."""
-    timer(1)
+    timer.seconds(1)
     n = 1
     while True:
-        seconds = timer(n)
+        seconds = timer.seconds(n)
         if seconds >= min_time:
-            seconds = min(seconds, timer(n))  # the first may have waited for a core
+            seconds = min(seconds, timer.seconds(n))  # the first may have waited for a core
         if seconds >= min_time or n >= most:
             return n
         n = min(most, max(n + 1, int(n * min(10.0, 1.2 * min_time / max(seconds, 1e-9)))))
@@ -215,15 +193,13 @@ def measure(
     max_rounds: int | None = None,
     reference: Timer | None = None,
     reference_time: float = REFERENCE_TIME,
-    waits: Callable[[], float] = waited,
     progress: Progress | None = None,
 ) -> Measurement:
     """Times `subjects` in turn, each sample at least `min_time` seconds long, until each has `rounds` good samples.
 
     At most `max_rounds` (default 8·rounds) rounds. `reference` runs about `reference_time` seconds between any two
-    samples; where the subjects run on another device, so must it, and `waits` (seconds spent without a core, counted
-    up) is that device's. `progress(done, rounds)` is called after each round. Raises ValueError where there is nothing
-    to measure.
+    samples; where the subjects run on another device, so must it. `progress(done, rounds)` is called after each round.
+    Raises ValueError where there is nothing to measure.
     """
     if not subjects or rounds < 1:
         raise ValueError("nothing to measure: name at least one subject and one round")
@@ -234,10 +210,11 @@ def measure(
 
     def check() -> float:
         """Seconds of one run of the reference; a run that had to wait is another process's doing, and is done again."""
-        for _ in range(TRIES):
-            seconds, wait = _run(reference, reference_count, waits)
+        seconds, wait = _run(reference, reference_count)
+        for _ in range(TRIES - 1):
             if wait <= slack * seconds:
                 break
+            seconds, wait = _run(reference, reference_count)
         return max(seconds - wait, seconds / 100) / reference_count
 
     samples: dict[str, list[_Sample]] = {name: [] for name in subjects}
@@ -253,10 +230,10 @@ def measure(
         before = check()
         for name in missing:
             if counts[name] > 1:
-                subjects[name](1)
-            seconds, wait = _run(subjects[name], counts[name], waits)
+                subjects[name].seconds(1)
+            seconds, wait = _run(subjects[name], counts[name])
             after = check()
-            exact = getattr(subjects[name], "waits", waits) is not waited_by_all
+            exact = subjects[name].waits.exact
             samples[name].append(_Sample(seconds / counts[name], wait / counts[name], max(before, after), exact))
             seen += [before, after]
             before = after

@@ -14,8 +14,8 @@ import numpy as np
 
 from mpcompile.errors import MissingDependency, ModelError, UsageError
 from mpcompile.files import atomic_path
-from mpcompile.latency.measure import Timer, local
-from mpcompile.latency.waiting import waits_of
+from mpcompile.latency.timer import Timer, local
+from mpcompile.latency.waiting import wait_clock
 
 EXTERNAL = b"\x0a\x08location"
 """In a protobuf, the key that a tensor has whose data lie in another file; without it there is none."""
@@ -78,9 +78,8 @@ def timer(sess, feeds: dict[str, np.ndarray] | None = None, seed: int = 0) -> Ti
         binding.bind_cpu_input(name, np.ascontiguousarray(x))
     for output in sess.get_outputs():
         binding.bind_output(output.name, "cpu")
-    found = local(lambda: sess.run_with_iobinding(binding))
-    found.waits = waits_of(sess.get_session_options().intra_op_num_threads)
-    return found
+    threads = sess.get_session_options().intra_op_num_threads
+    return local(lambda: sess.run_with_iobinding(binding), wait_clock(threads))
 
 
 def random_feeds(sess, seed: int = 0) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import os
 from mpcompile.errors import TargetError, UsageError
 from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime.device import About
+from mpcompile.runtime.driver import lacks
 from mpcompile.targets import Target, list_targets, load_target
 
 
@@ -37,10 +38,10 @@ def board_for(target: str | os.PathLike | Target, pool: DevicePool) -> Target:
 
 
 def _lacks(board: Target, about: About) -> str:
-    if board.arch != about.arch:
+    missing = lacks(board, about.machine(""))
+    if missing is None:
         return f"is {about.arch}"
-    missing = sorted(set(board.features) - set(about.features))
-    return f"({about.cpu}) lacks {', '.join(missing)}" if missing else ""
+    return f"({about.cpu}) lacks {', '.join(sorted(missing))}" if missing else ""
 
 
 def threads_on(about: About, threads: int | None) -> int:

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpcompile.errors import DeviceLost, MissingDependency, MpError, TargetError, UsageError
-from mpcompile.latency.measure import Timer
+from mpcompile.latency.timer import Timer
+from mpcompile.latency.waiting import NEVER
 from mpcompile.runtime.state import State
 
 OPTIONS = ("ConnectTimeout=20", "ServerAliveInterval=10", "ServerAliveCountMax=3")
@@ -83,7 +84,7 @@ class RemoteProgram:
         """
         each: float | None = None
 
-        def timer(n: int) -> float:
+        def run(n: int) -> float:
             nonlocal each
             most = START_SECONDS if each is None else max(ANSWER_SECONDS, ANSWER_TIMES * each * n)
             self._send(f"{command} {n}\n".encode())
@@ -95,8 +96,7 @@ class RemoteProgram:
             each = seconds / n
             return seconds
 
-        timer.waits = lambda: 0.0
-        return timer
+        return Timer(run, NEVER)
 
     def state(self) -> State:
         """Governor, clock and the like, as the machine's files have them."""

@@ -19,16 +19,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import msgspec
 
 from mpcompile.errors import ModelError, UsageError
-from mpcompile.files import atomic_path
+from mpcompile.files import atomic_path, validated
+from mpcompile.runtime.manifest import Envelope
 
 FORMAT = "mpcompile-bundle"
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 256 << 20
-ALIGNMENT = 64
 _MADE_ON = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same content gives the same bytes
 
 
@@ -38,13 +38,6 @@ class Contents:
 
     manifest: dict
     members: Mapping[str, bytes]
-
-
-def aligned_empty(nbytes: int) -> np.ndarray:
-    """uint8 [nbytes] that starts at a multiple of 64 bytes, as TVM's kernels assume; contents undefined."""
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]
 
 
 def write_archive(path: str | os.PathLike, manifest: dict, members: Mapping[str, bytes]) -> Path:
@@ -141,15 +134,17 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict:
     text = _read(archive, MANIFEST, path, MAX_MANIFEST_BYTES)
     if _comment(text) != archive.comment:
         raise ModelError(f"{path} is damaged: the sha256 of {MANIFEST} does not hold")
+
+    def wrong(why: str) -> ModelError:
+        return ModelError(f"{path}: {MANIFEST} is not one of this bundle format ({why})")
+
     try:
-        manifest = json.loads(text)
-        if (manifest["format"], manifest["format_version"]) != (FORMAT, FORMAT_VERSION):
-            raise ValueError("format")
-        for name, entry in manifest["members"].items():
-            if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
-                raise ValueError(name)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path}: {MANIFEST} is not one of this bundle format ({_reason(error)})") from error
+        manifest = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise wrong(_reason(error)) from error
+    envelope = validated(manifest, Envelope, wrong)
+    if (envelope.format, envelope.format_version) != (FORMAT, FORMAT_VERSION):
+        raise wrong(f"it says {envelope.format} {envelope.format_version}")
     names, listed = sorted(archive.namelist()), sorted([MANIFEST, *manifest["members"]])
     if names != listed:
         raise ModelError(f"{path} is damaged: its members are {', '.join(names)}, not {', '.join(listed)}")

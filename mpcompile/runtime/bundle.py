@@ -12,12 +12,15 @@ import numpy as np
 from mpcompile.errors import ModelError, TargetError, UsageError
 from mpcompile.ir.plan import Plan, Port
 from mpcompile.runtime.archive import read_archive, tvm_version
+from mpcompile.runtime.driver import driver_of
 from mpcompile.runtime.shared_weights import joined
 from mpcompile.runtime.threads import resolve
 from mpcompile.runtime.variants import Variant, pick, variants_of
 
 if TYPE_CHECKING:
-    from mpcompile.latency.measure import Timer, Timing
+    from mpcompile.latency.measure import Timing
+    from mpcompile.latency.timer import Timer
+    from mpcompile.runtime.executor import Executor
 
 ROUNDS = 11
 
@@ -25,12 +28,12 @@ ROUNDS = 11
 class Bundle:
     """A compiled network, ready to run. Made by open_bundle; close it, or use it in a `with`."""
 
-    def __init__(self, path: Path, manifest: dict, variant: Variant, executor):
+    def __init__(self, path: Path, manifest: dict, variant: Variant, executor: Executor):
         self.path = path
         self.manifest = manifest
         self.variant = variant
         self.plan: Plan = variant.plan
-        self._executor = executor
+        self._executor: Executor | None = executor
 
     # -- what it is ------------------------------------------------------------------------------------
     @property
@@ -56,11 +59,16 @@ class Bundle:
         """float32 in, float32 out: one array where the model has one input (output), else a dict by name.
 
         Each array has the port's shape, or a batch axis of any size before it; the outputs have it too. Integers and
-        float64 are converted to float32 as numpy does. Raises UsageError naming the input that does not fit.
+        float64 are converted to float32 as numpy does. Raises UsageError naming the input that does not fit, ModelError
+        where a kernel refuses what the plan calls it with.
         """
         from mpcompile.runtime.executor import named_inputs
 
-        results = self._live().run(named_inputs(self.plan, x))
+        live, inputs = self._live(), named_inputs(self.plan, x)
+        try:
+            results = live.run(inputs)
+        except ModelError as error:
+            raise ModelError(f"{self.path}: {error}") from error
         if len(results) == 1:
             return results[0]
         return {port.name: result for port, result in zip(self.outputs, results)}
@@ -69,7 +77,11 @@ class Bundle:
         """One sample; tensor → Buffer.key → a copy of that buffer as its layer wrote it, halo included."""
         from mpcompile.runtime.executor import named_inputs
 
-        return self._live().run_traced(named_inputs(self.plan, x))
+        live, inputs = self._live(), named_inputs(self.plan, x)
+        try:
+            return live.run_traced(inputs)
+        except ModelError as error:
+            raise ModelError(f"{self.path}: {error}") from error
 
     # -- timing it, with the project's one measurer (latency/measure.py) -----------------------------------
     def bench(self, seconds: float = 1.0, x: np.ndarray | Mapping[str, np.ndarray] | None = None) -> Timing:
@@ -101,7 +113,7 @@ class Bundle:
         """Layer → a measurer's timer of its calls, in order. The network has run once: buffers hold real data."""
         executor = self._live()
         executor.fill(self._sample(x))
-        executor.timer(range(len(self.plan.calls)))(1)
+        executor.timer(range(len(self.plan.calls))).seconds(1)
         calls: dict[str, list[int]] = {}
         for i, call in enumerate(self.plan.calls):
             calls.setdefault(call.layer, []).append(i)
@@ -130,7 +142,7 @@ class Bundle:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _live(self):
+    def _live(self) -> Executor:
         if self._executor is None:
             raise UsageError(f"{self.path} was closed")
         return self._executor
@@ -148,13 +160,13 @@ def open_bundle(path: str | os.PathLike, threads: int | None = None, *, variant:
     chosen = pick(path, variants_of(path, contents.manifest), variant)
     _check_tvm(path, str(contents.manifest.get("tvm")))
 
-    from mpcompile.runtime.library import load_library
-
-    functions = load_library(contents.members[chosen.library])
     from mpcompile.runtime.executor import Executor
 
+    driver = driver_of(chosen)
+    functions, memory = driver.load(contents.members[chosen.library]), driver.memory()
     try:
-        executor = Executor(functions, chosen.plan, joined(chosen.weights, contents.members), threads)
+        weights = joined(chosen.weights, contents.members, memory)
+        executor = Executor(driver, memory, functions, chosen.plan, weights, threads)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     return Bundle(Path(path), contents.manifest, chosen, executor)

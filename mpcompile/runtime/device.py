@@ -8,7 +8,7 @@ reference kernel included. Nothing but these methods is asked of a device: what 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import metadata
@@ -18,14 +18,15 @@ from typing import Protocol
 import numpy as np
 
 from mpcompile import __version__
-from mpcompile.errors import TargetError
 from mpcompile.ir.plan import Plan
 from mpcompile.latency import onnxruntime
-from mpcompile.latency.in_network import cache_stirrer, timer_in_network
-from mpcompile.latency.measure import Measurement, Timer, best_reference, local, measure
+from mpcompile.latency.in_network import timer_in_network
+from mpcompile.latency.measure import Measurement, best_reference, measure
 from mpcompile.latency.progress import Progress
+from mpcompile.latency.timer import Timer, local
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.runtime.bundle import Bundle, open_bundle
+from mpcompile.runtime.driver import DRIVERS, Machine, check_here, driver_of
 from mpcompile.runtime.single_kernel import SingleKernel
 from mpcompile.runtime.state import State
 from mpcompile.runtime.threads import resolve
@@ -36,12 +37,13 @@ NETWORK = "whole network"
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A built kernel by itself: lib.so, a plan of one call, its block of weights (uint8 [bytes]). `arch`, `features`:
-    its target's, checked against the device's CPU before any of its code is loaded."""
+    """A built kernel by itself: lib.so, a plan of one call, its block of weights (uint8 [bytes]). `kind`, `arch`,
+    `features`: its target's, checked against the device before any of its code is loaded."""
 
     library: bytes
     plan: Plan
     weights: np.ndarray
+    kind: str
     arch: str
     features: tuple[str, ...]
 
@@ -94,7 +96,12 @@ class About:
     @staticmethod
     def from_json(d: dict) -> About:
         """Raises KeyError, TypeError where `d` is not of this form."""
-        return About(**{f.name: tuple(d[f.name]) if f.name == "features" else d[f.name] for f in fields(About)})
+        found = About(**{f.name: d[f.name] for f in fields(About)})
+        return replace(found, features=tuple(found.features))
+
+    def machine(self, name: str) -> Machine:
+        """Its CPU, as what code must fit; `name` is for messages."""
+        return Machine(name, "cpu", self.arch, self.cpu, frozenset(self.features))
 
 
 class Device(Protocol):
@@ -114,6 +121,7 @@ class Device(Protocol):
         progress: Progress | None = None,
     ) -> Measurement:
         """Each kernel's time, in turn with the others: inputs just written, `stirred` bytes of memory read between."""
+        ...
 
     def race(
         self,
@@ -126,6 +134,7 @@ class Device(Protocol):
         progress: Progress | None = None,
     ) -> Measurement:
         """Whole networks in turn: .mpc files (`variant` of them), and .onnx files by ONNX Runtime."""
+        ...
 
     def profile(
         self,
@@ -139,25 +148,31 @@ class Device(Protocol):
         progress: Progress | None = None,
     ) -> Measurement:
         """Each layer of the network in its place, and the network (NETWORK), in turn."""
+        ...
 
     def run(
         self, file: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
     ) -> dict[str, np.ndarray]:
         """A .mpc or .onnx file's outputs by name, float32, of inputs by name, with or without a batch axis."""
+        ...
 
     def trace(
         self, bundle: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
     ) -> dict[str, dict[str, np.ndarray]]:
         """One sample through a bundle: tensor → Buffer.key → that buffer as its layer wrote it, halo included."""
+        ...
 
     def reference(self) -> float:
         """Seconds of one run of the measurer's reference kernel, now, at its best: what devices are compared by."""
+        ...
 
     def state(self) -> State:
         """Clock, heat and voltage now."""
+        ...
 
     def close(self) -> None:
         """Gives the device back."""
+        ...
 
 
 class LocalDevice:
@@ -178,13 +193,14 @@ class LocalDevice:
         min_time: float,
         progress: Progress | None = None,
     ) -> Measurement:
-        threads, stir = resolve(threads), cache_stirrer(stirred)
+        threads = resolve(threads)
         for name, kernel in kernels.items():
-            check_cpu(name, kernel.arch, kernel.features)
+            check_here(name, kernel)
+        stir = {kind: DRIVERS.of(kind).cache_stirrer(stirred) for kind in {kernel.kind for kernel in kernels.values()}}
         timers: dict[str, Timer] = {}
         for name, kernel in kernels.items():
-            single = SingleKernel(kernel.library, kernel.plan, kernel.weights, threads)
-            timers[name] = timer_in_network(single.timer(), [local(single.prepare)], stir)
+            single = SingleKernel(driver_of(kernel), kernel.library, kernel.plan, kernel.weights, threads)
+            timers[name] = timer_in_network(single.timer(), [local(single.prepare)], stir[kernel.kind])
         return watched(lambda: measure(timers, rounds=rounds, min_time=min_time, progress=progress))
 
     def race(
@@ -261,20 +277,11 @@ def profile_opened(
 ) -> Measurement:
     """Device.profile of a bundle that is open here."""
     layers = bundle.layer_timers()
-    before = [[], *([timer] for timer in layers.values())]
-    stir = cache_stirrer(stirred)
+    before: list[list[Timer]] = [[], *([timer] for timer in layers.values())]
+    stir = driver_of(bundle.variant).cache_stirrer(stirred)
     timers = {NETWORK: bundle.timer()}
     timers |= {name: timer_in_network(layers[name], before[i], stir) for i, name in enumerate(layers)}
     return measure(timers, rounds=rounds, min_time=min_time, progress=progress)
-
-
-def check_cpu(name: str, arch: str, features: Sequence[str]) -> None:
-    """Raises TargetError, in one line, where this machine's CPU cannot run code for these features."""
-    if arch != cpu.arch():
-        raise TargetError(f"{name} was built for {arch}, this machine is {cpu.arch()}")
-    lacks = cpu.lacking(arch, features)
-    if lacks:
-        raise TargetError(f"{name} needs {', '.join(lacks)}, which this CPU ({cpu.name()}) lacks")
 
 
 def cpu_name() -> str:

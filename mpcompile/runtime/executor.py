@@ -1,88 +1,76 @@
-"""Follows a plan: one aligned workspace, prebuilt arguments, one library call after another."""
+"""Follows a plan: prebuilt arguments over the blocks of a memory, one library call after another."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from time import perf_counter
 
 import numpy as np
-import tvm_ffi
 
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.ir.plan import Arg, Plan
-from mpcompile.runtime import threads as tvm_threads
-from mpcompile.runtime.archive import ALIGNMENT, aligned_empty
+from mpcompile.latency.timer import Timer
+from mpcompile.runtime.arguments import Arguments
+from mpcompile.runtime.driver import Driver
+from mpcompile.runtime.memory import Block, Memory, View
+
+KERNEL_ERRORS = (RuntimeError, ValueError, TypeError, AssertionError)
+"""What TVM's kernels raise where they are called with what they do not take."""
 
 
 class Executor:
     """Runs a compiled network, one sample at a time.
 
-    `functions(name)` gives a library function, `weights` is the uint8 block. All buffers are made here, once; a call
-    costs nothing but the call. One workspace, so one run at a time: a lock makes other threads wait. Raises ModelError
-    where the plan and the blocks do not fit together: TVM's kernels check neither bounds nor alignment.
+    `functions(name)` gives a library function, `weights` is a block of `memory`; both are the driver's. All buffers are
+    made here, once; a call costs nothing but the call. One workspace, so one run at a time: a lock makes other threads
+    wait. Raises ModelError where the plan and the blocks do not fit together.
     """
 
-    def __init__(self, functions: Callable[[str], Callable], plan: Plan, weights: np.ndarray, threads: int):
+    def __init__(
+        self,
+        driver: Driver,
+        memory: Memory,
+        functions: Callable[[str], Callable],
+        plan: Plan,
+        weights: Block,
+        threads: int,
+    ):
         self.plan = plan
         self.threads = threads
+        self.memory = memory
+        self._driver = driver
         self._lock = threading.Lock()
-        self._blocks = {"workspace": aligned_empty(plan.workspace_bytes), "weights": weights}
-        self._blocks["workspace"][:] = 0
-        self._ports = {
-            "input": [_float32(p.shape) for p in plan.inputs],
-            "output": [_float32(p.shape) for p in plan.outputs],
-        }
-        views: dict[Arg, object] = {}
+        self._arguments = Arguments(memory, plan, weights)
+        # Looked up once: a small network runs in microseconds.
+        self._inputs, self._outputs = self._arguments.inputs, self._arguments.outputs
+        self._put, self._get, self._use = memory.put, memory.get, driver.use
+        self._shapes = [port.shape for port in plan.inputs]
         self._steps: list[tuple[Callable, tuple]] = []
         found: dict[str, Callable] = {}
         for call in plan.calls:
             if call.function not in found:
                 found[call.function] = functions(call.function)
-            for arg in call.args:
-                if arg not in views:
-                    views[arg] = _tensor(self.view(arg))
-            self._steps.append((found[call.function], tuple(views[arg] for arg in call.args)))
+            self._steps.append((found[call.function], tuple(self.view(arg).argument for arg in call.args)))
 
-    def view(self, arg: Arg) -> np.ndarray:
-        """The memory of an argument as an array of its shape and dtype; not a copy."""
-        try:
-            dtype = np.dtype(arg.dtype)
-        except TypeError as error:
-            raise ModelError(f"the plan names a dtype {arg.dtype!r}") from error
-        if arg.space in self._ports:
-            if not 0 <= arg.offset < len(self._ports[arg.space]):
-                raise ModelError(
-                    f"the plan names {arg.space} {arg.offset}, and there are {len(self._ports[arg.space])}"
-                )
-            array = self._ports[arg.space][arg.offset]
-            if array.dtype != dtype or array.size != int(np.prod(arg.shape, dtype=np.int64)):
-                raise ModelError(f"the plan uses {arg.space} {arg.offset} {array.shape} as {arg.dtype} {arg.shape}")
-            return array.reshape(arg.shape)
-        if arg.space not in self._blocks:
-            raise ModelError(f"the plan names a space {arg.space!r}")
-        block = self._blocks[arg.space]
-        end = arg.offset + int(np.prod(arg.shape, dtype=np.int64)) * dtype.itemsize
-        if arg.offset < 0 or arg.offset % ALIGNMENT or end > block.size or min(arg.shape, default=1) < 0:
-            raise ModelError(
-                f"the plan puts {arg.dtype} {arg.shape} at byte {arg.offset} of the {arg.space}, {block.size} bytes"
-            )
-        return block[arg.offset : end].view(dtype).reshape(arg.shape)
+    def view(self, arg: Arg) -> View:
+        """The memory of an argument, for `memory.put` and `memory.get`."""
+        return self._arguments.view(arg)
 
     # -- running -----------------------------------------------------------------------------------
     def run(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """float32 arrays in the order of plan.inputs, with or without a batch axis, to fresh outputs likewise."""
-        batch = self._batch(inputs)
+        batch = None if [x.shape for x in inputs] == self._shapes else self._batch(inputs)
+        get, outputs = self._get, self._outputs
         with self._lock:
-            tvm_threads.use(self.threads)
+            self._use(self.threads)
             if batch is None:
                 self._sample(inputs)
-                return [out.copy() for out in self._ports["output"]]
+                return [get(view) for view in outputs]
             results = [np.empty((batch, *p.shape), np.float32) for p in self.plan.outputs]
             for n in range(batch):
                 self._sample([x[n] for x in inputs])
-                for result, out in zip(results, self._ports["output"]):
-                    result[n] = out
+                for result, view in zip(results, outputs):
+                    get(view, result[n, ...])
             return results
 
     def run_traced(self, inputs: list[np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
@@ -96,48 +84,61 @@ class Executor:
 
         def keep(i: int) -> None:
             for placed in written.get(i, ()):
-                trace.setdefault(placed.buffer.tensor, {})[placed.buffer.key] = self.view(placed.arg).copy()
+                trace.setdefault(placed.buffer.tensor, {})[placed.buffer.key] = self.memory.get(self.view(placed.arg))
 
         with self._lock:
-            tvm_threads.use(self.threads)
-            self._fill([x.reshape(p.shape) for x, p in zip(inputs, self.plan.inputs)])
+            self._use(self.threads)
+            self._fill(inputs)
             keep(-1)
             for i, (function, args) in enumerate(self._steps):
-                function(*args)
+                try:
+                    function(*args)
+                except KERNEL_ERRORS as error:
+                    raise self._refused(args, error) from error
                 keep(i)
         return trace
 
     def fill(self, inputs: list[np.ndarray]) -> None:
         """Puts one sample into the input buffers, for timers."""
         with self._lock:
-            self._fill([x.reshape(p.shape) for x, p in zip(inputs, self.plan.inputs)])
+            self._fill(inputs)
 
-    def timer(self, calls: Iterable[int]) -> Callable[[int], float]:
-        """n → the seconds of running these calls of the plan n times, on whatever the buffers hold."""
-        from mpcompile.latency.waiting import waits_of
-
+    def timer(self, calls: Iterable[int]) -> Timer:
+        """Of running these calls of the plan, on whatever the buffers hold."""
         steps = [self._steps[i] for i in calls]
+        mark, between = self._driver.stopwatch.mark, self._driver.stopwatch.between
 
         def seconds(n: int) -> float:
             with self._lock:
-                tvm_threads.use(self.threads)
-                start = perf_counter()
+                self._use(self.threads)
+                start = mark()
                 for _ in range(n):
                     for function, args in steps:
                         function(*args)
-                return perf_counter() - start
+                return between(start, mark())
 
-        seconds.waits = waits_of(self.threads)  # the measurer's clock of waiting
-        return seconds
+        return Timer(seconds, self._driver.wait_clock(self.threads))
 
     def _sample(self, inputs: list[np.ndarray]) -> None:
-        self._fill(inputs)
-        for function, args in self._steps:
-            function(*args)
+        put = self._put
+        for view, x in zip(self._inputs, inputs):
+            put(view, x)
+        args: tuple = ()
+        try:
+            for function, args in self._steps:
+                function(*args)
+        except KERNEL_ERRORS as error:
+            raise self._refused(args, error) from error
 
     def _fill(self, inputs: list[np.ndarray]) -> None:
-        for here, x in zip(self._ports["input"], inputs):
-            np.copyto(here, x)
+        for view, x, port in zip(self._inputs, inputs, self.plan.inputs):
+            self._put(view, x.reshape(port.shape))
+
+    def _refused(self, args: tuple, error: Exception) -> ModelError:
+        """What is said of a kernel that was called with `args`: kernels check dtypes and shapes themselves."""
+        layer = next(call.layer for call, step in zip(self.plan.calls, self._steps) if step[1] is args)
+        said = " ".join(str(error).split()) or type(error).__name__
+        return ModelError(f"layer {layer}: its kernel refuses what the plan calls it with: {said}")
 
     def _batch(self, inputs: list[np.ndarray]) -> int | None:
         """None where no input has a batch axis, else its size, the same for all."""
@@ -177,15 +178,6 @@ def _as_float32(name: str, x: object) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise UsageError(f"input {name} must hold real numbers, got dtype {array.dtype}")
     return array.astype(np.float32, copy=False)
-
-
-def _float32(shape: tuple[int, ...]) -> np.ndarray:
-    return aligned_empty(int(np.prod(shape, dtype=np.int64)) * 4).view(np.float32).reshape(shape)
-
-
-def _tensor(view: np.ndarray):
-    """A TVM tensor over the same memory."""
-    return tvm_ffi.from_dlpack(view, require_alignment=ALIGNMENT, require_contiguous=True)
 
 
 def _shape(dims: tuple) -> str:

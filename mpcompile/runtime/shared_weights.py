@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from mpcompile.ir.plan import Arg, Plan
-from mpcompile.runtime.archive import ALIGNMENT, aligned_empty
+from mpcompile.runtime.memory import ALIGNMENT, Memory
 
 SUFFIX = ".weights"
 
@@ -48,12 +49,13 @@ def share(
     return {name: bytes(block) for name, block in blocks.items()}, shared
 
 
-def joined(blocks: Sequence[str], members: Mapping[str, bytes]) -> np.ndarray:
-    """uint8, 64-byte aligned: the weights of the variant that reads these blocks."""
+def joined(blocks: Sequence[str], members: Mapping[str, bytes], memory: Memory) -> Any:
+    """A block of `memory`: the weights of the variant that reads these members."""
     starts = _starts([len(members[name]) for name in blocks])
-    whole = aligned_empty(starts[-1] + len(members[blocks[-1]]) if blocks else 0)
+    whole = memory.alloc(starts[-1] + len(members[blocks[-1]]) if blocks else 0)
     for name, start in zip(blocks, starts):
-        whole[start : start + len(members[name])] = np.frombuffer(members[name], np.uint8)
+        data = np.frombuffer(members[name], np.uint8)
+        memory.put(memory.view(whole, start, "uint8", data.shape), data)
     return whole
 
 

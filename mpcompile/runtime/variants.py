@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpcompile.errors import ModelError, TargetError, UsageError
+from mpcompile.errors import TargetError, UsageError
 from mpcompile.ir.plan import Plan
 from mpcompile.runtime.archive import write_archive
+from mpcompile.runtime.driver import HERE, Machine, driver_of, lacks
+from mpcompile.runtime.manifest import checked_plan, manifest_of
 from mpcompile.runtime.shared_weights import share
-from mpcompile.targets import cpu
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,11 @@ class CompiledVariant:
 
 @dataclass(frozen=True)
 class Variant:
-    """One of a bundle that was read. `library` and `weights` name members; `features` as /proc/cpuinfo spells them."""
+    """One of a bundle that was read. `library` and `weights` name members; `kind`, `arch` and `features` (as
+    /proc/cpuinfo spells a CPU's) say what device it needs."""
 
     name: str
+    kind: str
     arch: str
     features: tuple[str, ...]
     target: dict
@@ -50,24 +53,14 @@ class Variant:
     weights: tuple[str, ...]
 
     @property
-    def missing(self) -> list[str]:
-        """Features that this machine's CPU lacks; all of them on another architecture."""
-        return cpu.lacking(self.arch, self.features)
+    def missing(self) -> list[str] | None:
+        """Features that this machine's device lacks; None where it has none of that kind and architecture."""
+        return lacks(self)
 
     @property
     def fits(self) -> bool:
         """Whether this machine can run it."""
-        return self.arch == cpu.arch() and not self.missing
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a variant must fit: its name for messages, its CPU and that one's features."""
-
-    name: str
-    arch: str
-    cpu: str
-    features: frozenset[str]
+        return self.missing == []
 
 
 def write_bundle(path: str | os.PathLike, head: dict, variants: Sequence[CompiledVariant]) -> Path:
@@ -86,60 +79,44 @@ def write_bundle(path: str | os.PathLike, head: dict, variants: Sequence[Compile
 
 
 def variants_of(path: str | os.PathLike, manifest: dict) -> list[Variant]:
-    """The variants of a bundle's manifest, best first. Raises ModelError where an entry is not valid."""
-    try:
-        found = [_variant(entry, manifest["members"]) for entry in manifest["variants"]]
-        if not found or len({v.name for v in found}) != len(found):
-            raise ValueError("variants have no names of their own")
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ModelError(f"{path}: manifest.json has no valid entry ({type(error).__name__}: {error})") from error
-    return found
-
-
-def _variant(entry: dict, members: dict) -> Variant:
-    target, layers = entry["target"], entry["layers"]
-    if not isinstance(layers, list) or not all(isinstance(row, dict) for row in layers):
-        raise ValueError("layers is not a list of tables")
-    if not isinstance(target["features"], list) or not isinstance(entry["weights"], list):
-        raise ValueError("features or weights is not a list")
-    for member in (entry["library"], *entry["weights"]):
-        if member not in members:
-            raise ValueError(f"there is no member {member}")
-    return Variant(
-        str(target["name"]),
-        str(target["arch"]),
-        tuple(map(str, target["features"])),
-        target,
-        Plan.from_json(entry["plan"]),
-        layers,
-        entry["library"],
-        tuple(entry["weights"]),
-    )
+    """The variants of a bundle's manifest, best first. Raises ModelError, with the key, where the manifest is not
+    valid."""
+    entries = manifest_of(path, manifest).variants
+    return [
+        Variant(
+            entry.target.name,
+            entry.target.kind,
+            entry.target.arch,
+            entry.target.features,
+            raw["target"],
+            checked_plan(entry.plan, f"{path}: manifest.json: variants[{i}].plan"),
+            raw["layers"],
+            entry.library,
+            entry.weights,
+        )
+        for i, (entry, raw) in enumerate(zip(entries, manifest["variants"]))
+    ]
 
 
 def pick(
     path: str | os.PathLike, variants: Sequence[Variant], wanted: str | None = None, machine: Machine | None = None
 ) -> Variant:
-    """The best variant that the machine (None: this one) can run, or the one that is `wanted`.
+    """The best variant that the machine (None: this one, its devices of every kind) can run, or the one `wanted`.
 
     Raises UsageError where there is none of that name, TargetError where the machine cannot run it, or any.
     """
-    machine = machine or Machine("this machine", cpu.arch(), cpu.name(), cpu.features())
     if wanted is not None:
         named = [v for v in variants if v.name == wanted]
         if not named:
             raise UsageError(f"{path} has no variant {wanted}: it has {', '.join(v.name for v in variants)}")
         variants = named
-    here = [v for v in variants if v.arch == machine.arch]
-    if not here:
-        raise TargetError(
-            f"{path} was built for {', '.join(dict.fromkeys(v.arch for v in variants))}, {machine.name} "
-            f"is {machine.arch}"
-        )
-    for variant in here:
-        if machine.features.issuperset(variant.features):
+    lacking = [(v, missing) for v in variants if (missing := lacks(v, machine)) is not None]
+    if not lacking:
+        raise _nowhere(path, variants, machine)
+    for variant, missing in lacking:
+        if not missing:
             return variant
-    least = min(here, key=lambda v: len(set(v.features) - machine.features))
+    least, missing = min(lacking, key=lambda found: len(found[1]))
     which = (
         f"its variant {least.name}, which asks for least, needs"
         if len(variants) > 1
@@ -147,9 +124,18 @@ def pick(
         if wanted
         else "it needs"
     )
-    lacks = [f for f in least.features if f not in machine.features]
-    where = "here" if machine.name == "this machine" else f"on {machine.name}"
+    driver = driver_of(least)
+    machine = machine or driver.here()
+    where = "here" if machine.name == HERE else f"on {machine.name}"
     raise TargetError(
-        f"{path} does not run {where}: {which} {', '.join(lacks)}, which this CPU "
-        f"({machine.cpu}) lacks: compile the model for it"
+        f"{path} does not run {where}: {which} {', '.join(missing)}, which this {driver.noun} "
+        f"({machine.model}) lacks: compile the model for it"
     )
+
+
+def _nowhere(path: str | os.PathLike, variants: Sequence[Variant], machine: Machine | None) -> TargetError:
+    """Of variants that are all for other kinds of devices, or other architectures."""
+    driver = driver_of(variants[0])  # which refuses a kind that is unknown
+    machine = machine or driver.here()
+    built = ", ".join(dict.fromkeys(v.arch for v in variants))
+    return TargetError(f"{path} was built for {built}, {machine.name} is {machine.arch}")

@@ -19,10 +19,13 @@ from math import log2, prod
 import numpy as np
 import tvm
 
+from mpcompile.compiler.backend import tvm_dict
 from mpcompile.kernels.build import build
-from mpcompile.kernels.tvm_names import Schedule, Target, meta_schedule, tensor  # pyright: ignore[reportAttributeAccessIssue]
+from mpcompile.kernels.tvm_names import Schedule, meta_schedule, tensor  # pyright: ignore[reportAttributeAccessIssue]
+from mpcompile.kernels.tvm_names import Target as TvmTarget
 from mpcompile.schedules.space import Space
 from mpcompile.schedules.tile import Tile, parts_of
+from mpcompile.targets import Target
 
 POPULATION = 48
 ITERATIONS = 2
@@ -61,7 +64,7 @@ class CostModel:
 class TileSearch:
     """Proposals for one layer, `name` in this run."""
 
-    def __init__(self, name: str, space: Space, target: dict, model: CostModel, seed: int = 0):
+    def __init__(self, name: str, space: Space, target: Target, model: CostModel, seed: int = 0):
         self.space, self.model = space, model.xgb
         model.searches[name] = self
         self.rng = random.Random(seed)
@@ -71,9 +74,9 @@ class TileSearch:
         self.seen: set[Tile] = set()
         ms, _ = meta_schedule()
         logging.getLogger(ms.__name__).setLevel(logging.WARNING)
-        func, _ = build(space.spec)
+        func, _ = build(space.spec, target.kind)
         self.mod = tvm.IRModule({"main": func})
-        self.target = Target(target)
+        self.target = TvmTarget(tvm_dict(target))
         self.args = ms.arg_info.ArgInfo.from_prim_func(func)
         self.database = ms.database.MemoryDatabase()
         self.workload = self.database.commit_workload(self.mod)

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from mpcompile.compiler.backend import build_library
 from mpcompile.compiler.layer_library import FUNCTION, LayerKernel
-from mpcompile.compiler.library import build_library
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.choose_formats import ChooseFormats
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
@@ -56,7 +56,7 @@ class Task:
 
     def kernel(self, library: bytes) -> Kernel:
         """What a device times, of a schedule that was built."""
-        return Kernel(library, *self._plan, self.target.arch, self.target.features)
+        return Kernel(library, *self._plan, self.target.kind, self.target.arch, self.target.features)
 
     def lowered(self, tile: Tile) -> Lowered:
         """The layer's kernel under another schedule."""
@@ -96,7 +96,7 @@ class LocalBuilder:
     """Builds side by side in a pool of threads that is kept: TVM lets go of Python's lock, so no process is started."""
 
     def __init__(self, target: Target, workers: int):
-        self.target = target.tvm_dict()
+        self.target = target
         self.pool = ThreadPoolExecutor(workers)
 
     def build(self, kernels: Sequence[Lowered]) -> list[bytes | Exception]:

@@ -118,7 +118,7 @@ class Tuner:
         """What is to be measured of a layer, one after another, until its record is written."""
         task = work.task
         show()
-        search = TileSearch(task.text, task.space, self.target.tvm_dict(), self.model, _seed(task.text))
+        search = TileSearch(task.text, task.space, self.target, self.model, _seed(task.text))
         spec, architecture = task.default.spec, task.default.architecture
         taken = self.compiled(spec, architecture)[0]
         batches = work.search(search, count, [taken] if task.space.holds(taken) else [])

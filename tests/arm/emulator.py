@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import tvm_ffi
 
+from mpcompile.compiler.backend import tvm_dict
 from mpcompile.compiler.library import compiled
 from mpcompile.targets import Target
 
@@ -81,7 +82,7 @@ def remove_files() -> None:
 def run(func, target: Target, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """Calls the PrimFunc with `arrays`; all of them as they are afterwards."""
     compiler, emulator = TOOLS[target.arch]
-    library = compiled({"main": func.with_attr("global_symbol", "main")}, target.tvm_dict(2))
+    library = compiled({"main": func.with_attr("global_symbol", "main")}, tvm_dict(target, 2))
     with tempfile.TemporaryDirectory(prefix="mpcompile-arm-") as name:
         folder = Path(name)
 

@@ -119,12 +119,12 @@ def test_a_connection_that_breaks(tmp_path):
         sshd.board(tmp_path, BOARD_32) as board,
         RemoteProgram(board.host, program, [str(threads)], board.options) as there,
     ):
-        assert there.about["threads"] == threads and there.timer("run")(2) > 0
+        assert there.about["threads"] == threads and there.timer("run").seconds(2) > 0
         assert len(list(board.tmp.iterdir())) == 1
         threading.Timer(1.0, board.cut).start()
         with pytest.raises(DeviceLost, match="ssh to "):
             while True:
-                there.timer("run")(20)
+                there.timer("run").seconds(20)
         assert not board.left()
 
 
@@ -134,11 +134,11 @@ def test_a_program_that_stands_still(tmp_path, monkeypatch):
     program = build_runner(exported(made.folder), tmp_path / "runner")
     with sshd.board(tmp_path, BOARD_32) as board, RemoteProgram(board.host, program, ["1"], board.options) as there:
         timer = there.timer("run")
-        assert timer(2) > 0
+        assert timer.seconds(2) > 0
         monkeypatch.setattr(ssh, "ANSWER_SECONDS", 1.0)
         monkeypatch.setattr(ssh, "ANSWER_TIMES", 0.0)
         with board.stopped():
             with pytest.raises(DeviceLost, match=f"^{board.host}: the program there has answered nothing for 1 s$"):
-                timer(1)
+                timer.seconds(1)
             there.close()
         assert not board.left()

@@ -134,8 +134,11 @@ def _kernel_by_kernel(bundle, x, wanted):
         for placed in plan.buffers:
             if 0 <= placed.written < i <= placed.last_read and placed.buffer.tensor in wanted:
                 value = wanted[placed.buffer.tensor].reshape(placed.buffer.shape)
-                executor.view(placed.arg)[...] = formats.encode(value, placed.buffer)
-        executor.timer([i])(1)
+                executor.memory.put(executor.view(placed.arg), formats.encode(value, placed.buffer))
+        executor.timer([i]).seconds(1)
         for placed in plan.buffers:
             if placed.written == i and placed.buffer.format != "sums" and placed.buffer.tensor in wanted:
-                yield placed.buffer.tensor, formats.decode(executor.view(placed.arg), placed.buffer)
+                yield (
+                    placed.buffer.tensor,
+                    formats.decode(executor.memory.get(executor.view(placed.arg)), placed.buffer),
+                )

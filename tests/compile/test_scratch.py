@@ -9,6 +9,7 @@ import pytest
 import tvm
 
 from mpcompile.compiler import library, scratch
+from mpcompile.compiler.backend import tvm_dict
 from mpcompile.ir import grid as grids
 from mpcompile.kernels.layer import lower
 from mpcompile.schedules import architecture_of
@@ -50,8 +51,8 @@ def measured(kernel) -> tuple[scratch.MeasureScratch, str]:
     func, target = kernel
     found = scratch.MeasureScratch()
     with tempfile.TemporaryDirectory() as folder:
-        library.build_objects({"main": func}, target.tvm_dict(), Path(folder), [found])
-    return found, library.compiled({"main": func}, target.tvm_dict()).mod.inspect_source("asm")
+        library.build_objects({"main": func}, tvm_dict(target), Path(folder), [found])
+    return found, library.compiled({"main": func}, tvm_dict(target)).mod.inspect_source("asm")
 
 
 def test_a_tile_lies_on_the_stack(kernel):

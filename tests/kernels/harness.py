@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tvm
 
+from mpcompile.compiler.backend import tvm_dict
 from mpcompile.compiler.library import compiled
 from mpcompile.ir import formats
 from mpcompile.ir.formats import Buffer
@@ -59,7 +60,7 @@ def _run(func, target, arrays: list) -> list:
         from tests.arm import emulator
 
         return emulator.run(func, target, arrays)
-    function = compiled({"main": func}, target.tvm_dict(2))["main"]
+    function = compiled({"main": func}, tvm_dict(target, 2))["main"]
     tensors = [tvm.runtime.from_dlpack(guarded(a)) for a in arrays]
     function(*tensors)
     return [t.numpy() for t in tensors]

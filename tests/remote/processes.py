@@ -43,7 +43,7 @@ def kernel(library: bytes, function: str, features: tuple[str, ...] = ()) -> Ker
     x, y = Arg("workspace", 0, "uint8", (64,)), Arg("workspace", 64, "uint8", (64,))
     placed = (Placed(Buffer("x", "plain", (64,)), x, -1, 0), Placed(Buffer("y", "plain", (64,)), y, 0, 0))
     plan = Plan((), (), (Call(function, "layer", (x, y)),), placed, 128, 128)
-    return Kernel(library, plan, np.zeros(64, np.uint8), cpu.arch(), features)
+    return Kernel(library, plan, np.zeros(64, np.uint8), "cpu", cpu.arch(), features)
 
 
 class Process:

@@ -73,7 +73,7 @@ def small_target(name="x86-64-v2", **changes) -> dict:
 
 
 def small_variant(library: bytes, **changes) -> CompiledVariant:
-    layers = [{"name": "first", "op": "Layer"}, {"name": "second", "op": "Layer"}]
+    layers = [{"name": name, "op": "Layer", "shape": list(SHAPE), "outputs": []} for name in ("first", "second")]
     fields = {
         "target": small_target(),
         "plan": small_plan(),

@@ -14,6 +14,7 @@ import pytest
 from mpcompile.errors import ModelError, MpError, TargetError, UsageError
 from mpcompile.ir.plan import Arg, Call
 from mpcompile.runtime import archive, open_bundle
+from mpcompile.runtime.memory import CpuMemory
 from mpcompile.runtime.shared_weights import joined
 from mpcompile.targets import cpu
 from tests.foreign_zip import use_foreign_compression
@@ -36,7 +37,7 @@ def test_same_content_gives_the_same_bytes(tmp_path, library):
 
 
 def test_weights_are_aligned(bundle_path):
-    weights = joined(["x86-64-v2.weights"], archive.read_archive(bundle_path).members)
+    weights = joined(["x86-64-v2.weights"], archive.read_archive(bundle_path).members, CpuMemory())
     assert weights.ctypes.data % 64 == 0 and weights.tobytes() == small_weights()
 
 

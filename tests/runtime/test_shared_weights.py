@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpcompile.ir.plan import Arg, Call, Plan
+from mpcompile.runtime.memory import CpuMemory
 from mpcompile.runtime.shared_weights import joined, share
 
 POOL = [np.random.default_rng(i).integers(0, 256, n, np.uint8) for i, n in enumerate((1, 4, 63, 64, 65, 200, 256, 7))]
@@ -30,12 +31,14 @@ def test_each_variant_finds_its_constants_and_none_is_stored_twice(variants):
     made = [compiled(picks) for picks in variants]
     blocks, shared = share(names, [plan for plan, _ in made], [weights for _, weights in made])
     for picks, (plan, mine) in zip(variants, shared):
-        weights = joined(mine, blocks)
+        memory = CpuMemory()
+        weights = joined(mine, blocks, memory)
         assert weights.ctypes.data % 64 == 0 or not weights.size
         for pick, call in zip(picks, plan.calls, strict=True):
             arg, out = call.args
             assert arg.offset % 64 == 0 and out.offset == 0
-            np.testing.assert_array_equal(weights[arg.offset : arg.offset + len(POOL[pick])], POOL[pick])
+            found = memory.get(memory.view(weights, arg.offset, arg.dtype, arg.shape))
+            np.testing.assert_array_equal(found, POOL[pick])
     if len(variants) > 1:
         distinct = {pick for picks in variants for pick in picks}
         assert (

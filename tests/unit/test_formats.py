@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpcompile.files import validated
 from mpcompile.ir.formats import Buffer, channel_pad, decode, encode, halo_level, halo_pattern
 from mpcompile.ir.grid import bipolar, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.ir.planes import all_bits
+from mpcompile.runtime.manifest import BufferEntry
 from tests.unit.strategies import grids
 
 halos = st.tuples(*[st.integers(0, 3)] * 4)
@@ -93,7 +95,7 @@ def test_codes_hold_no_more_than_256_levels():
 @given(grids().filter(lambda g: g.levels <= 256), shapes, halos, st.sampled_from(["planes", "codes", "float", "sums"]))
 def test_json(grid, shape, halo, name):
     buffer = Buffer("a:b", name, shape, grid, halo, "planes" if name == "sums" else "")
-    assert Buffer.from_json(buffer.to_json()) == buffer
+    assert validated(buffer.to_json(), BufferEntry, ValueError).buffer() == buffer
 
 
 @pytest.mark.parametrize(

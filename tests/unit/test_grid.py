@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpcompile.files import validated
 from mpcompile.ir.grid import Grid, bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.ir.planes import from_planes, to_planes
+from mpcompile.runtime.manifest import GridEntry
 from tests.unit.strategies import grids
 
 BITS = range(1, 9)
@@ -81,8 +83,8 @@ def test_a_value_off_the_grid_is_refused(grid, q):
 
 @given(grids())
 def test_json(grid):
-    assert Grid.from_json(grid.to_json()) == grid
-    assert hash(Grid.from_json(grid.to_json())) == hash(grid)
+    again = validated(grid.to_json(), GridEntry, ValueError).grid()
+    assert again == grid and hash(again) == hash(grid)
 
 
 @given(grids(), st.data())

@@ -14,15 +14,13 @@ from mpcompile.ir.formats import Buffer
 from mpcompile.ir.graph import Graph, Quantizer
 from mpcompile.ir.layer import ContractPart, ContractTerm, Layer
 from mpcompile.kernels.select import FAMILIES, Measured, candidates, reads_sums
+from mpcompile.targets import Target
+from mpcompile.targets.kind import StorageCosts
 
 READS = {"popcount": "planes", "dot": "codes", "lookup": "codes", "depthwise": "codes"}
 """The stored form that each family's kernel reads."""
 
 CHOICES = (("codes",), ("planes",), ("codes", "planes"))
-# Cycles a stored value, at 512-bit vectors: to write it and to read it back one by one, not through a contraction. They
-# decide between choices whose contractions cost about the same, no more.
-WRITE = {"codes": 1 / 16, "planes": 1 / 16, "sums": 1 / 8}  # planes: for each plane
-READ = {"codes": 1 / 16, "planes": 1 / 4}
 
 
 @dataclass
@@ -61,7 +59,7 @@ class ChooseFormats:
     model.
     """
 
-    target: object
+    target: Target
     measured: Measured | None = None
     forced: Mapping[str, str] = field(default_factory=dict)
 
@@ -84,7 +82,9 @@ class ChooseFormats:
                     _Reader(layer, place, part, self._costs(graph, layer, part))
                     for layer, place, part in contractions.get(tensor, ())
                 ]
-                result.buffers[tensor] = _place(graph, tensor, readers, views.get(tensor, 0), result)
+                result.buffers[tensor] = _place(
+                    graph, tensor, readers, views.get(tensor, 0), self.target.storage, result
+                )
             else:
                 result.buffers[tensor] = _float_buffers(
                     graph, tensor, tensor in by_layer, tensor in plain, tensor in views
@@ -127,7 +127,9 @@ def _readers(graph: Graph):
     return contractions, views, plain
 
 
-def _place(graph: Graph, tensor: str, readers: list[_Reader], views: int, result: FormatChoice) -> list[Buffer]:
+def _place(
+    graph: Graph, tensor: str, readers: list[_Reader], views: int, storage: StorageCosts, result: FormatChoice
+) -> list[Buffer]:
     """The cheapest stored forms of a quantized tensor; the families of its readers go into `result`."""
     shape = as_map(graph.types[tensor].shape)
     quantizer: Quantizer = graph.types[tensor].quantizer
@@ -141,7 +143,7 @@ def _place(graph: Graph, tensor: str, readers: list[_Reader], views: int, result
             continue
         cost = sum(r.costs[f] for r, f in zip(readers, chosen))
         sums = {READS[f] for r, f in zip(readers, chosen) if reads_sums(r.part, f)}
-        cost += _beside(shape, quantizer, formats, sums, views)
+        cost += _beside(shape, quantizer, formats, sums, views, storage)
         if best is None or cost < best[0]:
             best = cost, formats
     formats = best[1]
@@ -158,12 +160,13 @@ def _place(graph: Graph, tensor: str, readers: list[_Reader], views: int, result
     return buffers
 
 
-def _beside(shape, quantizer: Quantizer, formats, sums: set[str], views: int) -> float:
+def _beside(shape, quantizer: Quantizer, formats, sums: set[str], views: int, storage: StorageCosts) -> float:
     """Cycles to write the forms, and for pools and views to read the cheapest of them."""
     size = float(np.prod(shape))
     planes = quantizer.grid.planes
-    write = sum(WRITE[f] * (planes if f == "planes" else 1) for f in formats) + WRITE["sums"] * len(sums)
-    return size * (write + views * min(READ[f] * (planes if f == "planes" else 1) for f in formats))
+    write = sum(storage.write[f] * (planes if f == "planes" else 1) for f in formats)
+    write += storage.write["sums"] * len(sums)
+    return size * (write + views * min(storage.read[f] * (planes if f == "planes" else 1) for f in formats))
 
 
 def _float_buffers(graph: Graph, tensor: str, by_layer: bool, plain: bool, viewed: bool) -> list[Buffer]:

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mpcompile import errors
-from mpcompile.ir.plan import Plan
 from mpcompile.runtime.device import Kernel
+from mpcompile.runtime.manifest import plan_of
 
 PROTOCOL = 1
 FUNCTIONS = ("about", "state", "put", "start", "wait", "fetch")
@@ -65,6 +65,7 @@ def kernel_to_json(kernel: Kernel, blobs: Blobs) -> dict:
         "library": blobs.add(kernel.library),
         "plan": kernel.plan.to_json(),
         "weights": blobs.add_array(kernel.weights),
+        "kind": kernel.kind,
         "arch": kernel.arch,
         "features": list(kernel.features),
     }
@@ -73,8 +74,9 @@ def kernel_to_json(kernel: Kernel, blobs: Blobs) -> dict:
 def kernel_of(d: Mapping, blob: Callable[[str], bytes | bytearray]) -> Kernel:
     return Kernel(
         bytes(blob(d["library"])),
-        Plan.from_json(d["plan"]),
+        plan_of(d["plan"], "the kernel's plan"),
         array_of(d["weights"], blob),
+        d["kind"],
         d["arch"],
         tuple(d["features"]),
     )

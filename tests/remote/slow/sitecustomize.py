@@ -3,6 +3,7 @@ network or of the reference kernel really is ten, and is timed as it comes."""
 
 import hashlib
 import os
+from dataclasses import replace
 
 FILE = os.environ["SLOW_DEVICE"]
 quick_blake2b = hashlib.blake2b
@@ -29,10 +30,9 @@ def timer(self, calls):
     quick = quick_timer(self, calls)
 
     def seconds(n: int) -> float:
-        return quick(times() * n)
+        return quick.seconds(times() * n)
 
-    seconds.waits = quick.waits
-    return seconds
+    return replace(quick, seconds=seconds)
 
 
 Executor.timer = timer

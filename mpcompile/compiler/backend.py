@@ -1,0 +1,91 @@
+"""How code is made for devices of one kind: TVM's target, and binaries. BACKENDS has the kinds' records by name.
+
+For a GPU, tvm_dict would name the compute capability, an object be a cubin with the launch parameters of its kernels, and
+linking put them into one file, which the runtime's record of that kind (mpcompile.runtime.driver) loads.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from mpcompile.compiler import library
+from mpcompile.kernels.tvm_names import tirx
+from mpcompile.targets import Target
+from mpcompile.targets.registry import Registry
+
+NO_COMBINER = "-x86-machine-combiner:bool=0"
+"""LLVM's machine combiner makes trees of a tile's sums (a + (b + c)) to shorten the chain of additions, which no full
+tile waits for; the trees' registers are then spilled inside the loop. Integer sums only: floats are never reordered."""
+
+CPU_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "x86_64": {"cl-opt": [NO_COMBINER]},
+    "armv7l": {"mfloat-abi": "hard"},
+}
+"""Architecture of a CPU → what else TVM's target says."""
+
+
+class Backend(Protocol):
+    @property
+    def exports_c(self) -> bool:
+        """Whether its objects can go into a C library, which a compiler of the board's links."""
+        ...
+
+    def tvm_dict(self, target: Target, threads: int) -> dict[str, Any]:
+        """What tvm.target.Target takes; `threads` tells schedules how many there are."""
+        ...
+
+    def build_objects(
+        self, functions: Mapping[str, tirx.PrimFunc], target: Target, folder: Path, instruments: Sequence[object] = ()
+    ) -> list[Path]:
+        """Files of machine code in `folder`, in which each function has its name. `instruments` see TVM's passes, from
+        several threads."""
+        ...
+
+    def link_objects(self, objects: Sequence[Path], target: Target) -> bytes:
+        """What a bundle holds as its library. It is made beside the files. Raises TargetError where that fails."""
+        ...
+
+
+class CpuBackend:
+    """LLVM, object files, and the system's linker."""
+
+    exports_c = True
+
+    def tvm_dict(self, target: Target, threads: int) -> dict[str, Any]:
+        found: dict[str, Any] = {"kind": "llvm", "mcpu": target.mcpu, "num-cores": threads}
+        if target.mattr:
+            found["mattr"] = list(target.mattr)
+        if target.mtriple:
+            found["mtriple"] = target.mtriple
+        return {**found, **CPU_OPTIONS.get(target.arch, {})}
+
+    def build_objects(
+        self, functions: Mapping[str, tirx.PrimFunc], target: Target, folder: Path, instruments: Sequence[object] = ()
+    ) -> list[Path]:
+        return library.build_objects(functions, self.tvm_dict(target, target.cores), folder, instruments)
+
+    def link_objects(self, objects: Sequence[Path], target: Target) -> bytes:
+        return library.link_objects(objects, target.mtriple)
+
+
+BACKENDS: Registry[Backend] = Registry("code generator for devices of kind", {"cpu": CpuBackend()})
+
+
+def backend_of(target: Target) -> Backend:
+    """Raises TargetError, in one line, where there is none."""
+    return BACKENDS.of(target.kind)
+
+
+def tvm_dict(target: Target, threads: int | None = None) -> dict[str, Any]:
+    """What tvm.target.Target takes; `threads` (default: the board's cores) tells schedules how many there are."""
+    return backend_of(target).tvm_dict(target, threads or target.cores)
+
+
+def build_library(functions: Mapping[str, tirx.PrimFunc], target: Target) -> bytes:
+    """The library of a bundle, in which each function has its name. Raises TargetError where linking fails."""
+    backend = backend_of(target)
+    with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
+        return backend.link_objects(backend.build_objects(functions, target, Path(folder)), target)

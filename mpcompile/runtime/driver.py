@@ -1,0 +1,155 @@
+"""How a process runs what was compiled for one kind of device: what it is, how code is loaded, memory, clocks.
+
+A Driver is the runtime's record of a kind (mpcompile.targets.kind); DRIVERS has them by name. For a GPU it would name
+the device by its compute capability, load cubins, hand out device memory, and time by events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+from mpcompile.errors import TargetError
+from mpcompile.latency.waiting import WaitClock, wait_clock
+from mpcompile.runtime import threads as tvm_threads
+from mpcompile.runtime.memory import CpuMemory, Memory
+from mpcompile.targets import cpu
+from mpcompile.targets.registry import Registry
+
+HERE = "this machine"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device that code must fit: its name for messages, kind, architecture, model ("AMD EPYC 9B45") and features."""
+
+    name: str
+    kind: str
+    arch: str
+    model: str
+    features: frozenset[str]
+
+
+class Needs(Protocol):
+    """What code needs of a device: a board, a bundle's variant and a kernel say so."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def arch(self) -> str: ...
+    @property
+    def features(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """`mark()` notes the moment when all that was started before is done; `between(a, b)` gives the seconds from one
+    mark to another."""
+
+    mark: Callable[[], Any]
+    between: Callable[[Any, Any], float]
+
+
+class Driver(Protocol):
+    """`noun`: what messages call such a device ("CPU")."""
+
+    @property
+    def noun(self) -> str: ...
+
+    @property
+    def stopwatch(self) -> Stopwatch: ...
+
+    def here(self) -> Machine:
+        """This machine's device of the kind."""
+        ...
+
+    def takes(self, arch: str, machine: Machine) -> bool:
+        """Whether code for that architecture can run on the machine's, features apart."""
+        ...
+
+    def missing(self, features: Sequence[str], machine: Machine) -> list[str]:
+        """Those that the machine lacks."""
+        ...
+
+    def load(self, library: bytes) -> Callable[[str], Callable]:
+        """A lookup name → function, which takes the `argument`s of views. Raises TargetError where it does not load."""
+        ...
+
+    def memory(self) -> Memory: ...
+
+    def use(self, threads: int) -> None:
+        """What the calling thread starts from now on uses so many threads of the host."""
+        ...
+
+    def wait_clock(self, threads: int) -> WaitClock:
+        """Of what runs on so many threads."""
+        ...
+
+    def cache_stirrer(self, nbytes: int) -> Callable[[], None]:
+        """A callable that does to the device's caches what other layers do between two runs of one: so many bytes are
+        read."""
+        ...
+
+
+class CpuDriver:
+    """The CPU of this machine, this process's memory, libraries that the system's loader takes."""
+
+    noun = "CPU"
+    stopwatch = Stopwatch(perf_counter, lambda start, end: end - start)
+
+    def here(self) -> Machine:
+        return Machine(HERE, "cpu", cpu.arch(), cpu.name(), cpu.features())
+
+    def takes(self, arch: str, machine: Machine) -> bool:
+        return arch == machine.arch
+
+    def missing(self, features: Sequence[str], machine: Machine) -> list[str]:
+        return [f for f in features if f not in machine.features]
+
+    def load(self, library: bytes) -> Callable[[str], Callable]:
+        from mpcompile.runtime.library import load_library
+
+        return load_library(library)
+
+    def memory(self) -> CpuMemory:
+        return CpuMemory()
+
+    use = staticmethod(tvm_threads.use)
+    wait_clock = staticmethod(wait_clock)
+
+    def cache_stirrer(self, nbytes: int) -> Callable[[], None]:
+        from mpcompile.latency.in_network import cache_stirrer
+
+        return cache_stirrer(nbytes)
+
+
+DRIVERS: Registry[Driver] = Registry("runtime for devices of kind", {"cpu": CpuDriver()})
+
+
+def driver_of(needs: Needs) -> Driver:
+    """Raises TargetError, in one line, where this version runs no such kind."""
+    return DRIVERS.of(needs.kind)
+
+
+def lacks(needs: Needs, machine: Machine | None = None) -> list[str] | None:
+    """Features that the machine (None: this one) lacks to run that code; None where the machine is of another kind or
+    architecture, or of a kind that this version does not run."""
+    if needs.kind not in DRIVERS:
+        return None
+    driver = driver_of(needs)
+    machine = machine or driver.here()
+    if machine.kind != needs.kind or not driver.takes(needs.arch, machine):
+        return None
+    return driver.missing(needs.features, machine)
+
+
+def check_here(name: str, needs: Needs) -> None:
+    """Raises TargetError, in one line, where this machine cannot run that code."""
+    driver = driver_of(needs)
+    machine, missing = driver.here(), lacks(needs)
+    if missing is None:
+        raise TargetError(f"{name} was built for {needs.arch}, this machine is {machine.arch}")
+    if missing:
+        raise TargetError(f"{name} needs {', '.join(missing)}, which this {driver.noun} ({machine.model}) lacks")
