@@ -1,4 +1,4 @@
-"""The latency table's sums, by hand: three layers whose times are round numbers.
+"""The latency table's sums, by hand: four layers whose times are round numbers.
 
 L0   c0 reads `image`; writes `mid`
 L1   c1 and its neighbour d1, added up, both read `mid`; writes `out`
@@ -24,7 +24,7 @@ def by_hand() -> tables.LatencyTable:
             "d1": tables.Contraction("L1", 2, 2, ("mid",)),
             "c2": tables.Contraction("L3", 2, 2, ("mid", "out")),
         },
-        {"image": (8, "codes"), "mid": (2, "planes"), "out": (2, "planes")},
+        {"image": (8, "codes"), "mid": (2, "planes"), "out": (2, "planes"), "aside": (2, "planes")},
         {
             "L0": tables.LayerTimes(
                 100.0,
@@ -65,6 +65,7 @@ def by_hand() -> tables.LatencyTable:
                         (2, 4): {"codes": 440.0},
                     }
                 },
+                packs={"aside": {2: {"planes": 400.0, "codes": 444.0}}},
             ),
         },
         beside=7.0,
@@ -83,6 +84,10 @@ def test_as_it_is_the_network_takes_its_layers_and_what_is_beside_them(table):
     assert table.predict_layers({}) == BASES
     assert table.predict() == table.predict({}) == 1000.0 + 7.0
     assert table.predict({"c0": (2, 8), "c1": (2, 2), "d1": (2, 2), "c2": (2, 2)}) == 1007.0
+
+
+def test_nothing_takes_no_time():
+    assert tables.LatencyTable("empty", {}, {"w": [], "a": []}, {}, {}, {}).predict() == 0.0
 
 
 def test_weights_change_their_layer_only(table):
