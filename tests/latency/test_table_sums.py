@@ -211,3 +211,12 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "lut.json").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ModelError, match="lut.json is no latency table .not text"):
         tables.LatencyTable.load(tmp_path / "lut.json")
+
+
+def test_bits_on_the_command_line_are_all_from_1_to_8_each_once_in_order():
+    every = [1, 2, 3, 4, 5, 6, 7, 8]
+    assert tables.parse_bits("w12345678a87654321") == (every, every)
+    assert tables.parse_bits("w2212a8") == ([1, 2], [8])
+    for wrong in ("x1a2", " w1a2", "w1x2", "w12", "wa", "w1a9"):
+        with pytest.raises(UsageError, match=f"--bits {wrong!r} is not like w1234a1248"):
+            tables.parse_bits(wrong)

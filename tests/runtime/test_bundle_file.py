@@ -17,7 +17,7 @@ from mpcompile.runtime import archive, open_bundle
 from mpcompile.runtime.shared_weights import joined
 from mpcompile.targets import cpu
 from tests.foreign_zip import use_foreign_compression
-from tests.patience import PATIENCE
+from tests.patience import SOON
 from tests.runtime.small_bundle import BIAS, SHAPE, small_plan, small_target, small_variant, small_weights, write_small
 
 
@@ -282,7 +282,7 @@ def test_runtime_alone_runs_it_on_so_many_threads(bundle_path, threads):
         return
     before = subprocess.run(
         [sys.executable, "-c", "import tvm, os; print(len(os.listdir('/proc/self/task')))"],
-        timeout=PATIENCE,
+        timeout=SOON,
         capture_output=True,
         text=True,
         check=True,
@@ -293,7 +293,7 @@ def test_runtime_alone_runs_it_on_so_many_threads(bundle_path, threads):
         [sys.executable, "-c", code, str(bundle_path)],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=SOON,
         env={**os.environ, "TVM_USE_RUNTIME_LIB": "1"},
     )
     assert done.returncode == 0, done.stderr

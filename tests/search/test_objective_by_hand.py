@@ -28,7 +28,7 @@ def probs(**chances):
 
 # -- expected costs ----------------------------------------------------------------------------------------------------
 PAIR = network(
-    {"first": (8,), "c": (1, 2, 4), "d": (1, 2, 4)},
+    {"first": (8,), "c": (1, 2, 4), "d": (1, 4)},
     {"image": (8,), "t": (2, 4)},
     {"first": "image", "c": "t", "d": "t"},
     {"first": 1000, "c": 10, "d": 100},
@@ -40,10 +40,10 @@ def test_bitops_are_of_the_layers_that_are_searched():
     chosen = Assignment({"first": 8, "c": 1, "d": 4}, {"image": 8, "t": 2})
     assert cost.of(chosen) == 10 * 1 * 2 + 100 * 4 * 2
     assert cost.narrowest() == 110 * 1 * 2 and cost.widest() == 110 * 4 * 4
-    certain = cost.expected(probs(c=[1, 0, 0], d=[0, 0, 1]), probs(t=[1, 0]))
+    certain = cost.expected(probs(c=[1, 0, 0], d=[0, 1]), probs(t=[1, 0]))
     assert certain.item() == 820 and certain.dtype == torch.float64
-    mixed = cost.expected(probs(c=[0.5, 0.5, 0], d=[0, 0.25, 0.75]), probs(t=[0.5, 0.5]))
-    assert mixed.item() == pytest.approx(10 * 1.5 * 3 + 100 * 3.5 * 3)
+    mixed = cost.expected(probs(c=[0.5, 0.5, 0], d=[0.25, 0.75]), probs(t=[0.5, 0.5]))
+    assert mixed.item() == pytest.approx(10 * 1.5 * 3 + 100 * 3.25 * 3)
 
 
 def test_mean_bits_are_of_macs():
@@ -149,7 +149,7 @@ def test_the_expectation_is_over_every_choice():
 
 def test_a_table_that_lacks_something_is_refused():
     with pytest.raises(UsageError, match="the latency table of by hand has no layer f: it was measured on another"):
-        objective.Latency(network({"f": (1, 2)}, {"t": (2, 4)}, {"f": "t"}), by_hand())
+        objective.Latency(network({"f": (1, 2), "g": (1, 2)}, {"t": (2, 4)}, {"f": "t", "g": "t"}), by_hand())
     with pytest.raises(UsageError, match="of by hand layer c reads t, in the network image$"):
         objective.Latency(network({"c": (1, 2)}, {"image": (8,)}, {"c": "image"}), by_hand())
     all_read_t = {"first": "image", "c": "t", "d": "t", "e": "t"}
@@ -224,17 +224,30 @@ def test_it_is_narrowed_where_the_least_is_lost_for_what_is_saved():
     assert land(cost, BOTH_WIDE, 28, x=[-3.0, 0.0], y=[-0.5, 0.0]) == {"x": 4, "y": 2}
 
 
-def test_tensors_are_narrowed_like_weights():
-    class Product(Sum):
-        def of(self, assignment):
-            return float(assignment.weights["x"] * assignment.tensors["t"])
+def test_what_saves_nothing_is_not_narrowed():
+    cost = Sum(x={2: 10, 4: 20}, free={2: 1, 4: 1})
+    assert land(cost, {"x": 4, "free": 4}, 12, x=[-1.0, 0.0], free=[-0.1, 0.0]) == {"x": 2, "free": 4}
 
-    cost = Product(x={2: 0, 4: 0})
-    cost.a = {"t": (2, 4)}
+
+class Product(Sum):
+    """Of the bits of weights x and tensor t; `uneven`: what it costs that they are not the same."""
+
+    def __init__(self, uneven=0):
+        super().__init__(x={2: 0, 4: 0})
+        self.a, self.uneven = {"t": (2, 4)}, uneven
+
+    def of(self, assignment):
+        x, t = assignment.weights["x"], assignment.tensors["t"]
+        return float(x * t + self.uneven * (x != t))
+
+
+@pytest.mark.parametrize(
+    "uneven, budget, x, t", [(0, 8, 4, 2), (0, 4, 2, 2), (100, 4, 2, 2), (100, 15, 2, 2), (100, 16, 4, 4)]
+)
+def test_tensors_are_narrowed_like_weights(uneven, budget, x, t):
     chances = {"weights": {"x": torch.tensor([-1.0, 0.0])}, "tensors": {"t": torch.tensor([-0.5, 0.0])}}
-    start = Assignment({"x": 4}, {"t": 4})
-    assert objective.land(start, chances, cost, 8) == Assignment({"x": 4}, {"t": 2})
-    assert objective.land(start, chances, cost, 4) == Assignment({"x": 2}, {"t": 2})
+    found = objective.land(Assignment({"x": 4}, {"t": 4}), chances, Product(uneven), budget)
+    assert found == Assignment({"x": x}, {"t": t})
 
 
 def test_what_is_within_the_budget_is_not_narrowed():
@@ -263,10 +276,10 @@ def test_equally_likely_bits_are_no_reason_to_change():
 
 def test_what_is_left_is_spent_where_the_least_is_lost_for_what_it_costs():
     """r loses 0.1 for four coins, s 0.05 for one."""
-    cost = Sum(r={2: 0, 4: 4}, s={2: 0, 4: 1})
-    assert land(cost, {"r": 2, "s": 2}, 4, r=[0.0, -0.1], s=[0.0, -0.05]) == {"r": 4, "s": 2}
-    assert land(cost, {"r": 2, "s": 2}, 4, r=[0.0, -0.3], s=[0.0, -0.05]) == {"r": 2, "s": 4}
-    assert land(cost, {"r": 2, "s": 2}, 5, r=[0.0, -0.1], s=[0.0, -0.05]) == {"r": 4, "s": 4}
+    cost = Sum(r={2: 10, 4: 14}, s={2: 10, 4: 11})
+    assert land(cost, {"r": 2, "s": 2}, 24, r=[0.0, -0.1], s=[0.0, -0.05]) == {"r": 4, "s": 2}
+    assert land(cost, {"r": 2, "s": 2}, 24, r=[0.0, -0.3], s=[0.0, -0.05]) == {"r": 2, "s": 4}
+    assert land(cost, {"r": 2, "s": 2}, 25, r=[0.0, -0.1], s=[0.0, -0.05]) == {"r": 4, "s": 4}
 
 
 def test_bits_that_cost_nothing_are_taken_before_all_others():
