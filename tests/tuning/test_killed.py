@@ -34,7 +34,7 @@ def command(model, folder, options) -> list:
         "--target",
         TARGET,
         "--trials",
-        "6",
+        "4",
         "-o",
         folder,
         "--json",
