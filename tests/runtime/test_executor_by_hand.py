@@ -138,6 +138,18 @@ def test_what_does_not_fit_is_named(opened, library, x, says):
     assert not library.called
 
 
+def test_one_input_needs_no_name():
+    x = np.zeros((2, 3), np.float32)
+    one = Plan((Port("a", (2, 3)),), (), (), (), 0, 0)
+    for given in (x, {"a": x}):
+        (found,) = executor.named_inputs(one, given)
+        np.testing.assert_array_equal(found, x)
+    with pytest.raises(UsageError, match="the model has 0 inputs"):
+        executor.named_inputs(Plan((), (), (), (), 0, 0), x)
+    with pytest.raises(UsageError, match="input a must hold real numbers, got dtype <U1"):
+        executor.named_inputs(one, "x")
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.int8, np.uint16, np.bool_])
 def test_numbers_of_other_types_are_converted(opened, dtype):
     x = {k: np.ones(v.shape, dtype) for k, v in inputs().items()}
@@ -177,7 +189,7 @@ def test_several_samples_are_not_traced(opened, batch):
 
 def test_a_timer_runs_the_calls_that_it_is_of_as_often_as_it_is_told(opened, library):
     timer = opened.timer(inputs(1))
-    assert not library.called and timer(3) > 0
+    assert not library.called and 0 < timer(3) < 60
     assert library.called == ["double", "add", "turn"] * 3
     np.testing.assert_array_equal(opened._live().view(SUM), expected(**{k: v[0] for k, v in inputs(1).items()})["sum"])
 
@@ -298,6 +310,7 @@ def test_what_fits_to_the_last_byte_is_a_view_of_it(memory, arg):
         (Arg("workspace", 32, "int8", (1,)), "at byte 32 of the workspace"),
         (Arg("workspace", -64, "int8", (1,)), "at byte -64 of the workspace"),
         (Arg("workspace", 0, "int8", (-1, -2)), r"int8 \(-1, -2\) at byte 0"),
+        (Arg("workspace", 0, "int8", (-1, -1)), r"int8 \(-1, -1\) at byte 0"),
         (Arg("weights", 64, "uint8", (13,)), "at byte 64 of the weights, 76 bytes"),
         (Arg("input", 2, "float32", (3,)), "the plan names input 2, and there are 2"),
         (Arg("input", -1, "float32", (3,)), "the plan names input -1, and there are 2"),
