@@ -302,11 +302,10 @@ def test_runtime_alone_runs_it_on_so_many_threads(bundle_path, threads):
     assert done.stdout.split("]") == [str(expected)[:-1], f" {workers}\n"]
 
 
+@pytest.mark.skipif(len(cpu.allowed()) < 2, reason="this process may use one CPU")
 def test_thread_count_changes_in_one_process(bundle_path):
     import tvm_ffi
 
-    if len(cpu.allowed()) < 2:
-        return
     used = tvm_ffi.get_global_func("runtime.NumThreads")
     x = np.ones(SHAPE, np.float32)
     with open_bundle(bundle_path, threads=2) as two, open_bundle(bundle_path, threads=1) as one:
