@@ -59,7 +59,7 @@ def reader(grid, *, looked_at: bool = False):
     ],
 )
 def test_planes_are_written_where_reading_them_saves_more_than_they_cost(grid, looked_at, dearer):
-    for saved, expected in ((dearer - 1, "dot"), (dearer + 1, "popcount")):
+    for saved, expected in ((dearer - 1, "dot"), (dearer, "dot"), (dearer + 1, "popcount")):
         costs = measured({"3": {"popcount": 500_000 - saved, "dot": 500_000.0}})
         found = choice(reader(grid, looked_at=looked_at), measured=costs)
         assert family(found, "conv") == expected
@@ -124,6 +124,14 @@ def test_what_only_pools_and_outputs_read_is_stored_as_codes():
     found = choice(net.done(net.quant(net.pool(x), A2, "y")))
     assert forms(found, "t") == ["codes"]
     assert all(b.halo == (0, 0, 0, 0) for b in found.buffers["t"])
+
+
+def test_operators_in_float_do_not_hide_the_layers_behind_them():
+    net = Net(16, 8, 8)
+    turned = net.transpose("x", 0, 2, 1)
+    found = choice(net.done(net.conv(net.quant(turned, A2, "t"), 32, grid=twos_complement(8), called="conv")))
+    assert found.families["conv"] == {(0, 0): "dot"} and forms(found, "t") == ["codes"]
+    assert forms(found, "x") == forms(found, turned) == forms(found, "conv") == ["plain"]
 
 
 def test_measured_costs_replace_those_that_somebody_measured():
