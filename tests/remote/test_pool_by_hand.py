@@ -33,6 +33,11 @@ def test_this_machine_disturbs_itself_and_may_be_slower():
         assert pool.slower == same_speed.SLOWER == 1.5
 
 
+def test_devices_are_alike_up_to_the_factor():
+    assert same_speed.alike(2.9, 2.0) and not same_speed.alike(3.0, 2.0)
+    assert same_speed.alike(5.9, 2.0, slower=3.0) and not same_speed.alike(6.0, 2.0, slower=3.0)
+
+
 def test_how_many_there_are_is_asked_again_where_all_were_given_back():
     shelf = Shelf(Formula("a"), Formula("b"))
     with Pool(source=shelf, **QUICK) as pool:
