@@ -12,7 +12,7 @@ from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.choose_formats import ChooseFormats
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import UsageError
-from mpcompile.ir.grid import bipolar, odd, twos_complement, unsigned
+from mpcompile.ir.grid import bipolar, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.targets import load_target
 from tests.passes.nets import A2, A4, PIXELS, Net
 
@@ -166,7 +166,9 @@ def counted(name: str, weights, activations, channels=128, outputs=128, k=3, gro
         (twos_complement(2), A2, {"outputs": 21, "channels": 13}, 24 * 9 * 32 * 4 + 24 * (200 + 70 * 4)),
         (twos_complement(2), A2, {"channels": 65, "k": 1}, 128 * 1 * 128 * 4 + 128 * (200 + 70 * 4)),
         (bipolar(), A2, {}, 128 * 9 * 128 * 2 + 128 * (200 + 70 * 2) + 9 / 4),  # the window's sums: 1/4 a tap
-        (twos_complement(2), A2, {"groups": 2}, 128 * 9 * 128 * 4 + 128 * (200 + 70 * 4)),  # spread over a dense kernel
+        # groups are spread over a dense kernel, and so are their sums
+        (twos_complement(2), A2, {"groups": 2}, 128 * 9 * 128 * 4 + 128 * (200 + 70 * 4)),
+        (unsigned(2, 1), A2, {"groups": 2}, 128 * 9 * 128 * 4 + 128 * (200 + 70 * 4) + 9 / 4),
     ],
 )
 def test_popcounts_work(weights, activations, shape, cycles):
@@ -183,12 +185,22 @@ def test_popcounts_work(weights, activations, shape, cycles):
         (unsigned(8), {}, 128 * 9 * 128 + 128 * 40 + 9 / 4),
         # groups of whole vectors are left as they are, others are spread
         (twos_complement(4), {"groups": 4, "channels": 32, "outputs": 64}, 64 * 9 * 8 + 64 * 40),
+        (unsigned(8, 3), {"groups": 4, "channels": 32, "outputs": 64}, 64 * 9 * 8 + 64 * 40),  # no sums
         (twos_complement(4), {"groups": 2, "channels": 12, "outputs": 32}, 32 * 9 * 12 + 32 * 40),
         (twos_complement(4), {"groups": 4, "channels": 32, "outputs": 32}, 32 * 9 * 32 + 32 * 40),
     ],
 )
 def test_dots_work(weights, shape, cycles):
     assert counted("dot", weights, A2, **shape) == pytest.approx(cycles)
+
+
+def test_every_output_pixel_counts():
+    """5 lines of 9: 3 of 5 are left by every second pixel."""
+    net = Net(16, 5, 9)
+    x = net.quant("x", A2, "t")
+    graph = net.done(net.conv(x, 16, 1, 2, grid=twos_complement(4), called="conv"))
+    found = choice(graph, COUNTS, forced={"conv": "dot"})
+    assert found.cycles["conv"][0, 0] == pytest.approx(3 * 5 * (16 * 16 + 16 * 40))
 
 
 def test_a_depthwise_convolutions_work():
@@ -245,8 +257,16 @@ def test_lookups_fill_vectors():
     assert "lookup" not in accepted(twos_complement(2), groups=2, target=AVX2)
 
 
+def test_weights_of_nine_bits_are_spread_over_planes_or_groups():
+    assert accepted(sign_magnitude(8)) == {"popcount"}
+    assert accepted(sign_magnitude(8), groups=2) == {"dot", "popcount"}
+    assert accepted(sign_magnitude(8), groups=4) == {"dot", "popcount"}
+
+
 def test_groups_are_spread_only_over_a_zero():
     assert accepted(twos_complement(2), groups=2) == {"dot", "popcount"}
     assert accepted(bipolar(), groups=2) == {"dot"}
     assert accepted(twos_complement(2), groups=128) == {"depthwise"}
+    assert accepted(twos_complement(2), channels=2, outputs=2, groups=2) == {"depthwise"}
+    assert accepted(twos_complement(2), channels=1, outputs=1) == {"dot"}
     assert accepted(twos_complement(2), channels=64, groups=64) == {"dot", "popcount"}  # two outputs a group
