@@ -194,6 +194,22 @@ def test_dots_work(weights, shape, cycles):
     assert counted("dot", weights, A2, **shape) == pytest.approx(cycles)
 
 
+@pytest.mark.parametrize(
+    "k, outputs, looked_up, made",
+    [
+        # channels in fours · taps · vectors of 32 outputs · planes; a step in 21 is followed by a widening of three
+        (3, 128, 32 * 9 * 4 * 2 * (1 + 3 / 21), 2 * 32 * 1.3),  # lines make some of their tables again
+        (1, 128, 32 * 1 * 4 * 2 * (1 + 3 / 21), 2 * 32),
+        (1, 17, 32 * 1 * 1 * 2 * (1 + 3 / 21), 2 * 32),
+    ],
+)
+def test_look_ups_work(k, outputs, looked_up, made):
+    """A step does four channels of 32 outputs; 100 for each output, in sixteens."""
+    target = replace(AVX2, lookup_macs_per_cycle=1.0)
+    found = counted("lookup", twos_complement(2), A2, outputs=outputs, k=k, target=target)
+    assert found == pytest.approx((looked_up + made) * 4 * 32 + -(-outputs // 16) * 16 * 100)
+
+
 def test_every_output_pixel_counts():
     """5 lines of 9: 3 of 5 are left by every second pixel."""
     net = Net(16, 5, 9)
