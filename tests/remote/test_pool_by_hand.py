@@ -156,6 +156,21 @@ def test_a_device_is_kept_out_once_for_all_the_time_that_it_is_slow():
     assert pool.summary() == ["a: 4 measurements, kept out twice, 8.0× slower"]
 
 
+def test_a_device_that_is_kept_out_is_left_alone_for_a_while():
+    kept_out, looked = [], []
+
+    class Hot(Formula):
+        def reference(self):
+            looked.append(time.monotonic())
+            return super().reference()
+
+    calls = iter([1.0, 4.0])
+    hot = Hot("hot", lambda: next(calls, 1.0))
+    with Pool([hot], warn=lambda _: kept_out.append(time.monotonic()), **{**QUICK, "recheck": 0.3}) as pool:
+        assert list(measured(pool, [1, 2])) == [1, 2]
+    assert len(kept_out) == len(looked) == 1 and looked[0] - kept_out[0] > 0.25
+
+
 def test_one_that_cannot_be_looked_at_is_left_out_and_said_to_be():
     class Broken(Formula):
         def reference(self):
