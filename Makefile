@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup lint test test-arm demo bench clean
+.PHONY: help setup lint test test-arm mutants demo bench clean
 
 help:
 	@echo "make lint    check style, format and types: ruff, pyright"
 	@echo "make test    run the tests; the slowest ten are listed"
 	@echo "make test-arm  run kernels, networks and boards of ARM under QEMU; ARM=quick: a few of them"
+	@echo "make mutants  change FILE place by place, and list the changes that no test of TESTS notices"
 	@echo "make demo    search bitwidths by measured latency, retrain, compile, verify, time; leaves runs/demo/report.html"
 	@echo "make bench   measure this machine against the speeds that mpcompile aims at; into benchmarks/results and README.md"
 	@echo "make setup   only set up $(VENV)"
@@ -38,6 +39,10 @@ test: $(READY)
 test-arm: $(READY)
 	bash .ci/setup-arm $(VENV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(if $(filter quick,$(ARM)),-m quick) tests/arm
+
+# make mutants FILE=mpcompile/latency/table.py TESTS="tests/latency/test_table_sums.py"
+mutants: $(READY)
+	@bash .ci/mutants $(BIN)/python "$(FILE)" $(TESTS)
 
 demo: $(READY)
 	$(BIN)/python examples/demo/run.py

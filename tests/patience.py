@@ -1,4 +1,4 @@
-"""How long tests wait. No speed is asked for: the limit ends what hangs, however slow and loaded the machine is."""
+"""How long tests wait. No speed is asked for: the limits end what hangs, however slow and loaded the machine is."""
 
 from __future__ import annotations
 
@@ -9,13 +9,26 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 PATIENCE = 600
-"""Seconds after which what is waited for is taken for lost."""
+"""Seconds for whole commands that compile, tune, emulate or install."""
+SOON = 120
+"""Seconds for what takes a moment where nothing is wrong: an answer, a device that is free again, the end of a process."""
 
 
-def until(what: Callable[[], Found], patience: float = PATIENCE, pause: float = 0.05) -> Found:
-    """The first true answer of `what()`, asked again after each `pause` seconds. Fails where there is none in time."""
+def until(
+    what: Callable[[], Found],
+    patience: float = SOON,
+    pause: float = 0.05,
+    unless: Callable[[], object] = lambda: None,
+) -> Found:
+    """The first true answer of `what()`, asked again after each `pause` seconds.
+
+    Fails where there is none in time, and at once, with what it says, where `unless()` is true: it can no longer come.
+    """
     end = time.monotonic() + patience
-    while not (found := what()):
+    while True:
+        hopeless = unless()
+        if found := what():
+            return found
+        assert not hopeless, hopeless
         assert time.monotonic() < end, f"not within {patience} s"
         time.sleep(pause)
-    return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from mpcompile.errors import TargetError
 from mpcompile.remote.tracker import devices
 from tests.arm import board
-from tests.patience import until
+from tests.patience import PATIENCE, until
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def emulated_device(core: str, tracker: str, key: str, folder: Path) -> Iterator
             assert process.poll() is None, (folder / "serve.log").read_text()
             return _known(tracker, key) > before
 
-        until(known, pause=0.2)
+        until(known, PATIENCE, pause=0.2)
         yield process
     finally:
         kill(process)
@@ -58,4 +58,4 @@ def _known(tracker: str, key: str) -> int:
         except TargetError:
             return None
 
-    return until(asked)[0]
+    return until(asked, PATIENCE)[0]

@@ -16,7 +16,7 @@ from mpcompile.errors import TargetError
 from mpcompile.reference.run import run as reference
 from tests.arm.device import emulated_device, kill
 from tests.latency.networks import branching
-from tests.patience import until
+from tests.patience import PATIENCE, until
 from tests.remote.served import Farm
 from tests.search.small_config import small_config
 
@@ -76,7 +76,7 @@ def test_a_table_from_two_boards_one_of_which_is_lost(tracker, tmp_path, capsys)
         over = threading.Event()
 
         def lose() -> None:
-            until(lambda: over.is_set() or (cells.exists() and len(cells.read_text().splitlines()) > 3))
+            until(lambda: over.is_set() or (cells.exists() and len(cells.read_text().splitlines()) > 3), PATIENCE)
             kill(first)
 
         thread = threading.Thread(target=lose)

@@ -14,6 +14,7 @@ from mpcompile.ir import formats
 from mpcompile.ir.layer import Layer
 from mpcompile.reference.interpret import codes, interpret
 from mpcompile.runtime.bundle import open_bundle
+from mpcompile.targets import cpu
 from tests.compile.plans import check_plan
 from tests.frontend.outside_executors import by_onnx, by_onnxruntime, by_qonnx, is_qonnx
 
@@ -105,6 +106,7 @@ def test_nothing_alive_is_overwritten(stem, bundles):
         check_plan(bundle.plan)
 
 
+@pytest.mark.skipif(len(cpu.allowed()) < 2, reason="this process may use one CPU")
 @pytest.mark.parametrize("stem", ["brevitas_cnn_w1a1", "brevitas_residual_w3a4"])
 def test_two_threads_give_the_same_bits(stem, bundles):
     x = np.load(DATA / f"{stem}.npz")["x"]

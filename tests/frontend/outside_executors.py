@@ -4,6 +4,7 @@ evaluator."""
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,31 @@ def one_sample(path: Path) -> onnx.ModelProto:
     return model
 
 
+def prepared_once(prepare):
+    """`prepare(path)`, remembered while the file stays as it is: many inputs are given to one model."""
+
+    @lru_cache(maxsize=4)
+    def remembered(path: Path, changed: int):
+        return prepare(path)
+
+    return lambda path: remembered(path, path.stat().st_mtime_ns)
+
+
+@prepared_once
+def _for_qonnx(path: Path):
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.transformation.infer_shapes import InferShapes
+
+    return ModelWrapper(one_sample(path)).transform(InferShapes())
+
+
 def by_qonnx(path: Path, x: np.ndarray) -> dict[str, np.ndarray]:
     """x without batch axis; every tensor by name, without it too."""
-    from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
-    from qonnx.transformation.infer_shapes import InferShapes
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = ModelWrapper(one_sample(path)).transform(InferShapes())
+        model = _for_qonnx(path)
         name = model.graph.input[0].name
         found = execute_onnx(model, {name: x[None]}, return_full_exec_context=True)
     return {n: a[0] for n, a in found.items() if np.ndim(a) and len(a) == 1}
@@ -55,13 +72,19 @@ def all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def by_onnxruntime(path: Path, x: np.ndarray) -> dict[str, np.ndarray]:
+@prepared_once
+def _session(path: Path) -> onnxruntime.InferenceSession:
     """Optimisations off: they would move and merge quantizers."""
     model = all_outputs(one_sample(path))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def by_onnxruntime(path: Path, x: np.ndarray) -> dict[str, np.ndarray]:
+    """As by_qonnx."""
+    session = _session(path)
     names = [o.name for o in session.get_outputs()]
     found = session.run(names, {session.get_inputs()[0].name: x[None]})
     return {n: a[0] for n, a in zip(names, found) if np.ndim(a) and len(a) == 1}

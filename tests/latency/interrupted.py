@@ -29,7 +29,7 @@ def interrupted_profile(model: Path, folder: Path, bits: str, *options) -> str:
         *options,
     ]
     running = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    until(lambda: (cells.exists() and b"\n" in cells.read_bytes()) or running.poll() is not None)
+    until(lambda: (cells.exists() and b"\n" in cells.read_bytes()) or running.poll() is not None, PATIENCE)
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130 and not table.exists() and cells.read_text().endswith("\n"), errors

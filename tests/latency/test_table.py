@@ -192,7 +192,10 @@ def test_a_killed_build_goes_on_where_it_was(table, tmp_path):
     model, cells = branching(tmp_path / "m.onnx"), tmp_path / "cells"
     command = [sys.executable, "-c", WORKER, model, str(cells), str(Path(__file__).parents[2])]
     first = subprocess.Popen([*command, "0.2"], stdout=subprocess.PIPE)  # slow: it must not end before it is killed
-    until(lambda: cells.exists() and cells.read_bytes().count(b"\n") >= 10)
+    until(
+        lambda: cells.exists() and cells.read_bytes().count(b"\n") >= 10,
+        unless=lambda: first.poll() is not None and f"it ended with {first.returncode}",
+    )
     first.send_signal(signal.SIGKILL)
     first.wait()
     kept = len(Cache(cells))

@@ -16,7 +16,7 @@ from mpcompile.ir.formats import Buffer
 from mpcompile.ir.plan import Arg, Call, Placed, Plan
 from mpcompile.runtime.device import Kernel
 from mpcompile.targets import cpu
-from tests.patience import PATIENCE, until
+from tests.patience import SOON, until
 
 SOURCE = r"""
 #include <stdint.h>
@@ -70,12 +70,16 @@ class Process:
         """Waits until so many lines match; the last match. Fails where the process ends before."""
 
         def look():
-            over = self.process.poll() is not None and not self._reader.is_alive()
             found = [m for line in list(self.lines) if (m := re.search(pattern, line))]
-            assert len(found) >= count or not over, f"{pattern!r} is not in {self.lines}"
             return found[count - 1] if len(found) >= count else None
 
-        return until(look)
+        return until(look, unless=lambda: (over := self.over()) and f"{pattern!r} is not in what it said: {over}")
+
+    def over(self) -> str:
+        """Once the process has ended and everything it said was read: how it ended, and what it said; else ""."""
+        if self.process.poll() is None or self._reader.is_alive():
+            return ""
+        return f"{self.process.args[3:]} ended with {self.process.returncode}: {self.lines}"
 
     @property
     def address(self) -> str:
@@ -91,8 +95,12 @@ class Process:
         """The exit status after this signal."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+        try:
+            code = self.process.wait(SOON)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
+        self._reader.join(SOON)
         return code
 
 

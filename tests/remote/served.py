@@ -36,8 +36,15 @@ class Farm:
         return self.processes[-1]
 
     def wait(self, count: int) -> None:
-        """Until the tracker has so many devices to lend: one that was just given back takes a moment."""
-        until(lambda: self._free() >= count)
+        """Until the tracker has so many devices to lend: one that was just given back takes a moment. Fails where it has
+        ended, or so many devices have that the others are too few."""
+
+        def too_few() -> str:
+            ended = [words for process in self.processes if (words := process.over())]
+            tracker_ended = bool(self.processes[0].over())
+            return "; ".join(ended) if tracker_ended or len(self.processes) - 1 - len(ended) < count else ""
+
+        until(lambda: self._free() >= count, unless=too_few)
 
     def _free(self) -> int:
         from tvm import rpc

@@ -21,7 +21,7 @@ from mpcompile.runtime.server import tracker as trackers
 from mpcompile.runtime.server.door import LONGEST_KEY, MOST_WAITING, Door
 from mpcompile.runtime.server.lend import Lender
 from mpcompile.runtime.server.tracker import TrackerEntry, ask, connect_tracker
-from tests.patience import PATIENCE, until
+from tests.patience import SOON, until
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def door():
 
 def comes(door: Door, said: bytes) -> socket.socket:
     """A client that says so, heard."""
-    client = socket.create_connection(door.address, PATIENCE)
+    client = socket.create_connection(door.address, SOON)
     client.sendall(said)
     door.hear()
     return client
@@ -88,16 +88,16 @@ def test_others_are_told_what_this_is_or_nothing(door, monkeypatch):
 
 
 def test_a_client_whose_words_come_in_pieces_is_let_in(door, monkeypatch):
-    monkeypatch.setattr(doors, "MAGIC_SECONDS", PATIENCE)
+    monkeypatch.setattr(doors, "MAGIC_SECONDS", SOON)
     said = hello("client:good")
-    with socket.create_connection(door.address, PATIENCE) as client:
+    with socket.create_connection(door.address, SOON) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.sendall(said[:2])
         hears = threading.Thread(target=door.hear)
         hears.start()
         hears.join(0.1)
         client.sendall(said[2:6])
-        hears.join(PATIENCE)
+        hears.join(SOON)
         assert len(door._waiting) == 1
         client.sendall(said[6:])
         found = door.enter("good".__eq__)
@@ -138,8 +138,8 @@ def test_a_key_that_was_lent_and_not_used_is_replaced(monkeypatch):
     entry.start()
     entry.set_free(True)
     try:
-        with connect_tracker(lender.address, PATIENCE) as host:
-            host.settimeout(PATIENCE)
+        with connect_tracker(lender.address, SOON) as host:
+            host.settimeout(SOON)
 
             def borrow() -> str:
                 _, (_, port, key) = ask(host, [TrackerCode.REQUEST, "k", "", 1])
@@ -155,5 +155,5 @@ def test_a_key_that_was_lent_and_not_used_is_replaced(monkeypatch):
     finally:
         entry.stop()
         lender.stop()
-        lends.join(PATIENCE)
+        lends.join(SOON)
     assert not entry.is_alive() and not lends.is_alive()

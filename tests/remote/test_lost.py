@@ -21,7 +21,7 @@ from mpcompile.remote.pool import open_pool
 from mpcompile.remote.sandbox import SandboxedDevice
 from mpcompile.remote.tracker import Key, devices
 from mpcompile.runtime.server import process, serve
-from tests.patience import PATIENCE, until
+from tests.patience import SOON, until
 from tests.remote.processes import Process, gone, kernel, library
 from tests.remote.served import Farm
 
@@ -116,7 +116,7 @@ def untracked():
 
 def test_a_session_that_is_stopped_is_noticed(untracked, good):
     """SIGSTOP: the connection stays, and nobody answers. The device is free again at once."""
-    device = until(Key(untracked.address, "untracked").take)
+    device = until(Key(untracked.address, "untracked").take, unless=untracked.over)
     sessions = untracked.descendants()
 
     def stop(done: int, total: int) -> None:
@@ -129,7 +129,7 @@ def test_a_session_that_is_stopped_is_noticed(untracked, good):
     assert error.cause == "connection" and not error.by_work
     untracked.said("the client went away in the middle of its work")
     until(lambda: gone(sessions))
-    until(Key(untracked.address, "untracked").take).close()
+    until(Key(untracked.address, "untracked").take, unless=untracked.over).close()
 
 
 def test_others_do_the_work_of_a_device_that_is_stopped():
@@ -157,14 +157,14 @@ def test_others_do_the_work_of_a_device_that_is_stopped():
         assert [line for line in lines if line.startswith(f"{name}: it has answered nothing for ")]
         os.kill(victim.process.pid, signal.SIGCONT)
         victim.said("session of 127.0.0.1 ended")
-        until(lambda: all(d.told["free"] for d in devices(farm.tracker)))
+        until(lambda: all(d.told["free"] for d in devices(farm.tracker)), unless=victim.over)
 
 
 def test_folders_of_devices_that_were_killed_are_removed_by_the_next(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(process.tempfile, "tempdir", None)
     first = Process("serve", "--key", "first", "--port", "0")
-    until(lambda: first.address and first.descendants())
+    until(lambda: first.address and first.descendants(), unless=first.over)
     pids = [*first.descendants(), first.process.pid]
     for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped, it cannot tidy up between the two
         for pid in pids:
@@ -179,8 +179,8 @@ def test_folders_of_devices_that_were_killed_are_removed_by_the_next(monkeypatch
         assert left.exists()  # its server lives
     second = Process("serve", "--key", "second", "--port", "0")
     try:
-        until(lambda: not left.exists())
-        (its,) = until(lambda: list(tmp_path.glob("mpcompile-session-*")))
+        until(lambda: not left.exists(), unless=second.over)
+        (its,) = until(lambda: list(tmp_path.glob("mpcompile-session-*")), unless=second.over)
         os.utime(its, (1, 1))
         process.sweep()
         assert its.exists()
@@ -206,5 +206,5 @@ def test_a_session_that_both_ends_leave_removes_its_folder(tmp_path):
     )
     folder = tmp_path / "session"
     folder.mkdir()
-    subprocess.run([sys.executable, "-c", code, folder], cwd=Path(__file__).parents[2], timeout=PATIENCE)
+    subprocess.run([sys.executable, "-c", code, folder], cwd=Path(__file__).parents[2], timeout=SOON)
     assert not folder.exists()

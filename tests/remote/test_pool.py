@@ -8,7 +8,8 @@ import pytest
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.remote import pool as pools
 from mpcompile.remote.pool import DevicePool
-from tests.patience import PATIENCE, until
+from tests import patience
+from tests.patience import until
 from tests.remote.simulated import Formula, Shelf
 
 QUICK = {"recheck": 0.05, "poll": 0.02}
@@ -39,7 +40,7 @@ def test_devices_work_side_by_side_and_each_item_is_done_once():
     told = []
 
     def work(device, item):
-        both.wait(PATIENCE)
+        both.wait(patience.SOON)
         return device.measure(item)
 
     with DevicePool(devices, **QUICK) as pool:
@@ -156,7 +157,7 @@ def test_nothing_to_begin_with():
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_slow_device_is_named_and_its_numbers_are_kept_out(monkeypatch, first):
     """Whichever of the two answers first; it gets nothing to do."""
-    monkeypatch.setattr(pools, "CHECK_SECONDS", PATIENCE)
+    monkeypatch.setattr(pools, "CHECK_SECONDS", patience.SOON)
     lines = []
     slow, fast = Formula("slow", 10.0), Formula("fast", pause=0.002)
     with DevicePool([slow, fast][:: 1 if first == 0 else -1], warn=lines.append, **QUICK) as pool:

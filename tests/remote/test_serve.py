@@ -55,7 +55,7 @@ def tracker():
 def served(tracker):
     process = Process("serve", "--tracker", tracker.address, "--key", "board", "--port", "0", "--max-memory", "800")
     process.said("serving board")
-    until(lambda: devices(tracker.address))
+    until(lambda: devices(tracker.address), unless=process.over)
     yield process
     pids = process.descendants()
     process.end()
@@ -65,13 +65,13 @@ def served(tracker):
 @pytest.fixture
 def device(tracker, served):
     """A session, when the device is free."""
-    found = until(Key(tracker.address, "board").take)
+    found = until(Key(tracker.address, "board").take, unless=served.over)
     yield found
     found.close()
 
 
-def free_again(tracker) -> bool:
-    return until(lambda: devices(tracker.address)[0].told["free"])
+def free_again(tracker, served) -> bool:
+    return until(lambda: devices(tracker.address)[0].told["free"], unless=served.over)
 
 
 # -- what it does ----------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_it_gives_what_this_machine_gives(device, bundle, bad, tmp_path):
 
 
 def test_who_is_there(tracker, served, device, tmp_path, capsys):
-    until(lambda: not devices(tracker.address)[0].told["free"])
+    until(lambda: not devices(tracker.address)[0].told["free"], unless=served.over)
     assert cli.main(["devices", "--tracker", tracker.address, "--json", str(tmp_path / "d.json")]) == 0
     (told,) = json.loads((tmp_path / "d.json").read_text())["devices"]
     assert told["key"] == "board" and About.from_json(told["about"]) == device.about and not told["free"]
@@ -152,7 +152,7 @@ def test_a_kernel_that_misbehaves(tracker, served, device, bad, function, cause,
     with pytest.raises(DeviceLost):
         device.reference()
     served.said(words)
-    assert free_again(tracker)
+    assert free_again(tracker, served)
 
 
 def test_a_host_that_is_killed(tracker, served, bad, tmp_path):
@@ -173,7 +173,7 @@ def test_a_host_that_is_killed(tracker, served, bad, tmp_path):
     host.wait()
     host.stdout.close()
     served.said("the client went away in the middle of its work")
-    assert free_again(tracker)
+    assert free_again(tracker, served)
 
 
 def test_a_host_that_asks_for_nothing():
@@ -196,7 +196,7 @@ def test_a_tracker_that_comes_back(served, tracker):
     served.said("trying again until it is back")
     tracker.__init__("tracker", "--host", host, "--port", port)
     served.said("registered again")
-    assert free_again(tracker)
+    assert free_again(tracker, served)
 
 
 # -- TVM's own tools -------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def test_a_stock_client(tracker, served, library_file):
     import tvm
     from tvm import rpc
 
-    free_again(tracker)
+    free_again(tracker, served)
     host, port = tracker.address.split(":")
     session = rpc.connect_tracker(host, int(port)).request("board", session_timeout=60)
     session.upload(library_file)
@@ -243,7 +243,7 @@ def test_without_a_tracker_and_interrupted(untracked):
     address = untracked.address
     with pytest.raises(TargetError, match="is no tracker but a device of key untracked, not along"):
         Key(address, "along").take()
-    device = until(Key(address, "untracked").take)
+    device = until(Key(address, "untracked").take, unless=untracked.over)
     (listed,) = devices(address)
     assert (
         listed.key == "untracked" and not listed.told["free"] and About.from_json(listed.told["about"]) == device.about
@@ -265,7 +265,7 @@ def test_without_a_tracker_and_interrupted(untracked):
 
 def test_a_device_that_is_killed(untracked, bad):
     """SIGKILL in the middle of a measurement: the host hears of it at once, and no process stays."""
-    device = until(Key(untracked.address, "untracked").take)
+    device = until(Key(untracked.address, "untracked").take, unless=untracked.over)
     pids = untracked.descendants()
 
     def kill(done: int, total: int) -> None:

@@ -6,7 +6,7 @@ from mpcompile.errors import DeviceLost, TargetError
 from mpcompile.remote import pool as pools
 from mpcompile.remote import pool_member
 from mpcompile.remote.pool import DevicePool
-from tests.patience import PATIENCE, until
+from tests.patience import SOON, until
 from tests.remote.simulated import Formula, Shelf
 
 QUICK = {"recheck": 0.05, "poll": 0.02}
@@ -54,7 +54,7 @@ def test_a_device_that_was_given_back_while_it_was_looked_at_was_not_lost(monkey
 
     class Slow(Formula):
         def reference(self):
-            late.wait(PATIENCE)
+            late.wait(SOON)
             raise DeviceLost("slow: the session was closed")
 
     def work(device, item):

@@ -47,3 +47,36 @@ def test_each_variant_finds_its_constants_and_none_is_stored_twice(variants):
             <= 64 * len(distinct) + sum(len(POOL[p]) for p in distinct)
         )
         assert set(blocks) == {name for _, mine in shared for name in mine}
+
+
+def test_one_variants_weights_stay_as_they_are():
+    """Also what no call reads, and where each constant is."""
+    plan, _ = compiled([5])
+    weights = bytes([7]) * 100
+    assert share(["only"], [plan], [weights]) == ({"only.weights": weights}, [(plan, ["only.weights"])])
+
+
+def test_no_constants_take_no_bytes():
+    assert joined([], {"v.weights": b"abc"}, CpuMemory()).size == 0
+
+
+def test_blocks_follow_one_another_at_multiples_of_64():
+    members = {"a": bytes([1]) * 65, "b": bytes([2]) * 64, "c": bytes([3])}
+    whole = joined(["a", "b", "c"], members, CpuMemory())
+    assert whole.size == 128 + 64 + 1
+    assert set(whole[:65]) == {1} and set(whole[128:192]) == {2} and whole[192] == 3
+
+
+def test_a_block_is_named_by_those_who_read_it_and_holds_what_they_share():
+    made = [compiled(picks) for picks in ([5, 0], [0, 7], [0])]
+    blocks, shared = share(["a", "b", "c"], [plan for plan, _ in made], [weights for _, weights in made])
+    assert blocks == {
+        "a.weights": POOL[5].tobytes(),
+        "a+b+c.weights": POOL[0].tobytes(),
+        "b.weights": POOL[7].tobytes(),
+    }
+    assert [mine for _, mine in shared] == [
+        ["a.weights", "a+b+c.weights"],
+        ["a+b+c.weights", "b.weights"],
+        ["a+b+c.weights"],
+    ]

@@ -34,7 +34,7 @@ def command(model, folder, options) -> list:
         "--target",
         TARGET,
         "--trials",
-        "6",
+        "4",
         "-o",
         folder,
         "--json",
@@ -51,11 +51,11 @@ def started(tmp_path, arguments) -> subprocess.Popen:
 
 
 def until_measured(tmp_path, process, trials) -> None:
-    def some() -> bool:
-        assert process.poll() is None, (tmp_path / "out.txt").read_text()
-        return trials.exists() and b"\n" in trials.read_bytes()
+    def ended() -> str:
+        return "" if process.poll() is None else f"it ended: {(tmp_path / 'out.txt').read_text()}"
 
-    until(some, pause=0.02)
+    until(lambda: trials.exists() and b"\n" in trials.read_bytes(), PATIENCE, pause=0.02, unless=ended)
+    assert not ended()
 
 
 def rows(trials) -> list[dict]:

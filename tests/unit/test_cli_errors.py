@@ -18,10 +18,10 @@ from mpcompile.cli import main
 from mpcompile.errors import MissingDependency, ModelError, TargetError, UsageError
 from mpcompile.files import atomic_path, output_folder
 from tests.foreign_zip import use_foreign_compression
-from tests.patience import PATIENCE
+from tests.patience import SOON
 
 USAGE, MODEL, TARGET, DEPENDENCY, INTERNAL, INTERRUPTED = 2, 3, 4, 5, 70, 130
-ASLEEP = f"time.sleep({2 * PATIENCE})\n"
+ASLEEP = f"time.sleep({2 * SOON})\n"
 """Only a signal ends this in time."""
 
 
@@ -188,7 +188,7 @@ def test_json_alone_on_stdout(capsys, there):
     assert main(["targets", "zen6", "--json", "-"]) == TARGET and not capsys.readouterr().out
     whole = subprocess.run(
         [sys.executable, "-m", "mpcompile", "targets", "--json", "-"],
-        timeout=PATIENCE,
+        timeout=SOON,
         stdout=open("/dev/full", "w"),  # noqa: SIM115
         stderr=subprocess.PIPE,
         text=True,
@@ -206,12 +206,12 @@ def test_json_to_a_device_or_a_pipe(there):
         f"cat pipe > got & {sys.executable} -m mpcompile targets zen5 --json pipe > table; wait; "
         f"{sys.executable} -m mpcompile targets zen5 --json /dev/stdout > both"
     )
-    subprocess.run(["bash", "-c", command], timeout=PATIENCE, check=True)
+    subprocess.run(["bash", "-c", command], timeout=SOON, check=True)
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)
     assert (there / "both").read_text() == (there / "table").read_text() + (there / "got").read_text()
     done = subprocess.run(
         [sys.executable, "-m", "mpcompile", "targets", "--json", "/dev/full"],
-        timeout=PATIENCE,
+        timeout=SOON,
         capture_output=True,
         text=True,
     )
@@ -263,7 +263,7 @@ def test_signals_leave_nothing_behind(tmp_path, number, code):
     assert child.stdout.readline() == "ready\n"
     time.sleep(0.1)
     child.send_signal(number)
-    _, err = child.communicate(timeout=PATIENCE)
+    _, err = child.communicate(timeout=SOON)
     assert child.returncode == code and "Traceback" not in err
     assert os.listdir(tmp_path) == ["out.json"] and (tmp_path / "out.json").read_text() == "before"
 
@@ -291,7 +291,7 @@ def test_a_signal_is_not_lost_in(where, number, code, says):
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "ready\n"
     child.send_signal(number)
-    _, err = child.communicate(timeout=PATIENCE)
+    _, err = child.communicate(timeout=SOON)
     assert (child.returncode, err) == (code, says)
 
 
@@ -306,7 +306,7 @@ def test_a_reader_that_goes_away(tmp_path, buffering):
     done = subprocess.run(
         ["bash", "-c", f"({command}) | true"],
         cwd=tmp_path,
-        timeout=PATIENCE,
+        timeout=SOON,
         check=True,
         capture_output=True,
         text=True,
@@ -317,7 +317,7 @@ def test_a_reader_that_goes_away(tmp_path, buffering):
 def test_a_full_disk(buffering):
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m mpcompile targets > /dev/full"],
-        timeout=PATIENCE,
+        timeout=SOON,
         capture_output=True,
         text=True,
     )

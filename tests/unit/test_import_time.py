@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.patience import PATIENCE
+from tests.patience import SOON
 
 HEAVY = ("tvm", "tvm_ffi", "torch", "onnx", "onnx_ir", "onnxruntime", "numpy", "rich", "brevitas", "qonnx")
 
@@ -15,7 +15,7 @@ HEAVY = ("tvm", "tvm_ffi", "torch", "onnx", "onnx_ir", "onnxruntime", "numpy", "
 def loaded_by(code: str) -> list[str]:
     """The heavy modules in sys.modules of a fresh interpreter after `code`."""
     report = f"\nimport sys, json\nprint(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
-    done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, timeout=SOON)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -36,7 +36,7 @@ def test_import_is_quick():
         times = []
         for _ in range(5):
             before = used()
-            subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
+            subprocess.run([sys.executable, "-c", code], check=True, timeout=SOON)
             times.append(used() - before)
         return min(times)
 

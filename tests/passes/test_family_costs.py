@@ -1,0 +1,294 @@
+"""Families and stored forms of whole graphs, by costs that are counted by hand.
+
+Where costs are measured, what writing and reading a form costs besides decides between those that are close: a stored
+value 1/16 cycle as codes, 1/16 for each of its planes, 1/8 its sum; to read one 1/16 as codes, 1/4 for each plane.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from mpcompile.compiler.passes.base import apply_all
+from mpcompile.compiler.passes.choose_formats import ChooseFormats
+from mpcompile.compiler.passes.to_layers import TO_LAYERS
+from mpcompile.errors import UsageError
+from mpcompile.ir.grid import bipolar, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.targets import load_target
+from tests.passes.nets import A2, A4, PIXELS, Net
+
+ZEN5, AVX2 = load_target("zen5"), load_target("x86-64-v3")
+SIZE = 128 * 28 * 28
+CODES, PLANES, SUMS = SIZE / 16, 2 * SIZE / 16, SIZE / 8
+"""Cycles of writing a tensor of that size and two bits."""
+
+
+def choice(graph, target=ZEN5, **options):
+    return ChooseFormats(target, **options).apply(apply_all(graph, TO_LAYERS))
+
+
+def forms(found, tensor: str) -> list[str]:
+    return [b.format for b in found.buffers[tensor]]
+
+
+def family(found, layer: str) -> str:
+    return found.families[layer][0, 0]
+
+
+def measured(costs: dict[str, dict[str, float]]):
+    """What ChooseFormats takes: `costs` by kernel size, of which each layer here has its own, and family."""
+    return lambda part, grid, output, name: costs[str(part.q.shape[2])][name]
+
+
+# -- which form a tensor is stored in ----------------------------------------------------------------------------------
+def reader(grid, *, looked_at: bool = False):
+    """A tensor of SIZE values of two bits, read by a 3×3 convolution, and, perhaps, by a pool."""
+    net = Net(128, 28, 28)
+    x = net.quant("x", A2, "t")
+    outputs = [net.conv(x, 64, 3, grid=grid, called="conv")]
+    if looked_at:
+        outputs.append(net.quant(net.affine(net.pool(x), 2.0, 0.3), A4, "pooled"))
+    return net.done(*outputs)
+
+
+@pytest.mark.parametrize(
+    "grid, looked_at, dearer",
+    [
+        (twos_complement(2), False, PLANES - CODES),
+        (bipolar(), False, PLANES + SUMS - CODES),  # weights with an offset want the window's sums
+        (twos_complement(2), True, PLANES + 2 * SIZE / 4 - CODES - SIZE / 16),
+    ],
+)
+def test_planes_are_written_where_reading_them_saves_more_than_they_cost(grid, looked_at, dearer):
+    for saved, expected in ((dearer - 1, "dot"), (dearer, "dot"), (dearer + 1, "popcount")):
+        costs = measured({"3": {"popcount": 500_000 - saved, "dot": 500_000.0}})
+        found = choice(reader(grid, looked_at=looked_at), measured=costs)
+        assert family(found, "conv") == expected
+        assert (
+            forms(found, "t")
+            == {
+                "dot": ["codes"],
+                "popcount": ["planes", "sums"] if grid == bipolar() else ["planes"],
+            }[expected]
+        )
+        assert found.cycles["conv"][0, 0] == {"dot": 500_000.0, "popcount": 500_000 - saved}[expected]
+
+
+def two_readers():
+    """`low` and `high`, of other kernel sizes and paddings, read t; `low` by popcount wants its sums."""
+    net = Net(128, 28, 28)
+    x = net.quant("x", A2, "t")
+    low = net.conv(x, 64, 3, grid=bipolar(), called="low")
+    return net.done(low, net.conv(x, 64, 5, grid=twos_complement(2), called="high"))
+
+
+@pytest.mark.parametrize(
+    "low_by_codes, high_by_planes, expected",
+    [
+        # beside `codes` for both: planes and sums, 25088 cycles
+        (PLANES + SUMS - 1, 1e9, {"low": "dot", "high": "dot"}),
+        (PLANES + SUMS + 1, 1e9, {"low": "popcount", "high": "dot"}),
+        # beside `planes` for both: codes, 6272 cycles
+        (1e9, CODES - 1, {"low": "popcount", "high": "popcount"}),
+        (1e9, CODES + 1, {"low": "popcount", "high": "dot"}),
+    ],
+)
+def test_a_second_form_is_written_where_its_reader_saves_more_than_it_costs(low_by_codes, high_by_planes, expected):
+    costs = {
+        "3": {"popcount": 1000.0, "dot": 1000 + low_by_codes},
+        "5": {"popcount": 1000 + high_by_planes, "dot": 1e3},
+    }
+    found = choice(two_readers(), measured=measured(costs))
+    assert {name: family(found, name) for name in expected} == expected
+    wanted = {"popcount": "planes", "dot": "codes"}
+    assert {f for f in forms(found, "t") if f != "sums"} == {wanted[f] for f in expected.values()}
+    assert ("sums" in forms(found, "t")) == (expected["low"] == "popcount")
+    for name, kernel in (("low", "3"), ("high", "5")):
+        assert found.cycles[name][0, 0] == costs[kernel][expected[name]]
+
+
+def test_a_forms_halo_is_that_of_its_own_readers():
+    """`low` pads by one, `high` by two."""
+    apart = choice(two_readers(), forced={"low": "popcount", "high": "dot"})
+    assert {(b.format, b.beside, b.halo) for b in apart.buffers["t"]} == {
+        ("planes", "", (1,) * 4),
+        ("sums", "planes", (1,) * 4),
+        ("codes", "", (2,) * 4),
+    }
+    together = choice(two_readers(), forced={"*": "popcount"})
+    assert {(b.format, b.halo) for b in together.buffers["t"]} == {("planes", (2,) * 4), ("sums", (2,) * 4)}
+
+
+def test_what_only_pools_and_outputs_read_is_stored_as_codes():
+    net = Net(16, 8, 8)
+    x = net.quant("x", A2, "t")
+    found = choice(net.done(net.quant(net.pool(x), A2, "y")))
+    assert forms(found, "t") == ["codes"]
+    assert all(b.halo == (0, 0, 0, 0) for b in found.buffers["t"])
+
+
+def test_operators_in_float_do_not_hide_the_layers_behind_them():
+    net = Net(16, 8, 8)
+    turned = net.transpose("x", 0, 2, 1)
+    found = choice(net.done(net.conv(net.quant(turned, A2, "t"), 32, grid=twos_complement(8), called="conv")))
+    assert found.families["conv"] == {(0, 0): "dot"} and forms(found, "t") == ["codes"]
+    assert forms(found, "x") == forms(found, turned) == forms(found, "conv") == ["plain"]
+
+
+def test_measured_costs_replace_those_that_somebody_measured():
+    """None: nobody did, and the model's stands."""
+    modelled = choice(two_readers()).cycles
+    some = lambda part, grid, output, name: 7.0 if part.q.shape[2] == 5 and name == "dot" else None
+    found = choice(two_readers(), measured=some)
+    assert found.cycles["high"][0, 0] == 7.0 and found.cycles["low"] == modelled["low"]
+
+
+# -- what the model counts ---------------------------------------------------------------------------------------------
+RATE = 4.0
+COUNTS = replace(ZEN5, popcount_bitmacs_per_cycle=RATE, dot_macs_per_cycle=RATE)
+"""A board that does so many of each a cycle."""
+
+
+def counted(name: str, weights, activations, channels=128, outputs=128, k=3, groups=1, size=10, target=COUNTS) -> float:
+    """What one convolution by that family counts, an output pixel of its size² ones."""
+    net = Net(channels, size, size)
+    x = net.quant("x", activations, "t")
+    y = net.conv(x, outputs, k, groups=groups, grid=weights, called="conv")
+    found = choice(net.done(y), target, forced={"conv": name})
+    assert found.families["conv"] == {(0, 0): name}
+    return RATE * found.cycles["conv"][0, 0] / size**2
+
+
+@pytest.mark.parametrize(
+    "weights, activations, shape, cycles",
+    [
+        # outputs in eights · taps · bits of words · pairs of planes; 200 and 70 a pair for each output
+        (twos_complement(2), A2, {}, 128 * 9 * 128 * 4 + 128 * (200 + 70 * 4)),
+        (twos_complement(4), A2, {}, 128 * 9 * 128 * 8 + 128 * (200 + 70 * 8)),
+        (twos_complement(2), A2, {"outputs": 21, "channels": 13}, 24 * 9 * 32 * 4 + 24 * (200 + 70 * 4)),
+        (twos_complement(2), A2, {"channels": 65, "k": 1}, 128 * 1 * 128 * 4 + 128 * (200 + 70 * 4)),
+        (
+            bipolar(),
+            A2,
+            {},
+            128 * 9 * 128 * 2 + 128 * (200 + 70 * 2) + RATE * 9 / 4,
+        ),  # the window's sums: 1/4 cycle a tap
+        # groups are spread over a dense kernel, and so are their sums
+        (twos_complement(2), A2, {"groups": 2}, 128 * 9 * 128 * 4 + 128 * (200 + 70 * 4)),
+        (unsigned(2, 1), A2, {"groups": 2}, 128 * 9 * 128 * 4 + 128 * (200 + 70 * 4) + RATE * 9 / 4),
+    ],
+)
+def test_popcounts_work(weights, activations, shape, cycles):
+    assert counted("popcount", weights, activations, **shape) == pytest.approx(cycles, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "weights, shape, cycles",
+    [
+        # outputs in sixteens · taps · channels in fours; 40 for each output
+        (twos_complement(4), {}, 128 * 9 * 128 + 128 * 40),
+        (twos_complement(4), {"outputs": 21, "channels": 13}, 32 * 9 * 16 + 32 * 40),
+        (twos_complement(4), {"k": 1, "channels": 4}, 128 * 1 * 4 + 128 * 40),
+        (unsigned(8), {}, 128 * 9 * 128 + 128 * 40 + RATE * 9 / 4),
+        # groups of whole vectors are left as they are, others are spread
+        (twos_complement(4), {"groups": 4, "channels": 32, "outputs": 64}, 64 * 9 * 8 + 64 * 40),
+        (unsigned(8, 3), {"groups": 4, "channels": 32, "outputs": 64}, 64 * 9 * 8 + 64 * 40),  # no sums
+        (twos_complement(4), {"groups": 2, "channels": 12, "outputs": 32}, 32 * 9 * 12 + 32 * 40),
+        (twos_complement(4), {"groups": 4, "channels": 32, "outputs": 32}, 32 * 9 * 32 + 32 * 40),
+    ],
+)
+def test_dots_work(weights, shape, cycles):
+    assert counted("dot", weights, A2, **shape) == pytest.approx(cycles, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "k, outputs, looked_up, made",
+    [
+        # channels in fours · taps · vectors of 32 outputs · planes; a step in 21 is followed by a widening of three
+        (3, 128, 32 * 9 * 4 * 2 * (1 + 3 / 21), 2 * 32 * 1.3),  # lines make some of their tables again
+        (1, 128, 32 * 1 * 4 * 2 * (1 + 3 / 21), 2 * 32),
+        (1, 17, 32 * 1 * 1 * 2 * (1 + 3 / 21), 2 * 32),
+    ],
+)
+def test_look_ups_work(k, outputs, looked_up, made):
+    """A step does four channels of 32 outputs; 100 for each output, in sixteens."""
+    target = replace(AVX2, lookup_macs_per_cycle=RATE)
+    found = counted("lookup", twos_complement(2), A2, outputs=outputs, k=k, target=target)
+    assert found == pytest.approx((looked_up + made) * 4 * 32 + -(-outputs // 16) * 16 * 100)
+
+
+def test_every_output_pixel_counts():
+    """5 lines of 9: 3 of 5 are left by every second pixel."""
+    net = Net(16, 5, 9)
+    x = net.quant("x", A2, "t")
+    graph = net.done(net.conv(x, 16, 1, 2, grid=twos_complement(4), called="conv"))
+    found = choice(graph, COUNTS, forced={"conv": "dot"})
+    assert RATE * found.cycles["conv"][0, 0] == pytest.approx(3 * 5 * (16 * 16 + 16 * 40))
+
+
+def test_a_depthwise_convolutions_work():
+    """Channels in sixteens, a quarter of dot's rate."""
+    cycles = 48 * 9 * 4 + 40 * 40
+    assert counted("depthwise", twos_complement(4), A2, 40, 40, groups=40) == pytest.approx(cycles, rel=1e-12)
+
+
+def test_a_transformed_kernel_does_half_the_work_in_whole_tiles():
+    """3×3 on maps of 9×9: 25 tiles of 2×2 outputs, 100 of 81, where 16 bits hold products and no two of them."""
+    slow = replace(AVX2, dot_macs_per_cycle=RATE, dot16_macs_per_cycle=0.0)
+    cycles = 0.5 * 128 * 9 * 128 * 100 / 81 + 128 * 40 + RATE * 9 / 4
+    assert counted("dot", odd(8), PIXELS, size=9, target=slow) == pytest.approx(cycles, rel=1e-12)
+    assert counted("dot", odd(8), PIXELS, size=9, target=COUNTS) == pytest.approx(128 * (9 * 128 + 40) + RATE * 9 / 4)
+
+
+# -- who can -----------------------------------------------------------------------------------------------------------
+def accepted(weights, channels=128, outputs=128, target=ZEN5, groups=1) -> set[str]:
+    """The families that a convolution can be forced on."""
+    found = set()
+    for name in ("popcount", "dot", "lookup", "depthwise"):
+        net = Net(channels, 6, 6)
+        x = net.quant("x", A2, "t")
+        graph = net.done(net.conv(x, outputs, grid=weights, groups=groups, called="conv"))
+        try:
+            choice(graph, target, forced={"conv": name})
+        except UsageError:
+            continue
+        found.add(name)
+    return found
+
+
+def test_images_are_not_packed():
+    assert accepted(twos_complement(2), channels=4) == {"dot"}
+    assert accepted(twos_complement(2), channels=5) == {"dot", "popcount"}
+
+
+def test_lookups_fill_vectors():
+    """Of 32 output channels, or whole multiples of 64, from as many input channels as can be packed."""
+    for outputs, can in (
+        (4, False),
+        (5, False),
+        (16, False),
+        (17, True),
+        (32, True),
+        (33, False),
+        (64, True),
+        (128, True),
+    ):
+        assert ("lookup" in accepted(bipolar(), outputs=outputs, target=AVX2)) == can, outputs
+    assert "lookup" not in accepted(bipolar(), channels=4, target=AVX2)
+    assert "lookup" in accepted(bipolar(), channels=5, target=AVX2)
+    assert "lookup" not in accepted(bipolar(), target=replace(AVX2, lookup_macs_per_cycle=0.0))
+    assert "lookup" not in accepted(twos_complement(2), groups=2, target=AVX2)
+
+
+def test_weights_of_nine_bits_are_spread_over_planes_or_groups():
+    assert accepted(sign_magnitude(8)) == {"popcount"}
+    assert accepted(sign_magnitude(8), groups=2) == {"dot", "popcount"}
+    assert accepted(sign_magnitude(8), groups=4) == {"dot", "popcount"}
+
+
+def test_groups_are_spread_only_over_a_zero():
+    assert accepted(twos_complement(2), groups=2) == {"dot", "popcount"}
+    assert accepted(bipolar(), groups=2) == {"dot"}
+    assert accepted(twos_complement(2), groups=128) == {"depthwise"}
+    assert accepted(twos_complement(2), channels=2, outputs=2, groups=2) == {"depthwise"}
+    assert accepted(twos_complement(2), channels=1, outputs=1) == {"dot"}
+    assert accepted(twos_complement(2), channels=64, groups=64) == {"dot", "popcount"}  # two outputs a group
