@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,9 +22,14 @@ the machine, so that the same model gives the same bytes everywhere."""
 def build_library(functions: Mapping[str, tirx.PrimFunc], target: dict) -> bytes:
     """lib.so, in which each function has its name. `target` is TVM's dict. Raises TargetError where linking fails."""
     with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-        library = Path(folder) / "lib.so"
-        link_shared(library, build_objects(functions, target, Path(folder)), target.get("mtriple", ""))
-        return library.read_bytes()
+        return link_objects(build_objects(functions, target, Path(folder)), target)
+
+
+def link_objects(objects: Sequence[Path], target: dict) -> bytes:
+    """lib.so of object files, beside which it is made. Raises TargetError where linking fails."""
+    library = objects[0].with_name("lib.so")
+    link_shared(library, objects, target.get("mtriple", ""))
+    return library.read_bytes()
 
 
 def build_objects(functions: Mapping[str, tirx.PrimFunc], target: dict, folder: Path, instruments=()) -> list[Path]:
