@@ -1,10 +1,12 @@
 """Regions of float operators to a Relax module: a function for each, its parameters the plain tensors that it reads.
 
-Nothing is said by names: a function returns the region's results, in their order, as one tuple.
+A function returns the region's results, in their order, as one tuple. Variables are named after the tensors and nodes
+of the graph, for readers: TVM names a kernel's buffers after them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,9 @@ from tvm import relax
 from mpcompile.compiler.float_regions.onnx_ops import Imported, emit_float_op, import_float_op
 from mpcompile.compiler.float_regions.regions import Region
 from mpcompile.errors import ModelError
-from mpcompile.ir.graph import Concat, FloatOp, Graph, Node, Reshape, Transpose
+from mpcompile.ir.formats import Buffer
+from mpcompile.ir.graph import FloatOp, Graph, Node, Reshape, Transpose
+from mpcompile.ir.layer import Layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +40,10 @@ def emit_regions(graph: Graph, regions: Sequence[Region]) -> Emitted:
         for n in region.nodes
         if isinstance(n, FloatOp)
     }
-    builder = relax.BlockBuilder()
     nodes: dict[Any, str] = {}
-    for region in regions:
-        _Emitter(graph, region, imported, builder, nodes).function()
-    return Emitted(builder.get(), nodes)
+    names = _Names()
+    functions = {r.name: _Emitter(graph, r, imported, names, nodes).function() for r in regions}
+    return Emitted(tvm.IRModule(functions), nodes)
 
 
 class _Emitter:
@@ -55,51 +58,90 @@ class _Emitter:
         graph: Graph,
         region: Region,
         imported: Mapping[int, Imported],
-        builder: relax.BlockBuilder,
+        names: _Names,
         nodes: dict[Any, str],
     ):
-        self.graph, self.region, self.imported, self.builder, self.nodes = graph, region, imported, builder, nodes
+        self.graph, self.region, self.imported, self.names, self.nodes = graph, region, imported, names, nodes
+        self.builder = relax.BlockBuilder()
+        self.by_layer = {t for n in graph.nodes if isinstance(n, Layer) for t in n.outputs}
         self.plain: dict[str, Any] = {}
         self.batched: dict[str, Any] = {}
 
-    def function(self) -> None:
-        self.plain = {t: relax.Var(f"in{i}", self._type(t)) for i, t in enumerate(self.region.inputs)}
+    def function(self) -> Any:
+        """The Relax function."""
+        self.plain = {t: relax.Var(self._name(t), self._type(t)) for t in self.region.inputs}
         with self.builder.function(self.region.name, list(self.plain.values())):
             with self.builder.dataflow():
                 for node in self.region.nodes:
                     self._node(node)
                 results = self.builder.emit_output(relax.Tuple([self.plain[t] for t in self.region.results]))
             self.builder.emit_func_output(results)
+        return self.builder.get()[self.region.name]
 
     def _node(self, node: Node) -> None:
-        def emit(value: Any) -> Any:
-            """Binds `value` to a new variable and remembers which node it is for."""
-            variable = self.builder.emit(value)
-            self.nodes[variable] = node.name
-            return variable
-
         match node:
             case FloatOp():
-                self._float_op(node, emit)
+                self._float_op(node)
             case Reshape():
-                self.plain[node.outputs[0]] = emit(relax.op.reshape(self.plain[node.inputs[0]], node.shape))
+                self._bind(node, relax.op.reshape(self.plain[node.inputs[0]], node.shape))
             case Transpose():
-                value = relax.op.permute_dims(self.plain[node.inputs[0]], list(node.perm))
-                self.plain[node.outputs[0]] = emit(value)
-            case Concat():
-                self.plain[node.outputs[0]] = emit(relax.op.concat([self.plain[t] for t in node.inputs], 0))
+                turned = relax.op.permute_dims(self.plain[node.inputs[0]], list(node.perm))
+                self._bind(node, self._emit(turned, node, self.names.new(node.name)))
             case _:
                 raise ModelError(f"node {node.name} ({node.op}) is no float operator")
 
-    def _float_op(self, node: FloatOp, emit) -> None:
+    def _float_op(self, node: FloatOp) -> None:
         for t in node.inputs:
             if t not in self.batched:
-                self.batched[t] = emit(relax.op.reshape(self.plain[t], (1, *self.graph.types[t].shape)))
+                value = relax.op.reshape(self.plain[t], (1, *self.graph.types[t].shape))
+                self.batched[t] = self._emit(value, node, self.names.of(f"{t} batched", node.name))
         shapes = [self.graph.types[t].shape for t in node.outputs]
         args = [self.batched[t] for t in node.inputs]
+
+        def emit(value: Any) -> Any:
+            return self._emit(value, node, self.names.new(node.name))
+
         for t, value in zip(node.outputs, emit_float_op(self.imported[id(node)], args, shapes, emit)):
             self.batched[t] = value
-            self.plain[t] = emit(relax.op.reshape(value, self.graph.types[t].shape))
+            self.plain[t] = self._emit(relax.op.reshape(value, self.graph.types[t].shape), node, self._name(t))
+
+    def _bind(self, node: Node, value: Any) -> None:
+        """`value` is the node's output."""
+        self.plain[node.outputs[0]] = self._emit(value, node, self._name(node.outputs[0]))
+
+    def _emit(self, value: Any, node: Node, name: str) -> Any:
+        """Binds `value` to a new variable and remembers which node it is for."""
+        variable = self.builder.emit(value, name)
+        self.nodes[variable] = node.name
+        return variable
+
+    def _name(self, tensor: str) -> str:
+        """Of the variable that holds the plain tensor; the same in every region."""
+        return self.names.of(tensor, Buffer(tensor, "plain", ()).key if tensor in self.by_layer else tensor)
 
     def _type(self, tensor: str) -> Any:
         return relax.TensorType(self.graph.types[tensor].shape, "float32")
+
+
+class _Names:
+    """Identifiers that resemble what they are for, no two the same, and none that Relax would number itself."""
+
+    def __init__(self):
+        self._taken: set[str] = set()
+        self._known: dict[str, str] = {}
+
+    def of(self, what: str, wanted: str) -> str:
+        """The name of `what`; where it has none yet, one that resembles `wanted`."""
+        if what not in self._known:
+            self._known[what] = self.new(wanted)
+        return self._known[what]
+
+    def new(self, wanted: str) -> str:
+        base = re.sub(r"\W+", "_", wanted).strip("_") or "x"
+        base = f"v{base}" if base[0].isdigit() else base
+        name, n = base, 1
+        while name in self._taken:
+            n += 1
+            name = f"{base}__{n}"
+        self._taken.add(name)
+        return name

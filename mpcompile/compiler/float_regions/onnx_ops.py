@@ -97,8 +97,8 @@ def emit_float_op(
 ) -> list[relax.Var]:
     """The node's outputs, float32 with a batch axis of 1, in the order of `outputs` (without it).
 
-    `args` are float32 with a batch axis of 1; they are cast to the dtypes that the model declares, results to float32. `emit`
-    binds a value to a new variable.
+    `args` are float32 with a batch axis of 1; they are cast to the dtypes that the model declares, results to float32.
+    `emit` binds a value to a new variable.
     """
     inside = [a if dtype == "float32" else emit(relax.op.astype(a, dtype)) for a, dtype in zip(args, imported.dtypes)]
     results = _inlined(imported.function, inside, emit)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mpcompile.errors import ModelError
-from mpcompile.ir.graph import Concat, FloatOp, Graph, Node, Reshape, Transpose
+from mpcompile.ir.graph import FloatOp, Graph, Node, Reshape, Transpose
 from mpcompile.ir.layer import Layer
 
 
@@ -15,7 +16,7 @@ class Region:
     `results`: plain tensors that have a place in memory of their own, in the order of writing.
 
     A tensor that goes from a FloatOp to FloatOps of the region alone is no result: TVM may fuse it away. All else is one,
-    also where it stays inside: Transpose, Concat and Reshape read and write tensors as they lie in memory.
+    also where it stays inside: Transpose and Reshape read and write tensors as they lie in memory.
     """
 
     name: str
@@ -31,8 +32,8 @@ Unit = Layer | Reshape | Region
 def split(graph: Graph) -> list[Unit]:
     """The graph as layers, regions and the reshapes between them. Raises ModelError at an operator that was not fused.
 
-    The order is the graph's, but for FloatOps that only FloatOps behind a layer read: they run right before their first
-    reader, so that TVM sees the whole chain. Regions are maximal in this order; a Reshape at an end of one is a view.
+    The order is the graph's, but for FloatOps of a chain with layers in between, which are brought together so that TVM
+    sees them as one. Regions are maximal in this order; a Reshape at an end of one is a view.
     """
     units: list[Unit] = []
     run: list[Node] = []
@@ -54,7 +55,7 @@ def split(graph: Graph) -> list[Unit]:
                 units.append(node)
             case Reshape():
                 views.append(node)
-            case FloatOp() | Transpose() | Concat():
+            case FloatOp() | Transpose():
                 if not run:
                     close()
                 run.extend([*views, node])
@@ -84,17 +85,32 @@ def _region(graph: Graph, name: str, nodes: list[Node]) -> Region:
 
 
 def _chains_together(graph: Graph) -> list[Node]:
-    """The nodes in an order that is topological too: a FloatOp that only FloatOps read stands right before the first of
-    them, where a layer was in between."""
+    """The nodes in an order that is topological too, in which no layer stands between FloatOps of a chain where it need
+    not: the later one runs before the layer where it can, else the earlier one behind it."""
     readers = graph.consumers()
-    behind: list[Node] = []  # in reverse: the last node first
-    for node in reversed(graph.nodes):
-        at = len(behind)
-        reading = [r for t in node.outputs for r in readers[t]]
-        inner = reading and not set(node.outputs) & set(graph.outputs)
-        if isinstance(node, FloatOp) and inner and all(isinstance(r, FloatOp) for r in reading):
-            first = max(behind.index(r) for r in reading) + 1
-            if any(isinstance(n, Layer) for n in behind[first:]):
-                at = first
-        behind.insert(at, node)
-    return behind[::-1]
+    inner = {
+        t
+        for n in graph.nodes
+        for t in n.outputs
+        if isinstance(n, FloatOp) and t not in graph.outputs
+        if all(isinstance(r, FloatOp) for r in readers[t])
+    }
+    order: list[Node] = []
+    for node in graph.nodes:
+        at, written = len(order), _last(order, lambda n: bool(set(n.outputs) & set(node.inputs)))
+        if isinstance(node, FloatOp) and written >= 0 and inner & set(order[written].outputs):
+            at = next((i for i in range(written + 1, at) if isinstance(order[i], Layer)), at)
+        order.insert(at, node)
+    for node in reversed(list(order)):
+        if isinstance(node, FloatOp) and set(node.outputs) <= inner:
+            here = order.index(node)
+            read = next((i for i, n in enumerate(order) if set(n.inputs) & set(node.outputs)), here)
+            if any(isinstance(n, Layer) for n in order[here:read]):
+                order.insert(read, node)
+                del order[here]
+    return order
+
+
+def _last(nodes: list[Node], fits: Callable[[Node], bool]) -> int:
+    """The index of the last node that fits, or −1."""
+    return max((i for i, n in enumerate(nodes) if fits(n)), default=-1)
