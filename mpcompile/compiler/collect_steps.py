@@ -20,8 +20,8 @@ from mpcompile.kernels.tvm_names import prim_func, te, tirx
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """`stored`: every buffer of an activation, in the order in which they are written, and the bytes that hold it; a view
-    has those of what it shows. Model inputs and outputs are the caller's."""
+    """`stored`: every buffer of an activation, in the graph's order, and the bytes that hold it; a view has those of what
+    it shows. Model inputs and outputs are the caller's."""
 
     steps: Steps
     stored: Mapping[Buffer, Store]
@@ -47,7 +47,9 @@ def collect_steps(
             case Region():
                 collector.region(unit, floats)
     collector.outputs()
-    return Collected(collector.steps, collector.stored)
+    rank = {t: i for i, t in enumerate([*graph.inputs, *(t for n in graph.nodes for t in n.outputs)])}
+    stored = sorted(collector.stored.items(), key=lambda found: rank[found[0].tensor])
+    return Collected(collector.steps, dict(stored))
 
 
 class _Collector:
