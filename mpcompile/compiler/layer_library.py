@@ -63,7 +63,7 @@ def lower_layer(
     assignment = ChooseFormats(target, measured).apply(graph)
     node = next(n for n in graph.nodes if isinstance(n, Layer) and n.name == name)
     lowered = lower_assigned(node, assignment, target, tiles=tiles)
-    code = _CONSTANT.sub("float", lowered.func.script())
+    code = _CONSTANT.sub("float", lowered.func.script())  # pyright: ignore[reportAttributeAccessIssue]
     return LayerKernel(lowered, hashlib.sha256(code.encode()).hexdigest()[:32])
 
 

@@ -78,10 +78,11 @@ def kernels_text(kernels: Mapping[str, NamedKernel]) -> str:
     parts = []
     for function, names in layers.items():
         lowered = kernels[names[0]].lowered
+        script = lowered.func.script()  # pyright: ignore[reportAttributeAccessIssue]
         parts.append(
             f"# {function}: {', '.join(names)}\n# tile {lowered.tile}, from {lowered.tile_source}\n"
             f"# reads {', '.join(b.key for b in lowered.inputs)}; {len(lowered.constants)} constants; "
-            f"writes {', '.join(b.key for b in lowered.outputs)}\n{lowered.func.script()}\n"
+            f"writes {', '.join(b.key for b in lowered.outputs)}\n{script}\n"
         )
     return "\n".join(parts) or "# no layers\n"
 

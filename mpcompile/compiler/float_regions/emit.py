@@ -14,7 +14,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
-from mpcompile.compiler.float_regions.onnx_ops import Imported, emit_float_op, import_float_op
+from mpcompile.compiler.float_regions.onnx_ops import Imported, emit_float_op, import_float_op, reshape
 from mpcompile.compiler.float_regions.regions import Region
 from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer
@@ -83,7 +83,7 @@ class _Emitter:
             case FloatOp():
                 self._float_op(node)
             case Reshape():
-                self._bind(node, relax.op.reshape(self.plain[node.inputs[0]], node.shape))
+                self._bind(node, reshape(self.plain[node.inputs[0]], node.shape))
             case Transpose():
                 turned = relax.op.permute_dims(self.plain[node.inputs[0]], list(node.perm))
                 self._bind(node, self._emit(turned, node, self.names.new(node.name)))
@@ -93,7 +93,7 @@ class _Emitter:
     def _float_op(self, node: FloatOp) -> None:
         for t in node.inputs:
             if t not in self.batched:
-                value = relax.op.reshape(self.plain[t], (1, *self.graph.types[t].shape))
+                value = reshape(self.plain[t], (1, *self.graph.types[t].shape))
                 self.batched[t] = self._emit(value, node, self.names.of(f"{t} batched", node.name))
         shapes = [self.graph.types[t].shape for t in node.outputs]
         args = [self.batched[t] for t in node.inputs]
@@ -103,7 +103,7 @@ class _Emitter:
 
         for t, value in zip(node.outputs, emit_float_op(self.imported[id(node)], args, shapes, emit)):
             self.batched[t] = value
-            self.plain[t] = self._emit(relax.op.reshape(value, self.graph.types[t].shape), node, self._name(t))
+            self.plain[t] = self._emit(reshape(value, self.graph.types[t].shape), node, self._name(t))
 
     def _bind(self, node: Node, value: Any) -> None:
         """`value` is the node's output."""
@@ -120,7 +120,8 @@ class _Emitter:
         return self.names.of(tensor, Buffer(tensor, "plain", ()).key if tensor in self.by_layer else tensor)
 
     def _type(self, tensor: str) -> Any:
-        return relax.TensorType(self.graph.types[tensor].shape, "float32")
+        shape: Any = self.graph.types[tensor].shape
+        return relax.TensorType(shape, "float32")
 
 
 class _Names:

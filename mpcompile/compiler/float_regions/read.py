@@ -93,7 +93,7 @@ class _Reader:
             case relax.Var():
                 return self.known[value]
             case tvm.ir.GenericConst():
-                self.constants.append(value.value.numpy())
+                self.constants.append(value.value.numpy())  # pyright: ignore[reportAttributeAccessIssue]
                 return Constant(len(self.constants) - 1)
             case relax.Tuple():
                 return [self._one(v, variable) for v in value.fields]
@@ -102,7 +102,7 @@ class _Reader:
                 assert isinstance(fields, list)
                 return fields[value.index]
             case relax.Call():
-                operator = value.op.name if isinstance(value.op, tvm.ir.Op) else str(value.op)
+                operator = getattr(value.op, "name", str(value.op))
                 if operator == VIEW:
                     return self._value(value.args[0], variable)
                 if operator == _CALL and len(value.args) == 2:
@@ -119,7 +119,7 @@ class _Reader:
         args = tuple(self._one(a, variable) for a in call.args[1].fields)
         (kind,) = call.ty_args
         several = isinstance(kind, relax.TupleType)
-        sizes = tuple(_nbytes(k) for k in (kind.fields if several else [kind]))
+        sizes = tuple(_nbytes(k) for k in (kind.fields if several else [kind]))  # pyright: ignore[reportAttributeAccessIssue]
         written: list[Value] = [Written(len(self.calls), i) for i in range(len(sizes))]
         self.calls.append(RegionCall(call.args[0].name_hint, self.nodes.get(variable, ""), args, sizes))
         return written if several else written[0]
