@@ -103,6 +103,7 @@ class _Emitter:
 
         for t, value in zip(node.outputs, emit_float_op(self.imported[id(node)], args, shapes, emit)):
             self.batched[t] = value
+            self.names.keep(f"{t} batched", value.name)
             self.plain[t] = self._emit(reshape(value, self.graph.types[t].shape), node, self._name(t))
 
     def _bind(self, node: Node, value: Any) -> None:
@@ -136,6 +137,10 @@ class _Names:
         if what not in self._known:
             self._known[what] = self.new(wanted)
         return self._known[what]
+
+    def keep(self, what: str, name: str) -> None:
+        """`name`, which `new` gave, is that of `what`."""
+        self._known.setdefault(what, name)
 
     def new(self, wanted: str) -> str:
         base = re.sub(r"\W+", "_", wanted).strip("_") or "x"
