@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -66,8 +67,11 @@ def _variant(graph: Graph, board: Target, fleet: Fleet, options: pipeline.Option
         options = replace(
             options, dump=options.dump and options.dump / board.name, progress=lambda line: say(f"{board.name}: {line}")
         )
-    made = pipeline.run(graph, board, options)
-    return CompiledVariant(board.to_json(), made.plan, layer_rows(made), made.library, made.weights)
+    planned = pipeline.plan(graph, board, options)
+    with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
+        objects = pipeline.build(planned.functions, board, Path(folder), progress=options.progress)
+        library = pipeline.link(objects, board)
+    return CompiledVariant(board.to_json(), planned.plan, layer_rows(planned), library, planned.weights)
 
 
 def _output(model: str | os.PathLike | Graph, output: str | os.PathLike | None) -> Path:

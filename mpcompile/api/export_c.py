@@ -72,22 +72,15 @@ def export_c(
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UsageError(f"cannot write into {folder}: no permission")
         made = Path(temporary)
-        objects: list[Path] = []
+        options = pipeline.Options(families or {}, tuned=TunedTiles(records_for(board, records)), progress=say)
+        planned = pipeline.plan(graph, board, options)
         scratch = MeasureScratch()
-
-        def build(functions, target: Target) -> bytes:
-            objects.extend(backend.build_objects(functions, target, made, [scratch]))
-            return b""
-
-        options = pipeline.Options(
-            families or {}, tuned=TunedTiles(records_for(board, records)), progress=say, build=build
-        )
-        compiled = pipeline.run(graph, board, options)
+        objects = pipeline.build(planned.functions, board, made, [scratch], say)
         export = source.Export(
-            name, compiled.plan, board, scratch.bytes, scratch.stack, Path(graph.source).name, __version__
+            name, planned.plan, board, scratch.bytes, scratch.stack, Path(graph.source).name, __version__
         )
         say(f"making lib{name}.a")
-        (made / "weights.bin").write_bytes(compiled.weights)
+        (made / "weights.bin").write_bytes(planned.weights)
         texts = {
             f"{name}.h": source.header(export),
             EXAMPLE: source.example(export),
@@ -109,7 +102,7 @@ def export_c(
         for file in files:
             _put(made / file, folder / file)
     return Exported(
-        folder, name, files, export.base_bytes + export.scratch_bytes, export.scratch_bytes, len(compiled.weights)
+        folder, name, files, export.base_bytes + export.scratch_bytes, export.scratch_bytes, len(planned.weights)
     )
 
 

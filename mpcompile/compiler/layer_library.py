@@ -11,15 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpcompile.compiler.backend import build_library
+from mpcompile.compiler.collect_steps import Collected
+from mpcompile.compiler.lower_layers import lower_assigned
 from mpcompile.compiler.offsets import aligned
 from mpcompile.compiler.passes.choose_formats import ChooseFormats
-from mpcompile.compiler.relax_ops import parameters
+from mpcompile.compiler.plan_memory import placed_plan
+from mpcompile.compiler.steps import Steps, Store
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.layer import Layer
-from mpcompile.ir.plan import Arg, Call, Placed, Plan
-from mpcompile.kernels.layer import Lowered, Tiles, lower
+from mpcompile.ir.plan import Plan
+from mpcompile.kernels.layer import Lowered, Tiles
 from mpcompile.kernels.select import Measured
-from mpcompile.schedules import architecture_of
 from mpcompile.targets import Target
 
 FUNCTION = "layer"
@@ -40,22 +42,17 @@ class LayerKernel:
 
     def plan(self) -> tuple[Plan, np.ndarray]:
         """A plan of this one call, and its block of weights. Inputs and outputs lie in the workspace, in this order."""
-        kinds = parameters(self.lowered.func)
-        args, buffers, weights, size = [], [], bytearray(), 0
-        inputs, constants = len(self.lowered.inputs), self.lowered.constants
-        stored = [*self.lowered.inputs, *[None] * len(constants), *self.lowered.outputs]
-        for i, (buffer, (dtype, shape)) in enumerate(zip(stored, kinds, strict=True)):
-            if buffer is None:
-                weights += bytes(aligned(len(weights)) - len(weights))
-                args.append(Arg("weights", len(weights), dtype, shape))
-                weights += np.ascontiguousarray(constants[i - inputs]).tobytes()
-                continue
-            args.append(Arg("workspace", size, dtype, shape))
-            arg = Arg("workspace", size, buffer.dtype, buffer.buffer_shape)
-            buffers.append(Placed(buffer, arg, -1 if i < inputs else 0, 0))
-            size += aligned(buffer.nbytes)
-        plan = Plan((), (), (Call(FUNCTION, FUNCTION, tuple(args)),), tuple(buffers), size, size)
-        return plan, np.frombuffer(bytes(weights), np.uint8)
+        steps, lowered = Steps(), self.lowered
+        inputs = [Store(b.nbytes) for b in lowered.inputs]
+        constants = [steps.constant(c) for c in lowered.constants]
+        sizes = [b.nbytes for b in lowered.outputs]
+        outputs = steps.call(FUNCTION, lowered.func, [*inputs, *constants], sizes, FUNCTION)
+        size = 0
+        for store in (*inputs, *outputs):
+            store.offset, size = size, size + aligned(store.nbytes)
+        stored = dict(zip((*lowered.inputs, *lowered.outputs), (*inputs, *outputs), strict=True))
+        plan = placed_plan(Collected(steps, stored), (), (), size, size)
+        return plan, np.frombuffer(bytes(steps.weights), np.uint8)
 
 
 def lower_layer(
@@ -65,16 +62,8 @@ def lower_layer(
     kernels.layer.lower."""
     assignment = ChooseFormats(target, measured).apply(graph)
     node = next(n for n in graph.nodes if isinstance(n, Layer) and n.name == name)
-    stored = {t: assignment.buffers[t] for t in (*node.inputs, *node.outputs)}
-    lowered = lower(
-        node,
-        {t: stored[t] for t in node.inputs},
-        {t: stored[t] for t in node.outputs},
-        assignment.families[name],
-        architecture_of(target),
-        tiles=tiles,
-    )
-    code = _CONSTANT.sub("float", lowered.func.script())
+    lowered = lower_assigned(node, assignment, target, tiles=tiles)
+    code = _CONSTANT.sub("float", lowered.func.script())  # pyright: ignore[reportAttributeAccessIssue]
     return LayerKernel(lowered, hashlib.sha256(code.encode()).hexdigest()[:32])
 
 

@@ -10,10 +10,10 @@ from mpcompile.ir.graph import FloatOp, Graph, Node
 from mpcompile.ir.layer import ContractPart, ContractTerm, Layer
 
 if TYPE_CHECKING:
-    from mpcompile.compiler.pipeline import Compiled
+    from mpcompile.compiler.pipeline import Planned
 
 
-def layer_rows(compiled: Compiled) -> list[dict]:
+def layer_rows(planned: Planned) -> list[dict]:
     """One row a node of the graph, in order.
 
     A layer: name, op "Layer", source (names of the fused nodes), shape [O, HO, WO], macs, tile, tile_source (from:
@@ -21,7 +21,7 @@ def layer_rows(compiled: Compiled) -> list[dict]:
     [O, C/groups, KH, KW], strides, groups, macs, weight_grid, activation_grid) and `outputs`. Any other
     node: name, op, shape, outputs. An output: tensor, formats, grid (null for float32).
     """
-    return [_row(node, compiled) for node in compiled.graph.nodes]
+    return [_row(node, planned) for node in planned.graph.nodes]
 
 
 def macs(part: ContractPart, shape: tuple[int, int, int]) -> int:
@@ -29,12 +29,12 @@ def macs(part: ContractPart, shape: tuple[int, int, int]) -> int:
     return int(np.prod(part.q.shape, dtype=np.int64)) * int(shape[1]) * int(shape[2])
 
 
-def _row(node: Node, compiled: Compiled) -> dict:
-    graph = compiled.graph
+def _row(node: Node, planned: Planned) -> dict:
+    graph = planned.graph
     outputs = [
         {
             "tensor": t,
-            "formats": [b.key.removeprefix(f"{t}:") for b in compiled.assignment.buffers.get(t, [])],
+            "formats": [b.key.removeprefix(f"{t}:") for b in planned.assignment.buffers.get(t, [])],
             "grid": _grid(graph, t),
         }
         for t in node.outputs
@@ -42,7 +42,7 @@ def _row(node: Node, compiled: Compiled) -> dict:
     if not isinstance(node, Layer):
         op = node.op_type if isinstance(node, FloatOp) else node.op
         return {"name": node.name, "op": op, "shape": list(graph.types[node.outputs[0]].shape), "outputs": outputs}
-    families = compiled.assignment.families.get(node.name, {})
+    families = planned.assignment.families.get(node.name, {})
     parts = [
         _part(part, node, families[i, n], graph)
         for i, term in enumerate(node.terms)
@@ -55,8 +55,8 @@ def _row(node: Node, compiled: Compiled) -> dict:
         "source": list(node.source),
         "shape": [int(n) for n in node.shape],
         "macs": sum(p["macs"] for p in parts),
-        "tile": compiled.lowered[node.name].tile,
-        "tile_source": compiled.lowered[node.name].tile_source,
+        "tile": planned.lowered[node.name].tile,
+        "tile_source": planned.lowered[node.name].tile_source,
         "parts": parts,
         "outputs": outputs,
     }

@@ -1,39 +1,43 @@
-"""Every pass from a model to a bundle's contents, in phases and in order.
+"""From a model to machine code, in phases and in order: `plan` decides everything, `build` and `link` make code of it.
 
-    1 import      file → Graph of real-valued operators                                  (frontend)
-    2 layers      reshapes and pools sink, concats split, operators fuse → Layer nodes   (passes/to_layers.py)
-    3 formats     a family for each contraction, stored forms for each tensor            (passes/choose_formats.py)
-    4 emit        Graph → Relax: mpcompile.layer and TVM's own operators                 (emit.py)
-    5 float       TVM's operators → fused, scheduled PrimFuncs                           (passes/legalize_float.py)
-    6 kernels     mpcompile.layer → scheduled PrimFuncs, packed weights                  (passes/legalize_layers.py)
-    7 plan        offsets of all buffers, the block of weights, the list of calls        (passes/plan_memory.py)
-    8 library     PrimFuncs → machine code in lib.so                                     (library.py)
+    1 import      file → Graph of real-valued operators                                   (frontend)
+    plan:
+    2 layers      reshapes and pools sink, concats split, operators fuse → Layer nodes    (passes/to_layers.py)
+    3 formats     a family for each contraction, stored forms for each tensor             (passes/choose_formats.py)
+    4 float       regions of float operators → Relax → fused, scheduled PrimFuncs         (float_regions/)
+    5 kernels     each Layer → a scheduled PrimFunc and its packed weights                (lower_layers.py)
+    6 plan        the calls and what they read and write; offsets of all buffers          (collect_steps.py, plan_memory.py)
+    then:
+    7 build       PrimFuncs → machine code in object files                                (library.py)
+    8 link        object files → lib.so of a bundle (library.py), or a C library          (c_export/)
 
-With a folder to dump into, each phase leaves what it made there as text: 01-import.txt, 02-layers-sink_reshapes.txt, …
+With a folder to dump into, the import and each phase of `plan` leave what they made there as text: 01-import.txt,
+02-layers-sink_reshapes.txt, …
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mpcompile.compiler.backend import build_library, tvm_dict
-from mpcompile.compiler.emit import Emit
+from mpcompile.compiler.backend import backend_of, tvm_dict
+from mpcompile.compiler.collect_steps import collect_steps
+from mpcompile.compiler.dump import Dump
+from mpcompile.compiler.float_regions.lower import FloatCode, lower_regions
+from mpcompile.compiler.float_regions.regions import regions_of, split
+from mpcompile.compiler.lower_layers import kernels_text, lower_layers
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.choose_formats import ChooseFormats, FormatChoice
-from mpcompile.compiler.passes.legalize_float import LegalizeFloat
-from mpcompile.compiler.passes.legalize_layers import LegalizeLayers
-from mpcompile.compiler.passes.plan_memory import PlanMemory
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
+from mpcompile.compiler.plan_memory import plan_memory
 from mpcompile.compiler.print_graph import graph_text
-from mpcompile.errors import UsageError
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.plan import Plan
 from mpcompile.kernels.layer import Lowered, Tiles
 from mpcompile.kernels.select import Measured
-from mpcompile.kernels.tvm_names import Target as TvmTarget
+from mpcompile.kernels.tvm_names import tirx
 from mpcompile.targets import Target
 
 
@@ -41,8 +45,7 @@ from mpcompile.targets import Target
 class Options:
     """`families`: layer → family ("*": every layer that can have it), instead of the cheapest by the cost model, which
     `measured` replaces where it knows. `tiles`: layer → the schedule's tile; `tuned` chooses those of the others, which
-    have their default without it. `progress` hears what is being done, one short line at a time. `build` makes machine
-    code of the functions for the target: lib.so, or what else is wanted."""
+    have their default without it. `progress` hears what is being done, one short line at a time."""
 
     families: Mapping[str, str] = field(default_factory=dict)
     measured: Measured | None = None
@@ -50,24 +53,28 @@ class Options:
     tuned: Tiles | None = None
     dump: Path | None = None
     progress: Callable[[str], None] = lambda line: None
-    build: Callable[[Mapping[str, object], Target], bytes] = build_library
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """What goes into a bundle, and the graph of layers that it was made from."""
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """All that is decided about a network, and no machine code yet.
+
+    graph: of layers and float operators. assignment: its families and stored forms. lowered: layer → its kernel.
+    functions: name → scheduled PrimFunc, everything that the plan calls, in the order of the first call. weights: the
+    constants, at the offsets that the plan names.
+    """
 
     graph: Graph
     assignment: FormatChoice
     lowered: Mapping[str, Lowered]
     plan: Plan
-    library: bytes
+    functions: Mapping[str, tirx.PrimFunc]
     weights: bytes
 
 
-def run(source: Graph, target: Target, options: Options = Options()) -> Compiled:
-    """A normalised graph (phase 1 is the frontend's) to everything that a bundle holds. Raises MpError's subclasses."""
-    dump, say = _Dump(options.dump), options.progress
+def plan(source: Graph, target: Target, options: Options = Options()) -> Planned:
+    """Phases 2 to 6 for a normalised graph, which is the frontend's. Raises MpError's subclasses."""
+    dump, say = Dump(options.dump), options.progress
     dump("import", lambda: graph_text(source))
 
     say("fusing operators into layers")
@@ -77,43 +84,36 @@ def run(source: Graph, target: Target, options: Options = Options()) -> Compiled
     assignment = ChooseFormats(target, options.measured, options.families).apply(graph)
     dump("formats", lambda: graph_text(graph, assignment.buffers, assignment.families))
 
-    emitted = Emit(assignment.buffers, assignment.families).apply(graph)
-    dump("emit", emitted.mod.script)
+    units = split(graph)
+    regions = regions_of(units)
+    floats = lower_regions(graph, regions, tvm_dict(target)) if regions else FloatCode()
+    dump("float", floats.text)
 
-    emitted = LegalizeFloat(TvmTarget(tvm_dict(target))).apply(emitted)
-    dump("float", emitted.mod.script)
+    kernels = lower_layers(graph, assignment, target, options.tiles, options.tuned, floats.functions, say)
+    dump("kernels", lambda: kernels_text(kernels))
 
-    legalize = LegalizeLayers(graph, assignment.families, target, options.tiles, say, options.tuned)
-    emitted, lowered = legalize.apply(emitted)
-    dump("kernels", emitted.mod.script)
+    collected = collect_steps(graph, units, assignment, kernels, floats)
+    plan = plan_memory(graph, collected)
+    dump("plan", lambda: json.dumps(plan.to_json(), indent=1))
 
-    planned = PlanMemory(graph).apply(emitted)
-    dump("plan", lambda: json.dumps(planned.plan.to_json(), indent=1))
-
-    say(f"generating code for {len(planned.functions)} functions")
-    library = options.build(planned.functions, target)
-    return Compiled(graph, assignment, lowered, planned.plan, library, planned.weights)
+    lowered = {layer: kernel.lowered for layer, kernel in kernels.items()}
+    return Planned(graph, assignment, lowered, plan, collected.steps.functions, bytes(collected.steps.weights))
 
 
-class _Dump:
-    """Writes numbered text files; without a folder it does nothing, and what would be printed is not made."""
+def build(
+    functions: Mapping[str, tirx.PrimFunc],
+    target: Target,
+    folder: Path,
+    instruments: Sequence[object] = (),
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Phase 7: object files in `folder`, in which each function has its name. `instruments` see TVM's passes, from
+    several threads."""
+    progress(f"generating code for {len(functions)} functions")
+    return backend_of(target).build_objects(functions, target, folder, instruments)
 
-    def __init__(self, folder: Path | None):
-        self.folder, self.count = folder, 0
-        if folder is not None:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                for old in folder.glob("[0-9][0-9]-*.txt"):  # of an earlier run, which may have had more phases
-                    old.unlink()
-            except OSError as error:
-                raise UsageError(f"cannot dump into {folder}: {error.strerror}") from error
 
-    def __call__(self, phase: str, text: Callable[[], str]) -> None:
-        if self.folder is not None:
-            self.count += 1
-            path = self.folder / f"{self.count:02}-{phase}.txt"
-            found = text()
-            try:
-                path.write_text(found)
-            except OSError as error:
-                raise UsageError(f"cannot write {path}: {error.strerror}") from error
+def link(objects: Sequence[Path], target: Target) -> bytes:
+    """Phase 8: lib.so, which runs with TVM's runtime alone. It is made beside the object files. Raises TargetError where
+    linking fails."""
+    return backend_of(target).link_objects(objects, target)

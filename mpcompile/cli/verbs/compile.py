@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="schedules that `mpcompile tune` wrote there win over those that ship; none: every schedule as set by hand",
     )
-    parser.add_argument("--dump-ir", metavar="DIR", help="write the module after each phase there")
+    parser.add_argument("--dump-ir", metavar="DIR", help="write what each phase made there, as text")
 
 
 def work(args: argparse.Namespace) -> dict:

@@ -88,6 +88,12 @@ class Dataflow:
             self._quantizer[tensor] = self._find_quantizer(tensor)
         return self._quantizer[tensor]
 
+    def on_grid(self, tensor: str) -> Quantizer:
+        """The quantizer of a tensor that is known to lie on a grid."""
+        found = self.quantizer(tensor)
+        assert found is not None, f"{tensor} lies on no grid"
+        return found
+
     def _find_quantizer(self, tensor: str) -> Quantizer | None:
         node = self.producer.get(tensor)
         match node:

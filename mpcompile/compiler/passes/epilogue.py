@@ -12,6 +12,7 @@ Two orders of arithmetic, because two things matter:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,7 +94,10 @@ class EpilogueBuilder:
         if isinstance(x, Real):
             return x
         if id(x) not in self._reals:
-            q = self.push(Value(x.level, x.quantizer.grid)) if x.q is None else x.q
+            q = x.q
+            if q is None:
+                assert x.level is not None, "what is on a grid has a level or its q"
+                q = self.push(Value(x.level, x.quantizer.grid))
             self._reals[id(x)] = Real(q, np.array([x.quantizer.scale]), ZERO, True), x
         return self._reals[id(x)][0]
 
@@ -120,6 +124,7 @@ class EpilogueBuilder:
 
     def _level(self, x: OnGrid) -> int:
         grid = x.quantizer.grid
+        assert x.q is not None, "what is on a grid has a level or its q"
         if grid.step == 1:
             return self.push(Round(x.q, "half_even", grid.lo, grid.hi))
         at = self.push(Fma(x.q, self.constant(1 / grid.step), self.constant(-grid.lo / grid.step)))
@@ -135,7 +140,7 @@ class EpilogueBuilder:
         return Real(self.float_id(x), ONE, ZERO, self.real(x).exact)
 
     # -- operators -------------------------------------------------------------------------------
-    def contraction(self, terms: list[tuple[Term, float]], weight_scale, bias) -> Real:
+    def contraction(self, terms: Sequence[tuple[Term, float]], weight_scale, bias) -> Real:
         """weight_scale·Σ scale·term + bias. Several terms are summed in units of the first: one fma to real units is
         left."""
         (first, unit), *rest = terms
@@ -222,9 +227,9 @@ class EpilogueBuilder:
             lo = quantizer.umin if quantizer.zero_first else quantizer.umin - self._whole(quantizer.zero)
             hi = lo + quantizer.grid.levels - 1
         low, high = r.lo / spacing + zero, r.hi / spacing + zero
-        keep_low = np.isfinite(low) and rounded(np.float32(low), quantizer.rounding) > lo
+        keep_low = np.isfinite(low) and rounded(np.asarray(low, np.float32), quantizer.rounding) > lo
         if np.isfinite(high) and quantizer.rounding != "sign":
-            hi, high = int(max(lo, min(hi, rounded(np.float32(high), quantizer.rounding)))), np.inf
+            hi, high = int(max(lo, min(hi, rounded(np.asarray(high, np.float32), quantizer.rounding)))), np.inf
         keep_high = high < 0
         if keep_low or keep_high:
             at = self._clamp(at, low if keep_low else -np.inf, high if keep_high else np.inf)

@@ -191,7 +191,7 @@ class _LayerBuilder:
         if form == REAL:
             return Output(tensor, self.epilogue.float_id(value))
         if not isinstance(value, OnGrid):
-            value = self.epilogue.quantize(value, nearest(self.flow.quantizer(tensor)))
+            value = self.epilogue.quantize(value, nearest(self.flow.on_grid(tensor)))
             self._values[tensor] = value
         return Output(self.fuser.code_name[tensor], self.epilogue.level_id(value), value.quantizer)
 
@@ -214,7 +214,7 @@ class _LayerBuilder:
 
     def _stored_value(self, tensor: str, at: int) -> Lazy:
         if tensor in self.fuser.code_name:
-            return OnGrid(self.flow.quantizer(tensor), q=at)
+            return OnGrid(self.flow.on_grid(tensor), q=at)
         return Real(at, np.ones(1), np.zeros(1), True)
 
     def _compute(self, tensor: str) -> Lazy:
@@ -232,15 +232,15 @@ class _LayerBuilder:
             case Pooling():
                 return self._pool(node)
             case Affine():
-                return build.affine(*read, node.a, node.b)
+                return build.affine(read[0], node.a, node.b)
             case Clip():
-                return build.clip(*read, node.lo, node.hi)
+                return build.clip(read[0], node.lo, node.hi)
             case PRelu():
-                return build.prelu(*read, node.slope)
+                return build.prelu(read[0], node.slope)
             case Quantize():
-                return build.quantize(*read, node.quantizer)
+                return build.quantize(read[0], node.quantizer)
             case Add():
-                return build.add(*read)
+                return build.add(read[0], read[1])
         raise ModelError(f"node {node.name} ({node.op}) is no operator of a layer")
 
     def _at(self, node: Node) -> None:

@@ -38,7 +38,7 @@ class RestoreCodes(Pass):
             for t in node.outputs:
                 if t in moved:
                     again = restored[t] = fresh(types, t + ".codes")
-                    quantizer = nearest(flow.quantizer(t))
+                    quantizer = nearest(flow.on_grid(t))
                     types[again] = TensorType(types[t].shape, quantizer)
                     nodes.append(Quantize(node.name, [t], [again], quantizer))
         return with_nodes(graph, nodes, types)

@@ -36,7 +36,7 @@ class SinkPools(Pass):
                     inside.update(id(n) for chain in chains for n in chain)
         nodes: list[Node] = []
         for node in graph.nodes:
-            if node.outputs[0] in moved:
+            if isinstance(node, Pooling) and node.outputs[0] in moved:
                 for chain in moved[node.outputs[0]]:
                     nodes += _above(node, chain, types)
             elif id(node) not in inside:

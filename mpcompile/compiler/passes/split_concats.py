@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import ClassVar
@@ -59,7 +60,7 @@ class SplitConcats(Pass):
         return with_nodes(graph, nodes, types)
 
 
-def _split(node: Node, channels: list[int]) -> list[Node] | None:
+def _split(node: Node, channels: list[int]) -> Sequence[Node] | None:
     """`node` for each slice of so many channels (ports still to be set), or None where it does not split."""
     ends = list(accumulate(channels))
     ranges = list(zip([0, *ends], ends))

@@ -22,7 +22,7 @@ def contract_terms(node: Conv | Dense, flow: Dataflow) -> list[tuple[ContractTer
     by_scale: dict[float, list[ContractPart]] = {}
     bound = np.zeros(node.weight.q.shape[0], np.int64)
     for tensor, q, grid, groups in _split_weights(node, flow.slices(node), flow):
-        quantizer = flow.quantizer(tensor)
+        quantizer = flow.on_grid(tensor)
         bound += np.abs(q).sum((1, 2, 3)) * quantizer.grid.max_abs
         by_scale.setdefault(quantizer.scale, []).append(ContractPart(tensor, q, grid, *_geometry(node), groups))
     if bound.size and bound.max() >= 2**31:
@@ -95,8 +95,8 @@ def _geometry(node):
 
 def _pair(values, first: int) -> tuple[int, int]:
     """(h, w) of one or two axes' numbers; a sequence has a height of `first`."""
-    values = tuple(int(v) for v in values)
-    return (first, *values) if len(values) == 1 else values
+    h, w = (first, *values) if len(values) == 1 else values
+    return int(h), int(w)
 
 
 def _pads(pads) -> tuple[int, int, int, int]:

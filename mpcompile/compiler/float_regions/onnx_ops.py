@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tvm
@@ -23,7 +24,7 @@ Shape = tuple[int, ...]
 class Imported:
     """The node as a Relax function, with a batch axis of 1; `dtypes` of its parameters, `shapes` of its results."""
 
-    function: relax.Function
+    function: Any
     dtypes: list[str]
     shapes: list[Shape]
 
@@ -48,7 +49,7 @@ def import_float_op(node: FloatOp, inputs: Sequence[Shape], outputs: Sequence[Sh
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the importer warns of what onnx.checker says; the frontend checked
             mod = from_onnx(
-                model,
+                model,  # pyright: ignore[reportArgumentType]  # a ModelProto is what it takes
                 shape_dict={i.name: [1, *shape] for i, shape in zip(declared, inputs)},
                 dtype_dict={i.name: d for i, d in zip(declared, dtypes)},
             )
@@ -75,38 +76,43 @@ def _forget(error: BaseException) -> None:
         os.close(nowhere)
 
 
-def _checked(node: FloatOp, function: relax.Function, outputs: Sequence[Shape]) -> list[Shape]:
+def _checked(node: FloatOp, function: Any, outputs: Sequence[Shape]) -> list[Shape]:
     """The results' shapes, batch included. Raises ModelError where they are not those of `outputs`."""
     kind = function.ret_ty
-    kinds = list(kind.fields) if isinstance(kind, relax.TupleType) else [kind]
+    kinds: list[Any] = list(kind.fields) if isinstance(kind, relax.TupleType) else [kind]  # pyright: ignore[reportAttributeAccessIssue]
     if len(kinds) != len(outputs):
         raise ModelError(f"node {node.name} ({node.op_type}) has {len(outputs)} outputs, TVM's operator {len(kinds)}")
     shapes = []
     for kind, wanted in zip(kinds, outputs):
-        known = isinstance(kind, relax.TensorType) and isinstance(kind.shape, relax.ShapeExpr)
-        if not known or not all(isinstance(n, int | tvm.tirx.IntImm) for n in kind.shape.values):
+        sizes: Any = _sizes(kind)
+        if sizes is None or not all(isinstance(n, int | tvm.tirx.IntImm) for n in sizes):
             raise ModelError(f"node {node.name} ({node.op_type}) gives a tensor whose shape only a run can tell")
-        shapes.append(tuple(int(n) for n in kind.shape.values))
+        shapes.append(tuple(int(n) for n in sizes))
         if np.prod(shapes[-1], dtype=np.int64) != np.prod(wanted, dtype=np.int64):
             raise ModelError(f"node {node.name} ({node.op_type}) gives {shapes[-1]}, the model says {(1, *wanted)}")
     return shapes
 
 
+def _sizes(kind: Any) -> Any:
+    """The extents of a tensor's type; None where they are not known, or it is no tensor."""
+    known = isinstance(kind, relax.TensorType) and isinstance(kind.shape, relax.ShapeExpr)
+    return kind.shape.values if known else None  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+
+
 def emit_float_op(
-    imported: Imported, args: Sequence[relax.Var], outputs: Sequence[Shape], emit: Callable[[relax.Expr], relax.Var]
-) -> list[relax.Var]:
-    """The node's outputs, float32 with a batch axis of 1, in the order of `outputs` (without it); `emit` binds steps.
+    imported: Imported, args: Sequence[Any], outputs: Sequence[Shape], emit: Callable[[Any], Any]
+) -> list[Any]:
+    """The node's outputs, float32 with a batch axis of 1, in the order of `outputs` (without it).
 
     `args` are float32 with a batch axis of 1; they are cast to the dtypes that the model declares, results to float32.
+    `emit` binds a value to a new variable.
     """
     inside = [a if dtype == "float32" else emit(relax.op.astype(a, dtype)) for a, dtype in zip(args, imported.dtypes)]
     results = _inlined(imported.function, inside, emit)
     return [_float32(value, got, (1, *shape), emit) for value, got, shape in zip(results, imported.shapes, outputs)]
 
 
-def _inlined(
-    function: relax.Function, args: Sequence[relax.Expr], emit: Callable[[relax.Expr], relax.Var]
-) -> list[relax.Expr]:
+def _inlined(function: Any, args: Sequence[Any], emit: Callable[[Any], Any]) -> list[Any]:
     """The bindings of `function` emitted one after another, its parameters replaced; what it returns, a list."""
     replace = _Replace(dict(zip(function.params, args)))
     for block in function.body.blocks:
@@ -114,12 +120,12 @@ def _inlined(
             value = replace.visit_expr(binding.value)
             simple = isinstance(value, relax.Var | tvm.ir.Constant | relax.Tuple)
             replace.known[binding.var] = value if simple else emit(value)
-    result = replace.visit_expr(function.body.body)
+    result: Any = replace.visit_expr(function.body.body)
     if isinstance(result.ty, relax.TupleType):
         fields = (
             result.fields
             if isinstance(result, relax.Tuple)
-            else [emit(relax.TupleGetItem(result, i)) for i in range(len(result.ty.fields))]
+            else [emit(relax.TupleGetItem(result, i)) for i in range(len(result.ty.fields))]  # pyright: ignore[reportAttributeAccessIssue]
         )
         return list(fields)
     return [result]
@@ -140,10 +146,15 @@ class _Replace(PyExprMutator):
         return self.known.get(op, op)
 
 
-def _float32(value: relax.Expr, got: Shape, shape: Shape, emit: Callable[[relax.Expr], relax.Var]) -> relax.Var:
+def _float32(value: Any, got: Shape, shape: Shape, emit: Callable[[Any], Any]) -> Any:
     """`value`, whose shape is `got`, as a float32 variable of `shape`."""
     if str(value.ty.dtype) != "float32":
         value = emit(relax.op.astype(value, "float32"))
     if got != shape:
-        value = emit(relax.op.reshape(value, shape))
-    return value if isinstance(value, relax.Var) else emit(relax.op.add(value, relax.const(np.float32(0))))
+        value = emit(reshape(value, shape))
+    return value if isinstance(value, relax.Var) else emit(relax.op.add(value, relax.const(0.0, "float32")))
+
+
+def reshape(value: Any, shape: Shape) -> Any:
+    """The same bytes under another shape."""
+    return relax.op.reshape(value, shape)  # pyright: ignore[reportArgumentType]  # it takes any tuple of ints
