@@ -21,8 +21,7 @@ def offered() -> dict[str, str]:
 def functions() -> str:
     """A section for each function of `mpcompile`."""
     return "\n\n".join(
-        f"## `mp.{name}` {{ #mp.{name} }}\n\n::: {path}\n    options:\n      show_root_heading: false\n"
-        "      show_root_toc_entry: false"
+        f"::: {path}\n    options:\n      heading: mp.{name}\n      toc_label: mp.{name}"
         for name, path in offered().items()
     )
 
@@ -47,5 +46,10 @@ def results() -> str:
     errors = [c.path for c in package["errors"].classes.values()]
     shown = [f"::: {p}\n    options:\n      heading_level: 3" for p in paths]
     return "\n\n".join(
-        ["## What they return", *shown, "## Errors", *(f"::: {p}\n    options:\n      heading_level: 3" for p in errors)]
+        [
+            "## What they return",
+            *shown,
+            "## Errors",
+            *(f"::: {p}\n    options:\n      heading_level: 3" for p in errors),
+        ]
     )

@@ -3,6 +3,7 @@ into the repository (`repo:PATH`) get its address, which stands in pyproject.tom
 
 from __future__ import annotations
 
+import posixpath
 import re
 import sys
 import tomllib
@@ -37,11 +38,17 @@ def on_files(files, config):
 
 
 def _elsewhere(page: str, source: str) -> str:
-    """Its links are relative to the file, or absolute ones into the repository: those that lead to pages become so."""
+    """Its links are relative to where the file is: those to pages become so to this page, others lead into the
+    repository."""
+    here, pages = posixpath.dirname(source), {file: shown for shown, file in ELSEWHERE.items()}
+
+    def link(found: re.Match) -> str:
+        path = posixpath.normpath(posixpath.join(here, found[1]))
+        shown = pages.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else "")
+        return "](" + (posixpath.relpath(shown, posixpath.dirname(page) or ".") if shown else f"repo:{path}")
+
     text = (ROOT / source).read_text(encoding="utf-8")
-    up = "../" * page.count("/")
-    text = re.sub(re.escape(f"]({URL}/blob/main/docs/"), f"]({up}", text)
-    return re.sub(rf"\]\({re.escape(URL)}/(?:blob|tree)/main/([^)#]+)", r"](repo:\1", text)
+    return re.sub(r"\]\((?!https?:|#)([^)#]+)", link, text)
 
 
 def on_page_markdown(markdown, page, config, files):

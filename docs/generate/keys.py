@@ -24,7 +24,7 @@ def annotated(module) -> str:
 
 
 def comments(text: str) -> dict[str, str]:
-    """"section.key" → its comment in an annotated TOML, lines that go on with nothing but a comment included."""
+    """ "section.key" → its comment in an annotated TOML, lines that go on with nothing but a comment included."""
     found: dict[str, str] = {}
     section, last = "", ""
     for line in text.splitlines():
