@@ -18,7 +18,7 @@ families = ["popcount", "dot", "lookup", "depthwise"]   # kernel families that a
 dot16_macs_per_cycle = 52               # products whose sums of two fit 16 bits; 0: no faster than any 8 bits
 dot8_macs_per_cycle = 60                # products that fit 8 bits, before sums are widened; 0: no kernel adds so
 lookup_macs_per_cycle = 100             # products of one-bit weights by table look-ups; 0: it has no such kernel
-lookup_widen = 3.0                      # what it costs to widen such a sum, in look-ups; 0: entries are added in 16 bits
+lookup_widen = 3.0                      # what it costs to widen such a sum, in look-ups; 0: 16 bits from the start
 cpus = [["GenuineIntel", 6, 60, 63]]    # vendor, family, first and last model that native knows as this board
 """
 

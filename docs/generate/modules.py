@@ -22,7 +22,7 @@ def summary(path: Path) -> str:
 
 def modules() -> str:
     """A section for each room: what it is, and a table of its modules with links to their source."""
-    lines = ["## Beside the rooms", "", *_table(PACKAGE, [p for p in sorted(PACKAGE.glob("*.py"))])]
+    lines = ["## Beside the rooms", "", *_table(PACKAGE, sorted(PACKAGE.glob("*.py")))]
     for room in sorted(p.parent for p in PACKAGE.glob("*/__init__.py")):
         files = sorted(
             Path(folder) / name
