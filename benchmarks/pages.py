@@ -82,7 +82,7 @@ BOARDS = Part("boards", "docs/performance/arm.md", "targets/*.toml", "")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pages", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pages", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--root", type=Path, default=ROOT, help="where README.md and docs/ are (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="a folder (default: %(default)s)")
     parser.add_argument("--report", type=Path, default=REPORT, help="default: %(default)s")

@@ -81,6 +81,13 @@ def row(name: str, field: msgspec.inspect.Field, default, told: str) -> str:
     return f"| `{name.split('.')[-1]}` | {type_name(field.type)} | {shown} | {told} |"
 
 
+def fields_of(kind: type) -> tuple[msgspec.inspect.Field, ...]:
+    """The keys of a table, as msgspec sees a dataclass or a struct."""
+    found = msgspec.inspect.type_info(kind)
+    assert isinstance(found, (msgspec.inspect.DataclassType, msgspec.inspect.StructType)), found
+    return found.fields
+
+
 HEAD = "| key | type | left out | means |\n|---|---|---|---|"
 
 
@@ -91,7 +98,7 @@ def search_keys() -> str:
     tomllib.loads(text)
     told, top, sections = comments(text), [], []
     default = kind()
-    for field in msgspec.inspect.type_info(kind).fields:
+    for field in fields_of(kind):
         inner = getattr(field.type, "fields", None)
         if inner is None:
             top.append(row(field.name, field, default_of(field), told.pop(field.name, "")))
@@ -113,11 +120,7 @@ def board_keys() -> str:
     text = annotated(board)
     tomllib.loads(text)
     told = comments(text)
-    rows = [
-        row(f.name, f, default_of(f), told.pop(f.name, ""))
-        for f in msgspec.inspect.type_info(Target).fields
-        if f.name not in BUILT_IN
-    ]
+    rows = [row(f.name, f, default_of(f), told.pop(f.name, "")) for f in fields_of(Target) if f.name not in BUILT_IN]
     _none_left(told, "board")
     return "\n".join([HEAD, *rows, "", "## A whole file", "", f"```toml\n{text}\n```"])
 
