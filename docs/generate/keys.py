@@ -1,5 +1,5 @@
-"""The keys of TOML files: type and default from the code's own types, what they mean from the annotated TOML in the
-docstring of the module that reads it."""
+"""The keys of TOML files: type and default from the code's own types; what they mean from a key's description there, or
+else from the comments of the annotated TOML in the docstring of the module that reads it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def type_name(found: msgspec.inspect.Type) -> str:
             return "number"
         case inspected.BoolType():
             return "true or false"
-        case inspected.StrType():
+        case inspected.StrType() | inspected.CustomType():  # a type of ours is read from text
             return "text"
         case inspected.ListType(item_type=item) | inspected.VarTupleType(item_type=item):
             return f"list of {type_name(item)}"
@@ -64,6 +64,14 @@ def type_name(found: msgspec.inspect.Type) -> str:
     raise ValueError(f"no word for a key of type {found}")
 
 
+def description(found: msgspec.inspect.Type) -> str:
+    """What msgspec.Meta says of a key."""
+    told = ""
+    while isinstance(found, msgspec.inspect.Metadata):
+        told, found = told or (found.extra_json_schema or {}).get("description", ""), found.type
+    return told
+
+
 def default_of(field: msgspec.inspect.Field, override=None):
     if override is not None:
         return override
@@ -73,10 +81,11 @@ def default_of(field: msgspec.inspect.Field, override=None):
 
 
 def row(name: str, field: msgspec.inspect.Field, default, told: str) -> str:
-    """A line of a table of keys. Raises ValueError where nothing is told about the key."""
+    """A line of a table of keys; `told` is its comment. Raises ValueError where nothing is told about the key."""
+    told = description(field.type) or told
     if not told:
-        raise ValueError(f"the annotated TOML says nothing about {name}")
-    shown = "required" if field.required else f"`{json.dumps(default, default=list, ensure_ascii=False)}`"
+        raise ValueError(f"neither the type nor the annotated TOML says anything about {name}")
+    shown = "required" if field.required else f"`{json.dumps(default, default=str, ensure_ascii=False)}`"
     told = re.sub(r"\"[^\"]*\"", lambda m: f"`{m[0]}`", told).replace("|", "\\|")
     return f"| `{name.split('.')[-1]}` | {type_name(field.type)} | {shown} | {told} |"
 
