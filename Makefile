@@ -1,4 +1,5 @@
-# make lint, make test, make demo, make bench: each sets up .venv by itself, pinned by constraints.txt. make clean removes it and build outputs.
+# make lint, make test, make demo, make docs, make bench: each sets up .venv by itself, pinned by constraints.txt.
+# make clean removes it and build outputs.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= $(shell nproc)
@@ -6,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup lint test test-arm mutants demo bench clean
+.PHONY: help setup lint test test-arm mutants demo docs bench clean
 
 help:
 	@echo "make lint    check style, format and types: ruff, pyright"
@@ -14,7 +15,8 @@ help:
 	@echo "make test-arm  run kernels, networks and boards of ARM under QEMU; ARM=quick: a few of them"
 	@echo "make mutants  change FILE place by place, and list the changes that no test of TESTS notices"
 	@echo "make demo    search bitwidths by measured latency, retrain, compile, verify, time; leaves runs/demo/report.html"
-	@echo "make bench   measure this machine against the speeds that mpcompile aims at; into benchmarks/results and README.md"
+	@echo "make bench   measure this machine against the speeds that mpcompile aims at; into benchmarks/results, docs/performance, README.md"
+	@echo "make docs    build the documentation into site/; everything that is wrong with it is an error"
 	@echo "make setup   only set up $(VENV)"
 	@echo "make clean   remove $(VENV), .arm, runs/ and build outputs"
 
@@ -49,8 +51,11 @@ demo: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
-	$(BIN)/python -m benchmarks.readme
+	$(BIN)/python -m benchmarks.pages
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) .arm runs build dist .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .arm runs site build dist .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

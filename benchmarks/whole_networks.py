@@ -114,3 +114,13 @@ def markdown(results: list[dict]) -> str:
             + f" | {most:.0f}, {alive:.0f} KiB |"
         )
     return "\n".join(lines) + "\n"
+
+
+def ratios(results: list[dict]) -> str:
+    """Of the same lines how many times faster than ONNX Runtime's int8 each bundle is, and nothing else."""
+    columns = [str(bits) for bits in LOW]
+    lines = ["| network | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for r in results:
+        cells = [f"{r['vs'][c]['int8']:.2f}×" if c in r["vs"] else "" for c in columns]
+        lines.append(f"| {TITLES[r['network']]} {r['input'][-1]}² | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

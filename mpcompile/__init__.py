@@ -10,7 +10,7 @@ The names below are looked up when they are used: `import mpcompile` loads neith
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _WHERE = {
     "load": ("mpcompile.frontend", "load"),

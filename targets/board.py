@@ -1,4 +1,25 @@
-"""Reads a board's TOML, one that ships or the user's own. Errors name file and key."""
+"""Reads a board's TOML, one that ships or the user's own. Errors name file and key.
+
+    description = "AVX2 desktop of mine"    # a line for people
+    arch = "x86_64"                         # x86_64, aarch64 or armv7l
+    mcpu = "haswell"                        # LLVM's name of the CPU
+    features = ["avx2", "fma", "popcnt"]    # as /proc/cpuinfo spells them; a CPU that lacks one refuses the bundle
+    vector_bits = 256                       # of its vector registers: 64, 128, 256 or 512
+    popcount_bitmacs_per_cycle = 96         # products of one bit by AND, POPCNT, ADD: of one core, from registers
+    dot_macs_per_cycle = 26                 # products of any 8 bits in 32-bit sums: of one core, from registers
+    source = "measured with benchmarks/roofline.py"     # where these numbers come from
+    mattr = ["+prfchw"]                     # features that LLVM is told beside those of mcpu, each with + or -
+    mtriple = "x86_64-linux-gnu"            # LLVM's triple, for boards of another architecture; left out: the host's own
+    cores = 4                               # physical cores
+    kind = "cpu"                            # of device: cpu; more may be registered
+    dot16_macs_per_cycle = 52               # products whose sums of two fit 16 bits; 0: no faster than any 8 bits
+    dot8_macs_per_cycle = 60                # products that fit 8 bits, before sums are widened; 0: no kernel adds so
+    lookup_macs_per_cycle = 100             # products of one-bit weights by table look-ups; 0: it has no such kernel
+    lookup_widen = 3.0                      # what it costs to widen such a sum, in look-ups; 0: 16 bits from the start
+    cpus = [["GenuineIntel", 6, 60, 63]]    # vendor, family, first and last model that native knows as this board
+
+Keys that Target has no default for must be given.
+"""
 
 from __future__ import annotations
 

@@ -1,60 +1,61 @@
 """The TOML file of a search: its keys with their bounds and meaning, read. Every error names the file and the key. No torch
 here.
 
-    seed = 0
+    seed = 0                     # of weights, of the order of images and of every draw
 
-    [data]                       # all of it may be left out: scikit-learn's digits, 32×32
-    path = "fashion"             # see data.py; relative to this file
-    side = 32
-    train = 1600                 # only the first so many images
-    test = 1000
+    [data]                       # all of it may be left out: scikit-learn's digits in clutter, 32×32
+    path = "fashion"             # a folder or .npz file, relative to this file (data.py says which); left out: the digits
+    side = 32                    # images become so many pixels high and wide
+    train = 1600                 # only the first so many images to train on; 0: all
+    test = 1000                  # only the first so many images to test with; 0: all
 
     [network]                    # a residual CNN; ResNet-20 is 16, 32, 64 and 3, 3, 3
-    widths = [64, 128, 256]
-    blocks = [1, 2, 1]
-    stem_stride = 1
-    weight = "edmips"            # quantizers: of weights, edmips or dorefa; of activations
-    activation = "pact"
+    widths = [64, 128, 256]      # channels of each stage
+    blocks = [1, 2, 1]           # residual blocks of each stage
+    stem_stride = 1              # of the first convolution: 1 or 2
+    weight = "edmips"            # quantizer of weights: "edmips" or "dorefa"
+    activation = "pact"          # quantizer of activations: "pact"
 
     [search]
-    method = "ebs"
-    gumbel = false
-    weights = [1, 2, 3, 4, 8]    # candidate bits
-    activations = [1, 2, 3, 4, 8]
-    epochs = 10
+    method = "ebs"               # how bits are searched: "ebs"
+    gumbel = false               # whether noise is added to the strengths: the stochastic variant
+    weights = [1, 2, 3, 4, 8]    # candidate bits of weights
+    activations = [1, 2, 3, 4, 8] # candidate bits of activations
+    epochs = 10                  # of the search
     warmup = 2                   # epochs before the strengths move, for the first budget only
-    batch = 64
-    rate = 2e-3
-    strength_rate = 0.03
-    hot = 1.0                    # temperature at the beginning and at the end
-    cold = 0.2
+    batch = 64                   # images of a step, in every phase
+    rate = 2e-3                  # learning rate of the weights
+    strength_rate = 0.03         # learning rate of the strengths
+    hot = 1.0                    # temperature of the strengths' softmax at the beginning
+    cold = 0.2                   # temperature of the strengths' softmax at the end
 
     [objective]
-    kind = "latency"             # or "bitops"
+    kind = "latency"             # what bits cost: "latency" or "bitops"
     targets = ["w2a2", "60 %", "2.5 ms"] # budgets, each a point of the front: what a uniform network costs, or so far
                                  # on the way from the fewest bits' cost (0 %) to the most bits' (100 %), or absolute
                                  # (ms, us, s, MBitOps, GBitOps)
     weights = []                 # instead of targets: what the widest bits' cost adds to the loss
 
     [pretrain]                   # in float; every other network is trained from this one
-    epochs = 10
-    rate = 2e-3
+    epochs = 10                  # of training in float
+    rate = 2e-3                  # learning rate in float
 
     [retrain]                    # at its bits, searched or uniform
-    epochs = 10
-    rate = 1e-3
+    epochs = 10                  # of training at the bits
+    rate = 1e-3                  # learning rate at the bits
 
-    [baselines]
-    uniform = ["w1a1", "w2a2", "w4a4", "w8a8"]
-    float = true                 # without quantization, in ONNX Runtime
+    [baselines]                  # networks beside the searched ones
+    uniform = ["w1a1", "w2a2", "w4a4", "w8a8"] # networks whose searched layers all have these bits
+    float = true                 # whether the float network is timed, too, in ONNX Runtime
     int8 = true                  # the float network (then trained too) quantized by ONNX Runtime, timed in it
 
     [measure]
-    target = "native"
-    threads = 1                  # left out: all physical cores
-    rounds = 21
-    tracker = "host:9190"        # measured on the devices that this tracker has under this key, all of them side by
-    key = "rpi4b"                # side; left out: on this machine. Options of the command line replace them
+    target = "native"            # the board that is compiled for
+    threads = 1                  # of every run; 0: all physical cores
+    rounds = 21                  # good samples of each subject
+    tracker = "host:9190"        # the tracker that lends devices; left out: measured on this machine. The options
+                                 # --tracker and --key of the command line replace these two
+    key = "rpi4b"                # the devices of that tracker, measured on side by side
 
 Only the objective must be given.
 """

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.patience import PATIENCE
+from tests.sources import package
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".arm"
@@ -25,25 +26,7 @@ KEPT = 3
 
 def _sources() -> dict[str, bytes]:
     """What the wheel is made from, by path."""
-    listed = subprocess.run(
-        [
-            "git",
-            "ls-files",
-            "-co",
-            "--exclude-standard",
-            "mpcompile",
-            "schedules",
-            "targets",
-            "pyproject.toml",
-            "README.md",
-            "LICENSE",
-        ],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return {name: (ROOT / name).read_bytes() for name in listed.stdout.splitlines() if (ROOT / name).exists()}
+    return {name: (ROOT / name).read_bytes() for name in [*package(), "pyproject.toml", "README.md", "LICENSE"]}
 
 
 @cache

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from mpcompile import __version__
 from mpcompile.errors import DeviceLost
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.runtime.device import About
 
-ABOUT = About(
-    "x86_64", ("avx2", "sse4_2", "popcnt"), "a formula", 4, 4, 1 << 20, 1000, "Linux", "3.11", "0.1.0", "0.27", ""
-)
+FEATURES = ("avx2", "sse4_2", "popcnt")
+ABOUT = About("x86_64", FEATURES, "a formula", 4, 4, 1 << 20, 1000, "Linux", "3.11", __version__, "0.27", "")
 
 
 class Formula:

@@ -86,7 +86,7 @@ def work(args: argparse.Namespace) -> dict:
         f"{limits.memory >> 20} MiB"
     )
     if host in LOOPBACK:
-        log("only this machine can connect; from others, through SSH: see --help and the README, On a device")
+        log("only this machine can connect; from others, through SSH: see --help and the documentation, Devices")
     with Signals(server.stop) as signals:
         server.run()
     signals.again()

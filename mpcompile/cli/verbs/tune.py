@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="that a layer runs on (default: %(default)s; its record serves any number, see README)",
+        help="that a layer runs on (default: %(default)s; its record serves any number)",
     )
     parser.add_argument(
         "-o",
