@@ -9,7 +9,7 @@ from mpcompile.compiler.float_regions.lower import FloatCode
 from mpcompile.compiler.float_regions.read import Input, Value, Written
 from mpcompile.compiler.float_regions.regions import Region, Unit
 from mpcompile.compiler.lower_layers import NamedKernel
-from mpcompile.compiler.passes.choose_formats import Assignment
+from mpcompile.compiler.passes.choose_formats import FormatChoice
 from mpcompile.compiler.steps import Steps, Store
 from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer
@@ -28,7 +28,7 @@ class Collected:
 
 
 def collect_steps(
-    graph: Graph, units: Sequence[Unit], assignment: Assignment, kernels: Mapping[str, NamedKernel], floats: FloatCode
+    graph: Graph, units: Sequence[Unit], assignment: FormatChoice, kernels: Mapping[str, NamedKernel], floats: FloatCode
 ) -> Collected:
     """`units`: the graph split into layers, views and regions; `kernels`: layer → its kernel.
 
@@ -53,7 +53,7 @@ def collect_steps(
 
 
 class _Collector:
-    def __init__(self, graph: Graph, assignment: Assignment):
+    def __init__(self, graph: Graph, assignment: FormatChoice):
         self.graph, self.assignment = graph, assignment
         self.steps = Steps()
         self.stored: dict[Buffer, Store] = {}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from mpcompile.compiler.passes.choose_formats import Assignment
+from mpcompile.compiler.passes.choose_formats import FormatChoice
 from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.graph import Graph
@@ -25,7 +25,7 @@ class NamedKernel:
 
 
 def lower_assigned(
-    layer: Layer, assignment: Assignment, target: Target, tile: object = None, tiles: Tiles | None = None
+    layer: Layer, assignment: FormatChoice, target: Target, tile: object = None, tiles: Tiles | None = None
 ) -> Lowered:
     """The kernel of one layer of a graph for which `assignment` was chosen; `tile` and `tiles` as for
     kernels.layer.lower. Raises ModelError naming the layer."""
@@ -49,7 +49,7 @@ def lower_assigned(
 
 def lower_layers(
     graph: Graph,
-    assignment: Assignment,
+    assignment: FormatChoice,
     target: Target,
     given: Mapping[str, object],
     tiles: Tiles | None,
