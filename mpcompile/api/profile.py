@@ -35,7 +35,7 @@ from mpcompile.targets import Target, cpu
 
 if TYPE_CHECKING:
     from mpcompile.compiler.layer_library import LayerKernel
-    from mpcompile.kernels.select import Measured
+    from mpcompile.compiler.passes.choose_formats import Allowed
     from mpcompile.records.choose import TunedTiles
 
 CELL_MIN_TIME = 0.0001
@@ -161,7 +161,7 @@ class Workbench:
     def lower(self, variant: Cut) -> LayerKernel:
         from mpcompile.compiler.layer_library import lower_layer
 
-        return lower_layer(variant.graph, variant.layer, self.target, _forced(variant), self._tiles)
+        return lower_layer(variant.graph, variant.layer, self.target, _only(variant.families), self._tiles)
 
     @property
     def lanes(self) -> int:
@@ -245,45 +245,31 @@ class Workbench:
         from mpcompile.frontend import load
 
         graph = model if isinstance(model, Graph) else load(Path(model))
-        return compile_model(graph, self.target, path, measured=measured_by(table, graph, self.fuse) if table else None)
+        return compile_model(
+            graph, self.target, path, allowed=allowed_by_table(table, graph, self.fuse) if table else None
+        )
 
 
-def measured_by(table: LatencyTable, graph: Graph, fuse: Callable[[Graph], Graph]) -> Measured:
-    """The table's choice of families for its network at the bits that `graph` has, as a measurement for compile_model.
+def allowed_by_table(table: LatencyTable, graph: Graph, fuse: Callable[[Graph], Graph]) -> Allowed:
+    """The table's choice for its network at the bits that `graph` has: of each convolution, the families that read the
+    form that it found fastest.
 
     Raises UsageError where the table lacks a layer or its bits.
     """
+    from mpcompile.kernels.select import FAMILIES
+
     places = NodeMap(graph, fuse)
-    wanted = {}
+    allowed: dict[str, dict[tuple[int, int], list[str]]] = {}
     for name, knob in places.knobs.items():
-        layer = places.layers[places.home[name]]
-        for i, j in places.parts[name]:
-            wanted[_part_key(layer.terms[i].parts[j])] = table.format(name, knob.w, knob.a)
-    return _only(lambda part, family: wanted.get(_part_key(part)) in (None, format_of(family)))
+        form = table.format(name, knob.w, knob.a)
+        for place in places.parts[name]:
+            allowed.setdefault(places.home[name], {})[place] = [f for f in FAMILIES if format_of(f) == form]
+    return allowed
 
 
-def _part_key(part: ContractPart) -> tuple:
-    """Tells a part from the others of its graph, in whatever copy of the graph."""
-    return part.input, part.strides, part.pads, part.dilations, part.q.shape, part.q.tobytes()
-
-
-def _forced(variant: Cut) -> Measured:
-    """The variant's families as a measurement."""
-    wanted = {
-        id(layer.terms[i].parts[j]): family
-        for layer in variant.graph.nodes
-        for (i, j), family in variant.families.get(layer.name, {}).items()
-    }
-    return _only(lambda part, family: wanted.get(id(part)) in (None, family))
-
-
-def _only(allowed: Callable[[ContractPart, str], bool]) -> Measured:
-    """A measurement that leaves a part the families that are allowed, and makes any other too dear to choose."""
-
-    def cycles(part: ContractPart, grid: Grid, output: tuple[int, int], family: str) -> float | None:
-        return None if allowed(part, family) else 1e15
-
-    return cycles
+def _only(families: Families) -> Allowed:
+    """Each contraction by its family, and by no other."""
+    return {layer: {place: (family,) for place, family in of.items()} for layer, of in families.items()}
 
 
 @cache

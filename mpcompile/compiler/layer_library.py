@@ -12,13 +12,12 @@ import numpy as np
 
 from mpcompile.compiler.library import build_library
 from mpcompile.compiler.offsets import aligned
-from mpcompile.compiler.passes.choose_formats import ChooseFormats
+from mpcompile.compiler.passes.choose_formats import Allowed, ChooseFormats
 from mpcompile.compiler.relax_ops import parameters
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.layer import Layer
 from mpcompile.ir.plan import Arg, Call, Placed, Plan
 from mpcompile.kernels.layer import Lowered, Tiles, lower
-from mpcompile.kernels.select import Measured
 from mpcompile.schedules import architecture_of
 from mpcompile.targets import Target
 
@@ -59,11 +58,11 @@ class LayerKernel:
 
 
 def lower_layer(
-    graph: Graph, name: str, target: Target, measured: Measured | None = None, tiles: Tiles | None = None
+    graph: Graph, name: str, target: Target, allowed: Allowed | None = None, tiles: Tiles | None = None
 ) -> LayerKernel:
-    """Layer `name` of a fused graph, with the forms and families that compiling this graph would choose; `tiles` as for
-    kernels.layer.lower."""
-    assignment = ChooseFormats(target, measured).apply(graph)
+    """Layer `name` of a fused graph, with the forms and families that compiling this graph would choose of those that
+    are `allowed`; `tiles` as for kernels.layer.lower."""
+    assignment = ChooseFormats(target, allowed or {}).apply(graph)
     node = next(n for n in graph.nodes if isinstance(n, Layer) and n.name == name)
     stored = {t: assignment.buffers[t] for t in (*node.inputs, *node.outputs)}
     lowered = lower(

@@ -22,7 +22,7 @@ from pathlib import Path
 from mpcompile.compiler.emit import Emit
 from mpcompile.compiler.library import build_library
 from mpcompile.compiler.passes.base import apply_all
-from mpcompile.compiler.passes.choose_formats import Assignment, ChooseFormats
+from mpcompile.compiler.passes.choose_formats import Allowed, Assignment, ChooseFormats, allowed_by
 from mpcompile.compiler.passes.legalize_float import LegalizeFloat
 from mpcompile.compiler.passes.legalize_layers import LegalizeLayers
 from mpcompile.compiler.passes.plan_memory import PlanMemory
@@ -32,20 +32,20 @@ from mpcompile.errors import UsageError
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.plan import Plan
 from mpcompile.kernels.layer import Lowered, Tiles
-from mpcompile.kernels.select import Measured
 from mpcompile.kernels.tvm_names import Target as TvmTarget
 from mpcompile.targets import Target
 
 
 @dataclass(frozen=True)
 class Options:
-    """`families`: layer → family ("*": every layer that can have it), instead of the cheapest by the cost model, which
-    `measured` replaces where it knows. `tiles`: layer → the schedule's tile; `tuned` chooses those of the others, which
-    have their default without it. `progress` hears what is being done, one short line at a time. `build` makes machine
-    code of the functions and TVM's dict of the target: lib.so, or what else is wanted."""
+    """`families`: layer → family ("*": every layer that can have it), instead of the cheapest by the cost model;
+    `allowed`: the families that a contraction may have, as choose_formats has it. `tiles`: layer → the schedule's tile;
+    `tuned` chooses those of the others, which have their default without it. `progress` hears what is being done, one
+    short line at a time. `build` makes machine code of the functions and TVM's dict of the target: lib.so, or what else
+    is wanted."""
 
     families: Mapping[str, str] = field(default_factory=dict)
-    measured: Measured | None = None
+    allowed: Allowed = field(default_factory=dict)
     tiles: Mapping[str, object] = field(default_factory=dict)
     tuned: Tiles | None = None
     dump: Path | None = None
@@ -75,7 +75,8 @@ def run(source: Graph, target: Target, options: Options = Options()) -> Compiled
     graph = apply_all(source, TO_LAYERS, lambda p, g: dump(f"layers-{p.name}", lambda: graph_text(g)))
 
     say("choosing kernel families and formats")
-    assignment = ChooseFormats(target, options.measured, options.families).apply(graph)
+    allowed = {**options.allowed, **allowed_by(options.families, graph, target)}
+    assignment = ChooseFormats(target, allowed).apply(graph)
     dump("formats", lambda: graph_text(graph, assignment.buffers, assignment.families))
 
     emitted = Emit(assignment.buffers, assignment.families).apply(graph)

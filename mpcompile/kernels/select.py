@@ -1,11 +1,9 @@
-"""Which kernel family a contraction gets: a cost model in cycles of one core, until it is measured. No TVM here.
+"""Which kernel family a contraction gets: a cost model in cycles of one core. No TVM here.
 
 `target` is a mpcompile.targets.Target, of which the model reads what a core can do of each family a cycle.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
@@ -17,13 +15,9 @@ from mpcompile.kernels.lookup_form import GROUP, digit_bits, entries
 from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
 from mpcompile.kernels.winograd_form import WORK, has_form, tiles
 
-__all__ = ["FAMILIES", "Measured", "candidates", "dot_weights", "is_depthwise", "needs_sums", "reads_sums"]
+__all__ = ["FAMILIES", "candidates", "dot_weights", "is_depthwise", "needs_sums", "reads_sums"]
 
 FAMILIES = ("popcount", "dot", "lookup", "depthwise")
-
-Measured = Callable[[ContractPart, Grid, tuple[int, int], str], float | None]
-"""(part, input grid, (HO, WO), family) → measured cycles, or None where nobody measured it: a latency table, seen from
-here."""
 
 # Work beside the inner loop, for each output value, counted in the inner loop's own units so that it shrinks with wider
 # vectors. Fitted to the fused 3×3 layers of ResNet-18 on Zen 5 (W1A1, W1A2, W2A2): 0.3 + 0.1 a plane pair cycles at 683
@@ -55,9 +49,7 @@ def reads_sums(part: ContractPart, family: str) -> bool:
     return needs_sums(part.grid, family) and (part.groups == 1 or family == "popcount")
 
 
-def candidates(
-    part: ContractPart, in_grid: Grid, target, output: tuple[int, int], *, measured: Measured | None = None
-) -> list[tuple[str, float]]:
+def candidates(part: ContractPart, in_grid: Grid, target, output: tuple[int, int]) -> list[tuple[str, float]]:
     """(family, cycles) of every family that can compute `part`, cheapest first. `output` = (HO, WO).
 
     popcount  activations whose patterns count up, of more channels than an image has (a word of so few would be
@@ -101,8 +93,6 @@ def candidates(
     for family in costs:
         if reads_sums(part, family):
             costs[family] += pixels * kh * kw / 4  # a few additions a pixel, shared by its outputs
-        seen = measured(part, in_grid, output, family) if measured else None
-        costs[family] = costs[family] if seen is None else seen
     return sorted(costs.items(), key=lambda item: item[1])
 
 

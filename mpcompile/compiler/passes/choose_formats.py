@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -13,7 +13,8 @@ from mpcompile.errors import ModelError, UsageError
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.graph import Graph, Quantizer
 from mpcompile.ir.layer import ContractPart, ContractTerm, Layer
-from mpcompile.kernels.select import FAMILIES, Measured, candidates, reads_sums
+from mpcompile.kernels.select import FAMILIES, candidates, reads_sums
+from mpcompile.targets import Target
 
 READS = {"popcount": "planes", "dot": "codes", "lookup": "codes", "depthwise": "codes"}
 """The stored form that each family's kernel reads."""
@@ -23,6 +24,10 @@ CHOICES = (("codes",), ("planes",), ("codes", "planes"))
 # decide between choices whose contractions cost about the same, no more.
 WRITE = {"codes": 1 / 16, "planes": 1 / 16, "sums": 1 / 8}  # planes: for each plane
 READ = {"codes": 1 / 16, "planes": 1 / 4}
+
+
+Allowed = Mapping[str, Mapping[tuple[int, int], Collection[str]]]
+"""Layer name → (term, part) → the kernel families that may compute it. What is not named may be computed by any."""
 
 
 @dataclass
@@ -57,23 +62,18 @@ class ChooseFormats:
     A contraction reads one tensor, so the least Σ cycles of contractions + cycles of writing is found tensor by tensor,
     exactly. Layers read float tensors as `float`, everything else and the model's ports are `plain`.
 
-    `forced`: layer name → family, or "*" → the family of every layer that can have it. `measured` replaces the cost
-    model.
+    `allowed` leaves a contraction only some families: those that a latency table found fastest, or that a user wants
+    (`allowed_by`).
     """
 
-    target: object
-    measured: Measured | None = None
-    forced: Mapping[str, str] = field(default_factory=dict)
+    target: Target
+    allowed: Allowed = field(default_factory=dict)
 
     def apply(self, graph: Graph) -> Assignment:
-        """Raises ModelError naming the layer that no family can compute, UsageError at a `forced` that does not fit."""
+        """Raises ModelError naming the layer that no family can compute, UsageError the one that none of those that are
+        allowed can."""
         result = Assignment()
         layers = {n.name: n for n in graph.nodes if isinstance(n, Layer)}
-        for name, family in self.forced.items():
-            if family not in FAMILIES:
-                raise UsageError(f"{family} is no kernel family: there are {', '.join(FAMILIES)}")
-            if name != "*" and not any(isinstance(t, ContractTerm) for t in getattr(layers.get(name), "terms", ())):
-                raise UsageError(f"the model has no contraction {name} that a family could be forced on")
         contractions, views, plain = _readers(graph)
         for layer in layers.values():
             result.families[layer.name], result.cycles[layer.name] = {}, {}
@@ -81,7 +81,7 @@ class ChooseFormats:
         for tensor in dict.fromkeys(chain(graph.inputs, *(n.outputs for n in graph.nodes))):
             if graph.types[tensor].quantizer:
                 readers = [
-                    _Reader(layer, place, part, self._costs(graph, layer, part))
+                    _Reader(layer, place, part, self._costs(graph, layer, place, part))
                     for layer, place, part in contractions.get(tensor, ())
                 ]
                 result.buffers[tensor] = _place(graph, tensor, readers, views.get(tensor, 0), result)
@@ -91,21 +91,51 @@ class ChooseFormats:
                 )
         return result
 
-    def _costs(self, graph: Graph, layer: Layer, part: ContractPart) -> dict[str, float]:
+    def _costs(self, graph: Graph, layer: Layer, place: tuple[int, int], part: ContractPart) -> dict[str, float]:
         grid = graph.types[part.input].grid
-        costs = dict(candidates(part, grid, self.target, layer.shape[1:], measured=self.measured))
+        costs = dict(candidates(part, grid, self.target, layer.shape[1:]))
         if not costs:
             raise ModelError(
                 f"layer {layer.name}: no kernel family multiplies weights on a {part.grid} "
                 f"in {part.groups} groups with activations on a {grid}"
             )
-        wanted = self.forced.get(layer.name)
-        if wanted and wanted not in costs:
+        wanted = self.allowed.get(layer.name, {}).get(place)
+        if wanted is None:
+            return costs
+        left = {family: cycles for family, cycles in costs.items() if family in wanted}
+        if not left:
             raise UsageError(
-                f"layer {layer.name} cannot be computed by {wanted}: {' or '.join(costs)} would be accepted"
+                f"layer {layer.name} cannot be computed by {' or '.join(sorted(wanted))}: "
+                f"{' or '.join(costs)} would be accepted"
             )
-        wanted = wanted or self.forced.get("*")
-        return {wanted: costs[wanted]} if wanted in costs else costs
+        return left
+
+
+def allowed_by(families: Mapping[str, str], graph: Graph, target: Target) -> Allowed:
+    """What a user wants of a graph after `fuse_layers`: layer name → family, and "*" → the family of every contraction of
+    the other layers that can have it.
+
+    Raises UsageError at an unknown family, and at a layer that has no contraction.
+    """
+    contracted = {
+        n.name: n for n in graph.nodes if isinstance(n, Layer) and any(isinstance(t, ContractTerm) for t in n.terms)
+    }
+    for name, family in families.items():
+        if family not in FAMILIES:
+            raise UsageError(f"{family} is no kernel family: there are {', '.join(FAMILIES)}")
+        if name != "*" and name not in contracted:
+            raise UsageError(f"the model has no contraction {name} that a family could be forced on")
+    allowed: dict[str, dict[tuple[int, int], tuple[str, ...]]] = {}
+    for name, layer in contracted.items():
+        for i, term in enumerate(layer.terms):
+            for j, part in enumerate(term.parts if isinstance(term, ContractTerm) else ()):
+                wanted = families.get(name) or families.get("*")
+                if wanted is None:
+                    continue
+                grid = graph.types[part.input].grid
+                if name in families or wanted in dict(candidates(part, grid, target, layer.shape[1:])):
+                    allowed.setdefault(name, {})[i, j] = (wanted,)
+    return allowed
 
 
 def _readers(graph: Graph):
