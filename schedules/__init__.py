@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from mpcompile.errors import TargetError
+from mpcompile.kernels.architecture import Architecture
+from mpcompile.targets import Target
 
 
-def architecture_of(target):
-    """The schedules of a target (mpcompile.targets.Target).
-
-    Raises TargetError for an architecture that has none yet.
-    """
+def architecture_of(target: Target) -> Architecture:
+    """The schedules of a target. Raises TargetError for an architecture that has none yet."""
     if target.arch == "x86_64":
         from mpcompile.schedules.x86 import X86
 

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from mpcompile.errors import TargetError
-from mpcompile.targets.target import FAMILIES, Target
+from mpcompile.targets.target import Target
 
 FOLDER = Path(__file__).parent
 
@@ -31,7 +31,6 @@ _KEYS = {
     "dot8_macs_per_cycle": (float, False),
     "lookup_macs_per_cycle": (float, False),
     "lookup_widen": (float, False),
-    "families": (list, False),
     "cpus": (list, False),
 }
 
@@ -107,14 +106,11 @@ def _target(path: Path, table: dict) -> Target:
         if kind in (int, float) and not (0 < value < 1e9 or (value == 0 and key in MAY_BE_ZERO)):
             refuse(key, f"must be positive, not {value!r}")
         fields[key] = value
-    for key in ("features", "mattr", "families"):
+    for key in ("features", "mattr"):
         if key in fields:
             if not all(isinstance(item, str) and item for item in fields[key]):
                 refuse(key, f"must be a list of names, not {fields[key]!r}")
             fields[key] = tuple(fields[key])
-    for item in fields.get("families", ()):
-        if item not in FAMILIES:
-            refuse("families", f"{item!r} is not one of {', '.join(FAMILIES)}")
     for item in fields.get("mattr", ()):
         if item[0] not in "+-":
             refuse("mattr", f"{item!r} must begin with + or -")

@@ -23,7 +23,7 @@ from mpcompile.latency.cache import Cache
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.latency.node_map import NodeMap
 from mpcompile.latency.profile import build_table
-from mpcompile.latency.subgraph import Cut, Families, format_of
+from mpcompile.latency.subgraph import Cut, Families, Readings
 from mpcompile.latency.table import LatencyTable, parse_bits
 from mpcompile.remote.build_ahead import map_built
 from mpcompile.remote.fit import board_for, threads_on
@@ -148,6 +148,12 @@ class Workbench:
 
         return apply_all(graph, TO_LAYERS)
 
+    @property
+    def families(self) -> Readings:
+        from mpcompile.kernels.families import families
+
+        return {f.name: f for f in families()}
+
     def choose(self, fused: Graph) -> Families:
         from mpcompile.compiler.passes.choose_formats import ChooseFormats
 
@@ -256,14 +262,14 @@ def allowed_by_table(table: LatencyTable, graph: Graph, fuse: Callable[[Graph], 
 
     Raises UsageError where the table lacks a layer or its bits.
     """
-    from mpcompile.kernels.select import FAMILIES
+    from mpcompile.kernels.families import families
 
     places = NodeMap(graph, fuse)
     allowed: dict[str, dict[tuple[int, int], list[str]]] = {}
     for name, knob in places.knobs.items():
         form = table.format(name, knob.w, knob.a)
         for place in places.parts[name]:
-            allowed.setdefault(places.home[name], {})[place] = [f for f in FAMILIES if format_of(f) == form]
+            allowed.setdefault(places.home[name], {})[place] = [f.name for f in families() if f.reads == form]
     return allowed
 
 

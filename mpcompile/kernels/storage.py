@@ -8,7 +8,7 @@ from mpcompile.errors import ModelError
 from mpcompile.ir import planes
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.grid import Grid
-from mpcompile.kernels.tvm_names import te, tirx
+from mpcompile.kernels.late_tvm import te, tirx
 
 
 def anonymous(buffer: Buffer, number: int) -> Buffer:

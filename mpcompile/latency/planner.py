@@ -11,7 +11,7 @@ from mpcompile.ir.graph import Graph
 from mpcompile.ir.layer import ContractTerm, Layer, PoolTerm, ViewTerm
 from mpcompile.latency.node_map import NodeMap, layer_of
 from mpcompile.latency.requantize import Knob
-from mpcompile.latency.subgraph import Cut, Families, cut, format_of
+from mpcompile.latency.subgraph import Cut, Families, Readings, cut
 from mpcompile.latency.table import Contraction, LatencyTable, LayerTimes
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ WORTH = 4.0
 """A family that the cost model expects to take so many times the best one's cycles is not measured."""
 SLOWER = 1.2
 """Planes that are expected, after what was measured, to take so many times what codes take are not measured."""
-FAMILIES = {"planes": ("popcount",), "codes": ("dot",), "codes+planes": ("dot", "popcount")}
-"""Formats that a quantizer is written in → the families whose readers want that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +46,24 @@ class Planner:
     def __init__(self, graph: Graph, w_bits: Sequence[int], a_bits: Sequence[int], bench: Workbench):
         self.bench, self.w_bits, self.a_bits = bench, list(w_bits), list(a_bits)
         self.places = NodeMap(graph, bench.fuse)
+        self.readers_of = _forms(bench.families)
+        """Formats that a quantizer is written in → families whose readers want that."""
         self.families = self._apart(bench.choose(self.places.fused))
         self.dropped: set[Cell] = set()
         """Cells that no wave will bring."""
         self.readers = {q: [k for k in self.places.knobs.values() if q in k.quantizers] for q in self.places.quantizers}
-        self.cells = [Cell(name, "base", cut(self.places.fused, name, self.families)) for name in self.places.layers]
+        self.cells = [
+            Cell(name, "base", self._cut(self.places.fused, name, self.families)) for name in self.places.layers
+        ]
         for knob in self.places.knobs.values():
             self.cells += self._reads(knob)
         for quantizer in self.places.quantizers:
             self.cells += self._packs_and_views(quantizer)
+
+    def _cut(
+        self, fused: Graph, name: str, families: Families, written: Mapping[str, tuple[str, ...]] | None = None
+    ) -> Cut:
+        return cut(fused, name, families, self.bench.families, written)
 
     def _apart(self, families: Families) -> Families:
         """`families`, but codes where a layer has several convolutions: one tile must do for both, and a mixture may be
@@ -69,7 +76,9 @@ class Planner:
             for i, j in self.places.parts[name] if homes[layer.name] > 1 else ():
                 part = layer.terms[i].parts[j]
                 able = self.bench.candidates(part, self.places.fused.types[part.input].grid, layer.shape[1:])
-                found[layer.name][i, j] = next((f for f, _ in able if format_of(f) == "codes"), able[0][0])
+                found[layer.name][i, j] = next(
+                    (f for f, _ in able if self.bench.families[f].reads == "codes"), able[0][0]
+                )
         return found
 
     def waves(self, seconds: Seconds) -> Iterator[list[Cell]]:
@@ -121,8 +130,8 @@ class Planner:
                 fused = self.places.variant({knob.name: w}, dict.fromkeys(knob.quantizers, a))
                 for family, expected in self._worth(fused, layer_of(fused, home), knob).items():
                     chosen = dict(self.families[home]) | dict.fromkeys(places, family)
-                    variant = cut(fused, home, {**self.families, home: chosen})
-                    yield Cell(home, "reads", variant, knob.name, (w, a), format_of(family), expected)
+                    variant = self._cut(fused, home, {**self.families, home: chosen})
+                    yield Cell(home, "reads", variant, knob.name, (w, a), self.bench.families[family].reads, expected)
 
     def _worth(self, fused: Graph, layer: Layer, knob: Knob) -> dict[str, float]:
         """Family → expected cycles over the best one's, of those worth measuring for the knob's parts: expected near
@@ -153,17 +162,17 @@ class Planner:
         }
         readers = self.readers[quantizer]
         bits = {*self.a_bits, self.places.quantizers[quantizer], *(knob.a for knob in readers)}
-        forms = [f for f in FAMILIES if "+" not in f or len(readers) > 1]
+        forms = [f for f in self.readers_of if "+" not in f or len(readers) > 1]
         for a in [] if quantizer in self.places.steady else sorted(bits):
             fused = self.places.variant({}, {quantizer: a})
             for name, layer in self.places.layers.items():
                 writes = [t for t in layer.outputs if t in tensors]
                 for form in forms if set(writes) & contracted else [""] if writes else []:
-                    written = {t: FAMILIES[form] for t in writes if t in contracted}
-                    yield Cell(name, "packs", cut(fused, name, self.families, written), quantizer, (a,), form)
+                    written = {t: self.readers_of[form] for t in writes if t in contracted}
+                    yield Cell(name, "packs", self._cut(fused, name, self.families, written), quantizer, (a,), form)
                 views = any(t.input in tensors for t in layer.terms if isinstance(t, (PoolTerm, ViewTerm)))
                 if views and not writes:
-                    yield Cell(name, "views", cut(fused, name, self.families), quantizer, (a,))
+                    yield Cell(name, "views", self._cut(fused, name, self.families), quantizer, (a,))
 
     # -- the table ---------------------------------------------------------------------------------
     def table(self, seconds: Seconds) -> LatencyTable:
@@ -188,3 +197,12 @@ class Planner:
         forms = table.formats()
         table.quantizers = {q: (a, forms[q]) for q, a in p.quantizers.items()}
         return table
+
+
+def _forms(families: Readings) -> dict[str, tuple[str, ...]]:
+    """Formats, joined by + where there are several → the first family that reads each."""
+    first: dict[str, str] = {}
+    for name, family in families.items():
+        first.setdefault(family.reads, name)
+    found = {form: (name,) for form, name in first.items()}
+    return found | {"+".join(sorted(first)): tuple(first[form] for form in sorted(first))}

@@ -24,7 +24,7 @@ from mpcompile.latency.key import key_of
 from mpcompile.latency.measure import Measurement
 from mpcompile.latency.planner import Cell, Planner
 from mpcompile.latency.same_speed import alike
-from mpcompile.latency.subgraph import Cut, Families
+from mpcompile.latency.subgraph import Cut, Families, Readings
 from mpcompile.latency.table import LatencyTable
 
 BATCH = 24
@@ -49,6 +49,11 @@ class Workbench(Protocol):
     identity: Mapping[str, str]
     lanes: int
     slower: float
+
+    @property
+    def families(self) -> Readings:
+        """All kernel families."""
+        ...
 
     def known(self, reference: float) -> float:
         """`reference`: the best seconds of the reference kernel that were recorded of this device; the best of that and

@@ -8,23 +8,39 @@ same formats as in the network. The layer itself is untouched.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
-from mpcompile.ir import grid as grids
 from mpcompile.ir.graph import Graph, Quantizer, TensorType
-from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, PoolTerm, Round, Term, ViewTerm
 
 Families = Mapping[str, Mapping[tuple[int, int], str]]
-"""Layer name → (term, part) → kernel family: popcount, dot or depthwise."""
+"""Layer name → (term, part) → kernel family."""
+
+
+class Reading(Protocol):
+    """What is to be known here of a kernel family."""
+
+    @property
+    def reads(self) -> str:
+        """The stored form of its input: "planes" or "codes"."""
+        ...
+
+    @property
+    def sample(self) -> Callable[[str, int, tuple[int, int, int, int]], ContractPart]:
+        """(tensor, channels, pads) → a small contraction that it computes of a tensor of so many channels, and 1×1 but
+        for its pads."""
+        ...
+
+
+Readings = Mapping[str, Reading]
+"""Kernel families by name."""
 
 _HEAD = ".head"
 """What the names of layers that stand for the ones before end with."""
-TAIL = 16
-"""Output channels of a stand-in for a contraction."""
 
 
 @dataclass
@@ -38,19 +54,20 @@ class Cut:
     reads: dict[str, set[str]] = field(default_factory=dict)
 
 
-def format_of(family: str) -> str:
-    """What a family reads."""
-    return "planes" if family == "popcount" else "codes"
-
-
-def cut(fused: Graph, name: str, families: Families, written: Mapping[str, tuple[str, ...]] | None = None) -> Cut:
+def cut(
+    fused: Graph,
+    name: str,
+    families: Families,
+    readings: Readings,
+    written: Mapping[str, tuple[str, ...]] | None = None,
+) -> Cut:
     """Layer `name` of the fused graph, to be compiled alone.
 
-    `families` are the network's: they decide what its readers read. `written` overrides that for some of its quantized
-    outputs: tensor → families that read it. Raises KeyError where there is no such layer.
+    `families` are the network's: they decide what its readers read, as `readings` tells. `written` overrides that for
+    some of its quantized outputs: tensor → families that read it. Raises KeyError where there is no such layer.
     """
     layer = {n.name: n for n in fused.nodes if isinstance(n, Layer)}[name]
-    work = _Cutter(fused, layer, families, written or {})
+    work = _Cutter(fused, layer, families, readings, written or {})
     work.heads()
     work.graph.nodes.append(layer)
     for t in layer.outputs:
@@ -59,8 +76,16 @@ def cut(fused: Graph, name: str, families: Families, written: Mapping[str, tuple
 
 
 class _Cutter:
-    def __init__(self, fused: Graph, layer: Layer, families: Families, written: Mapping[str, tuple[str, ...]]):
+    def __init__(
+        self,
+        fused: Graph,
+        layer: Layer,
+        families: Families,
+        readings: Readings,
+        written: Mapping[str, tuple[str, ...]],
+    ):
         self.fused, self.layer, self.network, self.written = fused, layer, families, written
+        self.readings = readings
         self.families: dict[str, dict[tuple[int, int], str]] = {
             n: dict(f) for n, f in families.items() if n == layer.name
         }
@@ -96,7 +121,7 @@ class _Cutter:
                     for j, part in enumerate(term.parts):
                         if part.input == tensor:
                             halo = tuple(map(max, halo, part.pads))
-                            family = self.network.get(reader.name, {}).get((i, j), "dot")
+                            family = self.network[reader.name][i, j]
                             terms[family] = (part, family)
                 elif term.input == tensor:
                     terms[type(term).__name__] = (term, "")
@@ -105,20 +130,17 @@ class _Cutter:
             terms |= {family: (None, family) for family in self.written[tensor]}
         for kind, (term, family) in terms.items():
             if family:
-                self._contraction(tensor, grid, halo, family)
+                self._contraction(tensor, halo, family)
             else:
                 self._append(tensor, kind, term)
                 self.reads[tensor].add("float" if grid is None else "any")
 
-    def _contraction(self, tensor: str, grid: Grid, halo: tuple[int, int, int, int], family: str) -> None:
+    def _contraction(self, tensor: str, halo: tuple[int, int, int, int], family: str) -> None:
         channels = _as_map(self.fused.types[tensor].shape)[0]
-        weights = grids.bipolar() if family == "popcount" else grids.twos_complement(8)
-        shape = (channels, 1, 1, 1) if family == "depthwise" else (TAIL, channels, 1, 1)
-        q = np.random.default_rng(0).choice(weights.values, shape)
-        part = ContractPart(tensor, q, weights, pads=halo, groups=channels if family == "depthwise" else 1)
+        part = self.readings[family].sample(tensor, channels, halo)
         node = self._append(tensor, family, ContractTerm([part]))
         self.families[node] = {(0, 0): family}
-        self.reads[tensor].add(format_of(family))
+        self.reads[tensor].add(self.readings[family].reads)
 
     def _append(self, tensor: str, kind: str, term: Term) -> str:
         """A layer that applies `term` to `tensor` and returns it in float32 as an output of the graph."""

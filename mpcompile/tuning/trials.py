@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 
+from mpcompile.kernels.architecture import Tile
 from mpcompile.latency.cache import Cache
-from mpcompile.schedules.tile import Tile
 from mpcompile.tuning.runner import Failed, Outcome, Timed, one_line
 from mpcompile.tuning.search import Search
 from mpcompile.tuning.task import Builder, Task
@@ -56,7 +56,7 @@ class Trials:
         """Code → the cost of whatever tile became it."""
         for row in log:
             if row.get("task") == self.identity:
-                self._keep(Tile.from_json(row["tile"]), row["code"], row["cost"], row["why"])
+                self._keep(task.tile_from_json(row["tile"]), row["code"], row["cost"], row["why"])
         self.known = len(self.costs)
 
     def search(self, search: Search, count: int, first: Iterable[Tile] = ()) -> Steps:

@@ -18,11 +18,11 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from mpcompile.kernels.architecture import Tile
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.measure import Measurement
 from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import Record, family_of, read_records, records_for, write_records
-from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target
 from mpcompile.tuning.runner import BASE, Outcome, Runner
 from mpcompile.tuning.search import CostModel, Search

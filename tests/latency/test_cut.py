@@ -26,7 +26,7 @@ def test_cut_layers_are_the_network_s(path):
     families = bench.choose(fused)
     keys = {}
     for layer in (n for n in fused.nodes if isinstance(n, Layer)):
-        alone = cut(fused, layer.name, families)
+        alone = cut(fused, layer.name, families, bench.families)
         feeds = {}
         for t in layer.inputs:
             quantizer = fused.types[t].quantizer
@@ -36,7 +36,7 @@ def test_cut_layers_are_the_network_s(path):
         for t in layer.outputs:
             np.testing.assert_array_equal(found[t], tensors[t])
             assert alone.reads[t]
-        assert key_of(alone, {}) == key_of(cut(fused, layer.name, families), {})
+        assert key_of(alone, {}) == key_of(cut(fused, layer.name, families, bench.families), {})
         assert key_of(alone, {}) != key_of(alone, {"cpu": "another"})
         keys[layer.name] = key_of(alone, {})
     assert len(set(keys.values())) > len(keys) // 3

@@ -14,8 +14,9 @@ from mpcompile.ir.formats import Buffer
 from mpcompile.ir.graph import Quantizer
 from mpcompile.ir.grid import bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.ir.layer import ContractPart
-from mpcompile.kernels.select import candidates, reads_sums
-from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
+from mpcompile.kernels.families import family
+from mpcompile.kernels.select import candidates
+from mpcompile.kernels.weights import dot_form, dot_weights
 from mpcompile.targets import load_target
 from tests.passes import nets
 from tests.passes.nets import A2, A4, Net
@@ -26,6 +27,10 @@ ZEN5, AVX2 = load_target("zen5"), load_target("x86-64-v3")
 
 def part(grid, outputs=128, channels=128, kernel=3, groups=1):
     return ContractPart("x", np.full((outputs, channels // groups, kernel, kernel), grid.hi), grid, groups=groups)
+
+
+def reads_sums(of, name):
+    return family(name).sums(of)
 
 
 def families(weights, activations, **shape):
@@ -42,7 +47,7 @@ def test_int8_form_gives_the_weights_back(grid):
     w8, m, o = dot_weights(grid.values, grid)
     assert w8.dtype == np.int8 and m >= 1 and (m, o) == form
     np.testing.assert_array_equal(m * w8.astype(np.int64) + o, grid.values)
-    assert needs_sums(grid, "dot") == (o != 0)
+    assert reads_sums(part(grid), "dot") == (o != 0)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +77,8 @@ def test_weights_off_the_grid_are_refused():
 
 
 def test_who_needs_window_sums():
-    assert needs_sums(bipolar(), "popcount") and not needs_sums(bipolar(), "dot")
-    assert not needs_sums(twos_complement(2), "popcount") and needs_sums(unsigned(8), "dot")
+    assert reads_sums(part(bipolar()), "popcount") and not reads_sums(part(bipolar()), "dot")
+    assert not reads_sums(part(twos_complement(2)), "popcount") and reads_sums(part(unsigned(8)), "dot")
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------
@@ -223,7 +228,7 @@ def test_every_reader_finds_its_form():
                         form = {"popcount": "planes", "dot": "codes"}[got.families[layer.name][i, j]]
                         main = next(b for b in got.buffers[p.input] if b.format == form)
                         assert all(h >= pad for h, pad in zip(main.halo, p.pads))
-                        if needs_sums(p.grid, got.families[layer.name][i, j]):
+                        if reads_sums(p, got.families[layer.name][i, j]):
                             sums = Buffer(p.input, "sums", main.shape, main.grid, main.halo, form)
                             assert sums in got.buffers[p.input]
 

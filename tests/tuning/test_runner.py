@@ -7,6 +7,7 @@ import pytest
 
 import mpcompile as mp
 from benchmarks.networks import Bits, ConvShape, conv_layer
+from mpcompile.api.tune import this_machine
 from mpcompile.errors import TargetError
 from mpcompile.latency.measure import Measurement, Timing
 from mpcompile.remote.pool import Pool
@@ -16,7 +17,6 @@ from mpcompile.targets import load_target
 from mpcompile.tuning import runner as module
 from mpcompile.tuning.runner import BASE, Failed, PoolRunner, Timed
 from mpcompile.tuning.task import LocalBuilder, tasks_of
-from mpcompile.tuning.tune import this_machine
 
 BAD = {
     "crash": "*(volatile int *)0 = 1;",

@@ -12,6 +12,7 @@ import pytest
 
 import mpcompile as mp
 from benchmarks.networks import Bits, ConvShape, conv_layer
+from mpcompile.api.tune import tune
 from mpcompile.errors import DeviceLost, MissingDependency, UsageError
 from mpcompile.files import exclusive_folder
 from mpcompile.latency.measure import Measurement, Timing
@@ -22,7 +23,7 @@ from mpcompile.targets import load_target
 from mpcompile.tuning.runner import PoolRunner
 from mpcompile.tuning.task import tasks_of
 from mpcompile.tuning.trials import BATCH, Trials
-from mpcompile.tuning.tune import Tuner, tune
+from mpcompile.tuning.tune import Tuner
 
 TARGET = load_target("x86-64-v4-vnni-vpopcntdq")
 TRIALS, RECORDS = f"{TARGET.name}.trials.jsonl", f"{TARGET.name}.json"
@@ -201,7 +202,7 @@ def test_threads_that_no_machine_has_leave_no_folder(tmp_path, threads):
 
 
 def test_without_xgboost_nothing_is_begun(tmp_path, monkeypatch):
-    monkeypatch.setattr("mpcompile.tuning.tune.find_spec", lambda name: None)
+    monkeypatch.setattr("mpcompile.api.tune.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r'needs xgboost: pip install "mpcompile\[tune\]"'):
         tune("no such model", "native", tmp_path / "records")
     assert not list(tmp_path.iterdir())

@@ -13,11 +13,9 @@ from mpcompile.errors import ModelError, UsageError
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.graph import Graph, Quantizer
 from mpcompile.ir.layer import ContractPart, ContractTerm, Layer
-from mpcompile.kernels.select import FAMILIES, candidates, reads_sums
+from mpcompile.kernels.families import family
+from mpcompile.kernels.select import candidates
 from mpcompile.targets import Target
-
-READS = {"popcount": "planes", "dot": "codes", "lookup": "codes", "depthwise": "codes"}
-"""The stored form that each family's kernel reads."""
 
 CHOICES = (("codes",), ("planes",), ("codes", "planes"))
 # Cycles a stored value, at 512-bit vectors: to write it and to read it back one by one, not through a contraction. They
@@ -51,7 +49,7 @@ class _Reader:
 
     def best(self, formats: tuple[str, ...]) -> str | None:
         """The cheapest family that finds its form among `formats`."""
-        fitting = [f for f in self.costs if READS[f] in formats]
+        fitting = [f for f in self.costs if family(f).reads in formats]
         return min(fitting, key=self.costs.get, default=None)
 
 
@@ -102,7 +100,7 @@ class ChooseFormats:
         wanted = self.allowed.get(layer.name, {}).get(place)
         if wanted is None:
             return costs
-        left = {family: cycles for family, cycles in costs.items() if family in wanted}
+        left = {name: cycles for name, cycles in costs.items() if name in wanted}
         if not left:
             raise UsageError(
                 f"layer {layer.name} cannot be computed by {' or '.join(sorted(wanted))}: "
@@ -120,9 +118,8 @@ def allowed_by(families: Mapping[str, str], graph: Graph, target: Target) -> All
     contracted = {
         n.name: n for n in graph.nodes if isinstance(n, Layer) and any(isinstance(t, ContractTerm) for t in n.terms)
     }
-    for name, family in families.items():
-        if family not in FAMILIES:
-            raise UsageError(f"{family} is no kernel family: there are {', '.join(FAMILIES)}")
+    for name, wanted in families.items():
+        family(wanted)
         if name != "*" and name not in contracted:
             raise UsageError(f"the model has no contraction {name} that a family could be forced on")
     allowed: dict[str, dict[tuple[int, int], tuple[str, ...]]] = {}
@@ -164,23 +161,23 @@ def _place(graph: Graph, tensor: str, readers: list[_Reader], views: int, result
     best: tuple[float, tuple[str, ...]] | None = None
     for formats in CHOICES:
         chosen = [r.best(formats) for r in readers]
-        used = {READS[f] for f in chosen if f}
+        used = {family(f).reads for f in chosen if f}
         if None in chosen or (readers and used != set(formats)) or (not readers and len(formats) > 1):
             continue
         if not readers and formats == ("planes",):
             continue
         cost = sum(r.costs[f] for r, f in zip(readers, chosen))
-        sums = {READS[f] for r, f in zip(readers, chosen) if reads_sums(r.part, f)}
+        sums = {family(f).reads for r, f in zip(readers, chosen) if family(f).sums(r.part)}
         cost += _beside(shape, quantizer, formats, sums, views)
         if best is None or cost < best[0]:
             best = cost, formats
     formats = best[1]
     buffers: list[Buffer] = []
     for form in formats:
-        served = [(r, f) for r in readers if READS[f := r.best(formats)] == form]
+        served = [(r, f) for r in readers if family(f := r.best(formats)).reads == form]
         halo = tuple(int(n) for n in np.max([r.part.pads for r, _ in served] or [(0,) * 4], axis=0))
         buffers.append(Buffer(tensor, form, shape, quantizer.grid, halo))
-        if any(reads_sums(r.part, f) for r, f in served):
+        if any(family(f).sums(r.part) for r, f in served):
             buffers.append(Buffer(tensor, "sums", shape, quantizer.grid, halo, form))
         for r, f in served:
             result.families[r.layer.name][r.place] = f
