@@ -185,6 +185,6 @@ def versions() -> dict[str, str]:
 
     digest = hashlib.sha256()
     for room in (kernels, schedules):
-        for path in sorted(Path(room.__file__).parent.glob("*.py")):
+        for path in sorted(Path(room.__file__).parent.rglob("*.py")):
             digest.update(path.read_bytes())
     return {"tvm": tvm_version(), "kernels": digest.hexdigest()[:16]}
