@@ -13,7 +13,7 @@ from mpcompile.kernels.families.lookup_form import Lookup
 from mpcompile.kernels.families.popcount_bytes import ByteCount
 from mpcompile.kernels.spec import IMAGE_CHANNELS, LayerSpec, PartSpec
 from mpcompile.kernels.stages import Stages
-from mpcompile.kernels.tvm_names import Schedule, tirx
+from mpcompile.kernels.tvm_names import PrimFunc, Schedule
 from mpcompile.schedules import arm_intrinsics, arm_loops
 from mpcompile.schedules.arm_intrinsics import BLOCK
 from mpcompile.schedules.arm_lookup import lookup
@@ -85,7 +85,7 @@ class Arm:
         return Tile.from_json(data)
 
     # -- the schedule ----------------------------------------------------------------------------
-    def schedule(self, func: tirx.PrimFunc, stages: Stages, spec: LayerSpec, tile: Tile) -> tirx.PrimFunc:
+    def schedule(self, func: PrimFunc, stages: Stages, spec: LayerSpec, tile: Tile) -> PrimFunc:
         """The scheduled PrimFunc."""
         import tvm
 

@@ -20,6 +20,7 @@ def lookup(level_bits: int, tables: int) -> Lookup:
     takes a table or two."""
     TensorIntrin.register("mpcompile.aarch64.fill", *fill(_subset_sums), override=True)
     bits = digit_bits(level_bits, 1, 0)
+    assert bits is not None, "one product always fits"
     return Lookup("", "", "mpcompile.aarch64.fill", -(-level_bits // bits), bits, BLOCK, f"tbl{tables}", tables)
 
 

@@ -77,13 +77,13 @@ def whole(
     """
     s, name, spec, planes = layer.s, part.reduction, part.spec, bool(units)
     y, x, ob, lane = tile
-    extents = [s.get(loop).extent.value for loop in taps]
-    inner = chunk(*extents, most) if most else tuple(extents)
+    kh, kw, steps = (s.get(loop).extent.value for loop in taps)
+    inner = chunk(kh, kw, steps, most) if most else (kh, kw, steps)
     pixels, blocks = (s.get(loop).extent.value for loop in (x, ob))
     micro = arm_microkernels.choose(kind, pixels, 1 if spec.groups > 1 else blocks, inner[2], run)
-    outer, taps = zip(*(s.split(loop, [None, n]) for loop, n in zip(taps, inner)))
+    outer, within_chunk = zip(*(s.split(loop, [None, n]) for loop, n in zip(taps, inner)))
     (x, pixel), (ob, block) = s.split(x, [None, micro.pixels]), s.split(ob, [None, micro.blocks])
-    s.reorder(*units, *outer, y, ob, x, *taps, pixel, block, lane, *within)
+    s.reorder(*units, *outer, y, ob, x, *within_chunk, pixel, block, lane, *within)
     if math.prod(s.get(loop).extent.value for loop in units) <= UNROLLED_PAIRS:
         for loop in units:
             s.unroll(loop)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -70,9 +69,9 @@ def register_tile(
     found, work = [], [math.prod(p.kernel) * p.data.shape[0] / p.groups for p in spec.parts]
     for pixels in divisors(spec.shape[2], most):
         for blocks in divisors(spec.padded // spec.blocking[0] // lanes, 8):
-            costs = [cost(p, pixels, blocks * lanes) for p in spec.parts]
-            if None not in costs:
-                found.append((sum(map(operator.mul, costs, work)) / sum(work), pixels, blocks * lanes))
+            costs = [c for p in spec.parts if (c := cost(p, pixels, blocks * lanes)) is not None]
+            if len(costs) == len(spec.parts):
+                found.append((sum(c * w for c, w in zip(costs, work)) / sum(work), pixels, blocks * lanes))
     return min(found, key=lambda one: one[:2])[1:] if found else (1, lanes)
 
 

@@ -10,7 +10,7 @@ from mpcompile.kernels.families.lookup_form import Lookup, digit_bits
 from mpcompile.kernels.families.popcount_bytes import ByteCount
 from mpcompile.kernels.spec import IMAGE_CHANNELS, LayerSpec, PartSpec
 from mpcompile.kernels.stages import Stages
-from mpcompile.kernels.tvm_names import Schedule, tirx
+from mpcompile.kernels.tvm_names import PrimFunc, Schedule
 from mpcompile.schedules import x86_loops
 from mpcompile.schedules.inner import loops_of
 from mpcompile.schedules.loops import LayerLoops, short_epilogue
@@ -97,7 +97,7 @@ class X86:
         return Tile.from_json(data)
 
     # -- the schedule ----------------------------------------------------------------------------
-    def schedule(self, func: tirx.PrimFunc, stages: Stages, spec: LayerSpec, tile: Tile) -> tirx.PrimFunc:
+    def schedule(self, func: PrimFunc, stages: Stages, spec: LayerSpec, tile: Tile) -> PrimFunc:
         """The scheduled PrimFunc."""
         import tvm
 

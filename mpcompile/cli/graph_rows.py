@@ -39,7 +39,9 @@ def _row(node: Node, graph: Graph, target: Target) -> dict:
 
 
 def _part(part: ContractPart, node: Layer, graph: Graph, target: Target) -> dict:
-    found = candidates(part, graph.types[part.input].grid, target, node.shape[1:])
+    grid = graph.types[part.input].grid
+    assert grid is not None, f"{node.name} multiplies {part.input}, which is not quantized"
+    found = candidates(part, grid, target, node.shape[1:])
     return {
         "input": part.input,
         "family": found[0][0] if found else "none",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mpcompile.kernels.families.dot_step import DotInstr
     from mpcompile.kernels.families.lookup_form import Lookup
     from mpcompile.kernels.families.popcount_bytes import ByteCount
-    from mpcompile.kernels.tvm_names import tirx
+    from mpcompile.kernels.tvm_names import PrimFunc
 
 
 class Tile(Hashable, Protocol):
@@ -93,6 +93,6 @@ class Architecture(Protocol[T]):
         """The tile whose to_json was `data`. Raises TypeError or ValueError where it is no tile of this architecture."""
         ...
 
-    def schedule(self, func: tirx.PrimFunc, stages: Stages, spec: LayerSpec, tile: T) -> tirx.PrimFunc:
+    def schedule(self, func: PrimFunc, stages: Stages, spec: LayerSpec, tile: T) -> PrimFunc:
         """The scheduled function of a layer's expressions."""
         ...

@@ -11,13 +11,15 @@ planes1_bits, planes1, planes_sums1, codes1, codes_sums1, float1, plain1
 
 from __future__ import annotations
 
+from typing import Any
+
 from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer, channel_pad
 from mpcompile.kernels import families, storage
 from mpcompile.kernels.epilogue import f32, fma, round_to
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, PartSpec, PoolSpec, ViewSpec
 from mpcompile.kernels.stages import Stages
-from mpcompile.kernels.tvm_names import prim_func, te, tirx
+from mpcompile.kernels.tvm_names import PrimFunc, prim_func, te, tirx
 
 
 class _Builder:
@@ -27,7 +29,9 @@ class _Builder:
         self.data: dict = {}  # form of a tensor → placeholder
         self.inputs: list = []
         self.constants: list = []
-        self.loaded: dict[int, object] = {}  # term → f(y, x, o)
+        self.loaded: dict[int, Any] = {}  # term → f(y, x, o); of a contraction, of each part, until they are added up
+        self.floats: Any = None
+        self.ints: Any = None
 
     # -- terms -----------------------------------------------------------------------------------
     def build(self):
@@ -334,6 +338,6 @@ def root(ops: tuple[Op, ...], values: list[int]) -> int:
     raise ModelError("a layer's outputs must derive from one common value")
 
 
-def build(spec: LayerSpec):
+def build(spec: LayerSpec) -> tuple[PrimFunc, Stages]:
     """(PrimFunc, Stages). Arguments: inputs in the order of the terms, constants, outputs."""
     return _Builder(spec).build()

@@ -104,9 +104,8 @@ class _Describer:
         if isinstance(term, ir.ViewTerm):
             return ViewSpec(self.any_form(term.input))
         if isinstance(term, ir.PoolTerm):
-            return PoolSpec(
-                self.any_form(term.input), term.kind, tuple(term.kernel), tuple(term.strides), tuple(term.pads)
-            )
+            (kh, kw), (sy, sx), (top, left, bottom, right) = term.kernel, term.strides, term.pads
+            return PoolSpec(self.any_form(term.input), term.kind, (kh, kw), (sy, sx), (top, left, bottom, right))
         self.reach = []
         parts = tuple(self.part(p, self.chosen[index, i]) for i, p in enumerate(term.parts))
         check_int32(self.layer.name, self.reach, sum(p.q[0].size for p in term.parts))
@@ -189,12 +188,12 @@ class _Describer:
     def thresholds(self, value: int) -> Op | None:
         """The Round at `value` as comparisons, where it is a monotone chain from one integer contraction."""
         epilogue = self.layer.epilogue
-        chain = _chain(epilogue, value)
-        if chain is None:
-            return None
-        term = epilogue[chain].term
-        contract = self.layer.terms[term]
         rounded = epilogue[value]
+        assert isinstance(rounded, ir.Round)
+        load = _chain(epilogue, rounded)
+        if load is None:
+            return None
+        contract = self.layer.terms[load.term]
         most = THRESHOLD_LEVELS if self.architecture.native_fma else THRESHOLD_LEVELS_BY_CALLS
         if not isinstance(contract, ir.ContractTerm) or rounded.hi - rounded.lo + 1 > most:
             return None
@@ -208,7 +207,7 @@ class _Describer:
             full[: self.channels] = t
             self.ints.append(full)
         flip = self.int_row(-found.flip.astype(np.int32)) if found.flip.any() else -1
-        return Op("Thresholds", (term, first, len(found.T), flip))
+        return Op("Thresholds", (load.term, first, len(found.T), flip))
 
     def bounds(self, term: ir.ContractTerm) -> tuple[np.ndarray, np.ndarray]:
         """The least and greatest accumulator of each channel, over every input."""
@@ -231,24 +230,25 @@ class _Describer:
         outputs = tuple(
             OutputSpec(r.value, tuple(anonymous(b, i) for b in bs)) for i, (r, bs) in enumerate(self.results)
         )
-        spec = LayerSpec(tuple(self.layer.shape), terms, tuple(ops), outputs, len(self.floats), len(self.ints))
+        spec = LayerSpec(
+            (self.channels, *self.layer.shape[1:]), terms, tuple(ops), outputs, len(self.floats), len(self.ints)
+        )
         tables = [np.stack(t) for t in (self.floats, self.ints) if t]
         return Described(
             spec, [b for b, _ in self.arguments], self.constants + tables, [b for _, bs in self.results for b in bs]
         )
 
 
-def _chain(epilogue, value: int) -> int | None:
-    """The Load from which the Round `value` is computed through one-input instructions alone."""
-    at = epilogue[value].x
-    while not isinstance(epilogue[at], ir.Load):
-        instr = epilogue[at]
+def _chain(epilogue: Sequence[ir.Instr], rounded: ir.Round) -> ir.Load | None:
+    """The Load from which `rounded` is computed through one-input instructions alone."""
+    instr = epilogue[rounded.x]
+    while not isinstance(instr, ir.Load):
         if isinstance(instr, (ir.Plus, ir.Value, ir.Round)):
             return None
         if isinstance(instr, ir.Fma) and isinstance(instr.b, (int, np.integer)):
             return None
-        at = instr.x
-    return at
+        instr = epilogue[instr.x]
+    return instr
 
 
 def _outside(outputs: int, size: int, kernel: int, stride: int, dilation: int, before: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from mpcompile.kernels.build import build
 from mpcompile.kernels.describe import Chosen, Forms, describe
 from mpcompile.kernels.halo import store_whole
 from mpcompile.kernels.spec import LayerSpec
-from mpcompile.kernels.tvm_names import tirx
+from mpcompile.kernels.tvm_names import PrimFunc
 
 
 @dataclass(eq=False)
@@ -30,7 +30,7 @@ class Lowered:
     decided for.
     """
 
-    func: tirx.PrimFunc
+    func: PrimFunc
     key: str
     inputs: list[Buffer]
     constants: list[np.ndarray]
@@ -73,7 +73,7 @@ def lower(
 
 
 @lru_cache(maxsize=512)
-def scheduled(spec: LayerSpec, architecture: Architecture, tile: Tile) -> tirx.PrimFunc:
+def scheduled(spec: LayerSpec, architecture: Architecture, tile: Tile) -> PrimFunc:
     """The PrimFunc of a layer under a tile of the architecture's schedules, whole output buffers and halos included."""
     func, stages = build(spec)
     outputs = [b for o in spec.outputs for b in o.buffers]

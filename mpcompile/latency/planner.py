@@ -65,6 +65,14 @@ class Planner:
     ) -> Cut:
         return cut(fused, name, families, self.bench.families, written)
 
+    def _candidates(self, fused: Graph, layer: Layer, place: tuple[int, int]) -> Sequence[tuple[str, float]]:
+        term = layer.terms[place[0]]
+        assert isinstance(term, ContractTerm)
+        part = term.parts[place[1]]
+        grid = fused.types[part.input].grid
+        assert grid is not None, f"{layer.name} multiplies {part.input}, which is not quantized"
+        return self.bench.candidates(part, grid, layer.shape[1:])
+
     def _apart(self, families: Families) -> Families:
         """`families`, but codes where a layer has several convolutions: one tile must do for both, and a mixture may be
         slower than either kind, which the table, where each is alone, could not say. So each is measured beside the
@@ -74,8 +82,7 @@ class Planner:
         for name in self.places.knobs:
             layer = self.places.layers[self.places.home[name]]
             for i, j in self.places.parts[name] if homes[layer.name] > 1 else ():
-                part = layer.terms[i].parts[j]
-                able = self.bench.candidates(part, self.places.fused.types[part.input].grid, layer.shape[1:])
+                able = self._candidates(self.places.fused, layer, (i, j))
                 found[layer.name][i, j] = next(
                     (f for f, _ in able if self.bench.families[f].reads == "codes"), able[0][0]
                 )
@@ -139,8 +146,7 @@ class Planner:
         costs: dict[str, float] = {}
         able: list[set[str]] = []
         for i, j in self.places.parts[knob.name]:
-            part = layer.terms[i].parts[j]
-            found = dict(self.bench.candidates(part, fused.types[part.input].grid, layer.shape[1:]))
+            found = dict(self._candidates(fused, layer, (i, j)))
             able.append(set(found))
             for family, cycles in found.items():
                 costs[family] = costs.get(family, 0.0) + cycles
@@ -183,7 +189,8 @@ class Planner:
                 continue
             row, value = rows[cell.layer], seconds[cell]
             if cell.row == "reads":
-                forms = row.reads.setdefault(cell.name, {}).setdefault(cell.index, {})
+                w, a = cell.index
+                forms = row.reads.setdefault(cell.name, {}).setdefault((w, a), {})
                 forms[cell.form] = min(value, forms.get(cell.form, value))  # dot and look-ups both read codes
             elif cell.row == "packs":
                 row.packs.setdefault(cell.name, {}).setdefault(cell.index[0], {})[cell.form] = value

@@ -86,6 +86,8 @@ class _Cutter:
     ):
         self.fused, self.layer, self.network, self.written = fused, layer, families, written
         self.readings = readings
+        self.unnamed = next(name for name, family in readings.items() if family.reads == "codes")
+        """Of a contraction that the network's families do not name: other bits may split one in two."""
         self.families: dict[str, dict[tuple[int, int], str]] = {
             n: dict(f) for n, f in families.items() if n == layer.name
         }
@@ -113,27 +115,23 @@ class _Cutter:
             self.graph.outputs.append(tensor)
             self.reads[tensor].add("float")
         grid = self.fused.types[tensor].grid
-        halo = (0, 0, 0, 0)
-        terms: dict[str, tuple[Term, str]] = {}
+        top, left, bottom, right = 0, 0, 0, 0
+        views: dict[str, Term] = {}
+        families: list[str] = []
         for reader in dict.fromkeys(n for n in self.readers[tensor] if isinstance(n, Layer)):
             for i, term in enumerate(reader.terms):
                 if isinstance(term, ContractTerm):
                     for j, part in enumerate(term.parts):
                         if part.input == tensor:
-                            halo = tuple(map(max, halo, part.pads))
-                            family = self.network[reader.name][i, j]
-                            terms[family] = (part, family)
+                            top, left, bottom, right = map(max, (top, left, bottom, right), part.pads)
+                            families.append(self.network.get(reader.name, {}).get((i, j), self.unnamed))
                 elif term.input == tensor:
-                    terms[type(term).__name__] = (term, "")
-        if tensor in self.written:
-            terms = {k: v for k, v in terms.items() if not isinstance(v[0], ContractPart)}
-            terms |= {family: (None, family) for family in self.written[tensor]}
-        for kind, (term, family) in terms.items():
-            if family:
-                self._contraction(tensor, halo, family)
-            else:
-                self._append(tensor, kind, term)
-                self.reads[tensor].add("float" if grid is None else "any")
+                    views[type(term).__name__] = term
+        for family in dict.fromkeys(self.written.get(tensor, families)):
+            self._contraction(tensor, (top, left, bottom, right), family)
+        for kind, term in views.items():
+            self._append(tensor, kind, term)
+            self.reads[tensor].add("float" if grid is None else "any")
 
     def _contraction(self, tensor: str, halo: tuple[int, int, int, int], family: str) -> None:
         channels = _as_map(self.fused.types[tensor].shape)[0]

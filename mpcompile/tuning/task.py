@@ -91,7 +91,8 @@ class Builder(Protocol):
     """What makes libraries of kernels."""
 
     def build(self, kernels: Sequence[Lowered]) -> list[bytes | Exception]:
-        """lib.so of each, in which it is compiler.alone.FUNCTION; an exception in place of one that does not build."""
+        """lib.so of each, in which it is layer_library.FUNCTION; an exception in place of one that does not build."""
+        ...
 
 
 class LocalBuilder:

@@ -29,7 +29,7 @@ def work(args: argparse.Namespace) -> dict:
         fleet = load_fleet(args.target)
         if len(fleet.boards) > 1:
             return _fleet(fleet)
-        target = fleet.boards[0]
+        (target,) = fleet.boards
         families = {f"w{w}a{a}": expected_family(target, w, a) for w in BITS for a in BITS}
         gains = {f"w{w}a{a}": expected_gain(target, w, a) for w in BITS for a in BITS}
         console.say(f"{target.name}: {target.description}; expected fastest for a large convolution:")
@@ -88,8 +88,8 @@ def _expected(target: Target) -> str:
     from mpcompile.kernels.select import expected_family, expected_rates
 
     found = Counter(expected_family(target, w, a) for w in BITS for a in BITS)
-    few, many = expected_family(target, BITS[0], BITS[0]), expected_family(target, BITS[-1], BITS[-1])
-    limit = expected_rates(target, BITS[0], BITS[0])[few] / target.dot_macs_per_cycle
+    few, many = expected_family(target, 1, 1), expected_family(target, 8, 8)
+    limit = expected_rates(target, 1, 1)[few] / target.dot_macs_per_cycle
     if all(expected_family(target, w, a) == (few if w * a < limit else many) for w in BITS for a in BITS):
         return f"{few} where w·a < {limit:.2g}, else {many}"
     return ", ".join(f"{family} at {n}" for family, n in found.items()) + f" of {len(BITS) ** 2} bit pairs"

@@ -12,6 +12,7 @@ from mpcompile.compiler.passes.dataflow import as_map
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.graph import Graph, Quantizer
+from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import ContractPart, ContractTerm, Layer
 from mpcompile.kernels.families import family
 from mpcompile.kernels.select import candidates
@@ -50,7 +51,7 @@ class _Reader:
     def best(self, formats: tuple[str, ...]) -> str | None:
         """The cheapest family that finds its form among `formats`."""
         fitting = [f for f in self.costs if family(f).reads in formats]
-        return min(fitting, key=self.costs.get, default=None)
+        return min(fitting, key=self.costs.__getitem__, default=None)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class ChooseFormats:
         return result
 
     def _costs(self, graph: Graph, layer: Layer, place: tuple[int, int], part: ContractPart) -> dict[str, float]:
-        grid = graph.types[part.input].grid
+        grid = _grid(graph, layer, part)
         costs = dict(candidates(part, grid, self.target, layer.shape[1:]))
         if not costs:
             raise ModelError(
@@ -129,10 +130,17 @@ def allowed_by(families: Mapping[str, str], graph: Graph, target: Target) -> All
                 wanted = families.get(name) or families.get("*")
                 if wanted is None:
                     continue
-                grid = graph.types[part.input].grid
+                grid = _grid(graph, layer, part)
                 if name in families or wanted in dict(candidates(part, grid, target, layer.shape[1:])):
                     allowed.setdefault(name, {})[i, j] = (wanted,)
     return allowed
+
+
+def _grid(graph: Graph, layer: Layer, part: ContractPart) -> Grid:
+    """Of a contraction's input."""
+    grid = graph.types[part.input].grid
+    assert grid is not None, f"{layer.name} multiplies {part.input}, which is not quantized"
+    return grid
 
 
 def _readers(graph: Graph):
@@ -156,13 +164,14 @@ def _readers(graph: Graph):
 
 def _place(graph: Graph, tensor: str, readers: list[_Reader], views: int, result: Assignment) -> list[Buffer]:
     """The cheapest stored forms of a quantized tensor; the families of its readers go into `result`."""
-    shape = as_map(graph.types[tensor].shape)
-    quantizer: Quantizer = graph.types[tensor].quantizer
-    best: tuple[float, tuple[str, ...]] | None = None
+    shape = _map(graph, tensor)
+    quantizer = graph.types[tensor].quantizer
+    assert quantizer is not None
+    best: tuple[float, tuple[str, ...], list[str]] | None = None
     for formats in CHOICES:
-        chosen = [r.best(formats) for r in readers]
-        used = {family(f).reads for f in chosen if f}
-        if None in chosen or (readers and used != set(formats)) or (not readers and len(formats) > 1):
+        chosen = [f for r in readers if (f := r.best(formats)) is not None]
+        used = {family(f).reads for f in chosen}
+        if len(chosen) < len(readers) or (readers and used != set(formats)) or (not readers and len(formats) > 1):
             continue
         if not readers and formats == ("planes",):
             continue
@@ -170,12 +179,14 @@ def _place(graph: Graph, tensor: str, readers: list[_Reader], views: int, result
         sums = {family(f).reads for r, f in zip(readers, chosen) if family(f).sums(r.part)}
         cost += _beside(shape, quantizer, formats, sums, views)
         if best is None or cost < best[0]:
-            best = cost, formats
-    formats = best[1]
+            best = cost, formats, chosen
+    assert best is not None, "each reader has a family, and its form is among the choices"
+    _, formats, chosen = best
     buffers: list[Buffer] = []
     for form in formats:
-        served = [(r, f) for r in readers if family(f := r.best(formats)).reads == form]
-        halo = tuple(int(n) for n in np.max([r.part.pads for r, _ in served] or [(0,) * 4], axis=0))
+        served = [(r, f) for r, f in zip(readers, chosen) if family(f).reads == form]
+        top, left, bottom, right = (int(max((r.part.pads[i] for r, _ in served), default=0)) for i in range(4))
+        halo = top, left, bottom, right
         buffers.append(Buffer(tensor, form, shape, quantizer.grid, halo))
         if any(family(f).sums(r.part) for r, f in served):
             buffers.append(Buffer(tensor, "sums", shape, quantizer.grid, halo, form))
@@ -183,6 +194,12 @@ def _place(graph: Graph, tensor: str, readers: list[_Reader], views: int, result
             result.families[r.layer.name][r.place] = f
             result.cycles[r.layer.name][r.place] = r.costs[f]
     return buffers
+
+
+def _map(graph: Graph, tensor: str) -> tuple[int, int, int]:
+    shape = as_map(graph.types[tensor].shape)
+    assert shape is not None, f"{tensor} is no map"
+    return shape
 
 
 def _beside(shape, quantizer: Quantizer, formats, sums: set[str], views: int) -> float:
@@ -198,5 +215,5 @@ def _float_buffers(graph: Graph, tensor: str, by_layer: bool, plain: bool, viewe
     shape = graph.types[tensor].shape
     buffers = [Buffer(tensor, "plain", shape)] if plain else []
     if by_layer and (viewed or not plain):
-        buffers.append(Buffer(tensor, "float", as_map(shape)))
+        buffers.append(Buffer(tensor, "float", _map(graph, tensor)))
     return buffers

@@ -20,6 +20,7 @@ from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels.architecture import Architecture
 from mpcompile.kernels.spec import LayerSpec, PartSpec
 from mpcompile.kernels.stages import PartStages
+from mpcompile.kernels.storage import grid_of
 from mpcompile.targets import Target
 
 S = TypeVar("S", bound=PartSpec)
@@ -54,18 +55,17 @@ class Given:
     @property
     def grid(self) -> Grid:
         """The input's."""
-        assert self.data.grid is not None, f"{self.data.tensor} has no levels"
-        return self.data.grid
+        return grid_of(self.data)
 
     def common(self, groups: int) -> Common:
         """For a kernel of so many groups: the part's, or 1 where its weights are spread over a dense kernel."""
         part = self.part
         return Common(
             data=self.data,
-            kernel=part.q.shape[2:],
-            strides=tuple(part.strides),
-            dilations=tuple(part.dilations),
-            pads=tuple(part.pads),
+            kernel=(part.q.shape[2], part.q.shape[3]),
+            strides=(part.strides[0], part.strides[1]),
+            dilations=(part.dilations[0], part.dilations[1]),
+            pads=(part.pads[0], part.pads[1], part.pads[2], part.pads[3]),
             groups=groups,
         )
 
