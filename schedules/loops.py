@@ -26,7 +26,7 @@ from typing import ClassVar
 import numpy as np
 
 from mpcompile.kernels.spec import IMAGE_CHANNELS, ContractSpec, LayerSpec, PartSpec
-from mpcompile.kernels.stages import PartStages, Stages
+from mpcompile.kernels.stages import PartStages, Stages, StoredStage
 from mpcompile.kernels.tvm_names import Schedule
 from mpcompile.schedules.inner import loops_of
 from mpcompile.schedules.tile import Tile, divisors
@@ -109,8 +109,8 @@ class LayerLoops(ABC):
         for name in self.stages.levels:
             s.set_scope(name, 0, "local")
             self.after_root(name, self.epilogue_lanes())
-        for name, form in self.stages.stored:
-            self.store(name, form)
+        for stage in self.stages.stored:
+            self.store(stage)
         for name in self.stages.pools:
             self.pool(name)
         parts = iter(self.stages.parts)
@@ -157,8 +157,8 @@ class LayerLoops(ABC):
         loops = s.get_loops(block)
         self.vectorize_channels(loops[-1] if flat else s.fuse(*loops[-2:]), lanes)
 
-    def store(self, name: str, form: str):
-        s = self.s
+    def store(self, stage: StoredStage):
+        s, name, form, bits = self.s, stage.name, stage.format, stage.bits
         if self.pixel is self.inner and form == "codes":
             s.reverse_compute_at(name, self.inner, preserve_unit_loops=True)
             s.unroll(s.get_loops(s.get_sblock(name))[-1])
@@ -169,7 +169,6 @@ class LayerLoops(ABC):
             s.unroll(loops[-3])  # planes, or groups of channels
             s.decompose_reduction(name, loops[-3])
         elif form == "planes":
-            bits = f"{name}_bits"
             s.set_scope(bits, 0, "local")
             s.reverse_compute_at(bits, self.pixel, preserve_unit_loops=True)
             plane, word, lane, k = s.get_loops(s.get_sblock(bits))[-4:]
@@ -237,7 +236,7 @@ class LayerLoops(ABC):
             return tile.lines, ""
         if tile.parallel:
             return tile.lines, tile.parallel
-        sums = any(form == "sums" for _, form in self.stages.stored)
+        sums = any(stage.format == "sums" for stage in self.stages.stored)
         groups, rows = self.spec.blocking[0], width // tile.row
         found = [(height // tile.lines, (tile.lines, "lines"))]
         if height > 1 or (rows == 1 and not sums):

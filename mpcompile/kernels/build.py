@@ -18,7 +18,7 @@ from mpcompile.ir.formats import Buffer, channel_pad
 from mpcompile.kernels import families, storage
 from mpcompile.kernels.epilogue import f32, fma, round_to
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, PartSpec, PoolSpec, ViewSpec
-from mpcompile.kernels.stages import Stages
+from mpcompile.kernels.stages import Stages, StoredStage
 from mpcompile.kernels.tvm_names import PrimFunc, prim_func, te, tirx
 
 
@@ -223,9 +223,10 @@ class _Builder:
                 self.stages.levels.append(f"level{i}")
             value, last = stages[out.value], {}
             for b in out.buffers:
-                name = f"{b.format}{i}" if b.format != "sums" else f"{b.beside}_sums{i}"
+                name, bits = f"{b.format}{i}" if b.format != "sums" else f"{b.beside}_sums{i}", ""
                 if b.format == "planes":
-                    tensor = last["planes"] = storage.pack(value, b, name)
+                    bits = f"{name}_bits"
+                    tensor = last["planes"] = storage.pack(value, b, name, bits)
                 elif b.format == "sums":
                     add = storage.sum_planes if b.beside == "planes" else storage.sum_codes
                     tensor = add(last[b.beside], b, name)
@@ -245,7 +246,7 @@ class _Builder:
                     )
                 else:
                     tensor = te.compute(b.shape, lambda *at: _plain(value, at), name=name)
-                self.stages.stored.append((name, b.format))
+                self.stages.stored.append(StoredStage(name, b.format, bits))
                 written.append(tensor)
         return written
 

@@ -19,12 +19,21 @@ class PartStages(Generic[S]):
     reduction: str
 
 
+@dataclass(frozen=True)
+class StoredStage:
+    """What writes an argument in a stored format. bits: of planes, the stage before, which adds their bits up."""
+
+    name: str
+    format: str
+    bits: str = ""
+
+
 @dataclass
 class Stages:
     """Names of a layer's stages.
 
-    `parts`: those of all contractions, in the order of terms and parts. `stored` lists (stage, format) of every argument
-    written, sums after their source.
+    `parts`: those of all contractions, in the order of terms and parts. `stored`: of every argument written, sums after
+    their source.
     """
 
     parts: list[PartStages] = field(default_factory=list)
@@ -32,4 +41,4 @@ class Stages:
     accumulators: list[str] = field(default_factory=list)
     pools: list[str] = field(default_factory=list)
     levels: list[str] = field(default_factory=list)
-    stored: list[tuple[str, str]] = field(default_factory=list)
+    stored: list[StoredStage] = field(default_factory=list)

@@ -70,10 +70,10 @@ def read(data, buffer: Buffer, o, y, x):
     return total
 
 
-def pack(level, buffer: Buffer, name: str):
+def pack(level, buffer: Buffer, name: str, bits_name: str):
     """uint8 [H, W, P, words, bytes] of level[y, x, word, k, lane] int32: bit k of byte l is channel bytes·k + l.
 
-    The stage `<name>_bits` before it adds the bits up in int32; k is its reduction axis.
+    The stage `bits_name` before it adds the bits up in int32; k is its reduction axis.
     """
     channels, height, width = buffer.shape
     grid = grid_of(buffer)
@@ -89,7 +89,7 @@ def pack(level, buffer: Buffer, name: str):
         return te.sum(bit << k, axis=k)
 
     shape = (height, width, grid.planes, planes.words(channels), lanes)
-    gathered = te.compute(shape, bits, name=f"{name}_bits")
+    gathered = te.compute(shape, bits, name=bits_name)
     return te.compute(shape, lambda *at: gathered[at].astype("uint8"), name=name)
 
 

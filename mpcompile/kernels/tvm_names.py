@@ -139,10 +139,10 @@ def meta_schedule():
     if IS_TIRX:
         _load_intrinsics()
         from tvm.ir.utils import derived_object
-        from tvm.s_tir import meta_schedule as found  # pyright: ignore[reportAttributeAccessIssue]
+        from tvm.s_tir import meta_schedule as found
 
         return found, derived_object
-    from tvm import meta_schedule as found
+    from tvm import meta_schedule as found  # pyright: ignore[reportAttributeAccessIssue]
 
     return found, found.derived_object
 

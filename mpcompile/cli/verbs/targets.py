@@ -27,9 +27,9 @@ def work(args: argparse.Namespace) -> dict:
 
     if args.target:
         fleet = load_fleet(args.target)
-        if len(fleet.boards) > 1:
+        target, *others = fleet.boards
+        if others:
             return _fleet(fleet)
-        (target,) = fleet.boards
         families = {f"w{w}a{a}": expected_family(target, w, a) for w in BITS for a in BITS}
         gains = {f"w{w}a{a}": expected_gain(target, w, a) for w in BITS for a in BITS}
         console.say(f"{target.name}: {target.description}; expected fastest for a large convolution:")
