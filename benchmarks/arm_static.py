@@ -42,10 +42,11 @@ from mpcompile.ir.formats import Buffer
 from mpcompile.ir.graph import Quantizer
 from mpcompile.ir.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, Round
 from mpcompile.kernels.layer import Lowered, lower
+from mpcompile.kernels.select import expected_rates
 from mpcompile.kernels.tvm_names import Target, buffer_of, build
 from mpcompile.schedules import architecture_of
 from mpcompile.schedules.arm_microkernels import LOOKUPS, TILES, Iteration, choose
-from mpcompile.schedules.tile import Tile, parts_of
+from mpcompile.schedules.tile import Tile
 from mpcompile.targets import load_target
 
 MODELS = {"rpi3b": "cortex-a53", "rpi4b": "cortex-a72", "rpi5": "neoverse-n1"}
@@ -134,7 +135,7 @@ def whole_layer(board: str, family: str, w: int, a: int) -> float:
     if family == "popcount":
         work *= w * a
     elif family == "lookup":
-        part = parts_of(lowered.spec)[0]
+        part = lowered.spec.parts[0]
         work *= len(part.plane_weights) * part.lookup.digits
     return work / arm_loops.cycles(lines, MODELS[board], 1)
 
@@ -238,7 +239,7 @@ def other(board: str) -> list[dict]:
     target, found = load_target(board), []
     for w, a in ((1, 2), (1, 3), (1, 4), (1, 8), (2, 2), (2, 3), (2, 4), (3, 3), (4, 4)):
         run = min(8, 127 // (((1 << a) - 1) << w - 1))
-        rates = target.expected_rates(w, a)
+        rates = expected_rates(target, w, a)
         found.append(
             {
                 "board": board,

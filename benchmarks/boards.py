@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mpcompile.kernels.select import expected_family, expected_gain
 from mpcompile.targets import load_target
 
 ARM = ("rpi3b", "rpi4b", "rpi5")
@@ -23,7 +24,7 @@ def expected(boards: Iterable[str] = ARM) -> str:
         for w in BITS:
             lines.append(
                 f"| W{w} | "
-                + " | ".join(f"{target.expected_family(w, a)} {target.expected_gain(w, a):.1f}" for a in BITS)
+                + " | ".join(f"{expected_family(target, w, a)} {expected_gain(target, w, a):.1f}" for a in BITS)
                 + " |"
             )
     return "\n".join(lines) + "\n"

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mpcompile.errors import TargetError
+from mpcompile.kernels.architecture import Architecture
+from mpcompile.targets import Target
 from mpcompile.targets.registry import Registry
 
 
-def architecture_of(target):
-    """The schedules of a target (mpcompile.targets.Target).
-
-    Raises TargetError for an architecture that has none yet.
-    """
+def architecture_of(target: Target) -> Architecture:
+    """The schedules of a target. Raises TargetError for an architecture that has none yet."""
     return SCHEDULES.of(target.kind)(target)
 
 
-def _of_cpu(target):
+def _of_cpu(target: Target) -> Architecture:
     if target.arch == "x86_64":
         from mpcompile.schedules.x86 import X86
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from mpcompile.kernels.dot import DotInstr
-from mpcompile.kernels.popcount_bytes import BYTES, ByteCount
+from mpcompile.kernels.families.dot_step import DotInstr
+from mpcompile.kernels.families.popcount_bytes import BYTES, ByteCount
 from mpcompile.kernels.tvm_names import T, TensorIntrin, llvm_intrin, tirx
 
 LANES = 4

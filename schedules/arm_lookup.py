@@ -1,4 +1,4 @@
-"""NEON's tables of `lookup` (kernels/lookup.py); what looks up in them is a micro-kernel (arm_microkernels.py).
+"""NEON's tables of `lookup` (kernels/families/lookup.py); what looks up in them is a micro-kernel (arm_microkernels.py).
 
 fill    table[2·16] u8 = Σ_4 a[2, 4] where bit      neighbours' sums; then for each table 2 TBL of 8 activations and
                                                     these, 0 where the index is past them; ADD
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from mpcompile.kernels.lookup_form import Lookup, digit_bits
+from mpcompile.kernels.families.lookup_form import Lookup, digit_bits
 from mpcompile.kernels.tvm_names import TensorIntrin, llvm_intrin, tirx
 from mpcompile.schedules.arm_intrinsics import BLOCK
 from mpcompile.schedules.table_fill import fill
@@ -20,6 +20,7 @@ def lookup(level_bits: int, tables: int) -> Lookup:
     takes a table or two."""
     TensorIntrin.register("mpcompile.aarch64.fill", *fill(_subset_sums), override=True)
     bits = digit_bits(level_bits, 1, 0)
+    assert bits is not None, "one product always fits"
     return Lookup("", "", "mpcompile.aarch64.fill", -(-level_bits // bits), bits, BLOCK, f"tbl{tables}", tables)
 
 

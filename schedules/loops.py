@@ -21,14 +21,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from mpcompile.kernels.build import Stages
-from mpcompile.kernels.select import IMAGE_CHANNELS
-from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
+from mpcompile.kernels.spec import IMAGE_CHANNELS, ContractSpec, LayerSpec, PartSpec
+from mpcompile.kernels.stages import PartStages, Stages, StoredStage
 from mpcompile.kernels.tvm_names import Schedule
-from mpcompile.schedules.tile import Tile, divisors, parts_of
+from mpcompile.schedules.inner import loops_of
+from mpcompile.schedules.tile import Tile, divisors
 
 WORTH_A_THREAD = 20_000
 """Cycles of a layer below which handing half of it to another thread costs more than it saves: that takes about 4000, and
@@ -40,21 +41,21 @@ EVEN = 0.88
 """How busy so many threads are kept, at least, by a loop that they share: 4, 6 or 8 iterations do, 3, 5 or 7 do not."""
 
 
-def short_epilogue(spec: LayerSpec) -> bool:
+def short_epilogue(architecture: str, spec: LayerSpec) -> bool:
     """Whether the epilogue of a register tile may be unrolled: one contraction, no planes to pack from what it gives."""
-    parts = parts_of(spec)
+    parts = spec.parts
     return (
         len(parts) == 1
-        and parts[0].family in ("dot", "depthwise")
-        and not (parts[0].instr and parts[0].instr.widen)
+        and loops_of(architecture, parts[0]).sums_stay(parts[0])
         and all(b.format in ("codes", "float") for o in spec.outputs for b in o.buffers)
     )
 
 
 @dataclass
 class LayerLoops(ABC):
-    """The loops of one layer. An architecture adds the inner ones."""
+    """The loops of one layer. What is within a tile is looked up by `architecture` and spec (inner.py)."""
 
+    architecture: ClassVar[str]
     s: Schedule
     stages: Stages
     spec: LayerSpec
@@ -65,9 +66,9 @@ class LayerLoops(ABC):
         """Channels of a group."""
         return self.spec.padded // self.spec.blocking[0]
 
-    @abstractmethod
     def lanes(self, part: PartSpec) -> int:
         """Output channels of a vector of its inner step."""
+        return loops_of(self.architecture, part).lanes(part)
 
     @abstractmethod
     def cycles(self) -> float:
@@ -77,16 +78,12 @@ class LayerLoops(ABC):
     def epilogue_lanes(self) -> int:
         """Lanes of int32 and float32 vectors in the epilogue."""
 
-    @abstractmethod
-    def popcount(self, name: str, part: PartSpec) -> None:
-        """The loops of reduction `name` within a tile; likewise `dot`."""
-
-    @abstractmethod
-    def dot(self, name: str, part: PartSpec) -> None: ...
-
-    def lookup(self, name: str, part: PartSpec) -> None:
-        """Only where the architecture offers the family."""
-        raise AssertionError(f"{name}: no target of this architecture has look-ups")
+    def work(self, stored: float) -> float:
+        """For each output pixel, vectors of all parts' inner steps, and what storing takes in addition."""
+        total = stored
+        for part in self.spec.parts:
+            total += loops_of(self.architecture, part).steps(part, self.spec.padded)
+        return total
 
     def apply(self):
         s, tile = self.s, self.tile
@@ -112,8 +109,8 @@ class LayerLoops(ABC):
         for name in self.stages.levels:
             s.set_scope(name, 0, "local")
             self.after_root(name, self.epilogue_lanes())
-        for name, form in self.stages.stored:
-            self.store(name, form)
+        for stage in self.stages.stored:
+            self.store(stage)
         for name in self.stages.pools:
             self.pool(name)
         parts = iter(self.stages.parts)
@@ -126,7 +123,7 @@ class LayerLoops(ABC):
             loops = s.get_loops(s.get_sblock(name))
             s.reorder(*loops[-2:], *loops[-4:-2])
             s.decompose_reduction(name, loops[-2])
-        if tile.row == tile.pixels and tile.block == self.channels and short_epilogue(self.spec):
+        if tile.row == tile.pixels and tile.block == self.channels and short_epilogue(self.architecture, self.spec):
             s.unroll(self.pixel)  # the tile stays in registers on its way to the epilogue
         return s.mod["main"]
 
@@ -160,8 +157,8 @@ class LayerLoops(ABC):
         loops = s.get_loops(block)
         self.vectorize_channels(loops[-1] if flat else s.fuse(*loops[-2:]), lanes)
 
-    def store(self, name: str, form: str):
-        s = self.s
+    def store(self, stage: StoredStage):
+        s, name, form, bits = self.s, stage.name, stage.format, stage.bits
         if self.pixel is self.inner and form == "codes":
             s.reverse_compute_at(name, self.inner, preserve_unit_loops=True)
             s.unroll(s.get_loops(s.get_sblock(name))[-1])
@@ -172,7 +169,6 @@ class LayerLoops(ABC):
             s.unroll(loops[-3])  # planes, or groups of channels
             s.decompose_reduction(name, loops[-3])
         elif form == "planes":
-            bits = f"{name}_bits"
             s.set_scope(bits, 0, "local")
             s.reverse_compute_at(bits, self.pixel, preserve_unit_loops=True)
             plane, word, lane, k = s.get_loops(s.get_sblock(bits))[-4:]
@@ -201,7 +197,7 @@ class LayerLoops(ABC):
         s.decompose_reduction(name, kh)
 
     # -- contractions ----------------------------------------------------------------------------
-    def contract(self, name: str, parts: list[tuple[str, PartSpec]]):
+    def contract(self, name: str, parts: list[PartStages]):
         s, tile = self.s, self.tile
         s.set_scope(name, 0, "local")
         s.compute_at(name, self.inner, preserve_unit_loops=True)
@@ -210,20 +206,13 @@ class LayerLoops(ABC):
         block, channel = s.split(o, [None, tile.block])
         s.reorder(y, x, block, pixel, channel)
         s.unroll(pixel)
-        self.vectorize_channels(channel, min(16, *(self.lanes(p) for _, p in parts)))
-        for reduction, part in parts:
-            if part.instr and part.instr.winograd:
-                self.winograd(reduction, part)
-                continue
-            s.set_scope(reduction, 0, "local")
-            s.compute_at(reduction, block, preserve_unit_loops=True)
-            {"popcount": self.popcount, "dot": self.dot, "depthwise": self.depthwise, "lookup": self.lookup}[
-                part.family
-            ](reduction, part)
-
-    def winograd(self, name: str, part: PartSpec) -> None:
-        """Only where the architecture's steps say `tiles`."""
-        raise AssertionError(f"{name}: no step of this architecture multiplies transformed tiles")
+        self.vectorize_channels(channel, min(16, *(self.lanes(p.spec) for p in parts)))
+        for part in parts:
+            loops = loops_of(self.architecture, part.spec)
+            if loops.in_tiles:
+                s.set_scope(part.reduction, 0, "local")
+                s.compute_at(part.reduction, block, preserve_unit_loops=True)
+            loops.apply(self, part)
 
     def taps(self, kh, kw, word) -> list:
         """The reduction's loops in the tile's order."""
@@ -232,16 +221,6 @@ class LayerLoops(ABC):
     def unroll(self, taps: list):
         for loop in taps[len(taps) - min(self.tile.unroll, len(taps)) :]:
             self.s.unroll(loop)
-
-    def depthwise(self, name: str, part: PartSpec):
-        s = self.s
-        y, x, o, kh, kw = s.get_loops(s.get_sblock(name))[-5:]
-        s.reorder(kh, kw, y, x, o)
-        for loop in (y, x):
-            s.unroll(loop)
-        self.vectorize_channels(o, self.lanes(part))
-        s.decompose_reduction(name, kh)
-        self.unroll([kh, kw])
 
     # -- threads ---------------------------------------------------------------------------------
     def sharing(self) -> tuple[int, str]:
@@ -252,12 +231,12 @@ class LayerLoops(ABC):
         that serve one line are shared only where there is one: pixel sums need all of them.
         """
         tile, (_, height, width) = self.tile, self.spec.shape
-        reads = sum(math.prod(p.weight_shape) * np.dtype(p.weight_dtype).itemsize for _, p in self.stages.parts)
+        reads = sum(math.prod(p.weight_shape) * np.dtype(p.weight_dtype).itemsize for p in self.spec.parts)
         if max(self.cycles(), reads / WEIGHT_BYTES) < WORTH_A_THREAD:
             return tile.lines, ""
         if tile.parallel:
             return tile.lines, tile.parallel
-        sums = any(form == "sums" for _, form in self.stages.stored)
+        sums = any(stage.format == "sums" for stage in self.stages.stored)
         groups, rows = self.spec.blocking[0], width // tile.row
         found = [(height // tile.lines, (tile.lines, "lines"))]
         if height > 1 or (rows == 1 and not sums):
@@ -265,8 +244,8 @@ class LayerLoops(ABC):
         if tile.lines == 1:
             found.append((height * rows, (1, "rows")))
         found += [(height // n, (n, "lines")) for n in reversed(divisors(tile.lines, tile.lines - 1))]
-        if any(part.instr and part.instr.winograd for _, part in self.stages.parts):  # its tiles are two lines high
-            found = [choice for choice in found if choice[1][0] % 2 == 0 or choice[1][0] == height]
+        step = max((loops_of(self.architecture, p).line_step for p in self.spec.parts), default=1)
+        found = [choice for choice in found if choice[1][0] % step == 0 or choice[1][0] == height]
         even = [choice for iterations, choice in found if evenness(iterations) >= EVEN]
         return even[0] if even else max(found, key=lambda one: evenness(one[0]))[1]
 

@@ -7,52 +7,38 @@ for chunk of kh, kw, step
 
 from __future__ import annotations
 
-from mpcompile.kernels.spec import PartSpec
+from mpcompile.kernels.families.dot import DotStages
+from mpcompile.kernels.families.lookup import LookupStages
+from mpcompile.kernels.families.popcount import PopcountBytesStages
+from mpcompile.schedules.loops import LayerLoops
 
 
-def dot(layer, name: str, part: PartSpec):
-    """D[y, x, ob, lane] over (kho, kwo, co, half) of D_narrow over (khi, kwi, ci, pair)."""
-    y, x, ob, lane, kho, kwo, co, half = _loops(layer.s, name, 8)
-    _two_widths(
-        layer, name, f"{name}_narrow", part.instr.intrin, part.instr.widen, [], [kho, kwo, co], [y, x, ob], [lane, half]
-    )
+def dot(layer: LayerLoops, part: DotStages) -> None:
+    """D[y, x, ob, lane] over (kho, kwo, co, half) of the narrow sums over (khi, kwi, ci, pair)."""
+    y, x, ob, lane, kho, kwo, co, half = _loops(layer.s, part.reduction, 8)
+    names, steps = (part.reduction, part.narrow), (part.spec.instr.intrin, part.spec.instr.widen)
+    _two_widths(layer, *names, *steps, [], [kho, kwo, co], [y, x, ob], [lane, half])
 
 
-def popcount(layer, name: str, part: PartSpec, unrolled_pairs: int):
-    """P[y, x, ob, i, j, lane] over (kho, kwo, so, byte) of P_bytes over (khi, kwi, si); a plane pair after the other."""
-    y, x, ob, i, j, lane, kho, kwo, so, byte = _loops(layer.s, name, 10)
-    if len(part.pairs) * len(part.pairs[0]) <= unrolled_pairs:
+def popcount(layer: LayerLoops, part: PopcountBytesStages, unrolled_pairs: int) -> None:
+    """P[y, x, ob, i, j, lane] over (kho, kwo, so, byte) of the narrow sums over (khi, kwi, si); a plane pair after the
+    other."""
+    y, x, ob, i, j, lane, kho, kwo, so, byte = _loops(layer.s, part.reduction, 10)
+    if len(part.spec.pairs) * len(part.spec.pairs[0]) <= unrolled_pairs:
         layer.s.unroll(i)
         layer.s.unroll(j)
-    _two_widths(
-        layer,
-        name,
-        f"{name}_bytes",
-        part.count.step,
-        part.count.widen,
-        [i, j],
-        [kho, kwo, so],
-        [y, x, ob],
-        [lane, byte],
-    )
+    names, steps = (part.reduction, part.narrow), (part.spec.count.step, part.spec.count.widen)
+    _two_widths(layer, *names, *steps, [i, j], [kho, kwo, so], [y, x, ob], [lane, byte])
 
 
-def lookup(layer, name: str, part: PartSpec):
-    """L[y, x, ob, i, d, half, lane] over (kho, kwo, co) of L_bytes over (khi, kwi, ci); a weight plane after the other."""
-    y, x, ob, i, d, half, lane, kho, kwo, co = _loops(layer.s, name, 10)
+def lookup(layer: LayerLoops, part: LookupStages) -> None:
+    """L[y, x, ob, i, d, half, lane] over (kho, kwo, co) of the narrow sums over (khi, kwi, ci); a weight plane after the
+    other."""
+    y, x, ob, i, d, half, lane, kho, kwo, co = _loops(layer.s, part.reduction, 10)
     layer.s.unroll(i)
     layer.s.unroll(d)
-    _two_widths(
-        layer,
-        name,
-        f"{name}_bytes",
-        part.lookup.step,
-        part.lookup.widen,
-        [i, d],
-        [kho, kwo, co],
-        [y, x, ob],
-        [half, lane],
-    )
+    names, steps = (part.reduction, part.narrow), (part.spec.lookup.step, part.spec.lookup.widen)
+    _two_widths(layer, *names, *steps, [i, d], [kho, kwo, co], [y, x, ob], [half, lane])
 
 
 def _loops(s, name: str, count: int) -> list:
@@ -60,7 +46,15 @@ def _loops(s, name: str, count: int) -> list:
 
 
 def _two_widths(
-    layer, wide: str, narrow: str, step: str, widen: str, outside: list, chunks: list, tile: list, lanes: list
+    layer: LayerLoops,
+    wide: str,
+    narrow: str,
+    step: str,
+    widen: str,
+    outside: list,
+    chunks: list,
+    tile: list,
+    lanes: list,
 ):
     s = layer.s
     s.reorder(*outside, *chunks, *tile, *lanes)
@@ -89,6 +83,7 @@ def _two_widths(
 
 def _tensorize(s, name: str, reduction, intrin: str, innermost: int, vectors: int):
     """Zeros before the loop `reduction`, `vectors` axes a vector; the `innermost` loops as the intrinsic."""
-    zeros = s.get_loops(s.decompose_reduction(name, reduction))[-vectors:]
+    update = s.get_sblock(name)
+    zeros = s.get_loops(s.decompose_reduction(update, reduction))[-vectors:]
     s.vectorize(s.fuse(*zeros) if vectors > 1 else zeros[0])
-    s.tensorize(s.get_loops(s.get_sblock(f"{name}_update"))[-innermost], intrin)
+    s.tensorize(s.get_loops(update)[-innermost], intrin)

@@ -12,41 +12,41 @@ bodies that leave the instruction cache. So is what cannot pay on the CPUs that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from math import prod
+from math import log2, prod
 
-from mpcompile.kernels.select import IMAGE_CHANNELS
-from mpcompile.kernels.spec import LayerSpec, PartSpec
-from mpcompile.schedules.tile import Tile, divisors, parts_of
+from mpcompile.kernels.spec import IMAGE_CHANNELS, LayerSpec, PartSpec
+from mpcompile.schedules.inner import InnerLoops, loops_of
+from mpcompile.schedules.tile import Tile, divisors
 
 UNROLLED_STEPS = 1024
 """Inner steps (of one vector each) of the largest unrolled body."""
 MOST_PIXELS = 16
+AXES = ("", "lines", "rows", "groups")
+"""Loops that threads may share."""
 THREAD_CHUNKS = 4
 """Where a group serves several lines, so many lines or groups are left for threads to share, at least."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """`choices`: each field of Tile → its values. `registers` and `lanes`, of the vectors of each part's inner step,
-    decide which combinations are tiles."""
+    """`choices`: each field of Tile → its values. `loops` of each part, the lanes of their vectors and `registers` decide
+    which combinations are tiles."""
 
     spec: LayerSpec
     registers: int
-    lanes: tuple[int, ...]
+    loops: tuple[InnerLoops, ...]
     choices: dict[str, tuple]
 
     @staticmethod
-    def of(architecture, spec: LayerSpec, threads: int = 1) -> Space:
-        """The space of a layer; the loop that threads share is a decision only where there are several.
-
-        `architecture` has `default_tile(spec)`, `registers` and `lanes(part)`.
-        """
-        default = architecture.default_tile(spec)
+    def of(architecture: str, spec: LayerSpec, default: Tile, registers: int, threads: int = 1) -> Space:
+        """The space of a layer that gets `default` when nothing was measured; the loop that threads share is a decision
+        only where there are several."""
         _, _height, width = spec.shape
         channels = spec.padded // spec.blocking[0]
-        parts = parts_of(spec)
+        parts = spec.parts
         if not parts:
             image = spec.padded == IMAGE_CHANNELS
             rows = divisors(width, width)
@@ -57,9 +57,10 @@ class Space:
                 "lines": (1,) if image else _lines(spec),
                 "parallel": _axes(threads),
             }
-            return Space(spec, architecture.registers, (), _filled(choices))
-        lanes = tuple(architecture.lanes(p) for p in parts)
-        steps = [_taps(p) for p in parts]
+            return Space(spec, registers, (), _filled(choices))
+        loops = tuple(loops_of(architecture, p) for p in parts)
+        lanes = [inner.lanes(p) for inner, p in zip(loops, parts)]
+        steps = [inner.taps(p) for inner, p in zip(loops, parts)]
         spatial, deep = any(kh * kw > 1 for kh, kw, _ in steps), any(step > 1 for *_, step in steps)
         choices = {
             "row": divisors(width, width),
@@ -68,10 +69,10 @@ class Space:
             "lines": _lines(spec),
             "unroll": (0, 1, 2, 3) if spatial else (0, 3),
             "words_first": (False, True) if spatial and deep else (False,),
-            "apart": (False, True) if any(_merged_slots(p) > 1 for p in parts) else (False,),
+            "apart": (False, True) if any(inner.slots(p) > 1 for inner, p in zip(loops, parts)) else (False,),
             "parallel": _axes(threads),
         }
-        return Space(spec, architecture.registers, lanes, _filled(choices))
+        return Space(spec, registers, loops, _filled(choices))
 
     def holds(self, tile: Tile) -> bool:
         """Whether `tile` is a point of this space."""
@@ -79,26 +80,57 @@ class Space:
 
     def tiles(self) -> list[Tile]:
         """All of them, in a fixed order."""
-        names = list(self.choices)
-        found = (Tile(**dict(zip(names, values))) for values in product(*self.choices.values()))
+        found = (self.tile(dict(zip(self.choices, values))) for values in product(*self.choices.values()))
         return [tile for tile in found if self._fits(tile)]
 
+    def tile(self, decisions: Mapping[str, object]) -> Tile:
+        """The tile of one value for each decision, whether or not it is a point."""
+        return Tile.from_json(dict(decisions))
+
+    def features(self, tile: Tile) -> list[float]:
+        """What decides a tile's speed: its decisions, and the registers, loads, code and reuse that follow from them."""
+        channels, height, width = self.spec.shape
+        parts = self.spec.parts
+        found = [log2(n) for n in (tile.row, tile.pixels, tile.block, tile.lines, channels, height, width)]
+        found += [tile.unroll, tile.words_first, tile.apart, AXES.index(tile.parallel)]
+        vectors = tile.block / max((inner.lanes(p) for inner, p in zip(self.loops, parts)), default=tile.block)
+        slots = max((inner.slots(p) for inner, p in zip(self.loops, parts) if not tile.apart), default=1)
+        taps = max((prod(p.kernel) for p in parts), default=1)
+        depth = max((p.data.shape[0] for p in parts), default=1)
+        weights = sum(prod(p.weight_shape) for p in parts) or 1
+        registers = tile.pixels * vectors * slots
+        return [
+            *map(float, found),
+            vectors,
+            slots,
+            registers,
+            self.registers - registers,
+            (tile.pixels + vectors) / (tile.pixels * vectors),
+            log2(tile.row / tile.pixels),
+            log2(height / tile.lines),
+            log2(taps),
+            log2(depth),
+            log2(weights),
+            len(parts),
+            log2(tile.row * tile.lines),
+        ]
+
     def _fits(self, tile: Tile) -> bool:
-        parts = parts_of(self.spec)
+        parts = self.spec.parts
         if tile.parallel == "rows" and tile.lines > 1:
             return False
         if tile.parallel == "groups" and tile.lines == 1 and _stores_sums(self.spec):
             return False
         if not parts:
             return True
-        return tile.row % tile.pixels == 0 and all(map(self._holds, parts, self.lanes, [tile] * len(parts)))
+        return tile.row % tile.pixels == 0 and all(self._holds(*one, tile) for one in zip(self.loops, parts))
 
-    def _holds(self, part: PartSpec, lanes: int, tile: Tile) -> bool:
-        if part.instr and part.instr.winograd and tile.lines % 2 and tile.lines != self.spec.shape[1]:
-            return False  # its tiles are two lines high
-        vectors = -(-tile.block // lanes)
-        slots = 1 if tile.apart else _merged_slots(part)
-        taps = _taps(part)
+    def _holds(self, loops: InnerLoops, part: PartSpec, tile: Tile) -> bool:
+        if tile.lines % loops.line_step and tile.lines != self.spec.shape[1]:
+            return False
+        vectors = -(-tile.block // loops.lanes(part))
+        slots = 1 if tile.apart else loops.slots(part)
+        taps = loops.taps(part)
         unrolled = prod(taps[3 - tile.unroll :]) if tile.unroll else 1
         in_registers = tile.pixels * vectors * slots
         return in_registers <= self.registers and in_registers * unrolled <= UNROLLED_STEPS
@@ -110,7 +142,7 @@ def _filled(choices: dict) -> dict[str, tuple]:
 
 
 def _axes(threads: int) -> tuple[str, ...]:
-    return ("",) if threads == 1 else ("", "lines", "rows", "groups")
+    return AXES[:1] if threads == 1 else AXES
 
 
 def _lines(spec: LayerSpec) -> tuple[int, ...]:
@@ -122,15 +154,3 @@ def _lines(spec: LayerSpec) -> tuple[int, ...]:
 
 def _stores_sums(spec: LayerSpec) -> bool:
     return any(b.format == "sums" for o in spec.outputs for b in o.buffers)
-
-
-def _merged_slots(part: PartSpec) -> int:
-    """Accumulators of one output where plane pairs are merged."""
-    return len(part.slots.weights) if part.slots and part.slots.merged and not part.count else 1
-
-
-def _taps(part: PartSpec) -> tuple[int, int, int]:
-    """Extents of kh, kw and the loop over words, or dot-product steps."""
-    if part.family == "depthwise":
-        return *part.kernel, 1
-    return *part.kernel, part.weight_shape[4 if part.count or part.lookup else 3]

@@ -1,4 +1,4 @@
-"""The filling of two neighbouring tables of `lookup` (kernels/lookup.py) as a tensor intrinsic.
+"""The filling of two neighbouring tables of `lookup` (kernels/families/lookup.py) as a tensor intrinsic.
 
 table[2·16] u8 = Σ_4 a[2, 4] where the entry's bit is set
 """

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec
-
-TABLE_LINES = 7
-"""Output lines that share look-up tables, at most. Made for each line anew, tables took a third of a layer of 64
-channels on AVX2."""
+from mpcompile.kernels.spec import LayerSpec, PartSpec
+from mpcompile.schedules.inner import InnerLoops, loops_of
 
 
 @dataclass(frozen=True)
@@ -62,11 +58,6 @@ def divisors(n: int, most: int) -> list[int]:
     return [d for d in range(1, min(n, most) + 1) if n % d == 0]
 
 
-def parts_of(spec: LayerSpec) -> list[PartSpec]:
-    """The parts of all its contractions."""
-    return [p for t in spec.terms if isinstance(t, ContractSpec) for p in t.parts]
-
-
 def register_tile(
     spec: LayerSpec, lanes: int, most: int, cost: Callable[[PartSpec, int, int], float | None]
 ) -> tuple[int, int]:
@@ -75,12 +66,12 @@ def register_tile(
     `cost` of a part at so many pixels and channels, None where it does not fit the registers; each part of a layer
     counts as much as it has products. `most`: pixels at the most.
     """
-    found, work = [], [math.prod(p.kernel) * p.data.shape[0] / p.groups for p in parts_of(spec)]
+    found, work = [], [math.prod(p.kernel) * p.data.shape[0] / p.groups for p in spec.parts]
     for pixels in divisors(spec.shape[2], most):
         for blocks in divisors(spec.padded // spec.blocking[0] // lanes, 8):
-            costs = [cost(p, pixels, blocks * lanes) for p in parts_of(spec)]
-            if None not in costs:
-                found.append((sum(map(operator.mul, costs, work)) / sum(work), pixels, blocks * lanes))
+            costs = [c for p in spec.parts if (c := cost(p, pixels, blocks * lanes)) is not None]
+            if len(costs) == len(spec.parts):
+                found.append((sum(c * w for c, w in zip(costs, work)) / sum(work), pixels, blocks * lanes))
     return min(found, key=lambda one: one[:2])[1:] if found else (1, lanes)
 
 
@@ -90,24 +81,18 @@ def tile_without_contraction(spec: LayerSpec, image: bool) -> Tile:
     return Tile(row, row, spec.padded // spec.blocking[0])
 
 
-def table_lines(spec: LayerSpec, most: int) -> int:
-    """Output lines that share look-up tables: as many, up to TABLE_LINES, as need no more than `most` bytes of them. 1
-    where no line reads another's."""
-    parts = [p for p in parts_of(spec) if p.lookup]
-    if not any(p.kernel[0] > 1 for p in parts):
-        return 1
-    return max(
-        n for n in divisors(spec.shape[1], TABLE_LINES) if n == 1 or max(_table_bytes(p, n) for p in parts) <= most
-    )
-
-
-def _table_bytes(part: PartSpec, lines: int) -> int:
-    """Of the tables that so many output lines read: 16 for 4 channels, of each digit."""
-    _, width, channels = part.data.buffer_shape
-    rows = (lines - 1) * part.strides[0] + (part.kernel[0] - 1) * part.dilations[0] + 1
-    return rows * width * channels * 4 * part.lookup.digits
-
-
 def row_of(width: int, pixels: int, longest: int = 16) -> int:
     """The longest row of whole register tiles that divides the width."""
     return max(d for d in divisors(width, max(longest, pixels)) if d % pixels == 0)
+
+
+def default_lines(architecture: str, spec: LayerSpec) -> int:
+    """Output lines that a group serves: what the parts' loops want, those first whose steps are of several lines."""
+    by_loops: dict[InnerLoops, list[PartSpec]] = {}
+    for part in spec.parts:
+        by_loops.setdefault(loops_of(architecture, part), []).append(part)
+    for loops in sorted(by_loops, key=lambda inner: -inner.line_step):
+        lines = loops.lines(spec, by_loops[loops])
+        if lines is not None:
+            return lines
+    return 1

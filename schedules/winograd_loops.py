@@ -1,4 +1,5 @@
-"""Loops of a dot product by Winograd's tiles (kernels/winograd.py), for a group of channels and the lines it serves.
+"""Loops of a dot product by Winograd's tiles (kernels/families/dot_winograd.py), for a group of channels and the lines
+it serves.
 
 for chunk of lines
   V: for tile, 16 channels: 4 × 4 levels transformed            once for all groups
@@ -9,7 +10,8 @@ for chunk of lines
 
 from __future__ import annotations
 
-from mpcompile.kernels.spec import PartSpec
+from mpcompile.kernels.families.dot import WinogradStages
+from mpcompile.schedules.loops import LayerLoops
 from mpcompile.schedules.tile import divisors
 
 CHANNELS = 16
@@ -23,9 +25,9 @@ def register_tile(across: int, vectors: int, registers: int) -> tuple[int, int]:
     return min(fitting, key=lambda n: ((n[0] + n[1]) / (n[0] * n[1]), n[1]))
 
 
-def dot(layer, name: str, part: PartSpec, registers: int):
+def dot(layer: LayerLoops, part: WinogradStages, registers: int) -> None:
     """D[ty, py, tx, px, ob, lane] at the layer's loop over groups, M there too, V at the loop over chunks of lines."""
-    s, products, tiles = layer.s, f"{name}_products", f"{name}_tiles"
+    s, name, products, tiles = layer.s, part.reduction, part.products, part.tiles
     copied = s.cache_write(products, 0, "local")
     s.compute_at(name, layer.group, preserve_unit_loops=True)
     ty, py, tx, px, ob, lane = s.get_loops(s.get_sblock(name))[-6:]
@@ -52,8 +54,9 @@ def dot(layer, name: str, part: PartSpec, registers: int):
     *_, tile, vector, lane, c, pair = s.get_loops(s.get_sblock(products))
     s.reorder(c, tile, vector, lane, pair)
     _unroll(s, tile, vector)
-    s.vectorize(s.get_loops(s.decompose_reduction(products, c))[-1])
-    s.tensorize(s.get_loops(s.get_sblock(f"{products}_update"))[-2], part.instr.intrin)
+    update = s.get_sblock(products)
+    s.vectorize(s.get_loops(s.decompose_reduction(update, c))[-1])
+    s.tensorize(s.get_loops(update)[-2], part.spec.instr.intrin)
 
 
 def _unroll(s, *loops):

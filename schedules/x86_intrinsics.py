@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 from mpcompile.kernels.accumulators import int16_steps
-from mpcompile.kernels.dot import DotInstr
+from mpcompile.kernels.families.dot_step import DotInstr
 from mpcompile.kernels.tvm_names import T, TensorIntrin, llvm_intrin, tirx
 from mpcompile.schedules.x86_narrow import MADD, MADDUBS, maddubs16
 

@@ -1,4 +1,4 @@
-"""AVX2's steps of `lookup` (kernels/lookup.py) as tensor intrinsics.
+"""AVX2's steps of `lookup` (kernels/families/lookup.py) as tensor intrinsics.
 
 look    acc[16, 2] u8 += table[index[16, 2]]          PSHUFB, PADDB
 widen   acc[2, 16] u16 += u8[16, 2]                   even bytes: AND, PADDW; odd bytes: PSRLW, PADDW
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from mpcompile.kernels.lookup_form import Lookup
+from mpcompile.kernels.families.lookup_form import Lookup
 from mpcompile.kernels.tvm_names import T, TensorIntrin, llvm_intrin, tirx
 from mpcompile.schedules.table_fill import fill
 from mpcompile.schedules.x86_narrow import PSHUFB

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 
 from mpcompile.targets.kind import KINDS, StorageCosts
 
-FAMILIES = ("popcount", "dot", "lookup", "depthwise")
-
 WIDEN_DOT = 0.6
 """What it costs to add 16-bit sums of products to 32-bit ones, in steps of 16-bit sums."""
 
@@ -24,9 +22,9 @@ class Target:
 
     `features` are flags by the names of /proc/cpuinfo; a CPU without one of them must not run its bundles. `mcpu`,
     `mattr`, `mtriple` are LLVM's ("" for the host's own triple). `popcount_bitmacs_per_cycle`, `dot_macs_per_cycle` (of
-    any 8 bits, in 32-bit sums): what one core can do of each family's inner step, from registers. `cpus`: (vendor,
-    family, first model, last model) that `native` knows as this board. Cores are of the board as a rule; a native
-    target has the machine's.
+    any 8 bits, in 32-bit sums): what one core can do of these steps, from registers. `cpus`: (vendor, family, first
+    model, last model) that `native` knows as this board. Cores are of the board as a rule; a native target has the
+    machine's.
     """
 
     name: str
@@ -43,13 +41,14 @@ class Target:
     mtriple: str = ""
     cores: int = 1
     dot16_macs_per_cycle: float = 0.0
-    """The same of `dot` where sums of two products fit 16 bits (`dot_rate`); 0: no faster than any 8 bits."""
+    """Products of 8 bits where sums of two fit 16 bits (`dot_rate`); 0: no faster than any 8 bits."""
     kind: str = "cpu"
     """The kind of device (kind.py): how code for it is made and run."""
     dot8_macs_per_cycle: float = 0.0
     """The same where products fit 8 bits, before sums are widened; 0: no kernel adds them in 8 bits."""
     lookup_macs_per_cycle: float = 0.0
-    """The same of `lookup`, for weights of one bit and 8-bit sums that are never widened; 0: it has no such kernel."""
+    """Products of one-bit weights by look-ups, of sums of four activations each, in 8-bit sums that are never widened; 0:
+    it has no such kernel."""
     lookup_widen: float = WIDEN_LOOKUP
     """What it costs to widen such a sum, in look-ups; 0: there are none, entries are added in 16 bits."""
     cpus: tuple[tuple[str, int, int, int], ...] = ()
@@ -66,12 +65,12 @@ class Target:
 
     @property
     def lookup_lanes(self) -> int:
-        """Output channels of a vector of `lookup`, a byte each."""
+        """Output channels of a vector of look-ups, a byte each."""
         return self.vector_bits // 8
 
     @property
     def lookup_sums_any(self) -> bool:
-        """Whether `lookup` takes any number of products: 16-bit sums are widened before they are full."""
+        """Whether look-ups take any number of products: 16-bit sums are widened before they are full."""
         return self.arch == "aarch64"
 
     @property
@@ -89,7 +88,7 @@ class Target:
         return any((v, f) == (vendor, family) and first <= model <= last for v, f, first, last in self.cpus)
 
     def dot_rate(self, steps: int) -> float:
-        """MAC a cycle of `dot` where so many sums of two products fit 16 bits: 0 where not even one does.
+        """Products of 8 bits a cycle where so many sums of two of them fit 16 bits: 0 where not even one does.
 
         They are added in 16 bits, and then widened, at the cost of about half a step. Products that fit 16 bits 2·129
         times fit 8 bits once.
@@ -100,32 +99,6 @@ class Target:
             self.dot16_macs_per_cycle / (1 + WIDEN_DOT / steps) if steps else 0.0,
             self.dot8_macs_per_cycle / (1 + WIDEN_DOT8 / eight) if eight else 0.0,
         )
-
-    def expected_rates(self, weight_planes: int, activation_planes: int) -> dict[str, float]:
-        """MAC a cycle of popcount, dot and lookup for a long inner product of so many planes, by their numbers alone.
-
-        A lookup splits activations into digits, of which 8 bits hold 255/(4·(2^b − 1)) sums of four; then they are
-        widened.
-        """
-        splits = (
-            (digits, 255 // (4 * ((1 << -(-activation_planes // digits)) - 1)))
-            for digits in range(1, activation_planes + 1)
-        )
-        look_ups = min(digits * (1 + self.lookup_widen / sums) for digits, sums in splits if sums)
-        return {
-            "dot": self.dot_rate(16383 // (((1 << activation_planes) - 1) << weight_planes - 1)),
-            "popcount": self.popcount_bitmacs_per_cycle / (weight_planes * activation_planes),
-            "lookup": self.lookup_macs_per_cycle / (weight_planes * look_ups),
-        }
-
-    def expected_family(self, weight_planes: int, activation_planes: int) -> str:
-        """The fastest of `expected_rates`."""
-        rates = self.expected_rates(weight_planes, activation_planes)
-        return max(rates, key=lambda family: rates[family])
-
-    def expected_gain(self, weight_planes: int, activation_planes: int) -> float:
-        """How many times faster than int8 (dot) the expected family is; at least 1."""
-        return max(self.expected_rates(weight_planes, activation_planes).values()) / self.dot_macs_per_cycle
 
     def to_json(self) -> dict:
         """For manifests and reports: all fields, as lists and plain values."""

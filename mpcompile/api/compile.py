@@ -10,11 +10,12 @@ from pathlib import Path
 
 from mpcompile.compiler import pipeline
 from mpcompile.compiler.manifest import layer_rows
+from mpcompile.compiler.passes.choose_formats import Allowed
 from mpcompile.errors import UsageError
 from mpcompile.files import check_writable
 from mpcompile.frontend import load
 from mpcompile.ir.graph import Graph
-from mpcompile.kernels.select import Measured
+from mpcompile.kernels.architecture import Tile
 from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import records_for
 from mpcompile.runtime.variants import CompiledVariant, write_bundle
@@ -28,8 +29,8 @@ def compile_model(
     *,
     dump_ir: str | os.PathLike | None = None,
     families: Mapping[str, str] | None = None,
-    measured: Measured | None = None,
-    tiles: Mapping[str, object] | None = None,
+    allowed: Allowed | None = None,
+    tiles: Mapping[str, Tile] | None = None,
     records: str | os.PathLike | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
@@ -38,22 +39,23 @@ def compile_model(
     model: an ONNX file (QONNX or QDQ), or a normalised Graph. target: "native", a board's or a fleet's name, a TOML's
     path, a Target or a Fleet: the bundle holds a variant for each board of a fleet. output: where the bundle goes;
     without it, beside the model, with the suffix .mpc. dump_ir: a folder for the text of every phase, a folder in it
-    for each board of a fleet. families: layer → kernel family ("*": all that can have it); measured: cycles that
-    replace the cost model's; tiles: layer → tile; both for one board only. records: a folder that `tune` wrote, whose
-    tiles win over those that ship; "none": neither, every schedule as set by hand. Nothing is left behind where it fails.
+    for each board of a fleet. families: layer → kernel family ("*": all that can have it); allowed: layer → (term,
+    part) → the families to choose from; tiles: layer → tile; both for one board only. records: a folder that `tune`
+    wrote, whose tiles win over those that ship; "none": neither, every schedule as set by hand. Nothing is left behind
+    where it fails.
     Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
     """
     path = _output(model, output)
     fleet = (
         target if isinstance(target, Fleet) else Fleet.of(target) if isinstance(target, Target) else load_fleet(target)
     )
-    if len(fleet.boards) > 1 and (measured or tiles):
-        raise UsageError(f"target {fleet.name} stands for several boards: tiles and measured cycles are of one")
+    if len(fleet.boards) > 1 and (allowed or tiles):
+        raise UsageError(f"target {fleet.name} stands for several boards: tiles and allowed families are of one")
     say = progress or (lambda line: None)
     graph = model if isinstance(model, Graph) else _load(model, say)
     dump = Path(dump_ir) if dump_ir is not None else None
     options = [
-        pipeline.Options(families or {}, measured, tiles or {}, TunedTiles(records_for(board, records)), dump, say)
+        pipeline.Options(families or {}, allowed or {}, tiles or {}, TunedTiles(records_for(board, records)), dump, say)
         for board in fleet.boards
     ]
     variants = [_variant(graph, board, fleet, o) for board, o in zip(fleet.boards, options)]

@@ -23,7 +23,7 @@ from mpcompile.latency.fingerprint import measured_code
 from mpcompile.latency.measure import Measurement
 from mpcompile.latency.node_map import NodeMap
 from mpcompile.latency.progress import Progress
-from mpcompile.latency.subgraph import Families, Subgraph, format_of
+from mpcompile.latency.subgraph import Families, Readings, Subgraph
 from mpcompile.latency.table import LatencyTable
 from mpcompile.remote.build_ahead import map_built
 from mpcompile.remote.fit import threads_on
@@ -35,7 +35,7 @@ from mpcompile.targets import Target, cpu
 
 if TYPE_CHECKING:
     from mpcompile.compiler.layer_library import LayerKernel
-    from mpcompile.kernels.select import Measured
+    from mpcompile.compiler.passes.choose_formats import Allowed
     from mpcompile.records.choose import TunedTiles
 
 CELL_MIN_TIME = 0.0001
@@ -91,6 +91,12 @@ class PoolWorkbench:
 
         return apply_all(graph, TO_LAYERS)
 
+    @property
+    def families(self) -> Readings:
+        from mpcompile.kernels.families import families
+
+        return {f.name: f for f in families()}
+
     def choose(self, fused: Graph) -> Families:
         from mpcompile.compiler.passes.choose_formats import ChooseFormats
 
@@ -104,7 +110,7 @@ class PoolWorkbench:
     def lower(self, subgraph: Subgraph) -> LayerKernel:
         from mpcompile.compiler.layer_library import lower_layer
 
-        return lower_layer(subgraph.graph, subgraph.layer, self.target, _forced(subgraph), self._tiles)
+        return lower_layer(subgraph.graph, subgraph.layer, self.target, _only(subgraph.families), self._tiles)
 
     @property
     def devices_at_once(self) -> int:
@@ -184,42 +190,28 @@ class PoolWorkbench:
         from mpcompile.frontend import load
 
         graph = model if isinstance(model, Graph) else load(Path(model))
-        return compile_model(graph, self.target, path, measured=measured_by(table, graph, self.fuse) if table else None)
+        return compile_model(
+            graph, self.target, path, allowed=allowed_by_table(table, graph, self.fuse) if table else None
+        )
 
 
-def measured_by(table: LatencyTable, graph: Graph, fuse: Callable[[Graph], Graph]) -> Measured:
-    """The table's choice of families for its network at the bits that `graph` has, as a measurement for compile_model.
+def allowed_by_table(table: LatencyTable, graph: Graph, fuse: Callable[[Graph], Graph]) -> Allowed:
+    """The table's choice for its network at the bits that `graph` has: of each convolution, the families that read the
+    form that it found fastest.
 
     Raises UsageError where the table lacks a layer or its bits.
     """
-    places = NodeMap(graph, fuse)
-    wanted = {}
-    for name, knob in places.knobs.items():
-        layer = places.layers[places.home[name]]
-        for i, j in places.parts[name]:
-            wanted[_part_key(layer.terms[i].parts[j])] = table.format(name, knob.w, knob.a)
-    return _only(lambda part, family: wanted.get(_part_key(part)) in (None, format_of(family)))
+    from mpcompile.kernels.families import families
+
+    node_map = NodeMap(graph, fuse)
+    allowed: dict[str, dict[tuple[int, int], list[str]]] = {}
+    for name, knob in node_map.knobs.items():
+        form = table.format(name, knob.w, knob.a)
+        for part in node_map.parts[name]:
+            allowed.setdefault(node_map.home[name], {})[part] = [f.name for f in families() if f.reads == form]
+    return allowed
 
 
-def _part_key(part: ContractPart) -> tuple:
-    """Tells a part from the others of its graph, in whatever copy of the graph."""
-    return part.input, part.strides, part.pads, part.dilations, part.q.shape, part.q.tobytes()
-
-
-def _forced(variant: Subgraph) -> Measured:
-    """The variant's families as a measurement."""
-    wanted = {
-        id(layer.terms[i].parts[j]): family
-        for layer in variant.graph.nodes
-        for (i, j), family in variant.families.get(layer.name, {}).items()
-    }
-    return _only(lambda part, family: wanted.get(id(part)) in (None, family))
-
-
-def _only(allowed: Callable[[ContractPart, str], bool]) -> Measured:
-    """A measurement that leaves a part the families that are allowed, and makes any other too dear to choose."""
-
-    def cycles(part: ContractPart, grid: Grid, output: tuple[int, int], family: str) -> float | None:
-        return None if allowed(part, family) else 1e15
-
-    return cycles
+def _only(families: Families) -> Allowed:
+    """Each contraction by its family, and by no other."""
+    return {layer: {part: (family,) for part, family in of.items()} for layer, of in families.items()}

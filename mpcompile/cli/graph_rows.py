@@ -40,7 +40,7 @@ def _row(node: Node, graph: Graph, target: Target) -> dict:
 
 def _part(part: ContractPart, node: Layer, graph: Graph, target: Target) -> dict:
     grid = graph.types[part.input].grid
-    assert grid is not None, f"{part.input}, which a contraction reads, is quantized"
+    assert grid is not None, f"{node.name} multiplies {part.input}, which is not quantized"
     found = candidates(part, grid, target, node.shape[1:])
     return {
         "input": part.input,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mpcompile.compiler import library
-from mpcompile.kernels.tvm_names import tirx
+from mpcompile.kernels.tvm_names import PrimFunc
 from mpcompile.targets import Target
 from mpcompile.targets.registry import Registry
 
@@ -38,7 +38,7 @@ class Backend(Protocol):
         ...
 
     def build_objects(
-        self, functions: Mapping[str, tirx.PrimFunc], target: Target, folder: Path, instruments: Sequence[object] = ()
+        self, functions: Mapping[str, PrimFunc], target: Target, folder: Path, instruments: Sequence[object] = ()
     ) -> list[Path]:
         """Files of machine code in `folder`, in which each function has its name. `instruments` see TVM's passes, from
         several threads."""
@@ -63,7 +63,7 @@ class CpuBackend:
         return {**found, **CPU_OPTIONS.get(target.arch, {})}
 
     def build_objects(
-        self, functions: Mapping[str, tirx.PrimFunc], target: Target, folder: Path, instruments: Sequence[object] = ()
+        self, functions: Mapping[str, PrimFunc], target: Target, folder: Path, instruments: Sequence[object] = ()
     ) -> list[Path]:
         return library.build_objects(functions, self.tvm_dict(target, target.cores), folder, instruments)
 
@@ -84,7 +84,7 @@ def tvm_dict(target: Target, threads: int | None = None) -> dict[str, Any]:
     return backend_of(target).tvm_dict(target, threads or target.cores)
 
 
-def build_library(functions: Mapping[str, tirx.PrimFunc], target: Target) -> bytes:
+def build_library(functions: Mapping[str, PrimFunc], target: Target) -> bytes:
     """The library of a bundle, in which each function has its name. Raises TargetError where linking fails."""
     backend = backend_of(target)
     with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:

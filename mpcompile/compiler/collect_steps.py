@@ -15,7 +15,7 @@ from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.graph import Graph, Reshape
 from mpcompile.ir.layer import Layer
-from mpcompile.kernels.tvm_names import prim_func, te, tirx
+from mpcompile.kernels.tvm_names import PrimFunc, prim_func, te
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ class _Collector:
         return self.stored[buffer]
 
 
-def _copy(count: int) -> tirx.PrimFunc:
+def _copy(count: int) -> PrimFunc:
     """Copies `count` float32."""
     source = te.placeholder((count,), "float32", "source")
     return prim_func([source, te.compute((count,), lambda i: source[i], name="copied")], f"mp_copy_{count}")

@@ -14,14 +14,13 @@ from mpcompile.compiler.backend import build_library
 from mpcompile.compiler.collect_steps import Collected
 from mpcompile.compiler.lower_layers import lower_assigned
 from mpcompile.compiler.offsets import aligned
-from mpcompile.compiler.passes.choose_formats import ChooseFormats
+from mpcompile.compiler.passes.choose_formats import Allowed, ChooseFormats
 from mpcompile.compiler.plan_memory import placed_plan
 from mpcompile.compiler.steps import Steps, Store
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.layer import Layer
 from mpcompile.ir.plan import Plan
 from mpcompile.kernels.layer import Lowered, Tiles
-from mpcompile.kernels.select import Measured
 from mpcompile.targets import Target
 
 FUNCTION = "layer"
@@ -56,11 +55,11 @@ class LayerKernel:
 
 
 def lower_layer(
-    graph: Graph, name: str, target: Target, measured: Measured | None = None, tiles: Tiles | None = None
+    graph: Graph, name: str, target: Target, allowed: Allowed | None = None, tiles: Tiles | None = None
 ) -> LayerKernel:
-    """Layer `name` of a fused graph, with the forms and families that compiling this graph would choose; `tiles` as for
-    kernels.layer.lower."""
-    assignment = ChooseFormats(target, measured).apply(graph)
+    """Layer `name` of a fused graph, with the forms and families that compiling this graph would choose of those that
+    are `allowed`; `tiles` as for kernels.layer.lower."""
+    assignment = ChooseFormats(target, allowed or {}).apply(graph)
     node = next(n for n in graph.nodes if isinstance(n, Layer) and n.name == name)
     lowered = lower_assigned(node, assignment, target, tiles=tiles)
     code = _CONSTANT.sub("float", lowered.func.script())  # pyright: ignore[reportAttributeAccessIssue]

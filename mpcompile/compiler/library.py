@@ -10,7 +10,7 @@ import tvm
 
 from mpcompile.compiler.linker import link_shared
 from mpcompile.compiler.scratch import use_stack
-from mpcompile.kernels.tvm_names import Target, build, tirx
+from mpcompile.kernels.tvm_names import PrimFunc, Target, build
 from mpcompile.targets import cpu
 
 TOGETHER = 6
@@ -26,7 +26,7 @@ def link_objects(objects: Sequence[Path], triple: str) -> bytes:
 
 
 def build_objects(
-    functions: Mapping[str, tirx.PrimFunc], target: dict, folder: Path, instruments: Sequence[object] = ()
+    functions: Mapping[str, PrimFunc], target: dict, folder: Path, instruments: Sequence[object] = ()
 ) -> list[Path]:
     """Object files in `folder`, in which each function has its name. `target` is TVM's dict. `instruments` see TVM's
     passes, from several threads."""
@@ -38,12 +38,12 @@ def build_objects(
     return objects
 
 
-def compiled(functions: Mapping[str, tirx.PrimFunc], target: dict):
+def compiled(functions: Mapping[str, PrimFunc], target: dict):
     """A runtime module with `[name]`, and `mod` of TVM, which writes object files or assembly."""
     return build(tvm.IRModule(functions), Target(target), use_stack)
 
 
-def _compile(functions: Mapping[str, tirx.PrimFunc], target: dict, path: Path, instruments) -> None:
+def _compile(functions: Mapping[str, PrimFunc], target: dict, path: Path, instruments) -> None:
     """One object file. LLVM runs without Python's lock, so threads are enough."""
     with tvm.transform.PassContext(opt_level=3, instruments=list(instruments)):
         module = compiled(functions, target).mod

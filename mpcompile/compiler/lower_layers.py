@@ -11,6 +11,7 @@ from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.layer import Layer
+from mpcompile.kernels.architecture import Tile
 from mpcompile.kernels.layer import Lowered, Tiles, lower
 from mpcompile.schedules import architecture_of
 from mpcompile.targets import Target
@@ -25,7 +26,7 @@ class NamedKernel:
 
 
 def lower_assigned(
-    layer: Layer, assignment: FormatChoice, target: Target, tile: object = None, tiles: Tiles | None = None
+    layer: Layer, assignment: FormatChoice, target: Target, tile: Tile | None = None, tiles: Tiles | None = None
 ) -> Lowered:
     """The kernel of one layer of a graph for which `assignment` was chosen; `tile` and `tiles` as for
     kernels.layer.lower. Raises ModelError naming the layer."""
@@ -51,7 +52,7 @@ def lower_layers(
     graph: Graph,
     assignment: FormatChoice,
     target: Target,
-    given: Mapping[str, object],
+    given: Mapping[str, Tile],
     tiles: Tiles | None,
     taken: Collection[str],
     progress: Callable[[str], None],

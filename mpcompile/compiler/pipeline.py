@@ -29,27 +29,28 @@ from mpcompile.compiler.float_regions.lower import FloatCode, lower_regions
 from mpcompile.compiler.float_regions.regions import regions_of, split
 from mpcompile.compiler.lower_layers import kernels_text, lower_layers
 from mpcompile.compiler.passes.base import apply_all
-from mpcompile.compiler.passes.choose_formats import ChooseFormats, FormatChoice
+from mpcompile.compiler.passes.choose_formats import Allowed, ChooseFormats, FormatChoice, allowed_by
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.compiler.plan_memory import plan_memory
 from mpcompile.compiler.print_graph import graph_text
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.plan import Plan
+from mpcompile.kernels.architecture import Tile
 from mpcompile.kernels.layer import Lowered, Tiles
-from mpcompile.kernels.select import Measured
-from mpcompile.kernels.tvm_names import tirx
+from mpcompile.kernels.tvm_names import PrimFunc
 from mpcompile.targets import Target
 
 
 @dataclass(frozen=True)
 class Options:
-    """`families`: layer → family ("*": every layer that can have it), instead of the cheapest by the cost model, which
-    `measured` replaces where it knows. `tiles`: layer → the schedule's tile; `tuned` chooses those of the others, which
-    have their default without it. `progress` hears what is being done, one short line at a time."""
+    """`families`: layer → family ("*": every layer that can have it), instead of the cheapest by the cost model;
+    `allowed`: the families that a contraction may have, as choose_formats has it. `tiles`: layer → the schedule's tile;
+    `tuned` chooses those of the others, which have their default without it. `progress` hears what is being done, one
+    short line at a time."""
 
     families: Mapping[str, str] = field(default_factory=dict)
-    measured: Measured | None = None
-    tiles: Mapping[str, object] = field(default_factory=dict)
+    allowed: Allowed = field(default_factory=dict)
+    tiles: Mapping[str, Tile] = field(default_factory=dict)
     tuned: Tiles | None = None
     dump: Path | None = None
     progress: Callable[[str], None] = lambda line: None
@@ -68,7 +69,7 @@ class Planned:
     assignment: FormatChoice
     lowered: Mapping[str, Lowered]
     plan: Plan
-    functions: Mapping[str, tirx.PrimFunc]
+    functions: Mapping[str, PrimFunc]
     weights: bytes
 
 
@@ -81,7 +82,8 @@ def plan(source: Graph, target: Target, options: Options = Options()) -> Planned
     graph = apply_all(source, TO_LAYERS, lambda p, g: dump(f"layers-{p.name}", lambda: graph_text(g)))
 
     say("choosing kernel families and formats")
-    assignment = ChooseFormats(target, options.measured, options.families).apply(graph)
+    allowed = {**options.allowed, **allowed_by(options.families, graph, target)}
+    assignment = ChooseFormats(target, allowed).apply(graph)
     dump("formats", lambda: graph_text(graph, assignment.buffers, assignment.families))
 
     units = split(graph)
@@ -101,7 +103,7 @@ def plan(source: Graph, target: Target, options: Options = Options()) -> Planned
 
 
 def build(
-    functions: Mapping[str, tirx.PrimFunc],
+    functions: Mapping[str, PrimFunc],
     target: Target,
     folder: Path,
     instruments: Sequence[object] = (),

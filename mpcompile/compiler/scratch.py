@@ -7,11 +7,13 @@ nobody else writes there.
 
 from __future__ import annotations
 
+from typing import Any
+
 import tvm
 import tvm_ffi
 
 from mpcompile.compiler.offsets import aligned
-from mpcompile.kernels.tvm_names import tirx
+from mpcompile.kernels.tvm_names import PrimFunc, tirx
 
 STACK = 16 * 1024
 """Bytes that the buffers of a kernel may take of a stack, the smallest first. Larger ones are filled so slowly that a call
@@ -20,9 +22,9 @@ ON_STACK = "disable_lower_builtin"
 """TVM's annotation of a buffer that shall not become calls for memory."""
 
 
-def use_stack(function: tirx.PrimFunc) -> tirx.PrimFunc:
+def use_stack(function: PrimFunc) -> PrimFunc:
     """The same function, its buffers marked that go on the stack. It is lowered but for such calls."""
-    found: list[tirx.AllocBuffer] = []
+    found: list[Any] = []
     _each_allocation(function.body, lambda node: found.append(node) or node)
     room, chosen = STACK, []
     for node in sorted(found, key=lambda node: nbytes(node.buffer)):
@@ -30,7 +32,7 @@ def use_stack(function: tirx.PrimFunc) -> tirx.PrimFunc:
         if room >= 0:
             chosen.append(node.buffer)
 
-    def mark(node: tirx.AllocBuffer) -> tirx.AllocBuffer:
+    def mark(node: Any) -> Any:
         if not any(node.buffer.same_as(buffer) for buffer in chosen):
             return node
         return tirx.AllocBuffer(node.buffer, {**(node.annotations or {}), ON_STACK: tirx.const(True, "bool")})
@@ -74,7 +76,7 @@ def _asked_for(statement) -> int:
     return max((_asked_for(s) for s in inner if s is not None), default=0)
 
 
-def nbytes(buffer: tirx.Buffer) -> int:
+def nbytes(buffer: Any) -> int:
     """Bytes, aligned."""
     dtype = tvm.DataType(buffer.dtype)
     size = (dtype.bits * dtype.lanes + 7) // 8
@@ -83,7 +85,7 @@ def nbytes(buffer: tirx.Buffer) -> int:
     return aligned(size)
 
 
-def _on_stack(node: tirx.AllocBuffer) -> bool:
+def _on_stack(node: Any) -> bool:
     return ON_STACK in (node.annotations or {})
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from mpcompile.compiler.weights_block import WeightsBlock
 from mpcompile.errors import ModelError
 from mpcompile.ir.plan import Arg
-from mpcompile.kernels.tvm_names import buffer_of, tirx
+from mpcompile.kernels.tvm_names import PrimFunc, buffer_of
 
 Parameter = tuple[str, tuple[int, ...]]
 """dtype and shape of a tensor argument."""
@@ -51,7 +51,7 @@ class Steps:
     def __init__(self):
         self.steps: list[Step] = []
         self.written: list[Store] = []
-        self.functions: dict[str, tirx.PrimFunc] = {}
+        self.functions: dict[str, PrimFunc] = {}
         self.weights = WeightsBlock()
         self._constants: dict[int, Store] = {}
 
@@ -61,7 +61,7 @@ class Steps:
         return self._constants.setdefault(offset, Store(array.nbytes, "weights", offset))
 
     def call(
-        self, name: str, function: tirx.PrimFunc, args: Sequence[Store], nbytes: Sequence[int], layer: str
+        self, name: str, function: PrimFunc, args: Sequence[Store], nbytes: Sequence[int], layer: str
     ) -> list[Store]:
         """Adds a step that reads `args`; the stores that it writes, of `nbytes` each. Raises ModelError naming the layer
         where the function takes other sizes."""
@@ -80,7 +80,7 @@ class Steps:
         return results
 
 
-def parameters(function: tirx.PrimFunc) -> tuple[Parameter, ...]:
+def parameters(function: PrimFunc) -> tuple[Parameter, ...]:
     """(dtype, shape) of each argument of a PrimFunc over tensors."""
     buffers = [buffer_of(function, i) for i in range(len(function.params))]
     return tuple((str(b.dtype), tuple(int(n) for n in b.shape)) for b in buffers)

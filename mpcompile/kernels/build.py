@@ -1,12 +1,6 @@
 """`LayerSpec` → one PrimFunc: terms, epilogue and outputs as TE stages, named so that a schedule finds them.
 
-P0_1, D0_1   reduction of part 1 of term 0 (popcount: [y, x, block, slot, 8], or by bytes
-             [y, x, block, plane, plane, lanes]; dot: [y, x, block, lanes])
-P0_1_bytes   the same in 8 bits, where counts are widened; nibbles0_1, of the data, where nibbles are counted
-L0_1         the same by tables: [y, x, block, plane, digit, 2, 16], after L0_1_bytes, and table0_1 of the data
-D0_1_tiles, D0_1_products
-             of a dot product by Winograd's tiles; D0_1 is then [tile y, 2, tile x, 2, block, lanes]
-wide0_1      the data of part 1 in another dtype, where its step takes no unsigned bytes
+D0_1 …       part 1 of term 0, and what is before it, as its family names them (families/NAME.py)
 window0_1    window sums, where the weight grid has an offset
 acc0         int32 [y, x, o] of a contraction, all corrections added
 pool0        int32 or float32 [y, x, o] of a pooling term
@@ -17,31 +11,16 @@ planes1_bits, planes1, planes_sums1, codes1, codes_sums1, float1, plain1
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Any
 
 from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer, channel_pad
-from mpcompile.kernels import depthwise, dot, lookup, popcount, popcount_bytes, storage, winograd
+from mpcompile.kernels import families, storage
 from mpcompile.kernels.epilogue import f32, round_to
 from mpcompile.kernels.primitives import fma, primitives_of
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, PartSpec, PoolSpec, ViewSpec
-from mpcompile.kernels.tvm_names import prim_func, te, tirx
-
-
-@dataclass
-class Stages:
-    """Names of the stages, for the schedule.
-
-    `stored` lists (stage, format) of every argument written, sums after their source.
-    """
-
-    parts: list[tuple[str, PartSpec]] = field(default_factory=list)
-    widened: list[str] = field(default_factory=list)
-    windows: list[str] = field(default_factory=list)
-    accumulators: list[str] = field(default_factory=list)
-    pools: list[str] = field(default_factory=list)
-    levels: list[str] = field(default_factory=list)
-    stored: list[tuple[str, str]] = field(default_factory=list)
+from mpcompile.kernels.stages import Stages, StoredStage
+from mpcompile.kernels.tvm_names import PrimFunc, prim_func, te, tirx
 
 
 class _Builder:
@@ -51,7 +30,9 @@ class _Builder:
         self.data: dict = {}  # form of a tensor → placeholder
         self.inputs: list = []
         self.constants: list = []
-        self.loaded: dict[int, object] = {}  # term → f(y, x, o)
+        self.loaded: dict[int, Any] = {}  # term → f(y, x, o); of a contraction, of each part, until they are added up
+        self.floats: Any = None
+        self.ints: Any = None
 
     # -- terms -----------------------------------------------------------------------------------
     def build(self):
@@ -94,46 +75,10 @@ class _Builder:
     def part(self, tag: str, part: PartSpec):
         """f(y, x, o) → int32 Σ w·a but for the constant, which the int table holds."""
         _, height, width = self.spec.shape
-        words = "" if part.family != "popcount" else "uint8" if part.count else "uint32"
-        data = self.argument(part.data, words)
+        data = self.argument(part.data, part.word)
         weight = self.constant(part.weight_shape, part.weight_dtype, f"weight{tag}")
-        place = (height, width, part.strides, part.dilations, part.origin)
-        if part.count:
-            name = f"P{tag}"
-            data = popcount_bytes.nibbles(f"nibbles{tag}", data) if part.count.nibbles else data
-            reduced = popcount_bytes.compute(name, data, weight, part.count, *place)
-            product = lambda y, x, o: popcount_bytes.value(reduced, part.pairs, y, x, o)
-        elif part.family == "popcount":
-            name = f"P{tag}"
-            reduced = popcount.compute(name, data, weight, part.slots, *place)
-            product = lambda y, x, o: popcount.value(reduced, part.slots, y, x, o)
-        elif part.family == "lookup":
-            name = f"L{tag}"
-            table = lookup.tables(f"table{tag}", data, part.lookup)
-            reduced = lookup.compute(name, table, weight, part.lookup, *place)
-            product = lambda y, x, o: lookup.value(reduced, part.plane_weights, part.lookup, y, x, o)
-        elif part.family == "dot" and part.instr.winograd:
-            name = f"D{tag}"
-            reduced = winograd.compute(name, data, weight, height, width, part.origin)
-            product = lambda y, x, o: winograd.value(reduced, y, x, o)
-        elif part.family == "dot":
-            name = f"D{tag}"
-            if part.instr.data_dtype != "uint8":
-                data = dot.widen(f"wide{tag}", data, part.instr)
-                self.stages.widened.append(f"wide{tag}")
-            reduced = dot.compute(name, data, weight, *place, part.groups, part.instr)
-            lanes = part.instr.lanes
-            product = lambda y, x, o: reduced[y, x, o // lanes, o % lanes]
-        else:
-            name = f"D{tag}"
-            reduced = depthwise.compute(name, data, weight, *place)
-            channels = part.weight_shape[2]
-            product = (
-                (lambda y, x, o: reduced[y, x, o])
-                if channels >= self.spec.padded
-                else (lambda y, x, o: tirx.if_then_else(o < channels, reduced[y, x, tirx.min(o, channels - 1)], 0))
-            )
-        self.stages.parts.append((name, part))
+        expressed = families.family(part.family).compute(tag, part, data, weight, self.spec)
+        self.stages.parts.append(expressed.stages)
         window = self.window(tag, part) if part.offset else None
         border = None
         if part.border:
@@ -142,7 +87,7 @@ class _Builder:
             border = self.constant((*part.border, self.spec.padded), "int32", f"border{tag}")
 
         def value(y, x, o):
-            total = product(y, x, o)
+            total = expressed.value(y, x, o)
             total = total * part.multiplier if part.multiplier != 1 else total
             if window is not None:
                 total = total + window[y, x] * part.offset
@@ -279,9 +224,10 @@ class _Builder:
                 self.stages.levels.append(f"level{i}")
             value, last = stages[out.value], {}
             for b in out.buffers:
-                name = f"{b.format}{i}" if b.format != "sums" else f"{b.beside}_sums{i}"
+                name, bits = f"{b.format}{i}" if b.format != "sums" else f"{b.beside}_sums{i}", ""
                 if b.format == "planes":
-                    tensor = last["planes"] = storage.pack(value, b, name)
+                    bits = f"{name}_bits"
+                    tensor = last["planes"] = storage.pack(value, b, name, bits)
                 elif b.format == "sums":
                     add = storage.sum_planes if b.beside == "planes" else storage.sum_codes
                     tensor = add(last[b.beside], b, name)
@@ -301,7 +247,7 @@ class _Builder:
                     )
                 else:
                     tensor = te.compute(b.shape, lambda *at: _plain(value, at), name=name)
-                self.stages.stored.append((name, b.format))
+                self.stages.stored.append(StoredStage(name, b.format, bits))
                 written.append(tensor)
         return written
 
@@ -394,7 +340,7 @@ def root(ops: tuple[Op, ...], values: list[int]) -> int:
     raise ModelError("a layer's outputs must derive from one common value")
 
 
-def build(spec: LayerSpec, kind: str):
+def build(spec: LayerSpec, kind: str) -> tuple[PrimFunc, Stages]:
     """(PrimFunc, Stages), for a kind of device. Arguments: inputs in the order of the terms, constants, outputs."""
     with primitives_of(kind):
         return _Builder(spec).build()

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.ir import layer as ir
-from mpcompile.ir.formats import Buffer, channel_pad
-from mpcompile.ir.grid import Grid
-from mpcompile.kernels import depthwise, dot, lookup_form, popcount, popcount_bytes, winograd_form
-from mpcompile.kernels.accumulators import check_int32, dot_reach, popcount_reach
-from mpcompile.kernels.select import IMAGE_CHANNELS
-from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, OutputSpec, PartSpec, PoolSpec, ViewSpec, block_channels
-from mpcompile.kernels.storage import anonymous, first_pattern
-from mpcompile.kernels.weights import dot_weights
+from mpcompile.ir.formats import Buffer
+from mpcompile.kernels import families
+from mpcompile.kernels.accumulators import check_int32
+from mpcompile.kernels.architecture import Architecture
+from mpcompile.kernels.families.family import Given
+from mpcompile.kernels.spec import (
+    IMAGE_CHANNELS,
+    ContractSpec,
+    LayerSpec,
+    Op,
+    OutputSpec,
+    PartSpec,
+    PoolSpec,
+    ViewSpec,
+    block_channels,
+)
+from mpcompile.kernels.storage import anonymous
 from mpcompile.reference.thresholds import thresholds
 
 THRESHOLD_LEVELS = 4
@@ -26,8 +36,8 @@ THRESHOLD_LEVELS_BY_CALLS = 16
 """The same where fma is a call of the C library."""
 
 
-def round_up(n: int, to: int) -> int:
-    return -(-n // to) * to
+Forms = Mapping[str, Sequence[Buffer]]
+Chosen = Mapping[tuple[int, int], str]
 
 
 @dataclass(eq=False)
@@ -41,9 +51,9 @@ class Described:
 
 
 class _Describer:
-    def __init__(self, layer: ir.Layer, inputs, outputs, families, architecture):
+    def __init__(self, layer: ir.Layer, inputs: Forms, outputs: Forms, chosen: Chosen, architecture: Architecture):
         self.layer, self.architecture = layer, architecture
-        self.available, self.families = inputs, families
+        self.available, self.chosen = inputs, chosen
         self.channels = layer.shape[0]
         self.results = [(r, list(outputs[r.name])) for r in layer.results]
         self.padded = math.prod(block_channels(self.channels, [b for _, bs in self.results for b in bs]))
@@ -52,25 +62,26 @@ class _Describer:
                 raise ModelError(
                     f"layer {layer.name}: {buffer.tensor} has {self.channels} channels, too few for planes"
                 )
-        self.arguments: list[tuple[Buffer, bool]] = []
+        self.arguments: list[tuple[Buffer, str]] = []
         self.constants: list[np.ndarray] = []
         self.floats: list[np.ndarray] = []
         self.ints: list[np.ndarray] = []
         self.reach: list[int] = []  # of the contraction's parts: how far from 0 their sums may come
 
     # -- arguments and tables --------------------------------------------------------------------
-    def stored(self, tensor: str, *formats: str, beside: str = "", words: bool = False) -> Buffer:
-        """The first of `formats` in which `tensor` is stored.
-
-        Planes read as words are an argument of their own.
-        """
+    def stored(self, tensor: str, *formats: str, beside: str = "") -> Buffer:
+        """The first of `formats` in which `tensor` is stored."""
         for f in formats:
             for b in self.available[tensor]:
                 if b.format == f and b.beside == beside:
-                    if (b, words) not in self.arguments:
-                        self.arguments.append((b, words))
                     return b
         raise ModelError(f"layer {self.layer.name} reads {tensor} as {' or '.join(formats)}, and it is not stored so")
+
+    def read(self, buffer: Buffer, word: str = "") -> Buffer:
+        """The buffer, as an argument of the kernel; planes that are read as words are one of their own."""
+        if (buffer, word) not in self.arguments:
+            self.arguments.append((buffer, word))
+        return buffer
 
     def row(self, table: list, values, dtype, fill) -> int:
         """Add a row of `padded` columns; an equal row is used again."""
@@ -93,122 +104,46 @@ class _Describer:
         if isinstance(term, ir.ViewTerm):
             return ViewSpec(self.any_form(term.input))
         if isinstance(term, ir.PoolTerm):
-            return PoolSpec(
-                self.any_form(term.input), term.kind, tuple(term.kernel), tuple(term.strides), tuple(term.pads)
-            )
+            (kh, kw), (sy, sx), (top, left, bottom, right) = term.kernel, term.strides, term.pads
+            return PoolSpec(self.any_form(term.input), term.kind, (kh, kw), (sy, sx), (top, left, bottom, right))
         self.reach = []
-        parts = tuple(self.part(p, self.families[index, i]) for i, p in enumerate(term.parts))
+        parts = tuple(self.part(p, self.chosen[index, i]) for i, p in enumerate(term.parts))
         check_int32(self.layer.name, self.reach, sum(p.q[0].size for p in term.parts))
         return ContractSpec(parts)
 
     def any_form(self, tensor: str) -> Buffer:
-        return self.nameless(self.stored(tensor, "codes", "planes", "float", "plain"))
+        return self.nameless(self.read(self.stored(tensor, "codes", "planes", "float", "plain")))
 
     def nameless(self, buffer: Buffer) -> Buffer:
         tensors = list(dict.fromkeys(b.tensor for b, _ in self.arguments))
         return anonymous(buffer, tensors.index(buffer.tensor))
 
-    def part(self, part: ir.ContractPart, family: str) -> PartSpec:
-        popcounted = family == "popcount"
-        data = self.stored(part.input, "planes" if popcounted else "codes", words=popcounted)
-        q, groups = part.q, part.groups
-        if groups > 1 and family != "depthwise" and not self._groups_fill_vectors(q, groups, family):
-            q, groups = _dense_from_groups(q, groups), 1
-        grid_a: Grid = data.grid
-        common = dict(
-            family=family,
-            data=self.nameless(data),
-            kernel=q.shape[2:],
-            strides=tuple(part.strides),
-            dilations=tuple(part.dilations),
-            pads=tuple(part.pads),
-            groups=groups,
-        )
-        if popcounted:
-            first_pattern(grid_a)
-            count = self.architecture.count_instruction(self.padded)
-            if count:
-                weight = popcount_bytes.pack_weights(q, part.grid, round_up(self.padded, count.lanes), count)
-                form = dict(
-                    count=count,
-                    pairs=tuple(tuple(c * d for d in grid_a.plane_weights) for c in part.grid.plane_weights),
-                )
-            else:
-                weight = popcount.pack_weights(q, part.grid, round_up(self.padded, popcount.LANES))
-                form = dict(slots=popcount.Slots.make(part.grid.plane_weights, grid_a.plane_weights))
-            spec = dict(offset=part.grid.offset, **form)
-            base, halo_value = grid_a.offset, grid_a.offset
-            reach = popcount_reach(q[0].size, part.grid.plane_weights, grid_a.plane_weights, part.grid.offset)
-        elif family == "lookup":
-            form = self.architecture.lookup((grid_a.levels - 1).bit_length(), q[0].size)
-            weight = lookup_form.pack_weights(
-                q, part.grid, round_up(self.padded, form.lanes), channel_pad(q.shape[1]), form
-            )
-            spec = dict(
-                lookup=form,
-                plane_weights=part.grid.plane_weights,
-                multiplier=grid_a.step,
-                offset=part.grid.offset * grid_a.step,
-            )
-            base, halo_value = grid_a.lo, grid_a.lo
-            reach = popcount_reach(q[0].size, part.grid.plane_weights, (grid_a.levels - 1,), part.grid.offset)
-            reach *= grid_a.step
-        else:
-            # groups need a sum of their own channels, which nobody stores: their weights stay whole, in int16
-            w8, m, o = dot_weights(q, part.grid) if part.groups == 1 else (q, 1, 0)
-            spec = dict(multiplier=m * grid_a.step, offset=o * grid_a.step)
-            base, halo_value, shifted = grid_a.lo, grid_a.lo, 0
-            reach = dot_reach(w8, grid_a.levels - 1, spec["multiplier"], spec["offset"])
-            if family == "depthwise":
-                weight = depthwise.pack_weights(w8, channel_pad(self.channels))
-            else:
-                span = (int(w8.min()), int(w8.max()))
-                instr = self.architecture.dot_instruction(grid_a.levels - 1, span, self.padded)
-                if self._by_winograd(part, w8, groups, instr, grid_a.levels - 1):
-                    instr, w8 = replace(instr, winograd=True), winograd_form.transform(w8)
-                spec["instr"] = instr
-                depth = round_up(q.shape[1], instr.group * (instr.steps if groups == 1 else 1))
-                depth = min(depth, round_up(q.shape[1], 4)) if q.shape[1] <= IMAGE_CHANNELS else depth
-                weight = dot.pack_weights(w8, instr, round_up(self.padded, instr.lanes), depth)
-                if instr.winograd:  # what a group reads for one of the products lies together
-                    weight = np.ascontiguousarray(weight.transpose(1, 2, 0, 3, 4, 5))
-                shifted = spec["multiplier"] * instr.shift
-        self.constants.append(weight)
+    def part(self, part: ir.ContractPart, name: str) -> PartSpec:
+        family = families.family(name)
+        data = self.stored(part.input, family.reads)
+        given = Given(part, data, self.channels, self.padded, self.layer.shape[1:], self.architecture)
+        packed = family.describe(given)
+        self.read(data, packed.spec.word)
+        self.constants.append(packed.weight)
         sums = None
-        if spec["offset"]:
-            sums = self.stored(part.input, "sums", beside=data.format)
-        constant = base * q.sum((1, 2, 3))
-        if family in ("dot", "depthwise") and shifted:
-            constant = constant + shifted * w8.sum((1, 2, 3), dtype=np.int64)
+        if packed.spec.offset:
+            sums = self.read(self.stored(part.input, "sums", beside=data.format))
+        constant, row = packed.base * part.q.sum((1, 2, 3)) + packed.constant, None
         if constant.any():
             row = self.int_row(constant)
-            spec["constant"] = None if not self.ints[row].any() else row
-        bordered = any(part.pads) and not grid_a.has_zero
-        self.reach.append(reach + abs(base) * int(np.abs(q).sum((1, 2, 3)).max()) * (2 if bordered else 1))
-        if bordered:
-            spec["border"] = self.border(part, q, groups, halo_value)
-        return PartSpec(
-            **common,
-            **spec,
-            weight_shape=weight.shape,
-            weight_dtype=str(weight.dtype),
+            row = row if self.ints[row].any() else None
+        bordered = any(part.pads) and not given.grid.has_zero
+        furthest = int(np.abs(part.q).sum((1, 2, 3)).max())
+        self.reach.append(packed.reach + abs(packed.base) * furthest * (2 if bordered else 1))
+        return replace(
+            packed.spec,
+            data=self.nameless(data),
             sums=self.nameless(sums) if sums else None,
+            constant=row,
+            border=self.border(part, packed.base) if bordered else None,
         )
 
-    def _by_winograd(self, part: ir.ContractPart, w8: np.ndarray, groups: int, instr, max_level: int) -> bool:
-        return (
-            instr.tiles
-            and part.groups == 1
-            and winograd_form.has_form(w8.shape, self.layer.shape[1:], part.strides, part.dilations, groups)
-            and winograd_form.fits(w8, max_level)
-        )
-
-    def _groups_fill_vectors(self, q, groups: int, family: str) -> bool:
-        """Whether a vector of output channels, and a step of input channels, never straddles two groups."""
-        o, c = q.shape[0] // groups, q.shape[1]
-        return family == "dot" and o % 16 == 0 and c % 4 == 0 and self.padded == self.channels
-
-    def border(self, part: ir.ContractPart, q, groups: int, halo_value: int) -> tuple[int, int]:
+    def border(self, part: ir.ContractPart, halo_value: int) -> tuple[int, int]:
         """Constants of the exact border term: what the halo's value adds, taken off again.
 
         Pixels whose windows leave the map over the same taps share a class; int32 class of each row, of each column,
@@ -216,11 +151,11 @@ class _Describer:
         """
         _, h_out, w_out = self.layer.shape
         _, h, w = next(b for b in self.available[part.input] if b.format in ("planes", "codes")).shape
-        outside_y = _outside(h_out, h, q.shape[2], part.strides[0], part.dilations[0], part.pads[0])
-        outside_x = _outside(w_out, w, q.shape[3], part.strides[1], part.dilations[1], part.pads[1])
+        outside_y = _outside(h_out, h, part.q.shape[2], part.strides[0], part.dilations[0], part.pads[0])
+        outside_x = _outside(w_out, w, part.q.shape[3], part.strides[1], part.dilations[1], part.pads[1])
         classes_y, of_y = np.unique(outside_y, axis=0, return_inverse=True)
         classes_x, of_x = np.unique(outside_x, axis=0, return_inverse=True)
-        per_tap = q.sum(1)  # [O, KH, KW]
+        per_tap = part.q.sum(1)  # [O, KH, KW]
         outside = classes_y[:, None, :, None] | classes_x[None, :, None, :]  # [CY, CX, KH, KW]
         term = np.zeros((len(classes_y), len(classes_x), self.padded), np.int32)
         term[..., : self.channels] = -halo_value * np.einsum("abhw,ohw->abo", outside.astype(np.int64), per_tap)
@@ -253,12 +188,12 @@ class _Describer:
     def thresholds(self, value: int) -> Op | None:
         """The Round at `value` as comparisons, where it is a monotone chain from one integer contraction."""
         epilogue = self.layer.epilogue
-        chain = _chain(epilogue, value)
-        if chain is None:
-            return None
-        term = epilogue[chain].term
-        contract = self.layer.terms[term]
         rounded = epilogue[value]
+        assert isinstance(rounded, ir.Round)
+        load = _chain(epilogue, rounded)
+        if load is None:
+            return None
+        contract = self.layer.terms[load.term]
         most = THRESHOLD_LEVELS if self.architecture.native_fma else THRESHOLD_LEVELS_BY_CALLS
         if not isinstance(contract, ir.ContractTerm) or rounded.hi - rounded.lo + 1 > most:
             return None
@@ -272,7 +207,7 @@ class _Describer:
             full[: self.channels] = t
             self.ints.append(full)
         flip = self.int_row(-found.flip.astype(np.int32)) if found.flip.any() else -1
-        return Op("Thresholds", (term, first, len(found.T), flip))
+        return Op("Thresholds", (load.term, first, len(found.T), flip))
 
     def bounds(self, term: ir.ContractTerm) -> tuple[np.ndarray, np.ndarray]:
         """The least and greatest accumulator of each channel, over every input."""
@@ -295,24 +230,25 @@ class _Describer:
         outputs = tuple(
             OutputSpec(r.value, tuple(anonymous(b, i) for b in bs)) for i, (r, bs) in enumerate(self.results)
         )
-        spec = LayerSpec(tuple(self.layer.shape), terms, tuple(ops), outputs, len(self.floats), len(self.ints))
+        spec = LayerSpec(
+            (self.channels, *self.layer.shape[1:]), terms, tuple(ops), outputs, len(self.floats), len(self.ints)
+        )
         tables = [np.stack(t) for t in (self.floats, self.ints) if t]
         return Described(
             spec, [b for b, _ in self.arguments], self.constants + tables, [b for _, bs in self.results for b in bs]
         )
 
 
-def _chain(epilogue, value: int) -> int | None:
-    """The Load from which the Round `value` is computed through one-input instructions alone."""
-    at = epilogue[value].x
-    while not isinstance(epilogue[at], ir.Load):
-        instr = epilogue[at]
+def _chain(epilogue: Sequence[ir.Instr], rounded: ir.Round) -> ir.Load | None:
+    """The Load from which `rounded` is computed through one-input instructions alone."""
+    instr = epilogue[rounded.x]
+    while not isinstance(instr, ir.Load):
         if isinstance(instr, (ir.Plus, ir.Value, ir.Round)):
             return None
         if isinstance(instr, ir.Fma) and isinstance(instr.b, (int, np.integer)):
             return None
-        at = instr.x
-    return at
+        instr = epilogue[instr.x]
+    return instr
 
 
 def _outside(outputs: int, size: int, kernel: int, stride: int, dilation: int, before: int) -> np.ndarray:
@@ -321,19 +257,9 @@ def _outside(outputs: int, size: int, kernel: int, stride: int, dilation: int, b
     return (at < 0) | (at >= size)
 
 
-def _dense_from_groups(q: np.ndarray, groups: int) -> np.ndarray:
-    """Block-diagonal [O, C, KH, KW] of a grouped kernel whose groups do not fill vectors."""
-    o, c = q.shape[0] // groups, q.shape[1]
-    dense = np.zeros((q.shape[0], c * groups, *q.shape[2:]), q.dtype)
-    for g in range(groups):
-        dense[g * o : (g + 1) * o, g * c : (g + 1) * c] = q[g * o : (g + 1) * o]
-    return dense
+def describe(layer: ir.Layer, inputs: Forms, outputs: Forms, chosen: Chosen, architecture: Architecture) -> Described:
+    """inputs, outputs: the stored forms of each tensor. `chosen[term, part]` names the family of each part.
 
-
-def describe(layer: ir.Layer, inputs, outputs, families, architecture) -> Described:
-    """`families[term, part]` names the family of each part.
-
-    `architecture` has `native_fma` and `dot_instruction(max level, (min, max weight), channels)`.
     Raises ModelError where a tensor is not stored in the form that a family reads.
     """
-    return _Describer(layer, inputs, outputs, families, architecture).describe()
+    return _Describer(layer, inputs, outputs, chosen, architecture).describe()

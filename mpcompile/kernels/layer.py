@@ -11,24 +11,26 @@ import numpy as np
 
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.layer import Layer
+from mpcompile.kernels.architecture import Architecture, Tile
 from mpcompile.kernels.build import build
-from mpcompile.kernels.describe import describe
+from mpcompile.kernels.describe import Chosen, Forms, describe
 from mpcompile.kernels.halo import store_whole
 from mpcompile.kernels.spec import LayerSpec
+from mpcompile.kernels.tvm_names import PrimFunc
 
 
 @dataclass(eq=False)
 class Lowered:
     """One kernel and what to call it with: `inputs`, `constants`, `outputs`, in this order.
 
-    func: scheduled PrimFunc. Its planes inputs that a popcount reads are uint32 or uint8 [HP, WP, P, …], the same bytes
-    as the buffer's.
+    func: scheduled PrimFunc. Planes that a family reads as words are inputs [HP, WP, P, words], the same bytes as the
+    buffer's.
     key: layers with equal keys share the function. tile: what the schedule decided, and tile_source: where that is
     from ("given", "default", "record", "transferred", with details), for the manifest. spec, architecture: what it was
     decided for.
     """
 
-    func: object
+    func: PrimFunc
     key: str
     inputs: list[Buffer]
     constants: list[np.ndarray]
@@ -36,20 +38,20 @@ class Lowered:
     tile: dict
     tile_source: dict
     spec: LayerSpec
-    architecture: object
+    architecture: Architecture
 
 
-Tiles = Callable[[LayerSpec, object], tuple[object, dict]]
+Tiles = Callable[[LayerSpec, Architecture], tuple[Tile, dict]]
 """(spec, architecture) → (tile, its source): what chooses tiles where none is given."""
 
 
 def lower(
     layer: Layer,
-    inputs: dict[str, list[Buffer]],
-    outputs: dict[str, list[Buffer]],
-    families: dict[tuple[int, int], str],
-    architecture,
-    tile=None,
+    inputs: Forms,
+    outputs: Forms,
+    families: Chosen,
+    architecture: Architecture,
+    tile: Tile | None = None,
     tiles: Tiles | None = None,
 ) -> Lowered:
     """Kernel of `layer` for `architecture` (schedules.architecture_of a target).
@@ -71,7 +73,7 @@ def lower(
 
 
 @lru_cache(maxsize=512)
-def scheduled(spec: LayerSpec, architecture, tile):
+def scheduled(spec: LayerSpec, architecture: Architecture, tile: Tile) -> PrimFunc:
     """The PrimFunc of a layer under a tile of the architecture's schedules, whole output buffers and halos included."""
     func, stages = build(spec, architecture.kind)
     outputs = [b for o in spec.outputs for b in o.buffers]

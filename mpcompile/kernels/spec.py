@@ -8,26 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mpcompile.ir import planes
 from mpcompile.ir.formats import Buffer, channel_pad
-from mpcompile.kernels.dot import DotInstr
-from mpcompile.kernels.lookup_form import Lookup
-from mpcompile.kernels.popcount import Slots
-from mpcompile.kernels.popcount_bytes import ByteCount
+
+IMAGE_CHANNELS = 4
+"""Tensors of so few channels are never stored in planes."""
 
 MOST_SIXTEENS = 13
 """Up to so many vectors of 16 channels are computed together; a register tile holds no more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PartSpec:
-    """One convolution of a contraction.
+    """One convolution of a contraction: what all families have in common. Each family's own spec derives from it
+    (families/NAME.py).
 
-    `multiplier`·D (or Σ c_s·P_s) + `offset`·window sum + constant + border = Σ w·a.
+    `multiplier`·D + `offset`·window sum + constant + border = Σ w·a, where D is what the family computes.
     """
 
-    family: str
+    family: ClassVar[str]
+    """Its name."""
+    word: ClassVar[str] = ""
+    """The dtype of the words as which it reads planes, [HP, WP, P, words]; "" where it reads the buffer as it is."""
     data: Buffer
     kernel: tuple[int, int]
     strides: tuple[int, int]
@@ -36,14 +40,6 @@ class PartSpec:
     groups: int
     weight_shape: tuple[int, ...]
     weight_dtype: str
-    slots: Slots | None = None
-    count: ByteCount | None = None
-    """Of a popcount by bytes (popcount_bytes.py); its plane pairs are then apart, with `pairs` = c_i·d_j."""
-    pairs: tuple[tuple[int, ...], ...] = ()
-    lookup: Lookup | None = None
-    plane_weights: tuple[int, ...] = ()
-    """Of a lookup's weights: c_i."""
-    instr: DotInstr | None = None
     multiplier: int = 1
     offset: int = 0
     sums: Buffer | None = None
@@ -139,3 +135,12 @@ class LayerSpec:
     def blocking(self) -> tuple[int, int, int]:
         """(groups, vectors, lanes): channel o = (group·vectors + vector)·lanes + lane."""
         return block_channels(self.shape[0], [b for o in self.outputs for b in o.buffers])
+
+    @property
+    def parts(self) -> list[PartSpec]:
+        """Those of all its contractions."""
+        return [part for term in self.terms if isinstance(term, ContractSpec) for part in term.parts]
+
+    def place(self, part: PartSpec) -> tuple[int, int, tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Where a part's taps lie: HO, WO, strides, dilations, and the origin in its stored data."""
+        return *self.shape[1:], part.strides, part.dilations, part.origin

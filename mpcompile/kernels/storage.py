@@ -8,13 +8,19 @@ from mpcompile.errors import ModelError
 from mpcompile.ir import planes
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.grid import Grid
+from mpcompile.kernels.late_tvm import te, tirx
 from mpcompile.kernels.primitives import popcount
-from mpcompile.kernels.tvm_names import te, tirx
 
 
 def anonymous(buffer: Buffer, number: int) -> Buffer:
     """The buffer with a number for its tensor's name: what a kernel depends on."""
     return replace(buffer, tensor=f"t{number}")
+
+
+def grid_of(buffer: Buffer) -> Grid:
+    """Of a buffer of levels: planes, codes or their sums."""
+    assert buffer.grid is not None, f"{buffer.key} holds no levels"
+    return buffer.grid
 
 
 def first_pattern(grid: Grid) -> int:
@@ -51,7 +57,7 @@ def read(data, buffer: Buffer, o, y, x):
     if buffer.format == "float":
         return data[y, x, o]
     top, left, _, _ = buffer.halo
-    grid = buffer.grid
+    grid = grid_of(buffer)
     if buffer.format == "codes":
         level = data[y + top, x + left, o].astype("int32")
         q = level * grid.step if grid.step != 1 else level
@@ -65,13 +71,14 @@ def read(data, buffer: Buffer, o, y, x):
     return total
 
 
-def pack(level, buffer: Buffer, name: str):
+def pack(level, buffer: Buffer, name: str, bits_name: str):
     """uint8 [H, W, P, words, bytes] of level[y, x, word, k, lane] int32: bit k of byte l is channel bytes·k + l.
 
-    The stage `<name>_bits` before it adds the bits up in int32; k is its reduction axis.
+    The stage `bits_name` before it adds the bits up in int32; k is its reduction axis.
     """
     channels, height, width = buffer.shape
-    p0 = first_pattern(buffer.grid)
+    grid = grid_of(buffer)
+    p0 = first_pattern(grid)
     share, lanes = planes.per_word(channels), planes.word_bytes(channels)
     k = te.reduce_axis((0, share // lanes), "k")
 
@@ -82,8 +89,8 @@ def pack(level, buffer: Buffer, name: str):
             bit = tirx.Select(w * share + lanes * k + lane < channels, bit, tirx.const(0, "int32"))
         return te.sum(bit << k, axis=k)
 
-    shape = (height, width, buffer.grid.planes, planes.words(channels), lanes)
-    gathered = te.compute(shape, bits, name=f"{name}_bits")
+    shape = (height, width, grid.planes, planes.words(channels), lanes)
+    gathered = te.compute(shape, bits, name=bits_name)
     return te.compute(shape, lambda *at: gathered[at].astype("uint8"), name=name)
 
 
@@ -95,7 +102,7 @@ def sum_planes(packed, buffer: Buffer, name: str):
 
     def total(y, x):
         weight = tirx.const(0, "int32")
-        for i, c in enumerate(buffer.grid.plane_weights):
+        for i, c in enumerate(grid_of(buffer).plane_weights):
             weight = tirx.Select(j.var == i, tirx.const(c, "int32"), weight)
         return te.sum(popcount(packed[y, x, j, w, lane]).astype("int32") * weight, axis=[j, w, lane])
 

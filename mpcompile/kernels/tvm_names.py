@@ -8,47 +8,81 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import tvm
-from tvm import te
-from tvm.script import from_source
-from tvm.target import Target
+if TYPE_CHECKING:
+    # Half of what TVM offers is made at run time, and the releases differ: no checker can know it.
+    class PrimFunc(Any): ...
 
-IS_TIRX = hasattr(tvm, "tirx")
+    class Schedule(Any): ...
 
-if IS_TIRX:
-    from tvm import tirx
-    from tvm.s_tir import Schedule, TensorIntrin
-    from tvm.script import tirx as T
+    class Target(Any): ...
 
-    sblock, sblock_alloc_buffer = T.sblock, T.sblock_alloc_buffer
-    empty, register_global_func, tensor = tvm.runtime.empty, tvm.register_global_func, tvm.runtime.tensor
+    class TensorIntrin(Any): ...
+
+    class T(Any):
+        class handle(Any): ...
+
+    IS_TIRX: bool
+    tvm: Any
+    te: Any
+    tirx: Any
+    empty: Any
+    from_source: Any
+    register_global_func: Any
+    sblock: Any
+    sblock_alloc_buffer: Any
+    tensor: Any
+    TensorLoad: Any
+    TensorRegion: Any
+    SBlock: Any
 else:
-    from tvm import tir as tirx
-    from tvm.script import tir as T
-    from tvm.tir import Schedule, TensorIntrin
+    import tvm
+    from tvm import te
+    from tvm.script import from_source
+    from tvm.target import Target
 
-    Schedule.get_sblock = Schedule.get_block
-    sblock, sblock_alloc_buffer = T.block, T.alloc_buffer
-    T.sblock, T.sblock_alloc_buffer = T.block, T.alloc_buffer
-    register_global_func = tvm.register_func
-    _with_handles = T.prim_func
+    IS_TIRX = hasattr(tvm, "tirx")
 
-    def _prim_func(func=None, s_tir=True, **options):
-        return _with_handles(func, **options)
+    if IS_TIRX:
+        from tvm import tirx
+        from tvm.ir import TensorLoad, TensorRegion
+        from tvm.s_tir import SBlock, Schedule, TensorIntrin
+        from tvm.script import tirx as T
 
-    _prim_func.dispatch_token = "tir"
-    T.prim_func = _prim_func
+        sblock, sblock_alloc_buffer = T.sblock, T.sblock_alloc_buffer
+        empty, register_global_func, tensor = tvm.runtime.empty, tvm.register_global_func, tvm.runtime.tensor
+    else:
+        from tvm import tir as tirx
+        from tvm.script import tir as T
+        from tvm.tir import Schedule, TensorIntrin
 
-    def tensor(array, device=None):
-        return tvm.nd.array(array, device or tvm.cpu())
+        TensorLoad, TensorRegion, SBlock = tirx.BufferLoad, tirx.BufferRegion, tirx.Block
+        Schedule.get_sblock = Schedule.get_block
+        sblock, sblock_alloc_buffer = T.block, T.alloc_buffer
+        T.sblock, T.sblock_alloc_buffer = T.block, T.alloc_buffer
+        register_global_func = tvm.register_func
+        _with_handles = T.prim_func
 
-    def empty(shape, dtype, device=None):
-        return tvm.nd.empty(shape, dtype, device or tvm.cpu())
+        def _prim_func(func=None, s_tir=True, **options):
+            return _with_handles(func, **options)
+
+        _prim_func.dispatch_token = "tir"
+        T.prim_func = _prim_func
+
+        def tensor(array, device=None):
+            return tvm.nd.array(array, device or tvm.cpu())
+
+        def empty(shape, dtype, device=None):
+            return tvm.nd.empty(shape, dtype, device or tvm.cpu())
+
+    PrimFunc = tirx.PrimFunc
 
 
 __all__ = [
     "IS_TIRX",
+    "PrimFunc",
     "Schedule",
     "T",
     "Target",
@@ -71,7 +105,7 @@ __all__ = [
 ]
 
 
-def build(mod, target: Target, finish=None):
+def build(mod, target: Target, finish: Callable | None = None):
     """An IRModule of scheduled PrimFuncs to a runtime module with `export_library` and `[name]`.
 
     `finish`: PrimFunc → PrimFunc, applied to each before its buffers become calls for memory (0.27 only).
@@ -83,7 +117,7 @@ def build(mod, target: Target, finish=None):
         return tvm.build(mod, target=target)
 
 
-def _pipeline(finish) -> str:
+def _pipeline(finish: Callable) -> str:
     """The name of TVM's own pipeline with `finish` in it."""
     from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
 
@@ -92,7 +126,7 @@ def _pipeline(finish) -> str:
         return finish(function)
 
     def pipeline():
-        lower, finalize_host, finalize_device = get_tir_pipeline("default")
+        lower, finalize_host, finalize_device = get_tir_pipeline("default")  # pyright: ignore[reportGeneralTypeIssues]
         return lower, lambda: tvm.ir.transform.Sequential([finished, finalize_host()]), finalize_device
 
     name = f"{finish.__module__}.{finish.__qualname__}"
@@ -108,7 +142,7 @@ def meta_schedule():
         from tvm.s_tir import meta_schedule as found
 
         return found, derived_object
-    from tvm import meta_schedule as found
+    from tvm import meta_schedule as found  # pyright: ignore[reportAttributeAccessIssue]
 
     return found, found.derived_object
 
@@ -154,27 +188,18 @@ def _map_nodes(node, handlers: list):
     )
 
 
-if IS_TIRX:
-    from tvm.ir import TensorLoad, TensorRegion
-    from tvm.s_tir import SBlock
+def buffer_of(func, i: int):
+    """The buffer of parameter i."""
+    return func.params[i] if IS_TIRX else func.buffer_map[func.params[i]]
 
-    def buffer_of(func, i: int):
-        """The buffer of parameter i."""
-        return func.params[i]
 
-    def _with(func, body, i=None, buffer=None):
+def _with(func, body, i: int | None = None, buffer=None):
+    """`func` with another body, and `buffer` as that of parameter i."""
+    if IS_TIRX:
         params = [buffer if j == i else p for j, p in enumerate(func.params)]
         return tirx.PrimFunc(params, body, func.ret_type, func.attrs)
-else:
-    TensorLoad, TensorRegion, SBlock = tirx.BufferLoad, tirx.BufferRegion, tirx.Block
-
-    def buffer_of(func, i: int):
-        """The buffer of parameter i."""
-        return func.buffer_map[func.params[i]]
-
-    def _with(func, body, i=None, buffer=None):
-        buffers = {p: buffer if j == i else func.buffer_map[p] for j, p in enumerate(func.params)}
-        return tirx.PrimFunc(func.params, body, func.ret_type, buffers, func.attrs)
+    buffers = {p: buffer if j == i else func.buffer_map[p] for j, p in enumerate(func.params)}
+    return tirx.PrimFunc(func.params, body, func.ret_type, buffers, func.attrs)
 
 
 def replace_buffer(func, parameter: int, new, place):

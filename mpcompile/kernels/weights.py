@@ -1,4 +1,4 @@
-"""What int8 can say of a weight grid, and which window sums a family then needs. numpy only.
+"""What int8 can say of a weight grid, and grouped kernels without their groups. numpy only.
 
 q = m·w8 + o        w8 int8, m ≥ 1, one o for all weights:  Σ q·k = m·Σ w8·k + o·Σ k   (k: the activations' levels)
 """
@@ -36,14 +36,16 @@ def dot_weights(q: np.ndarray, grid: Grid) -> tuple[np.ndarray, int, int]:
     return w8.astype(np.int8), m, o
 
 
-def needs_sums(weight_grid: Grid, family: str) -> bool:
-    """Whether a contraction over all channels needs the window sums of its input: its weights have an offset that is
-    not 0.
+def dense_from_groups(q: np.ndarray, groups: int) -> np.ndarray:
+    """Block-diagonal [O, C, KH, KW] of a kernel of so many groups; `q` itself where there is one."""
+    if groups == 1:
+        return q
+    o, c = q.shape[0] // groups, q.shape[1]
+    dense = np.zeros((q.shape[0], c * groups, *q.shape[2:]), q.dtype)
+    for g in range(groups):
+        dense[g * o : (g + 1) * o, g * c : (g + 1) * c] = q[g * o : (g + 1) * o]
+    return dense
 
-    popcount, lookup: the grid's offset; dot: o of `dot_weights`. depthwise (and groups, which no sum over all channels
-    serves) takes the weights as they are, in int16.
-    """
-    if family in ("popcount", "lookup"):
-        return weight_grid.offset != 0
-    form = dot_form(weight_grid)
-    return family == "dot" and form is not None and form[1] != 0
+
+def round_up(n: int, to: int) -> int:
+    return -(-n // to) * to

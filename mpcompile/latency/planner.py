@@ -12,7 +12,7 @@ from mpcompile.ir.graph import Graph
 from mpcompile.ir.layer import ContractTerm, Layer, PoolTerm, ViewTerm
 from mpcompile.latency.node_map import NodeMap, layer_of
 from mpcompile.latency.requantize import Knob
-from mpcompile.latency.subgraph import Families, Subgraph, format_of, layer_subgraph
+from mpcompile.latency.subgraph import Families, Readings, Subgraph, layer_subgraph
 from mpcompile.latency.table import Contraction, LatencyTable, LayerTimes
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ WORTH = 4.0
 """A family that the cost model expects to take so many times the best one's cycles is not measured."""
 SLOWER = 1.2
 """Planes that are expected, after what was measured, to take so many times what codes take are not measured."""
-FAMILIES = {"planes": ("popcount",), "codes": ("dot",), "codes+planes": ("dot", "popcount")}
-"""Formats that a quantizer is written in → the families whose readers want that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +47,8 @@ class Planner:
     def __init__(self, graph: Graph, bits: BitCandidates, bench: Workbench):
         self.bench, self.bits = bench, bits
         self.node_map = NodeMap(graph, bench.fuse)
+        self.readers_of = _forms(bench.families)
+        """Formats that a quantizer is written in → families whose readers want that."""
         self.families = self._one_family_a_layer(bench.choose(self.node_map.fused))
         self.dropped: set[Cell] = set()
         """Cells that no wave will bring."""
@@ -56,13 +56,18 @@ class Planner:
             q: [k for k in self.node_map.knobs.values() if q in k.quantizers] for q in self.node_map.quantizers
         }
         self.cells = [
-            Cell(name, "base", layer_subgraph(self.node_map.fused, name, self.families))
+            Cell(name, "base", self._subgraph(self.node_map.fused, name, self.families))
             for name in self.node_map.layers
         ]
         for knob in self.node_map.knobs.values():
             self.cells += self._reads(knob)
         for quantizer in self.node_map.quantizers:
             self.cells += self._packs_and_views(quantizer)
+
+    def _subgraph(
+        self, fused: Graph, name: str, families: Families, written: Mapping[str, tuple[str, ...]] | None = None
+    ) -> Subgraph:
+        return layer_subgraph(fused, name, families, self.bench.families, written)
 
     def _one_family_a_layer(self, families: Families) -> Families:
         """`families`, but codes where a layer has several convolutions: one tile must do for both, and a mixture may be
@@ -74,7 +79,9 @@ class Planner:
             layer = self.node_map.layers[self.node_map.home[name]]
             for i, j in self.node_map.parts[name] if homes[layer.name] > 1 else ():
                 able = self._candidates(self.node_map.fused, layer, (i, j))
-                found[layer.name][i, j] = next((f for f, _ in able if format_of(f) == "codes"), able[0][0])
+                found[layer.name][i, j] = next(
+                    (f for f, _ in able if self.bench.families[f].reads == "codes"), able[0][0]
+                )
         return found
 
     def waves(self, seconds: Seconds) -> Iterator[list[Cell]]:
@@ -126,8 +133,9 @@ class Planner:
                 fused = self.node_map.at_bits({knob.name: w}, dict.fromkeys(knob.quantizers, a))
                 for family, expected in self._worth(fused, layer_of(fused, home), knob).items():
                     chosen = dict(self.families[home]) | dict.fromkeys(parts, family)
-                    subgraph = layer_subgraph(fused, home, {**self.families, home: chosen})
-                    yield Cell(home, "reads", subgraph, knob.name, BitPair(w, a), format_of(family), expected)
+                    subgraph = self._subgraph(fused, home, {**self.families, home: chosen})
+                    form = self.bench.families[family].reads
+                    yield Cell(home, "reads", subgraph, knob.name, BitPair(w, a), form, expected)
 
     def _worth(self, fused: Graph, layer: Layer, knob: Knob) -> dict[str, float]:
         """Family → expected cycles over the best one's, of those worth measuring for the knob's parts: expected near
@@ -164,19 +172,19 @@ class Planner:
         }
         readers = self.readers[quantizer]
         bits = {*self.bits.activations, self.node_map.quantizers[quantizer], *(knob.a for knob in readers)}
-        forms = [f for f in FAMILIES if "+" not in f or len(readers) > 1]
+        forms = [f for f in self.readers_of if "+" not in f or len(readers) > 1]
         for a in [] if quantizer in self.node_map.fixed else sorted(bits):
             fused = self.node_map.at_bits({}, {quantizer: a})
             for name, layer in self.node_map.layers.items():
                 writes = [t for t in layer.outputs if t in tensors]
                 for form in forms if set(writes) & contracted else [""] if writes else []:
-                    written = {t: FAMILIES[form] for t in writes if t in contracted}
+                    written = {t: self.readers_of[form] for t in writes if t in contracted}
                     yield Cell(
-                        name, "packs", layer_subgraph(fused, name, self.families, written), quantizer, (a,), form
+                        name, "packs", self._subgraph(fused, name, self.families, written), quantizer, (a,), form
                     )
                 views = any(t.input in tensors for t in layer.terms if isinstance(t, (PoolTerm, ViewTerm)))
                 if views and not writes:
-                    yield Cell(name, "views", layer_subgraph(fused, name, self.families), quantizer, (a,))
+                    yield Cell(name, "views", self._subgraph(fused, name, self.families), quantizer, (a,))
 
     # -- the table ---------------------------------------------------------------------------------
     def table(self, seconds: Seconds) -> LatencyTable:
@@ -202,3 +210,12 @@ class Planner:
         forms = table.formats()
         table.quantizers = {q: (a, forms[q]) for q, a in nodes.quantizers.items()}
         return table
+
+
+def _forms(families: Readings) -> dict[str, tuple[str, ...]]:
+    """Formats, joined by + where there are several → the first family that reads each."""
+    first: dict[str, str] = {}
+    for name, family in families.items():
+        first.setdefault(family.reads, name)
+    found = {form: (name,) for form, name in first.items()}
+    return found | {"+".join(sorted(first)): tuple(first[form] for form in sorted(first))}

@@ -26,7 +26,7 @@ from mpcompile.latency.measure import Measurement
 from mpcompile.latency.planner import Cell, Planner
 from mpcompile.latency.progress import Progress
 from mpcompile.latency.same_speed import same_speed
-from mpcompile.latency.subgraph import Families, Subgraph
+from mpcompile.latency.subgraph import Families, Readings, Subgraph
 from mpcompile.latency.table import LatencyTable
 
 BATCH = 24
@@ -59,6 +59,11 @@ class Workbench(Protocol):
     @property
     def slower(self) -> float:
         """See same_speed."""
+        ...
+
+    @property
+    def families(self) -> Readings:
+        """All kernel families."""
         ...
 
     def known(self, reference: float) -> float:

@@ -8,23 +8,39 @@ same formats as in the network. The layer itself is untouched.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
-from mpcompile.ir import grid as grids
 from mpcompile.ir.graph import Graph, Quantizer, TensorType
-from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, PoolTerm, Round, Term, ViewTerm
 
 Families = Mapping[str, Mapping[tuple[int, int], str]]
-"""Layer name → (term, part) → kernel family: popcount, dot or depthwise."""
+"""Layer name → (term, part) → kernel family."""
+
+
+class Reading(Protocol):
+    """What is to be known here of a kernel family."""
+
+    @property
+    def reads(self) -> str:
+        """The stored form of its input: "planes" or "codes"."""
+        ...
+
+    @property
+    def sample(self) -> Callable[[str, int, tuple[int, int, int, int]], ContractPart]:
+        """(tensor, channels, pads) → a small contraction that it computes of a tensor of so many channels, and 1×1 but
+        for its pads."""
+        ...
+
+
+Readings = Mapping[str, Reading]
+"""Kernel families by name."""
 
 _HEAD = ".head"
 """What the names of layers that stand for the ones before end with."""
-TAIL = 16
-"""Output channels of a stand-in for a contraction."""
 
 
 @dataclass
@@ -38,21 +54,20 @@ class Subgraph:
     reads: dict[str, set[str]] = field(default_factory=dict)
 
 
-def format_of(family: str) -> str:
-    """What a family reads."""
-    return "planes" if family == "popcount" else "codes"
-
-
 def layer_subgraph(
-    fused: Graph, name: str, families: Families, written: Mapping[str, tuple[str, ...]] | None = None
+    fused: Graph,
+    name: str,
+    families: Families,
+    readings: Readings,
+    written: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Subgraph:
-    """Layer `name` of the fused graph, to be compiled by itself.
+    """Layer `name` of the fused graph, to be compiled subgraph.
 
-    `families` are the network's: they decide what its readers read. `written` overrides that for some of its quantized
-    outputs: tensor → families that read it. Raises KeyError where there is no such layer.
+    `families` are the network's: they decide what its readers read, as `readings` tells. `written` overrides that for
+    some of its quantized outputs: tensor → families that read it. Raises KeyError where there is no such layer.
     """
     layer = {n.name: n for n in fused.nodes if isinstance(n, Layer)}[name]
-    work = _SubgraphBuilder(fused, layer, families, written or {})
+    work = _SubgraphBuilder(fused, layer, families, readings, written or {})
     work.heads()
     work.graph.nodes.append(layer)
     for t in layer.outputs:
@@ -61,8 +76,18 @@ def layer_subgraph(
 
 
 class _SubgraphBuilder:
-    def __init__(self, fused: Graph, layer: Layer, families: Families, written: Mapping[str, tuple[str, ...]]):
+    def __init__(
+        self,
+        fused: Graph,
+        layer: Layer,
+        families: Families,
+        readings: Readings,
+        written: Mapping[str, tuple[str, ...]],
+    ):
         self.fused, self.layer, self.network, self.written = fused, layer, families, written
+        self.readings = readings
+        self.unnamed = next(name for name, family in readings.items() if family.reads == "codes")
+        """Of a contraction that the network's families do not name: other bits may split one in two."""
         self.families: dict[str, dict[tuple[int, int], str]] = {
             n: dict(f) for n, f in families.items() if n == layer.name
         }
@@ -90,38 +115,30 @@ class _SubgraphBuilder:
             self.graph.outputs.append(tensor)
             self.reads[tensor].add("float")
         grid = self.fused.types[tensor].grid
-        halo: tuple[int, int, int, int] = (0, 0, 0, 0)
-        stand_ins: dict[str, Term | None] = {}  # kind → what reads the tensor; None: a contraction of that family
+        top, left, bottom, right = 0, 0, 0, 0
+        views: dict[str, Term] = {}
+        families: list[str] = []
         for reader in dict.fromkeys(n for n in self.readers[tensor] if isinstance(n, Layer)):
             for i, term in enumerate(reader.terms):
                 if isinstance(term, ContractTerm):
                     for j, part in enumerate(term.parts):
                         if part.input == tensor:
-                            top, left, bottom, right = map(max, halo, part.pads)
-                            halo = top, left, bottom, right
-                            stand_ins[self.network.get(reader.name, {}).get((i, j), "dot")] = None
+                            top, left, bottom, right = map(max, (top, left, bottom, right), part.pads)
+                            families.append(self.network.get(reader.name, {}).get((i, j), self.unnamed))
                 elif term.input == tensor:
-                    stand_ins[type(term).__name__] = term
-        if tensor in self.written:
-            stand_ins = {kind: term for kind, term in stand_ins.items() if term is not None}
-            stand_ins |= dict.fromkeys(self.written[tensor])
-        for kind, term in stand_ins.items():
-            if term is None:
-                assert grid is not None, "what a contraction reads has a grid"
-                self._contraction(tensor, grid, halo, kind)
-            else:
-                self._append(tensor, kind, term)
-                self.reads[tensor].add("float" if grid is None else "any")
+                    views[type(term).__name__] = term
+        for family in dict.fromkeys(self.written.get(tensor, families)):
+            self._contraction(tensor, (top, left, bottom, right), family)
+        for kind, term in views.items():
+            self._append(tensor, kind, term)
+            self.reads[tensor].add("float" if grid is None else "any")
 
-    def _contraction(self, tensor: str, grid: Grid, halo: tuple[int, int, int, int], family: str) -> None:
+    def _contraction(self, tensor: str, halo: tuple[int, int, int, int], family: str) -> None:
         channels = _as_map(self.fused.types[tensor].shape)[0]
-        weights = grids.bipolar() if family == "popcount" else grids.twos_complement(8)
-        shape = (channels, 1, 1, 1) if family == "depthwise" else (TAIL, channels, 1, 1)
-        q = np.random.default_rng(0).choice(weights.values, shape)
-        part = ContractPart(tensor, q, weights, pads=halo, groups=channels if family == "depthwise" else 1)
+        part = self.readings[family].sample(tensor, channels, halo)
         node = self._append(tensor, family, ContractTerm([part]))
         self.families[node] = {(0, 0): family}
-        self.reads[tensor].add(format_of(family))
+        self.reads[tensor].add(self.readings[family].reads)
 
     def _append(self, tensor: str, kind: str, term: Term) -> str:
         """A layer that applies `term` to `tensor` and returns it in float32 as an output of the graph."""

@@ -12,7 +12,9 @@ import json
 from math import log2, prod
 
 from mpcompile.ir.formats import Buffer
+from mpcompile.kernels.families import family
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec, PoolSpec
+from mpcompile.kernels.storage import grid_of
 
 FARTHEST = 2.0
 """Shapes farther from each other than this (`distance`, in octaves) tell nothing of each other."""
@@ -20,7 +22,7 @@ FARTHEST = 2.0
 
 def layer_key(spec: LayerSpec) -> dict:
     """The identity of a layer's shape, bits and forms."""
-    parts = [_part(p) for t in spec.terms if isinstance(t, ContractSpec) for p in t.parts]
+    parts = [_part(p) for p in spec.parts]
     reads = [_read(t) for t in spec.terms if not isinstance(t, ContractSpec)]
     writes = [_form(b) for o in spec.outputs for b in o.buffers]
     return {"out": list(spec.shape), "parts": parts, "reads": reads, "epilogue": len(spec.ops), "writes": writes}
@@ -66,17 +68,9 @@ def _octaves(a: int, b: int) -> float:
 
 
 def _part(part: PartSpec) -> dict:
-    if part.family == "popcount":
-        pairs = part.pairs if part.count else part.slots.of
-        step = f"{len(pairs)}x{len(pairs[0])} {'bytes' if part.count else 'planes'}"
-    elif part.lookup:
-        step = f"{len(part.plane_weights)} planes {part.lookup.digits}x{part.lookup.bits} bits"
-    else:
-        step = part.instr.intrin.removeprefix("mpcompile.") if part.instr else "int16"
-        step += " tiles" if part.instr and part.instr.winograd else ""
     return {
         "family": part.family,
-        "step": step,
+        "step": family(part.family).step(part),
         "in": list(part.data.shape),
         "kernel": list(part.kernel),
         "strides": list(part.strides),
@@ -91,4 +85,4 @@ def _read(term) -> str:
 
 
 def _form(buffer: Buffer) -> str:
-    return f"planes{buffer.grid.planes}" if buffer.format == "planes" else buffer.format
+    return f"planes{grid_of(buffer).planes}" if buffer.format == "planes" else buffer.format

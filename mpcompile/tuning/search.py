@@ -3,8 +3,8 @@
 The design space is a trace of one `sample_categorical` a decision, each noted as an annotation of the layer's `value`
 block. So traces replay in a millisecond, mutation changes a decision, and what a candidate's tile is can be read from
 its trace; the loops themselves are made once, by the architecture's schedule, when a candidate is built. The cost model
-learns from the decisions and what follows from them (`features`), of all layers of the run together: what it learned
-about registers or caches on one layer serves the next.
+learns from the decisions and what follows from them (Space.features), of all layers of the run together: what it
+learned about registers or caches on one layer serves the next.
 
 No tile is proposed twice. Where the evolutionary search runs out of new ones, random ones fill up.
 """
@@ -14,17 +14,15 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping
-from math import log2, prod
 
 import numpy as np
 import tvm
 
 from mpcompile.compiler.backend import tvm_dict
+from mpcompile.kernels.architecture import Space, Tile
 from mpcompile.kernels.build import build
-from mpcompile.kernels.tvm_names import Schedule, meta_schedule, tensor  # pyright: ignore[reportAttributeAccessIssue]
+from mpcompile.kernels.tvm_names import Schedule, meta_schedule, tensor
 from mpcompile.kernels.tvm_names import Target as TvmTarget
-from mpcompile.schedules.space import Space
-from mpcompile.schedules.tile import Tile, parts_of
 from mpcompile.targets import Target
 
 POPULATION = 48
@@ -36,7 +34,7 @@ MOST_TRIALS = 1 << 20
 
 
 class CostModel:
-    """MetaSchedule's XGBModel over `features`, shared by the layers of a run."""
+    """MetaSchedule's XGBModel over tiles' features, shared by the layers of a run."""
 
     def __init__(self):
         ms, derived_object = meta_schedule()
@@ -46,7 +44,7 @@ class CostModel:
         class Decisions(ms.feature_extractor.PyFeatureExtractor):
             def extract_from(self, context, candidates):
                 search = searches[str(context.task_name)]
-                rows = [features(search.space, search.tile_of(c.sch.trace)) for c in candidates]
+                rows = [search.space.features(search.tile_of(c.sch.trace)) for c in candidates]
                 return [tensor(np.array([row], np.float32)) for row in rows]
 
         self.searches = searches
@@ -100,7 +98,7 @@ class TileSearch:
         block = sch.get_sblock("value")
         for name in self.names:
             values = self.space.choices[name]
-            decision = None if tile is None else values.index(getattr(tile, name))
+            decision = None if tile is None else values.index(tile.to_json()[name])
             chosen = sch.sample_categorical(list(range(len(values))), [1 / len(values)] * len(values), decision)
             sch.annotate(block, f"mpcompile.{name}", chosen)
 
@@ -108,7 +106,8 @@ class TileSearch:
         """What a trace decided; decisions without alternatives have their one value."""
         drawn = [int(trace.decisions[i]) for i in trace.insts if i.kind.name == "SampleCategorical"]
         fields = {name: values[0] for name, values in self.space.choices.items()}
-        return Tile(**fields | {n: self.space.choices[n][at] for n, at in zip(self.names, drawn, strict=True)})
+        fields |= {n: self.space.choices[n][at] for n, at in zip(self.names, drawn, strict=True)}
+        return self.space.tile(fields)
 
     def candidate(self, tile: Tile):
         """The schedule of `tile`'s decisions, as a MeasureCandidate."""
@@ -170,35 +169,6 @@ class TileSearch:
                     )
                 )
         self.model.update(self.context, candidates, results)
-
-
-def features(space: Space, tile: Tile) -> list[float]:
-    """What decides a tile's speed: its decisions, and the registers, loads, code and reuse that follow from them."""
-    channels, height, width = space.spec.shape
-    parts = parts_of(space.spec)
-    found = [log2(n) for n in (tile.row, tile.pixels, tile.block, tile.lines, channels, height, width)]
-    found += [tile.unroll, tile.words_first, tile.apart, ("", "lines", "rows", "groups").index(tile.parallel)]
-    vectors = tile.block / max(space.lanes, default=tile.block)
-    slots = max((len(p.slots.weights) for p in parts if p.slots and not tile.apart), default=1)
-    taps = max((prod(p.kernel) for p in parts), default=1)
-    depth = max((p.data.shape[0] for p in parts), default=1)
-    weights = sum(prod(p.weight_shape) for p in parts) or 1
-    registers = tile.pixels * vectors * slots
-    return [
-        *map(float, found),
-        vectors,
-        slots,
-        registers,
-        space.registers - registers,
-        (tile.pixels + vectors) / (tile.pixels * vectors),
-        log2(tile.row / tile.pixels),
-        log2(height / tile.lines),
-        log2(taps),
-        log2(depth),
-        log2(weights),
-        len(parts),
-        log2(tile.row * tile.lines),
-    ]
 
 
 def _rules(search: TileSearch):

@@ -18,12 +18,11 @@ from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.layer import Layer
 from mpcompile.ir.plan import Plan
+from mpcompile.kernels.architecture import Space, Tile
 from mpcompile.kernels.layer import Lowered, lower, scheduled
 from mpcompile.records.key import layer_key, text_of, title
 from mpcompile.runtime.device import Kernel
 from mpcompile.schedules import architecture_of
-from mpcompile.schedules.space import Space
-from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target
 
 
@@ -47,7 +46,11 @@ class Task:
 
     @property
     def default_tile(self) -> Tile:
-        return Tile.from_json(self.default.tile)
+        return self.tile_from_json(self.default.tile)
+
+    def tile_from_json(self, data: dict) -> Tile:
+        """Raises TypeError or ValueError where `data` is no tile of the task's architecture."""
+        return self.default.architecture.tile_from_json(data)
 
     @cached_property
     def _plan(self) -> tuple[Plan, np.ndarray]:
@@ -78,7 +81,7 @@ def tasks_of(graph: Graph, target: Target, threads: int) -> list[Task]:
         lowered = lower(node, inputs, outputs, chosen.families.get(node.name, {}), architecture)
         key = layer_key(lowered.spec)
         if text_of(key) not in tasks:
-            space = Space.of(lowered.architecture, lowered.spec, threads)
+            space = lowered.architecture.space(lowered.spec, threads)
             tasks[text_of(key)] = Task(key, lowered, space, target)
         tasks[text_of(key)].layers.append(node.name)
     return list(tasks.values())

@@ -11,9 +11,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from mpcompile.kernels.architecture import Tile
 from mpcompile.latency.cache import Line, Lines, Seconds
 from mpcompile.latency.measure import Timing
-from mpcompile.schedules.tile import Tile
 from mpcompile.tuning.runner import Failed, Outcome, Timed, one_line
 from mpcompile.tuning.search import TileSearch
 from mpcompile.tuning.task import Builder, Task
@@ -82,7 +82,7 @@ class Trials:
         self.measured: dict[str, float] = {}
         """Code → the cost of whatever tile became it."""
         for trial in log:
-            if trial.task == self.identity and (tile := _tile(trial.tile)):
+            if trial.task == self.identity and (tile := self._tile(trial.tile)):
                 self._keep(tile, trial)
         self.known = len(self.costs)
 
@@ -185,20 +185,19 @@ class Trials:
         for trial, tile in zip(trials, found):
             self._keep(tile, trial)
 
+    def _tile(self, data: dict) -> Tile | None:
+        """None where it is none, or one of another version."""
+        try:
+            return self.task.tile_from_json(data)
+        except (TypeError, ValueError):
+            return None
+
     def _keep(self, tile: Tile, trial: Trial) -> None:
         self.costs[tile] = math.inf if trial.cost is None else trial.cost
         if trial.code:
             self.measured[trial.code] = self.costs[tile]
         if trial.why:
             self.failures[tile] = trial.why
-
-
-def _tile(data: dict) -> Tile | None:
-    """None where it is none, or one of another version."""
-    try:
-        return Tile.from_json(data)
-    except (TypeError, ValueError):
-        return None
 
 
 def _code(library: bytes) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from msgspec import structs
 
+from mpcompile.kernels.architecture import Tile
 from mpcompile.latency.cache import Lines
 from mpcompile.latency.fingerprint import measured_code
 from mpcompile.latency.measure import Measurement
@@ -27,7 +28,6 @@ from mpcompile.latency.progress import LayerProgress
 from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import Record, family_of, read_records, records_for, write_records
 from mpcompile.runtime.archive import tvm_version
-from mpcompile.schedules.tile import Tile
 from mpcompile.targets import Target
 from mpcompile.tuning.runner import BASE, Outcome, Runner
 from mpcompile.tuning.search import CostModel, TileSearch

@@ -132,9 +132,9 @@ def test_each_board_has_its_families_and_its_dump(bundle):
         assert (bundle.parent / "ir" / variant.name / "01-import.txt").read_text()
 
 
-def test_what_is_measured_on_one_board_is_not_for_several(tmp_path):
+def test_what_is_allowed_on_one_board_is_not_for_several(tmp_path):
     with pytest.raises(UsageError, match="target x86-64 stands for several boards"):
-        compile_model(MODEL, "x86-64", tmp_path / "m.mpc", measured=lambda *_: None)
+        compile_model(MODEL, "x86-64", tmp_path / "m.mpc", allowed={"conv": {(0, 0): ("dot",)}})
     assert load_fleet("native").boards == (load_target("native"),)
     with pytest.raises(TargetError, match="stands for several boards, here it must be one: use x86-64-v4-vnni"):
         load_target("x86-64")

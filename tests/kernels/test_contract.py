@@ -6,7 +6,7 @@ import pytest
 from mpcompile.ir import grid as grids
 from mpcompile.ir.graph import Quantizer, TensorType
 from mpcompile.ir.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, Round
-from mpcompile.kernels.weights import needs_sums
+from mpcompile.kernels.families import family as family_of
 from tests.kernels.harness import LEVELS, check, stored
 
 PAIRS = [(w, a) for w in range(1, 9) for a in range(1, 9)]
@@ -66,7 +66,7 @@ def run(case, family, target, out_forms=("planes+sums", "codes+sums"), out_halo=
     layer, types, values = case
     part = layer.terms[0].parts[0]
     form = "planes" if family == "popcount" else "codes"
-    form += "+sums" if needs_sums(part.grid, family) else ""
+    form += "+sums" if family_of(family).sums(part) else ""
     x, y = types["x"], types["y"]
     return check(
         layer,
@@ -196,14 +196,13 @@ def test_depthwise(target, channels, grid_w):
     )
     layer, types, values = case
     x, y = types["x"], types["y"]
-    sums = "codes+sums" if needs_sums(grid_w, "depthwise") else "codes"
     check(
         layer,
         types,
         values,
         {(0, 0): "depthwise"},
         target,
-        {"x": stored("x", x.shape, x.grid, (sums,), (1, 1, 1, 1))},
+        {"x": stored("x", x.shape, x.grid, ("codes",), (1, 1, 1, 1))},
         {"y": stored("y", y.shape, y.grid, ("codes",))},
     )
 

@@ -5,7 +5,7 @@ import pytest
 
 from mpcompile.ir import grid as grids
 from mpcompile.ir.layer import ContractPart
-from mpcompile.kernels import lookup_form
+from mpcompile.kernels.families import lookup_form
 from mpcompile.kernels.select import candidates
 from mpcompile.targets import load_target
 from tests.kernels.test_contract import activation_grid, convolution, run, weight_grid

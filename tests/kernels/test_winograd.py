@@ -5,9 +5,10 @@ import pytest
 
 from mpcompile.ir import grid as grids
 from mpcompile.ir.layer import ContractPart
-from mpcompile.kernels import winograd_form
 from mpcompile.kernels.accumulators import INT32
 from mpcompile.kernels.describe import describe
+from mpcompile.kernels.families import winograd_form
+from mpcompile.kernels.families.dot import WinogradSpec
 from mpcompile.kernels.spec import LayerSpec
 from mpcompile.records.key import distance, layer_key
 from mpcompile.schedules import architecture_of
@@ -54,8 +55,8 @@ def described(found, target="x86-64-v3", out_forms=("codes",)) -> LayerSpec:
     return describe(layer, {"x": forms[0]}, {"y": forms[1]}, {(0, 0): "dot"}, architecture_of(load_target(target))).spec
 
 
-def instruction(found, target="x86-64-v3"):
-    return described(found, target).terms[0].parts[0].instr
+def by_tiles(found, target="x86-64-v3") -> bool:
+    return isinstance(described(found, target).parts[0], WinogradSpec)
 
 
 @pytest.mark.parametrize("target", LEVELS)
@@ -71,7 +72,7 @@ def instruction(found, target="x86-64-v3"):
 )
 def test_shapes(target, channels, height, width, outputs, pads):
     found = case(channels, height, width, outputs, pads)
-    assert instruction(found, target).winograd
+    assert by_tiles(found, target)
     run(found, "dot", target)
 
 
@@ -91,7 +92,7 @@ def test_a_halo_that_is_larger_than_the_paddings():
 )
 def test_grids_with_offsets_and_borders(grid_w, grid_a):
     found = case(18, 6, 9, 24, grid_w=grid_w, grid_a=grid_a)
-    assert instruction(found).winograd
+    assert by_tiles(found)
     run(found, "dot", "x86-64-v3")
 
 
@@ -104,7 +105,7 @@ def test_extreme_codes(target, sign):
     q[:], x[:] = 127 if sign > 0 else -128, 255
     q[::2] = np.where(np.indices((3, 3)).sum(0) % 2 == (sign > 0), 127, -128)
     x[:, ::2, 1::2] = 0
-    assert instruction(found, target).winograd
+    assert by_tiles(found, target)
     run(found, "dot", target)
 
 
@@ -113,7 +114,7 @@ def test_what_int32_might_not_hold_is_multiplied_directly():
     assert not winograd_form.fits(w8, 255) and winograd_form.fits(w8[:, :400], 255)
     found = case(512, 4, 4, 16)
     found[0].terms[0].parts[0].q[:] = -128
-    assert not instruction(found).winograd
+    assert not by_tiles(found)
     run(found, "dot", "x86-64-v3")
 
 
@@ -149,11 +150,11 @@ def test_bounds_hold_for_every_input():
 )
 def test_what_is_left_alone(change):
     found = case(**dict(channels=32, height=8, width=8, outputs=32) | change)
-    assert not instruction(found).winograd
+    assert not by_tiles(found)
 
 
 def test_targets_with_vnni_multiply_bytes():
-    assert not instruction(case(32, 8, 8, 32), "zen4").winograd
+    assert not by_tiles(case(32, 8, 8, 32), "zen4")
 
 
 def test_records_tell_tiles_from_direct_products_and_what_is_written_apart():

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.ir.layer import ContractTerm, Layer
+from mpcompile.kernels.families import families
 from mpcompile.latency.key import key_of
 from mpcompile.latency.measure import Measurement, Timing
-from mpcompile.latency.subgraph import Subgraph, format_of
+from mpcompile.latency.subgraph import Subgraph
 
 POPCOUNT, DOT = 1.0, 5.3
 REFERENCE = 1e-5
@@ -29,6 +30,7 @@ class Simulated:
 
     identity = {"cpu": "a formula"}
     devices_at_once, slower = 1, 1.3
+    families = {f.name: f for f in families()}
 
     def __init__(self, pause: float = 0.0):
         self.timed, self.pause = 0, pause
@@ -106,6 +108,6 @@ class Simulated:
         layers = [n for n in fused.nodes if isinstance(n, Layer)]
         formats: dict[str, set[str]] = {t: set() for n in layers for t in n.outputs}
         for n in layers:
-            for (i, j), family in families[n.name].items():
-                formats[n.terms[i].parts[j].input].add(format_of(family))
+            for (i, j), name in families[n.name].items():
+                formats[n.terms[i].parts[j].input].add(self.families[name].reads)
         return {n.name: self.layer(fused, n, families[n.name], formats) for n in layers}

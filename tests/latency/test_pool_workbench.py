@@ -13,6 +13,7 @@ from mpcompile.api.pool_workbench import PoolWorkbench
 from mpcompile.errors import UsageError
 from mpcompile.frontend import load
 from mpcompile.ir.layer import Layer
+from mpcompile.kernels.select import expected_family
 from mpcompile.latency.requantize import requantize
 from mpcompile.latency.subgraph import layer_subgraph
 from mpcompile.latency.table import LatencyTable
@@ -69,7 +70,7 @@ def test_a_table_of_real_layers(model, tmp_path, monkeypatch):
 def lowered(bench, graph, layer, family, weights, activations):
     fused = bench.fuse(requantize(graph, weights, activations))
     name = next(n.name for n in fused.nodes if isinstance(n, Layer) and layer in n.source)
-    return bench.lower(layer_subgraph(fused, name, bench.choose(fused) | {name: {(0, 0): family}}))
+    return bench.lower(layer_subgraph(fused, name, bench.choose(fused) | {name: {(0, 0): family}}, bench.families))
 
 
 @pytest.mark.parametrize("family, same", [("dot", True), ("popcount", False)])
@@ -103,7 +104,7 @@ def test_a_layer_taken_out_stores_what_the_network_stores(model, tmp_path):
     with mp.open_bundle(tmp_path / "m.mpc") as bundle:
         whole = {p.buffer.key: p.buffer for p in bundle.plan.buffers}
     for layer in (n for n in fused.nodes if isinstance(n, Layer)):
-        subgraph = layer_subgraph(fused, layer.name, families)
+        subgraph = layer_subgraph(fused, layer.name, families, bench.families)
         mp.compile(subgraph.graph, output=tmp_path / "subgraph.mpc")
         with mp.open_bundle(tmp_path / "subgraph.mpc") as bundle:
             stored = {p.buffer.key: p.buffer for p in bundle.plan.buffers}
@@ -122,7 +123,7 @@ def test_the_command(model, tmp_path):
     out = tmp_path / "profile.json"
     done = run(model, "--threads", 1, "--rounds", 3, "-o", out)
     assert done.returncode == 0, done.stderr
-    assert "c0" in done.stdout and load_target("native").expected_family(1, 1) in done.stdout
+    assert "c0" in done.stdout and expected_family(load_target("native"), 1, 1) in done.stdout
     assert len(json.loads(out.read_text())["layers"]) >= 5
 
 

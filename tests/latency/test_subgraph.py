@@ -27,7 +27,7 @@ def test_a_layer_taken_out_computes_what_the_network_s_does(path):
     families = bench.choose(fused)
     keys = {}
     for layer in (n for n in fused.nodes if isinstance(n, Layer)):
-        subgraph = layer_subgraph(fused, layer.name, families)
+        subgraph = layer_subgraph(fused, layer.name, families, bench.families)
         feeds = {}
         for t in layer.inputs:
             quantizer = fused.types[t].quantizer
@@ -37,7 +37,7 @@ def test_a_layer_taken_out_computes_what_the_network_s_does(path):
         for t in layer.outputs:
             np.testing.assert_array_equal(found[t], tensors[t])
             assert subgraph.reads[t]
-        assert key_of(subgraph, {}) == key_of(layer_subgraph(fused, layer.name, families), {})
+        assert key_of(subgraph, {}) == key_of(layer_subgraph(fused, layer.name, families, bench.families), {})
         assert key_of(subgraph, {}) != key_of(subgraph, {"cpu": "another"})
         keys[layer.name] = key_of(subgraph, {})
     assert len(set(keys.values())) > len(keys) // 3

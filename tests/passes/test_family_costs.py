@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from mpcompile.compiler.passes import choose_formats
 from mpcompile.compiler.passes.base import apply_all
-from mpcompile.compiler.passes.choose_formats import ChooseFormats
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import UsageError
 from mpcompile.ir.grid import bipolar, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.kernels import select
 from mpcompile.targets import load_target
 from tests.passes.nets import A2, A4, PIXELS, Net
 
@@ -22,8 +23,21 @@ CODES, PLANES, SUMS = SIZE / 16, 2 * SIZE / 16, SIZE / 8
 """Cycles of writing a tensor of that size and two bits."""
 
 
-def choice(graph, target=ZEN5, **options):
-    return ChooseFormats(target, **options).apply(apply_all(graph, TO_LAYERS))
+def choice(graph, target=ZEN5, *, measured=None, forced=None):
+    """What is chosen, with each layer's family as `forced` says, where the families cost what `measured` says (of those
+    that it knows; part, grid, output, family → cycles)."""
+    fused, modelled = apply_all(graph, TO_LAYERS), select.candidates
+
+    def candidates(part, grid, target, output):
+        costs = dict(modelled(part, grid, target, output))
+        seen = {name: measured(part, grid, output, name) for name in costs} if measured else {}
+        costs |= {name: cycles for name, cycles in seen.items() if cycles is not None}
+        return sorted(costs.items(), key=lambda item: item[1])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choose_formats, "candidates", candidates)
+        allowed = choose_formats.allowed_by(forced or {}, fused, target)
+        return choose_formats.ChooseFormats(target, allowed).apply(fused)
 
 
 def forms(found, tensor: str) -> list[str]:
@@ -35,7 +49,7 @@ def family(found, layer: str) -> str:
 
 
 def measured(costs: dict[str, dict[str, float]]):
-    """What ChooseFormats takes: `costs` by kernel size, of which each layer here has its own, and family."""
+    """`costs` by kernel size, of which each layer here has its own, and family."""
     return lambda part, grid, output, name: costs[str(part.q.shape[2])][name]
 
 

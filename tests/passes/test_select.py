@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given
 
 from mpcompile.compiler.passes.base import apply_all
-from mpcompile.compiler.passes.choose_formats import ChooseFormats
+from mpcompile.compiler.passes.choose_formats import ChooseFormats, allowed_by
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import UsageError
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.graph import Quantizer
 from mpcompile.ir.grid import bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.ir.layer import ContractPart
-from mpcompile.kernels.select import candidates, reads_sums
-from mpcompile.kernels.weights import dot_form, dot_weights, needs_sums
+from mpcompile.kernels.families import family
+from mpcompile.kernels.select import candidates
+from mpcompile.kernels.weights import dot_form, dot_weights
 from mpcompile.targets import load_target
 from tests.passes import nets
 from tests.passes.nets import A2, A4, Net
@@ -26,6 +27,10 @@ ZEN5, AVX2 = load_target("zen5"), load_target("x86-64-v3")
 
 def part(grid, outputs=128, channels=128, kernel=3, groups=1):
     return ContractPart("x", np.full((outputs, channels // groups, kernel, kernel), grid.hi), grid, groups=groups)
+
+
+def reads_sums(of, name):
+    return family(name).sums(of)
 
 
 def families(weights, activations, **shape):
@@ -42,7 +47,7 @@ def test_int8_form_gives_the_weights_back(grid):
     w8, m, o = dot_weights(grid.values, grid)
     assert w8.dtype == np.int8 and m >= 1 and (m, o) == form
     np.testing.assert_array_equal(m * w8.astype(np.int64) + o, grid.values)
-    assert needs_sums(grid, "dot") == (o != 0)
+    assert reads_sums(part(grid), "dot") == (o != 0)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +77,8 @@ def test_weights_off_the_grid_are_refused():
 
 
 def test_who_needs_window_sums():
-    assert needs_sums(bipolar(), "popcount") and not needs_sums(bipolar(), "dot")
-    assert not needs_sums(twos_complement(2), "popcount") and needs_sums(unsigned(8), "dot")
+    assert reads_sums(part(bipolar()), "popcount") and not reads_sums(part(bipolar()), "dot")
+    assert not reads_sums(part(twos_complement(2)), "popcount") and reads_sums(part(unsigned(8)), "dot")
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------
@@ -149,14 +154,6 @@ def test_groups_take_weights_beyond_int8_without_window_sums(grid):
     assert not reads_sums(part(grid, groups=128), "depthwise") and not reads_sums(part(grid, groups=4), "dot")
 
 
-def test_measurements_replace_the_model():
-    slow = {"popcount": 1e9}
-    found = candidates(
-        part(bipolar()), unsigned(1), ZEN5, (28, 28), measured=lambda p, g, out, family: slow.get(family)
-    )
-    assert [f for f, _ in found] == ["dot", "popcount"] and found[1][1] == 1e9
-
-
 def test_cost_grows_with_bits_outputs_and_pixels():
     cost = lambda w, a, size: dict(candidates(part(twos_complement(w)), unsigned(a), ZEN5, (size, size)))["popcount"]
     assert cost(2, 1, 14) < cost(2, 2, 14) < cost(4, 2, 14) < cost(4, 4, 14)
@@ -164,9 +161,9 @@ def test_cost_grows_with_bits_outputs_and_pixels():
 
 
 # -- formats -----------------------------------------------------------------------------------------------------------
-def chosen(graph, **options):
+def chosen(graph, forced=None, allowed=None):
     fused = apply_all(graph, TO_LAYERS)
-    return fused, ChooseFormats(ZEN5, **options).apply(fused)
+    return fused, ChooseFormats(ZEN5, allowed or allowed_by(forced or {}, fused, ZEN5)).apply(fused)
 
 
 def two_readers(wide: int = 128):
@@ -231,7 +228,7 @@ def test_every_reader_finds_its_form():
                         form = {"popcount": "planes", "dot": "codes"}[got.families[layer.name][i, j]]
                         main = next(b for b in got.buffers[p.input] if b.format == form)
                         assert all(h >= pad for h, pad in zip(main.halo, p.pads))
-                        if needs_sums(p.grid, got.families[layer.name][i, j]):
+                        if reads_sums(p, got.families[layer.name][i, j]):
                             sums = Buffer(p.input, "sums", main.shape, main.grid, main.halo, form)
                             assert sums in got.buffers[p.input]
 
@@ -246,6 +243,30 @@ def test_forced_families():
         chosen(two_readers(), forced={"low": "lut"})
     with pytest.raises(UsageError, match="no contraction middle"):
         chosen(two_readers(), forced={"middle": "dot"})
+
+
+def test_a_contraction_gets_the_cheapest_family_that_it_is_allowed():
+    assert list(dict(candidates(part(bipolar()), A2.grid, ZEN5, (28, 28)))) == ["popcount", "dot"]
+    for few in (("dot",), ("dot", "lookup")):
+        _, got = chosen(two_readers(), allowed={"low": {(0, 0): few}})
+        assert got.families["low"] == {(0, 0): "dot"} and [b.format for b in got.buffers["codes"]] == ["codes"]
+    _, got = chosen(two_readers(), allowed={"high": {(0, 0): ("popcount",)}})
+    assert got.families == {"low": {(0, 0): "popcount"}, "high": {(0, 0): "popcount"}, **_quantizers(got)}
+    free, named = chosen(two_readers())[1], chosen(two_readers(), allowed={"low": {(1, 0): ("dot",)}, "x": {}})[1]
+    assert free == named  # neither is a contraction of theirs
+    with pytest.raises(UsageError, match="layer low cannot be computed by depthwise or lookup: popcount or dot"):
+        chosen(two_readers(), allowed={"low": {(0, 0): ("lookup", "depthwise")}})
+
+
+def _quantizers(got):
+    return {name: {} for name, families in got.families.items() if not families}
+
+
+def test_a_star_is_for_what_can_have_it_and_a_name_wins_over_it():
+    _, got = chosen(two_readers(), forced={"*": "popcount", "high": "dot"})
+    assert got.families["low"] == {(0, 0): "popcount"} and got.families["high"] == {(0, 0): "dot"}
+    _, got = chosen(two_readers(), forced={"*": "depthwise"})  # neither can
+    assert got == chosen(two_readers())[1]
 
 
 def test_a_quantizer_of_too_many_levels_for_codes_is_told_by_layer():

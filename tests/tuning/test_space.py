@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mpcompile.ir import grid as grids
+from mpcompile.kernels.architecture import Space
 from mpcompile.kernels.layer import lower
 from mpcompile.schedules import architecture_of
-from mpcompile.schedules.space import Space
 from mpcompile.targets import load_target
 from tests.kernels.harness import check, stored
 from tests.kernels.test_contract import convolution
@@ -54,7 +54,7 @@ def case_of(name: str):
 def space_of(name: str, target: str, threads: int = 2) -> tuple[Space, object]:
     layer, _, _, families, inputs, outputs = case_of(name)
     lowered = lower(layer, inputs, outputs, families, architecture_of(load_target(target)))
-    return Space.of(lowered.architecture, lowered.spec, threads), lowered
+    return lowered.architecture.space(lowered.spec, threads), lowered
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -48,7 +48,7 @@ def test_import_is_quick():
     [
         ("from mpcompile.cli import parser; parser()", set()),
         ("import mpcompile as mp; mp.load_target('zen5'); mp.load_target('native'); mp.list_targets()", set()),
-        ("from mpcompile.cli import main; main(['targets'])", {"rich"}),
+        ("from mpcompile.cli import main; main(['targets'])", {"rich", "numpy"}),
         ("from mpcompile.runtime import archive, bundle", {"numpy"}),
         ("import mpcompile.reference.compare, mpcompile.reference.run", {"numpy"}),
         ("import mpcompile.latency.measure", {"numpy"}),

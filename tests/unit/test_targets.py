@@ -6,6 +6,7 @@ import pytest
 
 from mpcompile.compiler.backend import tvm_dict
 from mpcompile.errors import TargetError
+from mpcompile.kernels.select import expected_family, expected_gain, expected_rates
 from mpcompile.targets import Target, cpu, list_fleets, list_targets, load_fleet, load_target, native_target
 from mpcompile.targets import native as native_module
 from mpcompile.targets.target import WIDEN_DOT
@@ -63,7 +64,7 @@ def test_what_a_target_has():
     v3, v4, zen5 = load_target("x86-64-v3"), load_target("x86-64-v4"), load_target("zen5")
     assert v3.has_fma and not v3.has_vnni and not load_target("x86-64-v2").has_fma
     assert not v4.has_vnni and v4.vector_bits == 512 and zen5.has_vnni
-    assert [zen5.expected_family(*bits) for bits in ((1, 1), (2, 2), (3, 2), (8, 8))] == [
+    assert [expected_family(zen5, *bits) for bits in ((1, 1), (2, 2), (3, 2), (8, 8))] == [
         "popcount",
         "popcount",
         "dot",
@@ -77,18 +78,18 @@ def test_rates_of_dot_depend_on_what_16_bits_hold():
     assert zen5.dot_rate(0) == zen5.dot_rate(1) == zen5.dot_rate(99) == zen5.dot_macs_per_cycle
     a53 = load_target("rpi3b")  # products of at most 127, 63, …, 15 are added in 8 bits
     assert a53.dot_rate(128) == a53.dot16_macs_per_cycle / (1 + WIDEN_DOT / 128) < a53.dot_rate(129) < a53.dot_rate(520)
-    assert a53.expected_family(4, 4) == "dot" and a53.expected_gain(4, 2) > 2.3 > a53.expected_gain(4, 4) > 1.4
-    assert v3.expected_family(8, 8) == "dot" and v3.expected_gain(8, 8) == 1.0 and v3.expected_gain(4, 4) > 1.9
-    assert v3.expected_family(1, 1) == "lookup" and v3.expected_gain(1, 1) > 7
+    assert expected_family(a53, 4, 4) == "dot" and expected_gain(a53, 4, 2) > 2.3 > expected_gain(a53, 4, 4) > 1.4
+    assert expected_family(v3, 8, 8) == "dot" and expected_gain(v3, 8, 8) == 1.0 and expected_gain(v3, 4, 4) > 1.9
+    assert expected_family(v3, 1, 1) == "lookup" and expected_gain(v3, 1, 1) > 7
 
 
 def test_rates_of_lookup_depend_on_digits_and_on_what_8_bits_hold():
-    rate = lambda board, w, a: load_target(board).expected_rates(w, a)["lookup"]
+    rate = lambda board, w, a: expected_rates(load_target(board), w, a)["lookup"]
     v3, rpi4b, rpi5 = (load_target(board).lookup_macs_per_cycle for board in ("x86-64-v3", "rpi4b", "rpi5"))
     assert [rate("rpi5", 1, a) for a in (1, 4, 6, 7, 8)] == [rpi5, rpi5, rpi5, rpi5 / 2, rpi5 / 2]
     assert rate("rpi4b", 2, 4) == rpi4b / 2 / (1 + load_target("rpi4b").lookup_widen / 4)
     assert rate("x86-64-v3", 1, 6) == v3 / 2 / (1 + 3 / 9) and rate("x86-64-v3", 1, 5) == v3 / (1 + 3 / 2)
-    assert [load_target(b).expected_family(1, a) for b in ("rpi4b", "rpi5") for a in (1, 2, 4)] == [
+    assert [expected_family(load_target(b), 1, a) for b in ("rpi4b", "rpi5") for a in (1, 2, 4)] == [
         "popcount",
         "popcount",
         "lookup",
@@ -96,8 +97,8 @@ def test_rates_of_lookup_depend_on_digits_and_on_what_8_bits_hold():
         "lookup",
         "lookup",
     ]
-    assert load_target("rpi5").expected_family(2, 2) == "dot"
-    assert load_target("rpi4b-32").expected_family(1, 4) != "lookup"
+    assert expected_family(load_target("rpi5"), 2, 2) == "dot"
+    assert expected_family(load_target("rpi4b-32"), 1, 4) != "lookup"
 
 
 def test_llvm_agrees_with_the_features_of_each_board():

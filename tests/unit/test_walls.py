@@ -28,7 +28,7 @@ MAY_KNOW = {
     "search": {"ir", "latency"},
     "kernels": {"ir", "targets", "reference"},
     "schedules": {"ir", "kernels", "targets"},
-    "records": {"ir", "kernels", "schedules"},
+    "records": {"ir", "kernels"},
     "compiler": {"ir", "kernels", "schedules", "targets"},
     "runtime": {"ir", "latency", "targets"},
     "remote": {"ir", "latency", "runtime", "targets"},

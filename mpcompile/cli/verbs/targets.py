@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from mpcompile.cli import console
+
+if TYPE_CHECKING:
+    from mpcompile.targets import Target
 
 BITS = range(1, 9)
 
@@ -18,6 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def work(args: argparse.Namespace) -> dict:
     from mpcompile.errors import TargetError
+    from mpcompile.kernels.select import expected_family, expected_gain
     from mpcompile.targets import list_fleets, list_targets, load_fleet, load_target
 
     if args.target:
@@ -25,15 +30,17 @@ def work(args: argparse.Namespace) -> dict:
         target, *others = fleet.boards
         if others:
             return _fleet(fleet)
-        families = {f"w{w}a{a}": target.expected_family(w, a) for w in BITS for a in BITS}
+        families = {f"w{w}a{a}": expected_family(target, w, a) for w in BITS for a in BITS}
+        gains = {f"w{w}a{a}": expected_gain(target, w, a) for w in BITS for a in BITS}
         console.say(f"{target.name}: {target.description}; expected fastest for a large convolution:")
         console.table(
             ("weights \\ activations", *(f"{a} bit" for a in BITS)),
-            [(f"{w} bit", *(_cell(families[f"w{w}a{a}"], target.expected_gain(w, a)) for a in BITS)) for w in BITS],
+            [(f"{w} bit", *(_cell(families[f"w{w}a{a}"], gains[f"w{w}a{a}"]) for a in BITS)) for w in BITS],
         )
-        console.say("×: how much faster than int8 (dot) on long inner products, before anything is measured.")
+        console.say(
+            f"×: how much faster than int8 ({families['w8a8']}) on long inner products, before anything is measured."
+        )
         console.say("`mpcompile compile` decides for each layer, from its shape.")
-        gains = {f"w{w}a{a}": target.expected_gain(w, a) for w in BITS for a in BITS}
         return {**target.to_json(), "families_by_bits": families, "gains_by_bits": gains}
     rows, found = [], []
     for name in list_targets():
@@ -76,11 +83,15 @@ def _fleet(fleet) -> dict:
     return fleet.to_json() | {"boards": [b.to_json() for b in fleet.boards]}
 
 
-def _expected(target) -> str:
+def _expected(target: Target) -> str:
     """The expected families in few words."""
-    if not (target.lookup_macs_per_cycle or target.dot16_macs_per_cycle or target.dot8_macs_per_cycle):
-        return f"popcount where w·a < {target.popcount_bitmacs_per_cycle / target.dot_macs_per_cycle:.2g}, else dot"
-    found = Counter(target.expected_family(w, a) for w in BITS for a in BITS)
+    from mpcompile.kernels.select import expected_family, expected_rates
+
+    found = Counter(expected_family(target, w, a) for w in BITS for a in BITS)
+    few, many = expected_family(target, 1, 1), expected_family(target, 8, 8)
+    limit = expected_rates(target, 1, 1)[few] / target.dot_macs_per_cycle
+    if all(expected_family(target, w, a) == (few if w * a < limit else many) for w in BITS for a in BITS):
+        return f"{few} where w·a < {limit:.2g}, else {many}"
     return ", ".join(f"{family} at {n}" for family, n in found.items()) + f" of {len(BITS) ** 2} bit pairs"
 
 

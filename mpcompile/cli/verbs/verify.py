@@ -51,5 +51,6 @@ def _runnable(path: str) -> list[str]:
     pick(path, variants)
     for variant in variants:
         if not variant.fits:
-            console.say(f"{variant.name} is not checked: this CPU lacks {', '.join(variant.missing)}")
+            lacks = "is of another kind" if variant.missing is None else f"lacks {', '.join(variant.missing)}"
+            console.say(f"{variant.name} is not checked: this machine {lacks}")
     return [variant.name for variant in variants if variant.fits]

@@ -13,7 +13,7 @@ from mpcompile.compiler.float_regions.read import VIEW, RegionCode, read
 from mpcompile.compiler.float_regions.regions import Region
 from mpcompile.compiler.float_regions.schedule import schedule
 from mpcompile.ir.graph import Graph
-from mpcompile.kernels.tvm_names import Target, tirx
+from mpcompile.kernels.tvm_names import PrimFunc, Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class FloatCode:
     emitted and as it was lowered, to be shown."""
 
     regions: Mapping[str, RegionCode] = field(default_factory=dict)
-    functions: Mapping[str, tirx.PrimFunc] = field(default_factory=dict)
+    functions: Mapping[str, PrimFunc] = field(default_factory=dict)
     modules: tuple[tvm.IRModule, ...] = ()
 
     def text(self) -> str:
@@ -51,7 +51,7 @@ def lower_regions(graph: Graph, regions: Sequence[Region], target: dict) -> Floa
         )(emitted.mod)
     functions = {}
     for gvar, function in list(mod.functions.items()):
-        if isinstance(function, tirx.PrimFunc):
+        if isinstance(function, PrimFunc):
             functions[gvar.name_hint] = schedule(function)
             mod.update_func(gvar, functions[gvar.name_hint])
     code = {region.name: read(region, mod[region.name], emitted.nodes) for region in regions}

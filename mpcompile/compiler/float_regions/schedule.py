@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mpcompile.kernels.tvm_names import Schedule, tirx
+from mpcompile.kernels.tvm_names import PrimFunc, Schedule, tirx
 
 PARALLEL_FROM = 1 << 14
 """Executions of a block from which starting threads pays."""
@@ -15,7 +15,7 @@ SPATIAL, REDUCE = 0, 2
 """IterVar.iter_type: data parallel, commutative reduction."""
 
 
-def schedule(function: tirx.PrimFunc) -> tirx.PrimFunc:
+def schedule(function: PrimFunc) -> PrimFunc:
     """The same function: elementwise steps inlined into elementwise readers, other blocks parallel and vectorised.
 
     A block that is no plain loop nest (nested blocks, scans, extents not known) stays as it is, serial.

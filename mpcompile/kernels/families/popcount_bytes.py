@@ -19,8 +19,8 @@ import numpy as np
 
 from mpcompile.ir import planes
 from mpcompile.ir.grid import Grid
+from mpcompile.kernels.late_tvm import te, tirx
 from mpcompile.kernels.primitives import popcount
-from mpcompile.kernels.tvm_names import te, tirx
 
 BYTES = 4
 """Bytes of a lane: one step takes 32 channels."""
@@ -101,10 +101,12 @@ def nibbles(name: str, data):
     )
 
 
-def compute(name: str, data, weight, count: ByteCount, height: int, width: int, strides, dilations, origin):
+def compute(
+    name: str, narrow_name: str, data, weight, count: ByteCount, height: int, width: int, strides, dilations, origin
+):
     """The reduction P[y, x, ob, i, j, lane] int32 of data u8 [HP, WP, PA, 4·steps] and a weight of `pack_weights`.
 
-    Where counts are widened, a stage `<name>_bytes` [y, x, ob, i, j, kho, kwo, so, lane, part] comes before it.
+    Where counts are widened, a stage `narrow_name` [y, x, ob, i, j, kho, kwo, so, lane, part] comes before it.
     """
     blocks, planes_w, kernel_h, kernel_w, steps, lanes, _ = (int(n) for n in weight.shape)
     shape = (height, width, blocks, planes_w, int(data.shape[2]), lanes)
@@ -141,7 +143,7 @@ def compute(name: str, data, weight, count: ByteCount, height: int, width: int, 
         counts = counted(y, x, ob, i, j, lane, byte, kho * inner[0] + khi, kwo * inner[1] + kwi, so * inner[2] + si)
         return te.sum(counts if dtype == "uint8" else counts.astype(dtype), axis=[khi, kwi, si, *b])
 
-    added = te.compute((*shape[:5], *outer, lanes, count.parts), narrow, name=f"{name}_bytes")
+    added = te.compute((*shape[:5], *outer, lanes, count.parts), narrow, name=narrow_name)
     part = te.reduce_axis((0, count.parts), "part")
     kho, kwo, so = (te.reduce_axis((0, n), axis) for n, axis in zip(outer, ("kho", "kwo", "so")))
     return te.compute(

@@ -1,6 +1,4 @@
-"""Family `dot`: levels as unsigned bytes times signed weights, accumulated in int32. Definition and weight packing.
-
-    Σ_k w_k·a_k = m_w·m_a·Σ_k w8_k·l_k + …      w = m_w·w8 + o_w,  a = m_a·l + lo_a  (level l in 0..255)
+"""Family `dot`, product by product: definition and weight packing.
 
 An instruction takes `group` neighbouring channels at a time for `lanes` output channels: VPDPBUSD 4,
 PMADDUBSW+PMADDWD 4, PMADDWD 2. What the architecture has, and which of them cannot saturate, its schedule file says
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpcompile.kernels.accumulators import chunk
-from mpcompile.kernels.tvm_names import te, tirx
+from mpcompile.kernels.late_tvm import te, tirx
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,7 @@ class DotInstr:
     `intrin`_x`steps` where they divide the input channels).
     `widen`: where not "", `intrin` adds to acc[lanes, 2] int16, each the sum of 2 neighbouring products, and `widen` adds
     those to acc[lanes] int32; at most `most` steps fit 16 bits.
-    tiles: the step may as well multiply transformed tiles (winograd.py), where a layer has that form; `winograd`: it
-    does.
+    tiles: the step may as well multiply transformed tiles (dot_winograd.py), where a layer has that form.
     whole: where not "", the schedule computes all steps of a tile by one intrinsic of this kind, which adds `run` steps
     in its narrowest lanes and, where `most` is not 0, as many in 16 bits.
     """
@@ -42,7 +39,6 @@ class DotInstr:
     widen: str = ""
     most: int = 0
     tiles: bool = False
-    winograd: bool = False
     whole: str = ""
     run: int = 0
 
@@ -75,12 +71,13 @@ def compute(
     strides,
     dilations,
     origin,
-    groups: int = 1,
-    instr: DotInstr | None = None,
+    groups: int,
+    instr: DotInstr,
+    narrow_name: str,
 ):
     """The reduction D[y, x, ob, lane] int32 of data [HP, WP, CP] and weight [OB, KH, KW, C/group, lanes, group].
 
-    Where `instr` widens, a stage `<name>_narrow` [y, x, ob, kho, kwo, co, lane, 2] int16 comes before it.
+    Where `instr` widens, a stage `narrow_name` [y, x, ob, kho, kwo, co, lane, 2] int16 comes before it.
     """
     blocks, kernel_h, kernel_w, steps, lanes, group = (int(n) for n in weight.shape)
     per_group = blocks // groups
@@ -94,7 +91,7 @@ def compute(
         ]
         return act.astype(dtype) * weight[ob, kh, kw, c, lane, g].astype(dtype)
 
-    if not (instr and instr.widen):
+    if not instr.widen:
         kh, kw, c, g = axes((kernel_h, kernel_w, steps, group), ("kh", "kw", "c", "g"))
         return te.compute(
             (height, width, blocks, lanes),
@@ -112,7 +109,7 @@ def compute(
             ),
             axis=[khi, kwi, ci, pair],
         ),
-        name=f"{name}_narrow",
+        name=narrow_name,
     )
     kho, kwo, co, half = axes((*outer, 2), ("kho", "kwo", "co", "half"))
     return te.compute(

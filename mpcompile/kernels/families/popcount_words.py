@@ -1,4 +1,4 @@
-"""Family `popcount`: bit planes, AND, POPCNT, ADD. Definition and weight packing.
+"""Family `popcount` where the CPU counts words of 32 bits: definition and weight packing.
 
     Σ_k w̃_k·ã_k = Σ_s c_s · P_s        P_s = Σ_{(i,j) in slot s} ± Σ_k popcount(W_i & A_j)
 
@@ -15,8 +15,8 @@ import numpy as np
 
 from mpcompile.ir import planes
 from mpcompile.ir.grid import Grid
+from mpcompile.kernels.late_tvm import te, tirx
 from mpcompile.kernels.primitives import popcount
-from mpcompile.kernels.tvm_names import te, tirx
 
 LANES = 16
 """Output channels of a vector: 32 bits each."""

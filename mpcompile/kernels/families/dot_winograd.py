@@ -1,20 +1,20 @@
-"""`dot` of 3×3 kernels by Winograd's F(2×2, 3×3) (winograd_form.py): definition.
+"""Family `dot`, of 3×3 kernels by Winograd's F(2×2, 3×3) (winograd_form.py): definition.
 
 V[e, ty, tx, c]               int16   Bᵀ·l·B of tile (ty, tx), e = 0..15
-M[e, ty, tx, ob, lane]        int32   Σ_c V·U; U: dot.pack_weights of `transform`'s result, e outermost
+M[e, ty, tx, ob, lane]        int32   Σ_c V·U; U: dot_step.pack_weights of `transform`'s result, e outermost
 D[ty, py, tx, px, ob, lane]   int32   Aᵀ·M·A / 4 = output (2·ty + py, 2·tx + px)
 """
 
 from __future__ import annotations
 
-from mpcompile.kernels.dot import axes
-from mpcompile.kernels.tvm_names import te, tirx
-from mpcompile.kernels.winograd_form import PRODUCTS, TILE, tiles
+from mpcompile.kernels.families.dot_step import axes
+from mpcompile.kernels.families.winograd_form import PRODUCTS, TILE, tiles
+from mpcompile.kernels.late_tvm import te, tirx
 
 
-def compute(name: str, data, weight, height: int, width: int, origin):
-    """D of data u8 [HP, WP, CP] and weight int16 [1, 16, OB, CP/2, lanes, 2]; stages `<name>_tiles` (V) and
-    `<name>_products` (M) come before it.
+def compute(name: str, tiles_name: str, products_name: str, data, weight, height: int, width: int, origin):
+    """D of data u8 [HP, WP, CP] and weight int16 [1, 16, OB, CP/2, lanes, 2]; stages `tiles_name` (V) and
+    `products_name` (M) come before it.
 
     A last tile that leaves the map reads the last row or column again: outputs outside of the map depend on it alone.
     """
@@ -31,14 +31,14 @@ def compute(name: str, data, weight, height: int, width: int, origin):
     def transformed(e, ty, tx, c):
         return _bt(e // 4, lambda i: _bt(e % 4, lambda j: level(ty, tx, i, j, c)))
 
-    v = te.compute((PRODUCTS, down, across, channels), transformed, name=f"{name}_tiles")
+    v = te.compute((PRODUCTS, down, across, channels), transformed, name=tiles_name)
     c, g = axes((steps, group), ("c", "g"))
     m = te.compute(
         (PRODUCTS, down, across, blocks, lanes),
         lambda e, ty, tx, ob, lane: te.sum(
             v[e, ty, tx, c * group + g].astype("int32") * weight[0, e, ob, c, lane, g].astype("int32"), axis=[c, g]
         ),
-        name=f"{name}_products",
+        name=products_name,
     )
     return te.compute(
         (down, TILE, across, TILE, blocks, lanes),

@@ -55,12 +55,12 @@ def digit_bits(level_bits: int, products: int, widen: float) -> int | None:
     `products`: 1 where 16-bit sums are widened when they are full. widen: what adding 8-bit sums to 16-bit ones costs,
     in look-ups. None: too many products.
     """
-    costs = {}
+    costs: dict[int, float] = {}
     for digits in range(1, level_bits + 1):
         bits = -(-level_bits // digits)
         if _entry(bits) <= 255 and products * ((1 << bits) - 1) <= 65535:
             costs[bits] = digits * (1 + widen / entries(bits))
-    return min(costs, key=costs.get, default=None)
+    return min(costs, key=costs.__getitem__, default=None)
 
 
 def entries(bits: int) -> int:

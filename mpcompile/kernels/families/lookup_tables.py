@@ -1,26 +1,17 @@
-"""Family `lookup`: sums of four activations in 16-entry tables, which four bits of weights index.
-
-    Σ_k w̃_k·l_k = Σ_i Σ_d c_i·2^(b·d) · P_id       P_id = Σ_(k by fours) T_d[bits of W_i at k..k+3]
-    T_d[e] = Σ_(j in e) digit d of l_(k+j)
-
-A digit is `bits` = b bits of an activation's level. One PSHUFB looks up 32 output channels: 128 products of one weight
-bit. Entries are added in 8 bits as long as they provably fit, then in 16 bits. Work grows with the weights' bits; with
-the activations' only through the digits, and through how soon 8 bits are full. On ARM, where a TBL may look up in two
-tables for 8 output channels and UADALP add both entries in 16 bits, they never are.
-"""
+"""Family `lookup` as tensor expressions: the tables, and the sums of what is looked up in them (lookup.py)."""
 
 from __future__ import annotations
 
 from mpcompile.kernels.accumulators import chunk
-from mpcompile.kernels.dot import axes
-from mpcompile.kernels.lookup_form import GROUP, LANES, Lookup
-from mpcompile.kernels.tvm_names import te, tirx
+from mpcompile.kernels.families.dot_step import axes
+from mpcompile.kernels.families.lookup_form import GROUP, LANES, Lookup
+from mpcompile.kernels.late_tvm import te, tirx
 
 
-def tables(name: str, data, form: Lookup):
+def tables(name: str, digits_name: str, data, form: Lookup):
     """uint8 [HP, WP, digits, CP/4·16] of levels [HP, WP, CP]; the schedule keeps it to the rows that are being read.
 
-    Where activations have several digits, a stage `<name>_digits` [HP, WP, digits, CP] uint8 comes before it.
+    Where activations have several digits, a stage `digits_name` [HP, WP, digits, CP] uint8 comes before it.
     """
     height, width, channels = (int(n) for n in data.shape)
     source = lambda y, x, digit, c: data[y, x, c]
@@ -29,7 +20,7 @@ def tables(name: str, data, form: Lookup):
         source = te.compute(
             (height, width, form.digits, channels),
             lambda y, x, digit, c: (data[y, x, c] >> (digit * form.bits).astype("uint8")) & mask,
-            name=f"{name}_digits",
+            name=digits_name,
         )
 
     def entry(y, x, digit, n):
@@ -42,10 +33,12 @@ def tables(name: str, data, form: Lookup):
     return te.compute((height, width, form.digits, channels // GROUP * 16), entry, name=name)
 
 
-def compute(name: str, table, weight, form: Lookup, height: int, width: int, strides, dilations, origin):
+def compute(
+    name: str, narrow_name: str, table, weight, form: Lookup, height: int, width: int, strides, dilations, origin
+):
     """The reduction P[y, x, ob, i, d, half, lane] uint16 of a table and a weight of `pack_weights`.
 
-    A stage `<name>_bytes` [y, x, ob, i, d, kho, kwo, co, lane, half] uint8 comes before it. Of a `whole` it is
+    A stage `narrow_name` [y, x, ob, i, d, kho, kwo, co, lane, half] uint8 comes before it. Of a `whole` it is
     P[y, x, ob, i, d, lane] int32 alone.
     """
     if form.whole:
@@ -72,7 +65,7 @@ def compute(name: str, table, weight, form: Lookup, height: int, width: int, str
         )
 
     shape = (height, width, blocks, planes_w, form.digits)
-    narrow = te.compute((*shape, *outer, 16, 2), looked_up, name=f"{name}_bytes")
+    narrow = te.compute((*shape, *outer, 16, 2), looked_up, name=narrow_name)
     kho, kwo, co = axes(outer, ("kho", "kwo", "co"))
     return te.compute(
         (*shape, 2, 16),
