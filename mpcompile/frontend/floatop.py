@@ -42,7 +42,7 @@ def single_node(
         "node",
         [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in inputs.items()],
         [onnx.ValueInfoProto(name=o) for o in outputs],
-        [onnx.numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in constants.items()],
+        [onnx.numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in constants.items()],
     )
     version = max(4, imp.model.ir_version)  # below 4 an initializer would have to be an input too
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", imp.opset)], ir_version=version)

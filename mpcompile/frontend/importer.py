@@ -16,6 +16,9 @@ from mpcompile.errors import ModelError
 from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
 from mpcompile.ir.graph import Graph, Node, Quantize, Quantizer, TensorType
 
+MICROSOFT = "com.microsoft"
+"""Where ONNX Runtime's quantizer puts QuantizeLinear and DequantizeLinear of types that ONNX got only later (4 and 16 bits
+below opset 21); they mean what those of ai.onnx do."""
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 FALLBACK = object()
 _HANDLERS: dict[tuple[bool, str], Callable] = {}
@@ -125,9 +128,12 @@ class Importer:
         return (1, *self.graph.types[value.tensor].shape)
 
     def dtype(self, node: Source, index: int) -> str:
-        """The ONNX element type of input `index`, as a name."""
+        """The ONNX element type of input `index`, as a name; "" where neither the file nor a constant says it."""
         value = node.node.inputs[index]
-        return value.dtype.name if value.dtype else self._dtypes.get(value.name, "")
+        if value.dtype or value.name in self._dtypes:
+            return value.dtype.name if value.dtype else self._dtypes[value.name]
+        held = self.values.get(value.name)
+        return ir.DataType.from_numpy(held.array.dtype).name if isinstance(held, Constant) else ""
 
     @staticmethod
     def dtype_name(number: int) -> str:
@@ -217,7 +223,7 @@ class Importer:
 def handler_of(node: Source) -> Callable | None:
     """The handler of a node, or None. Raises ModelError at an operator of an unknown domain."""
     domain = node.node.domain
-    if domain in ("", "ai.onnx"):
+    if domain in ("", "ai.onnx") or (domain == MICROSOFT and node.op_type in ("QuantizeLinear", "DequantizeLinear")):
         return _HANDLERS.get((False, node.op_type))
     found = _HANDLERS.get((True, node.op_type)) if domain in QONNX_DOMAINS else None
     if found is None:

@@ -25,6 +25,8 @@ def linear_parameters(imp: Importer, node: Source, shape: tuple[int, ...]) -> tu
     if node.attribute("block_size", 0):
         raise ModelError(f"{node}: blocked quantization; one scale per tensor or per output channel would be accepted")
     dtype = imp.dtype(node, 2) if zero is not None else None
+    if dtype == "":
+        raise ModelError(f"{node}: a zero point of unknown type; one whose type the file says would be accepted")
     zero = np.zeros(scale.shape, np.int64) if zero is None else zero.astype(np.int64)
     if zero.size not in (1, scale.size):
         raise ModelError(f"{node}: {zero.size} zero points for {scale.size} scales; one for each would be accepted")

@@ -1,0 +1,155 @@
+"""Forms that other exporters write, read as ONNX Runtime reads them: types behind folded constants, scalars, casts of
+codes, ONNX Runtime's own domain; and what ONNX forbids, refused."""
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper, save_model
+
+from mpcompile.errors import ModelError
+from mpcompile.frontend import load
+from mpcompile.reference.interpret import interpret
+
+node = helper.make_node
+
+
+def constant(value, name: str, dtype=np.float32):
+    return numpy_helper.from_array(np.array(value, dtype), name)
+
+
+def saved(folder, nodes, inputs: dict, outputs: dict, constants, opset: int = 17, domains=()):
+    """The file of a small model, float32 in and out."""
+    ports = [
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in some.items()] for some in (inputs, outputs)
+    ]
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
+    model = helper.make_model(helper.make_graph(nodes, "g", *ports, constants), opset_imports=opsets, ir_version=10)
+    save_model(model, folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def both(path, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the imported graph and ONNX Runtime make of one sample, x with its batch axis."""
+    graph = load(path)
+    mine = interpret(graph, {graph.inputs[0]: x[0]})[graph.outputs[0]]
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return mine, session.run(None, {session.get_inputs()[0].name: x})[0][0]
+
+
+ZERO = {
+    "initializer": ([], [constant(0, "wz", np.int8)]),
+    "identity": ([node("Identity", ["z0"], ["wz"])], [constant(0, "z0", np.int8)]),
+    "constant": ([node("Constant", [], ["wz"], value=constant(0, "v", np.int8))], []),
+    "cast": ([node("Cast", ["z0"], ["wz"], to=TensorProto.INT8)], [constant(0, "z0")]),
+    "constant of shape": (
+        [node("ConstantOfShape", ["one"], ["wz"], value=constant([0], "v", np.int8))],
+        [constant([1], "one", np.int64)],
+    ),
+}
+"""Ways to write a zero point of int8 without a type in value_info: torch.onnx shares zero points by Identity."""
+
+
+@pytest.mark.parametrize("way", ZERO)
+def test_the_type_of_a_zero_point_is_its_own(tmp_path, way):
+    made, constants = ZERO[way]
+    nodes = [
+        *made,
+        node("QuantizeLinear", ["x", "xs", "xz"], ["xq"]),
+        node("DequantizeLinear", ["xq", "xs", "xz"], ["xd"]),
+        node("QuantizeLinear", ["w", "ws", "wz"], ["wq"]),
+        node("DequantizeLinear", ["wq", "ws", "wz"], ["wd"]),
+        node("MatMul", ["xd", "wd"], ["y"]),
+    ]
+    constants = [
+        *constants,
+        constant([[0.5, -0.5], [-0.25, 0.75]], "w"),
+        constant(0.01, "ws"),
+        constant(0.02, "xs"),
+        constant(5, "xz", np.uint8),
+    ]
+    path = saved(tmp_path, nodes, {"x": [1, 2]}, {"y": [1, 2]}, constants)
+    mine, theirs = both(path, np.array([[1, 2]], np.float32))
+    np.testing.assert_array_equal(mine, theirs)
+    assert (load(path).nodes[-1].weight.q < 0).any()
+
+
+def test_a_scalar_constant_stays_a_scalar(tmp_path):
+    """x[:, 2]: Gather with an index of no axes drops the axis; a Softmax over the wrong one gave all ones."""
+    nodes = [node("Gather", ["x", "two"], ["t"], axis=1), node("Softmax", ["t"], ["y"], axis=1)]
+    path = saved(tmp_path, nodes, {"x": [1, 4, 6]}, {"y": [1, 6]}, [constant(2, "two", np.int64)], 13)
+    assert load(path).types["y"].shape == (6,)
+    mine, theirs = both(path, np.random.default_rng(0).standard_normal((1, 4, 6), np.float32))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+
+
+def test_a_shape_computed_from_scalars_folds(tmp_path):
+    """view(x.size(0), -1) as PyTorch exported it up to opset 12."""
+    nodes = [
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "zero"], ["n"], axis=0),
+        node("Unsqueeze", ["n"], ["n1"], axes=[0]),
+        node("Concat", ["n1", "rest"], ["t"], axis=0),
+        node("Reshape", ["x", "t"], ["f"]),
+        node("Relu", ["f"], ["y"]),
+    ]
+    constants = [constant(0, "zero", np.int64), constant([-1], "rest", np.int64)]
+    path = saved(tmp_path, nodes, {"x": [1, 2, 3]}, {"y": [1, 6]}, constants, 11)
+    mine, theirs = both(path, np.arange(-3, 3, dtype=np.float32).reshape(1, 2, 3))
+    np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("to, taken", [(TensorProto.UINT8, True), (TensorProto.INT8, False)])
+def test_a_cast_of_codes_to_their_own_type_is_nothing(tmp_path, to, taken):
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        node("Cast", ["q"], ["c"], to=to),
+        node("DequantizeLinear", ["c", "s", "z"], ["y"]),
+    ]
+    constants = [constant(0.05, "s"), constant(128, "z", np.uint8)]
+    path = saved(tmp_path, nodes, {"x": [1, 6]}, {"y": [1, 6]}, constants)
+    if not taken:
+        with pytest.raises(ModelError, match=r"node Cast_1 \(Cast\): a cast to INT8; FLOAT would be accepted"):
+            load(path)
+        return
+    mine, theirs = both(path, np.linspace(-7, 7, 6, dtype=np.float32)[None])
+    np.testing.assert_array_equal(mine, theirs)
+
+
+def test_quantizers_of_onnx_runtimes_own_domain(tmp_path):
+    """As onnxruntime.quantization writes 4 bits below opset 21, with an int32 bias."""
+    rng, ours = np.random.default_rng(11), {"domain": "com.microsoft"}
+    w = rng.integers(-7, 8, (3, 2, 3, 3))
+    nodes = [
+        node("QuantizeLinear", ["x", "xs", "xz"], ["xq"], **ours),
+        node("DequantizeLinear", ["xq", "xs", "xz"], ["xd"], **ours),
+        node("DequantizeLinear", ["wq", "ws", "wz"], ["wd"], **ours),
+        node("DequantizeLinear", ["bq", "bs"], ["bd"], **ours),
+        node("Conv", ["xd", "wd", "bd"], ["y"]),
+    ]
+    constants = [
+        constant(0.02, "xs"),
+        constant(128, "xz", np.uint8),
+        helper.make_tensor("wq", TensorProto.INT4, w.shape, w.reshape(-1).tolist()),
+        helper.make_tensor("wz", TensorProto.INT4, [], [0]),
+        constant(0.1, "ws"),
+        constant([5, -9, 100], "bq", np.int32),
+        constant(0.002, "bs"),
+    ]
+    path = saved(tmp_path, nodes, {"x": [1, 2, 5, 5]}, {"y": [1, 3, 3, 3]}, constants, 17, ["com.microsoft"])
+    assert load(path).nodes[-1].weight.grid.bits == 4
+    mine, theirs = both(path, rng.standard_normal((1, 2, 5, 5), np.float32))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_concat_of_maps_of_different_sizes_is_refused(tmp_path):
+    path = saved(
+        tmp_path,
+        [node("Concat", ["x", "z"], ["y"], axis=1)],
+        {"x": [1, 4, 8, 8], "z": [1, 4, 4, 4]},
+        {"y": [1, 8, 8, 8]},
+        [],
+    )
+    with pytest.raises(ModelError, match=r"\(Concat\): z of \[4, 4, 4\] beside x of \[4, 8, 8\]"):
+        load(path)
