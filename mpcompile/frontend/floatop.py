@@ -13,6 +13,8 @@ from onnx.reference import ReferenceEvaluator
 from mpcompile.errors import ModelError
 from mpcompile.frontend.contract import window
 from mpcompile.frontend.importer import Importer, Source
+from mpcompile.frontend.inference import inferred
+from mpcompile.frontend.limits import MOST_FOLDED, check_elements
 from mpcompile.frontend.values import Activation, Codes, Constant
 from mpcompile.ir.graph import FloatOp, Quantizer, TensorType
 
@@ -63,23 +65,18 @@ def check_known(imp: Importer, node: Source) -> None:
 def fold(imp: Importer, node: Source) -> None:
     """Every input is constant: so is every output."""
     constants = {v.name: as_array(imp.values[v.name]) for v in node.node.inputs if v is not None}
+    model = single_node(imp, node, constants, {}, node.outputs)
     try:
-        results = ReferenceEvaluator(single_node(imp, node, constants, {}, node.outputs)).run(None, {})
+        for _, shape in inferred(model):
+            check_elements(node, shape or (), MOST_FOLDED)
+    except onnx.shape_inference.InferenceError:
+        pass  # the evaluator says it better
+    try:
+        results = ReferenceEvaluator(model).run(None, {})
     except Exception as error:  # the evaluator raises whatever its operators do
         raise ModelError(f"{node}: does not compute ({str(error).splitlines()[0]})") from error
     for name, result in zip(node.outputs, results):
         imp.values[name] = Constant(np.asarray(result))
-
-
-def inferred(model: onnx.ModelProto) -> list[tuple[int, tuple[int, ...] | None]]:
-    """(element type, shape or None where some dimension is not known) of each output."""
-    found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph.output
-    shapes = []
-    for value in found:
-        kind = value.type.tensor_type
-        known = kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim)
-        shapes.append((kind.elem_type, tuple(d.dim_value for d in kind.shape.dim) if known else None))
-    return shapes
 
 
 def resolve_auto_pad(imp: Importer, node: Source, proto: onnx.NodeProto) -> None:

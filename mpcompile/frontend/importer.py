@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mpcompile.errors import ModelError
+from mpcompile.frontend.limits import MOST_PARTS, check_elements
 from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
 from mpcompile.ir.graph import Graph, Node, Quantize, Quantizer, TensorType
 
@@ -83,6 +84,12 @@ class Importer:
         self.writers: dict[str, Node] = {}
         """Graph tensor → the node that writes it."""
         self._names: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        """Name → the number to try next where it is taken."""
+        self.ranges: dict[str, tuple[float, float]] = {}
+        """Graph tensor → least and greatest real value (ranges.py)."""
+        self._parts: dict[str, list[str] | None] = {}
+        """Concat of tensors on different grids → these, through Concats of Concats."""
         self._dtypes: dict[str, str] = {}
         self.padded: dict[str, tuple[Activation, tuple[tuple[int, int], ...]]] = {}
         """Output of a Pad by zeros → what it pads, and (before, after) per spatial axis."""
@@ -130,9 +137,13 @@ class Importer:
     def dtype(self, node: Source, index: int) -> str:
         """The ONNX element type of input `index`, as a name; "" where neither the file nor a constant says it."""
         value = node.node.inputs[index]
-        if value.dtype or value.name in self._dtypes:
-            return value.dtype.name if value.dtype else self._dtypes[value.name]
-        held = self.values.get(value.name)
+        return value.dtype.name if value.dtype else self.type_name(value.name)
+
+    def type_name(self, name: str) -> str:
+        """The element type of what was read under a name, where the file does not say it."""
+        if name in self._dtypes:
+            return self._dtypes[name]
+        held = self.values.get(name)
         return ir.DataType.from_numpy(held.array.dtype).name if isinstance(held, Constant) else ""
 
     @staticmethod
@@ -153,10 +164,11 @@ class Importer:
     # -- writing -----------------------------------------------------------------------------------------------
     def unique(self, name: str) -> str:
         """`name`, or it with a number where it is taken already."""
-        found, number = name, 1
+        found, number = name, self._numbers.get(name, 1)
         while found in self._names:
             found, number = f"{name}.{number}", number + 1
         self._names.add(found)
+        self._numbers[name] = number
         return found
 
     def define(self, node: Source, value, dtype: str = "") -> None:
@@ -168,9 +180,11 @@ class Importer:
     def emit(self, node: Node, shape: tuple[int, ...] | None = None, quantizer: Quantizer | None = None) -> str:
         """Appends a node with one output, typed; `shape` is the input's unless given. Returns the output's name."""
         output = node.outputs[0]
+        check_elements(f"node {node.name} ({node.op})", self.type(node.inputs[0]).shape if shape is None else shape)
         self.graph.types[output] = TensorType(self.type(node.inputs[0]).shape if shape is None else shape, quantizer)
         self.graph.nodes.append(node)
         self.writers[output] = node
+        self.mixed_parts(output)
         return output
 
     def write(
@@ -216,8 +230,17 @@ class Importer:
         writer = self.writers.get(tensor)
         if writer is None or writer.op != "Concat" or self.type(tensor).quantizer:
             return None
-        parts = [[t] if self.type(t).quantizer else self.mixed_parts(t) for t in writer.inputs]
-        return None if None in parts else [t for part in parts for t in part]
+        if tensor not in self._parts:  # an input's are known: they were asked for when it was written
+            found: list[str] | None = []
+            for t in writer.inputs:
+                more = [t] if self.type(t).quantizer else self._parts.get(t)
+                found = None if found is None or more is None else found + more
+            if found and len(found) > MOST_PARTS:
+                raise ModelError(
+                    f"node {writer.name} (Concat): {len(found)} tensors side by side; up to {MOST_PARTS} would be accepted"
+                )
+            self._parts[tensor] = found
+        return self._parts[tensor]
 
 
 def handler_of(node: Source) -> Callable | None:

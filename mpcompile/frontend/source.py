@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import onnx
@@ -12,14 +11,17 @@ from onnx_ir.passes.common import InlinePass
 
 from mpcompile.errors import ModelError, MpError, UsageError
 from mpcompile.frontend import contract, elementwise, qdq, qonnx, rearrange, spatial  # noqa: F401  (their handlers)
+from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
+from mpcompile.frontend.inference import check_outputs
+from mpcompile.frontend.limits import check_elements, check_functions
 from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
 from mpcompile.ir.graph import Graph, Reshape, TensorType
 
 logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # what it warns of is refused here, by a line of ours
-BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What numpy, onnx and Python raise at a node that breaks its operator's definition: nothing checked it before."""
+BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ir.serde.SerdeError)
+"""What numpy, onnx, onnx-ir and Python raise at a node that breaks its operator's definition: nothing checked it before."""
 
 
 def read(path: Path) -> Graph:
@@ -68,22 +70,10 @@ def open_model(path: Path) -> ir.Model:
         raise ModelError(
             f"{path} is of ONNX opset {opset}; up to {newest}, which onnx {onnx.__version__} knows, would be accepted"
         )
+    load_external(model, path)
     if model.functions:
+        check_functions(model, path)
         model = InlinePass()(model).model
-    for name, value in model.graph.initializers.items():
-        outside = isinstance(value.const_value, ir.ExternalTensor) and os.path.normpath(value.const_value.location)
-        if outside and (os.path.isabs(outside) or outside.split(os.sep)[0] == os.pardir):
-            raise ModelError(
-                f"the data of initializer {name} of {path} lie in {value.const_value.location}; a file in "
-                "the model's folder would be accepted"
-            )
-        try:
-            value.const_value.numpy()
-        except Exception as error:
-            where = getattr(value.const_value, "path", path)
-            raise ModelError(
-                f"the data of initializer {name} of {path} cannot be read from {where} ({first_line(error)})"
-            ) from error
     return model
 
 
@@ -99,6 +89,8 @@ def take_inputs(imp: Importer) -> None:
         if value.name in imp.model.graph.initializers:
             continue
         name = value.name
+        if name in graph.types:
+            raise ModelError(f"two inputs are called {name}; a name for each would be accepted")
         if value.dtype != ir.DataType.FLOAT:
             raise ModelError(
                 f"input {name} is {value.dtype.name if value.dtype else 'of no known type'}; FLOAT would be accepted"
@@ -112,6 +104,7 @@ def take_inputs(imp: Importer) -> None:
                     f"input {name} has a dynamic dimension {axis} ({value.shape[axis]}); fixed sizes, and a dynamic "
                     "batch in dimension 0, would be accepted"
                 )
+        check_elements(f"input {name}", dims[1:])
         batches.add(dims[0])
         graph.inputs.append(name)
         graph.types[name] = TensorType(tuple(dims[1:]))
@@ -141,6 +134,8 @@ def take_node(imp: Importer, node: Source) -> None:
         return fold(imp, node)
     try:
         if handler is not None and handler(imp, node) is not FALLBACK:
+            if node.node.domain in ("", "ai.onnx"):
+                check_outputs(imp, node)
             return None
         if held and all(isinstance(v, (Constant, QuantizedConstant)) for v in held):
             return fold(imp, node)
@@ -152,7 +147,7 @@ def take_node(imp: Importer, node: Source) -> None:
 def take_outputs(imp: Importer) -> None:
     """Model outputs keep their names: an alias is renamed, and what has another name already gets a Reshape that
     copies."""
-    graph = imp.graph
+    graph, names = imp.graph, {v.name for v in imp.model.graph.outputs}
     for value in imp.model.graph.outputs:
         held = imp.values.get(value.name)
         if not isinstance(held, Activation):
@@ -163,7 +158,7 @@ def take_outputs(imp: Importer) -> None:
         graph.outputs.append(value.name)
         if held.tensor == value.name:
             continue
-        if held.tensor in graph.inputs or held.tensor in [v.name for v in imp.model.graph.outputs]:
+        if held.tensor in graph.inputs or held.tensor in names:
             kind = graph.types[held.tensor]
             imp.emit(
                 Reshape(imp.unique(f"{value.name}.copy"), [held.tensor], [value.name], kind.shape),
