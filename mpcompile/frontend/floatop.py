@@ -11,16 +11,13 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from mpcompile.errors import ModelError
+from mpcompile.frontend.batch import check_samples_apart
 from mpcompile.frontend.contract import window
 from mpcompile.frontend.importer import Importer, Source
 from mpcompile.frontend.inference import inferred
 from mpcompile.frontend.limits import MOST_FOLDED, check_elements
 from mpcompile.frontend.values import Activation, Codes, Constant
 from mpcompile.ir.graph import FloatOp, Quantizer, TensorType
-
-ALONG_AXIS = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "CumSum", "LpNormalization")
-"""Operators that keep the shape, or say nothing about the batch in it, but work along an axis."""
-
 
 PICKING = ("DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Tile")
 """Operators that compute nothing: every value of their output is one of input 0."""
@@ -128,7 +125,7 @@ def float_op(imp: Importer, node: Source) -> None:
         twice = onnx.ModelProto.FromString(model.SerializeToString())
         for value in twice.graph.input:
             value.type.tensor_type.shape.dim[0].dim_value = 2
-        double = inferred(twice)
+        double = inferred(twice) if imp.graph.batch != 1 else [(kind, (2,)) for kind, _ in shapes]
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"{node}: its shapes do not fit ({str(error).splitlines()[-1].strip()})") from error
     for (kind, shape), (_, second), name in zip(shapes, double, outputs):
@@ -138,9 +135,8 @@ def float_op(imp: Importer, node: Source) -> None:
             raise ModelError(f"{node}: the shape of its output {name} depends on data; a fixed one would be accepted")
         if not shape or shape[0] != 1 or not second or second[0] != 2:
             raise ModelError(f"{node}: it mixes the batch (axis 0); one that leaves axis 0 alone would be accepted")
-    rank = len(next(iter(inputs.values())))
-    if node.op_type in ALONG_AXIS and node.attribute("axis", -1 if node.op_type.endswith("max") else 0) % rank == 0:
-        raise ModelError(f"{node}: works along the batch (axis 0); another axis would be accepted")
+    if imp.graph.batch != 1:  # where the file fixes it, there never is another sample
+        check_samples_apart(node, model, inputs)
     for value, (kind, shape) in zip(model.graph.output, shapes):
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))
     for (_, shape), name in zip(shapes, outputs):

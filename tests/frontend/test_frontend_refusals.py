@@ -131,9 +131,59 @@ BATCH = {
 
 
 @pytest.mark.parametrize("case", BATCH)
-def test_what_mixes_the_batch(tmp_path, case):
-    message = refusal(tmp_path, *one(BATCH[case]))
+@pytest.mark.parametrize("free", [False, True])
+def test_what_mixes_the_batch(tmp_path, case, free):
+    if not free and case in ("mean", "softmax"):
+        return  # over a batch that the file fixes to 1: see below
+    builder, output = one(BATCH[case])
+    model = builder.model(output)
+    if free:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    message = refusal(tmp_path, model)
     assert re.search(r"node node_y \(\w+\): .*(batch|axis 0).* would be accepted", message)
+
+
+@pytest.mark.parametrize("case", ["mean", "softmax"])
+def test_over_a_batch_of_one(tmp_path, case):
+    """The file says that there never is another sample: then an operator along axis 0 has nothing to mix."""
+    builder, output = one(BATCH[case])
+    onnx.save(builder.model(output), tmp_path / "m.onnx")
+    assert load(tmp_path / "m.onnx").outputs == ["y"]
+
+
+MIXERS = {
+    "reversed": lambda b: b.add("Slice", "x", *(b.constant([n], np.int64) for n in (-1, -(2**40), 0, -1)), output="y"),
+    "product": lambda b: b.add("Gemm", "x", "x", output="y", transB=1),
+    "triangle": lambda b: b.add("Trilu", "x", output="y"),
+    "moved": lambda b: b.add("Pad", "x", b.constant([1, 0, -1, 0], np.int64), output="y"),
+    "sum_along": lambda b: b.add("CumSum", "x", b.constant(0, np.int64), output="y"),
+}
+"""Operators whose output has the batch's size in axis 0, and which mix its samples all the same."""
+
+
+@pytest.mark.parametrize("case", MIXERS)
+def test_what_mixes_samples_without_changing_the_shape(tmp_path, case):
+    builder, output = one(MIXERS[case], shape=(4,))
+    model = builder.model(output)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    assert re.search(r"node node_y \(\w+\): .*(batch|axis 0)", refusal(tmp_path, model))
+
+
+SEPARATE = {
+    "slice": lambda b: b.add("Slice", "x", *(b.constant([n], np.int64) for n in (0, 2, 1)), output="y"),
+    "cumsum": lambda b: b.add("CumSum", "x", b.constant(1, np.int64), output="y"),
+    "layernorm": lambda b: b.add("LayerNormalization", "x", b.constant(np.ones(4, np.float32)), output="y", axis=1),
+    "matmul": lambda b: b.add("MatMul", "x", b.constant(np.ones((4, 3), np.float32)), output="y"),
+}
+
+
+@pytest.mark.parametrize("case", SEPARATE)
+def test_what_leaves_samples_apart_is_taken(tmp_path, case):
+    builder, output = one(SEPARATE[case], shape=(4,))
+    model = builder.model(output)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    onnx.save(model, tmp_path / "m.onnx")
+    assert load(tmp_path / "m.onnx").batch is None
 
 
 def with_input(dims, kind=TensorProto.FLOAT) -> onnx.ModelProto:
