@@ -11,7 +11,7 @@ from mpcompile.errors import ModelError
 from mpcompile.frontend import grids
 from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
 from mpcompile.frontend.ranges import real_range
-from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
+from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
 from mpcompile.ir.graph import Add, Affine, Clip, Concat, PRelu, Quantizer
 
 
@@ -227,6 +227,8 @@ def cast(imp: Importer, node: Source):
         return imp.define(node, value, to.name)
     if to != ir.DataType.FLOAT:
         raise ModelError(f"{node}: a cast to {to.name}; FLOAT would be accepted")
+    if isinstance(value, IntegerInput):
+        return imp.define(node, Activation(value.tensor))
     if not isinstance(value, Activation):
         raise ModelError(f"{node}: a cast of integer codes; DequantizeLinear would be accepted")
     imp.define(node, value)

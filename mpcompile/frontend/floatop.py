@@ -16,8 +16,12 @@ from mpcompile.frontend.contract import window
 from mpcompile.frontend.importer import Importer, Source
 from mpcompile.frontend.inference import inferred
 from mpcompile.frontend.limits import MOST_FOLDED, check_elements
-from mpcompile.frontend.values import Activation, Codes, Constant
+from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput
 from mpcompile.ir.graph import FloatOp, Quantizer, TensorType
+
+MODERN = 17
+"""Older forms of operators are converted to this opset before TVM sees them."""
+
 
 PICKING = ("DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Tile")
 """Operators that compute nothing: every value of their output is one of input 0."""
@@ -87,6 +91,21 @@ def resolve_auto_pad(imp: Importer, node: Source, proto: onnx.NodeProto) -> None
     proto.attribute.extend([*kept, onnx.helper.make_attribute("pads", [p[0] for p in pads] + [p[1] for p in pads])])
 
 
+def modern(node: Source, model: onnx.ModelProto) -> onnx.ModelProto:
+    """The node's model in the opset that TVM's importer is made for, by onnx's converter: attributes of an old Slice or
+    Upsample became inputs. It may be several nodes then. Raises ModelError where the converter cannot."""
+    if model.opset_import[0].version >= MODERN:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, MODERN)
+    except Exception as error:  # the converter's C++ raises what it likes
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{node}: of ONNX opset {model.opset_import[0].version}, and onnx does not convert it ({reason}); a model of "
+            f"opset {MODERN} or later would be accepted"
+        ) from error
+
+
 def kept_grid(imp: Importer, node: Source) -> Quantizer | None:
     """The quantizer of input 0 where the operator only picks from its values."""
     value = imp.value(node, 0)
@@ -106,7 +125,7 @@ def float_op(imp: Importer, node: Source) -> None:
         if value is None:
             continue
         held = imp.values[value.name]
-        if isinstance(held, Codes):
+        if isinstance(held, (Codes, IntegerInput)):
             raise ModelError(f"{node}: reads integer codes; DequantizeLinear in front would be accepted")
         if isinstance(held, Activation):
             rename[value.name] = held.tensor
@@ -137,6 +156,7 @@ def float_op(imp: Importer, node: Source) -> None:
             raise ModelError(f"{node}: it mixes the batch (axis 0); one that leaves axis 0 alone would be accepted")
     if imp.graph.batch != 1:  # where the file fixes it, there never is another sample
         check_samples_apart(node, model, inputs)
+    model = modern(node, model)
     for value, (kind, shape) in zip(model.graph.output, shapes):
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))
     for (_, shape), name in zip(shapes, outputs):

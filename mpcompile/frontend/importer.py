@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend.limits import MOST_PARTS, check_elements
-from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
+from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
 from mpcompile.ir.graph import Graph, Node, Quantize, Quantizer, TensorType
 
 MICROSOFT = "com.microsoft"
@@ -146,6 +146,10 @@ class Importer:
         held = self.values.get(name)
         return ir.DataType.from_numpy(held.array.dtype).name if isinstance(held, Constant) else ""
 
+    def set_type(self, name: str, dtype: str) -> None:
+        """What `type_name` answers."""
+        self._dtypes[name] = dtype
+
     @staticmethod
     def dtype_name(number: int) -> str:
         return ir.DataType(number).name if number else ""
@@ -155,7 +159,7 @@ class Importer:
         value = self.value(node, index)
         if isinstance(value, Activation):
             return value.tensor
-        what = "integer codes" if isinstance(value, Codes) else "a constant"
+        what = "integer codes" if isinstance(value, (Codes, IntegerInput)) else "a constant"
         raise ModelError(f"{node}: input {index} is {what}; a float32 tensor would be accepted")
 
     def type(self, tensor: str) -> TensorType:

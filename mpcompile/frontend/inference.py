@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend.importer import Importer, Source
-from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
+from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
 
 SHOWN = 64
 """Constants of at most so many values are shown to the inference whole: shapes, axes and the like; of others the shape."""
@@ -65,7 +65,7 @@ def _shape(imp: Importer, value, batch: int) -> tuple[int, ...]:
 def _element_type(imp: Importer, name: str, value) -> int:
     if isinstance(value, Constant):
         return onnx.helper.np_dtype_to_tensor_dtype(value.array.dtype)
-    if isinstance(value, Codes):
+    if isinstance(value, (Codes, IntegerInput)):
         return ir.DataType[imp.type_name(name) or "UINT8"].value
     assert isinstance(value, (Activation, QuantizedConstant))
     return onnx.TensorProto.FLOAT

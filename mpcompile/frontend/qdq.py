@@ -7,7 +7,8 @@ import numpy as np
 from mpcompile.errors import ModelError
 from mpcompile.frontend.importer import Importer, Source, operator
 from mpcompile.frontend.quantizers import finite, per_tensor, quantizer, scale_of
-from mpcompile.frontend.values import Codes, Constant, QuantizedConstant
+from mpcompile.frontend.values import Codes, Constant, IntegerInput, QuantizedConstant
+from mpcompile.ir.graph import Affine
 
 STORED = {"INT8": (-128, 127), "UINT8": (0, 255), "INT4": (-8, 7), "UINT4": (0, 15), "INT2": (-2, 1), "UINT2": (0, 3)}
 
@@ -66,10 +67,17 @@ def dequantize_linear(imp: Importer, node: Source):
     if isinstance(value, Constant):
         scale, zero, _ = linear_parameters(imp, node, value.array.shape)
         return imp.define(node, QuantizedConstant(value.array.astype(np.int64), scale, zero))
-    if not isinstance(value, Codes):
-        raise ModelError(f"{node}: codes that no QuantizeLinear wrote; float32 model inputs would be accepted")
+    if not isinstance(value, (Codes, IntegerInput)):
+        raise ModelError(f"{node}: codes that no QuantizeLinear wrote; one in front of it would be accepted")
     scale, zero, _ = linear_parameters(imp, node, imp.shape(value))
     spacing, zero = per_tensor(node, scale, "scale"), per_tensor(node, zero, "zero point")
+    if isinstance(value, IntegerInput):
+        low, high = stored_range(node, imp.dtype(node, 0))
+        names = [value.tensor], [imp.unique(f"{node.outputs[0]}.real")]
+        made = Affine(
+            imp.unique(f"{node.name}.real"), *names, a=np.array([spacing]), b=np.array([-spacing * float(zero)])
+        )
+        return imp.quantize(node, imp.emit(made), quantizer(node, spacing, zero, low, high, "half_even", False))
     if (spacing, zero) != (value.spacing, value.zero):
         raise ModelError(
             f"{node}: scale {spacing:g} and zero point {zero:g} where {value.node} has {value.spacing:g} and "

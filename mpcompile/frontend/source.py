@@ -16,12 +16,16 @@ from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
 from mpcompile.frontend.inference import check_outputs
 from mpcompile.frontend.limits import check_elements, check_functions
-from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
+from mpcompile.frontend.values import Activation, Constant, IntegerInput, QuantizedConstant
 from mpcompile.ir.graph import Graph, Reshape, TensorType
 
 logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # what it warns of is refused here, by a line of ours
 BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ir.serde.SerdeError)
 """What numpy, onnx, onnx-ir and Python raise at a node that breaks its operator's definition: nothing checked it before."""
+
+
+INTEGERS = ("UINT8", "INT8", "UINT16", "INT16")
+"""Types of inputs that float32 holds exactly."""
 
 
 def read(path: Path) -> Graph:
@@ -91,10 +95,9 @@ def take_inputs(imp: Importer) -> None:
         name = value.name
         if name in graph.types:
             raise ModelError(f"two inputs are called {name}; a name for each would be accepted")
-        if value.dtype != ir.DataType.FLOAT:
-            raise ModelError(
-                f"input {name} is {value.dtype.name if value.dtype else 'of no known type'}; FLOAT would be accepted"
-            )
+        kind = value.dtype.name if value.dtype else "of no known type"
+        if kind != "FLOAT" and kind not in INTEGERS:
+            raise ModelError(f"input {name} is {kind}; FLOAT, {', '.join(INTEGERS)} would be accepted")
         if value.shape is None or not len(value.shape):
             raise ModelError(f"input {name} has no batch axis; a shape of at least one axis would be accepted")
         dims = [d if isinstance(d, int) else None for d in value.shape]
@@ -108,7 +111,8 @@ def take_inputs(imp: Importer) -> None:
         batches.add(dims[0])
         graph.inputs.append(name)
         graph.types[name] = TensorType(tuple(dims[1:]))
-        imp.values[name] = Activation(name)
+        imp.set_type(name, kind)
+        imp.values[name] = Activation(name) if kind == "FLOAT" else IntegerInput(name)
         imp.unique(name)
     if len(batches) > 1:
         raise ModelError(

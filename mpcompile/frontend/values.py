@@ -87,6 +87,14 @@ class Codes:
 
 
 @dataclass(frozen=True)
+class IntegerInput:
+    """A model input of integers, as its caller gives it: `tensor` holds them in float32, exactly. They become real
+    values by a DequantizeLinear or a Cast."""
+
+    tensor: str
+
+
+@dataclass(frozen=True)
 class Activation:
     """A graph tensor, and what is known of it where it is float and still stands for codes:
 

@@ -201,8 +201,8 @@ def with_input(dims, kind=TensorProto.FLOAT) -> onnx.ModelProto:
     [
         (["N", 3, "height", 8], TensorProto.FLOAT, r"input x has a dynamic dimension 2 \(height\); fixed sizes,"),
         (["N", None], TensorProto.FLOAT, r"input x has a dynamic dimension 1"),
-        ([1, 3, 8, 8], TensorProto.UINT8, r"input x is UINT8; FLOAT would be accepted"),
-        ([1, 3], TensorProto.FLOAT16, r"input x is FLOAT16; FLOAT would be accepted"),
+        ([1, 3, 8, 8], TensorProto.UINT8, r"node Relu_0 \(Relu\): input 0 is integer codes; a float32 tensor would be accepted"),
+        ([1, 3], TensorProto.FLOAT16, r"input x is FLOAT16; FLOAT, UINT8, INT8, UINT16, INT16 would be accepted"),
         ([], TensorProto.FLOAT, r"input x has no batch axis"),
     ],
 )

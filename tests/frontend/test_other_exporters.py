@@ -2,6 +2,7 @@
 codes, ONNX Runtime's own domain; and what ONNX forbids, refused."""
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save_model
@@ -152,4 +153,68 @@ def test_a_concat_of_maps_of_different_sizes_is_refused(tmp_path):
         [],
     )
     with pytest.raises(ModelError, match=r"\(Concat\): z of \[4, 4, 4\] beside x of \[4, 8, 8\]"):
+        load(path)
+
+
+OLD = {
+    "slice": (node("Slice", ["x"], ["y"], starts=[1], ends=[3], axes=[1]), [], (2, 3, 3)),
+    "upsample": (node("Upsample", ["x", "s"], ["y"], mode="nearest"), [constant([1, 1, 2, 2], "s")], (4, 6, 6)),
+    "pad": (node("Pad", ["x"], ["y"], pads=[0, 0, 1, 1, 0, 0, 1, 1], mode="reflect"), [], (4, 5, 5)),
+    "split": (node("Split", ["x"], ["y", "z"], axis=1, split=[1, 3]), [], (1, 3, 3)),
+    "topmost": (node("ReduceSum", ["x"], ["y"], axes=[2], keepdims=1), [], (4, 1, 3)),
+}
+"""Operators of opset 9 whose attributes became inputs later."""
+
+
+@pytest.mark.parametrize("case", OLD)
+def test_operators_of_old_opsets(tmp_path, case):
+    """Read as their authors meant them, and handed on in the form that later tools know."""
+    operator, constants, shape = OLD[case]
+    path = saved(tmp_path, [operator], {"x": [1, 4, 3, 3]}, {"y": [1, *shape]}, constants, 9)
+    mine, theirs = both(path, np.arange(36, dtype=np.float32).reshape(1, 4, 3, 3))
+    assert mine.shape == shape
+    np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize("way", ["dequantized", "cast"])
+@pytest.mark.parametrize("kind, dtype", [(TensorProto.UINT8, np.uint8), (TensorProto.INT8, np.int8)])
+def test_an_image_of_integers(tmp_path, way, kind, dtype):
+    """As TFLite's and OpenVINO's converters write inputs: codes of a quantizer, or numbers that a Cast makes real."""
+    rng = np.random.default_rng(3)
+    first = [node("DequantizeLinear", ["x", "s", "z"], ["d"])]
+    if way == "cast":
+        first = [
+            node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+            node("Mul", ["f", "s"], ["g"]),
+            node("QuantizeLinear", ["g", "s", "z"], ["q"]),
+            node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        ]
+    nodes = [*first, node("DequantizeLinear", ["wq", "ws"], ["w"]), node("Conv", ["d", "w"], ["y"])]
+    constants = [
+        constant(1 / 255, "s"),
+        constant(3, "z", dtype),
+        constant(rng.integers(-127, 128, (3, 2, 3, 3)), "wq", np.int8),
+        constant(0.01, "ws"),
+    ]
+    path = saved(tmp_path, nodes, {"x": [1, 2, 5, 5]}, {"y": [1, 3, 3, 3]}, constants)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = kind
+    onnx.save(model, path)
+    graph = load(path)
+    assert [n.op for n in graph.nodes].count("Conv") == 1 and not any(n.op == "FloatOp" for n in graph.nodes)
+    x = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, (1, 2, 5, 5)).astype(dtype)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    theirs = session.run(None, {"x": x})[0][0]
+    np.testing.assert_allclose(
+        interpret(graph, {"x": x[0].astype(np.float32)})["y"], theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max()
+    )
+
+
+def test_an_input_of_integers_that_something_else_reads_is_refused(tmp_path):
+    path = saved(tmp_path, [node("Relu", ["x"], ["y"])], {"x": [1, 4]}, {"y": [1, 4]}, [])
+    model = onnx.load(path)
+    for port in (model.graph.input[0], model.graph.output[0]):
+        port.type.tensor_type.elem_type = TensorProto.INT8
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=r"\(Relu\): input 0 is integer codes; a float32 tensor would be accepted"):
         load(path)
