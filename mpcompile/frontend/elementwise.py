@@ -39,7 +39,7 @@ def affine(imp: Importer, node: Source, index: int, a: np.ndarray, b: np.ndarray
     if a.size == 1 and a[0] and not b.any():
         source = imp.quantized(node, index)
         if source:
-            imp.define(node, Activation(node.outputs[0], scaled=(source.tensor, source.factor * a[0])))
+            imp.define(node, Activation(node.outputs[0], scaled=(source.tensor, source.factor * a)))
 
 
 @operator("BatchNormalization")

@@ -66,11 +66,11 @@ class Source:
 
 
 class Quantized(NamedTuple):
-    """What a contraction reads: a quantized tensor (or a concat of such), times `factor`, zeros `pads` (before, after)
-    around it."""
+    """What a contraction reads: a quantized tensor (or a concat of such), times `factor` (float64 [1] or [C]), zeros `pads`
+    (before, after) around it."""
 
     tensor: str
-    factor: float
+    factor: np.ndarray
     pads: tuple[tuple[int, int], ...]
 
 
@@ -204,9 +204,11 @@ class Importer:
             return self.define(node, Activation(tensor))
         self.write(node, Quantize(node.name, [tensor], [node.outputs[0]], quantizer), None, quantizer)
 
-    def quantized(self, node: Source, index: int, through_pad: bool = False) -> Quantized | None:
+    def quantized(
+        self, node: Source, index: int, through_pad: bool = False, per_channel: bool = False
+    ) -> Quantized | None:
         """Input `index` as a quantized tensor, or None where it is on no grid. `through_pad` looks through a Pad by
-        zeros."""
+        zeros; without `per_channel`, a tensor whose factor differs between channels is on none."""
         value, pads = self.value(node, index), ()
         if through_pad:
             value, pads = self.padded.get(
@@ -215,11 +217,11 @@ class Importer:
         if not isinstance(value, Activation):
             return None
         if value.scaled:
-            return Quantized(*value.scaled, pads)
+            return Quantized(*value.scaled, pads) if per_channel or value.scaled[1].size == 1 else None
         if value.on_grid:
-            return Quantized(self._requantized(value.tensor, value.on_grid), 1.0, pads)
+            return Quantized(self._requantized(value.tensor, value.on_grid), np.ones(1), pads)
         known = self.type(value.tensor).quantizer or self.mixed_parts(value.tensor)
-        return Quantized(value.tensor, 1.0, pads) if known else None
+        return Quantized(value.tensor, np.ones(1), pads) if known else None
 
     def _requantized(self, tensor: str, quantizer: Quantizer) -> str:
         """A float tensor of values on a grid as a quantized tensor: a Quantize, once for all its readers."""

@@ -201,7 +201,7 @@ def with_input(dims, kind=TensorProto.FLOAT) -> onnx.ModelProto:
     [
         (["N", 3, "height", 8], TensorProto.FLOAT, r"input x has a dynamic dimension 2 \(height\); fixed sizes,"),
         (["N", None], TensorProto.FLOAT, r"input x has a dynamic dimension 1"),
-        ([1, 3, 8, 8], TensorProto.UINT8, r"node Relu_0 \(Relu\): input 0 is integer codes; a float32 tensor would be accepted"),
+        ([1, 3, 8, 8], TensorProto.UINT8, r"\(Relu\): input 0 is integer codes; a float32 tensor would be accepted"),
         ([1, 3], TensorProto.FLOAT16, r"input x is FLOAT16; FLOAT, UINT8, INT8, UINT16, INT16 would be accepted"),
         ([], TensorProto.FLOAT, r"input x has no batch axis"),
     ],
@@ -288,8 +288,8 @@ def qdq(scale, zero, zero_type, **options) -> onnx.ModelProto:
     "model, message",
     [
         (
-            qdq([0.1, 0.2, 0.3, 0.4], [0] * 4, TensorProto.INT8, axis=1),
-            r"node quantize \(QuantizeLinear\): 4 scales over an activation",
+            qdq([0.1, 0.2, 0.3, 0.4], [0, 1, 0, 0], TensorProto.INT8, axis=1),
+            r"node quantize \(QuantizeLinear\): 4 zero points over an activation",
         ),
         (
             qdq(np.full((1, 2, 6, 6), 0.1), np.zeros((1, 2, 6, 6), int), TensorProto.INT8, axis=1, block_size=2),

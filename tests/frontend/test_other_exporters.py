@@ -218,3 +218,48 @@ def test_an_input_of_integers_that_something_else_reads_is_refused(tmp_path):
     onnx.save(model, path)
     with pytest.raises(ModelError, match=r"\(Relu\): input 0 is integer codes; a float32 tensor would be accepted"):
         load(path)
+
+
+def per_channel(groups: int, multiplier: int, readers) -> tuple[list, list]:
+    """A quantizer with a scale for each of 4 channels, and what reads it."""
+    rng = np.random.default_rng(7)
+    nodes = [
+        node("QuantizeLinear", ["x", "xs", "xz"], ["xq"], axis=1),
+        node("DequantizeLinear", ["xq", "xs", "xz"], ["xd"], axis=1),
+        node("DequantizeLinear", ["wq", "ws"], ["wd"], axis=0),
+        *readers,
+    ]
+    outputs = 4 * multiplier
+    constants = [
+        constant([0.01, 0.02, 0.03, 0.04], "xs"),
+        constant([7, 7, 7, 7], "xz", np.uint8),
+        constant(rng.integers(-127, 128, (outputs, 4 // groups, 3, 3)), "wq", np.int8),
+        constant(rng.uniform(0.01, 0.03, outputs), "ws"),
+    ]
+    return nodes, constants
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_a_scale_for_each_channel_goes_into_depthwise_weights(tmp_path, multiplier):
+    """What NNCF writes in front of every depthwise convolution."""
+    nodes, constants = per_channel(4, multiplier, [node("Conv", ["xd", "wd"], ["y"], group=4)])
+    path = saved(tmp_path, nodes, {"x": [1, 4, 6, 6]}, {"y": [1, 4 * multiplier, 4, 4]}, constants)
+    graph = load(path)
+    (conv,) = (n for n in graph.nodes if n.op == "Conv")
+    assert graph.types[conv.inputs[0]].quantizer is not None and len(conv.weight.scale) == 4 * multiplier
+    mine, theirs = both(path, np.random.default_rng(1).uniform(0, 3, (1, 4, 6, 6)).astype(np.float32))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_scale_for_each_channel_is_multiplied_out_for_others(tmp_path):
+    """A convolution over all channels cannot take it in: it, and a pool beside it, read real values."""
+    readers = [
+        node("Conv", ["xd", "wd"], ["c"]),
+        node("GlobalAveragePool", ["xd"], ["p"]),
+        node("Add", ["c", "p"], ["y"]),
+    ]
+    nodes, constants = per_channel(1, 1, readers)
+    path = saved(tmp_path, nodes, {"x": [1, 4, 6, 6]}, {"y": [1, 4, 4, 4]}, constants)
+    assert [n.op_type for n in load(path).nodes if n.op == "FloatOp"] == ["Conv", "Add"]
+    mine, theirs = both(path, np.random.default_rng(1).uniform(0, 3, (1, 4, 6, 6)).astype(np.float32))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
