@@ -6,9 +6,17 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend.importer import Importer, Source, operator
-from mpcompile.frontend.quantizers import finite, per_tensor, quantizer, scale_of
-from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
-from mpcompile.ir.graph import Affine, Quantize
+from mpcompile.frontend.quantizers import (
+    affine,
+    finite,
+    per_tensor,
+    quantize_channels,
+    quantizer,
+    scale_of,
+    spacings,
+)
+from mpcompile.frontend.values import Codes, Constant, IntegerInput, QuantizedConstant
+from mpcompile.ir.graph import Quantizer
 
 STORED = {"INT8": (-128, 127), "UINT8": (0, 255), "INT4": (-8, 7), "UINT4": (0, 15), "INT2": (-2, 1), "UINT2": (0, 3)}
 
@@ -60,16 +68,6 @@ def quantize_linear(imp: Importer, node: Source):
     return imp.define(node, Codes(imp.tensor(node, 0), node.name, spacing, zero, low, high), dtype)
 
 
-def spacings(node: Source, scale: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A scale over an activation: float64 [1], or [C] where channels have their own. Raises ModelError at scales along
-    another axis."""
-    if (scale == scale.flat[0]).all():
-        return np.array([per_tensor(node, scale, "scale")])
-    if len(shape) < 2 or scale.size != shape[1] or scale.ndim < 2 or scale.shape[1] != shape[1]:
-        per_tensor(node, scale, "scale")  # says what is wrong
-    return scale.reshape(-1).astype(np.float64)
-
-
 @operator("DequantizeLinear")
 def dequantize_linear(imp: Importer, node: Source):
     """(u − z)·s: of a constant a quantized constant, of codes the quantized tensor."""
@@ -85,30 +83,15 @@ def dequantize_linear(imp: Importer, node: Source):
     if isinstance(value, IntegerInput):
         low, high = stored_range(node, imp.dtype(node, 0))
         real = affine(imp, node, value.tensor, "real", spacing, -spacing * zero)
-        return quantized(imp, node, Codes(real, node.name, spacing, int(zero), low, high))
-    if not np.array_equal(spacing, value.spacing) or zero != value.zero:
+        value = Codes(real, node.name, spacing, int(zero), low, high)
+    elif not np.array_equal(spacing, value.spacing) or zero != value.zero:
         raise ModelError(
             f"{node}: scale {spacing[0]:g} and zero point {zero:g} where {value.node} has {value.spacing[0]:g} and "
             f"{value.zero}; the same ones would be accepted"
         )
-    return quantized(imp, node, value)
+    codes = value
 
+    def on_grid(scale: float) -> Quantizer:
+        return quantizer(node, scale, codes.zero, codes.low, codes.high, "half_even", False)
 
-def quantized(imp: Importer, node: Source, codes: Codes) -> None:
-    """The tensor that the codes were made of, on their grid. Where channels have scales of their own: in units of them,
-    and what a depthwise convolution reads; all else reads it multiplied out."""
-    if codes.spacing.size == 1:
-        made = quantizer(node, codes.spacing[0], codes.zero, codes.low, codes.high, "half_even", False)
-        return imp.quantize(node, codes.tensor, made)
-    made = quantizer(node, 1.0, codes.zero, codes.low, codes.high, "half_even", False)
-    units = affine(imp, node, codes.tensor, "units", 1 / codes.spacing)
-    name = imp.unique(f"{node.outputs[0]}.codes")
-    base = imp.emit(Quantize(imp.unique(f"{node.name}.codes"), [units], [name], made), quantizer=made)
-    real = affine(imp, node, base, "real", codes.spacing)
-    return imp.define(node, Activation(real, scaled=(base, codes.spacing)))
-
-
-def affine(imp: Importer, node: Source, x: str, what: str, a: np.ndarray, b: np.ndarray | None = None) -> str:
-    """Emits a·x + b; its output's name. a, b: float64 [1] or [C]."""
-    names = [x], [imp.unique(f"{node.outputs[0]}.{what}")]
-    return imp.emit(Affine(imp.unique(f"{node.name}.{what}"), *names, a=a, b=np.zeros(1) if b is None else b))
+    return quantize_channels(imp, node, codes.tensor, codes.spacing, on_grid)

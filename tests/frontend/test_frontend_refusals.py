@@ -35,9 +35,9 @@ def one(make, shape=(4, 6, 6), opset=17, domains=(QONNX,)) -> tuple[Builder, str
 
 
 QUANTIZERS = {
-    "per_channel": (
-        dict(scale=np.full((1, 4, 1, 1), 0.1) * np.arange(1, 5).reshape(1, 4, 1, 1)),
-        r"node node_y \(IntQuant\): 4 scales over an activation \(per channel\); one scale per tensor would be accepted",
+    "per_row": (
+        dict(scale=np.full((1, 1, 6, 1), 0.1) * np.arange(1, 7).reshape(1, 1, 6, 1)),
+        r"node node_y \(IntQuant\): 6 scales over an activation; one scale per tensor or per channel would be accepted",
     ),
     "17_bits": (dict(bits=17), r"node node_y \(IntQuant\): a grid of 17 bits; 1 to 8 would be accepted"),
     "1e20_bits": (dict(bits=1e20), r"node node_y \(IntQuant\): a grid of 1e\+20 bits; 1 to 8, for a bias to 32, would"),

@@ -10,8 +10,10 @@ from onnx import TensorProto, helper, numpy_helper, save_model
 from mpcompile.errors import ModelError
 from mpcompile.frontend import load
 from mpcompile.reference.interpret import interpret
+from tests.frontend.outside_executors import by_qonnx
 
 node = helper.make_node
+QONNX = "qonnx.custom_op.general"
 
 
 def constant(value, name: str, dtype=np.float32):
@@ -263,3 +265,24 @@ def test_a_scale_for_each_channel_is_multiplied_out_for_others(tmp_path):
     assert [n.op_type for n in load(path).nodes if n.op == "FloatOp"] == ["Conv", "Add"]
     mine, theirs = both(path, np.random.default_rng(1).uniform(0, 3, (1, 4, 6, 6)).astype(np.float32))
     np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("op", ["Quant", "BipolarQuant"])
+def test_a_scale_for_each_channel_in_qonnx(tmp_path, op):
+    """As Brevitas's quant_mobilenet_v1_4b has them in front of its depthwise convolutions; witness: qonnx."""
+    rng, scales = np.random.default_rng(5), np.array([0.1, 0.2, 0.3, 0.4]).reshape(1, 4, 1, 1)
+    options = {"signed": 0, "narrow": 0, "rounding_mode": "ROUND"} if op == "Quant" else {}
+    inputs = ["x", "xs", "zero", "bits"] if op == "Quant" else ["x", "xs"]
+    weight = {"signed": 1, "narrow": 1, "rounding_mode": "ROUND", "domain": QONNX}
+    nodes = [
+        node(op, inputs, ["xq"], domain=QONNX, **options),
+        node("Quant", ["w", "ws", "zero", "bits"], ["wq"], **weight),
+        node("Conv", ["xq", "wq"], ["y"], group=4, kernel_shape=[3, 3]),
+    ]
+    values = {"xs": scales, "zero": 0, "bits": 4, "ws": 0.05, "w": rng.normal(0, 0.2, (4, 1, 3, 3))}
+    constants = [constant(v, n) for n, v in values.items()]
+    path = saved(tmp_path, nodes, {"x": [1, 4, 6, 6]}, {"y": [1, 4, 4, 4]}, constants, 17, [QONNX])
+    graph = load(path)
+    assert not any(n.op == "FloatOp" for n in graph.nodes)
+    x = rng.normal(1, 2, (4, 6, 6)).astype(np.float32)
+    np.testing.assert_allclose(interpret(graph, {"x": x})["y"], by_qonnx(path, x)["y"], rtol=1e-5, atol=1e-5)
