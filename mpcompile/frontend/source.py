@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -10,13 +11,14 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from mpcompile.errors import ModelError, MpError, UsageError
-from mpcompile.frontend import contract, elementwise, qdq, qonnx, rearrange, spatial  # noqa: F401  (their handlers)
+from mpcompile.frontend import contract, elementwise, oncodes, qdq, qonnx, rearrange, spatial  # noqa: F401  (their handlers)
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
 from mpcompile.frontend.inference import check_outputs
 from mpcompile.frontend.limits import check_elements, check_functions
-from mpcompile.frontend.values import Activation, Constant, IntegerInput, QuantizedConstant
+from mpcompile.frontend.qoperator import expand
+from mpcompile.frontend.values import Activation, Constant, IntegerInput
 from mpcompile.ir.graph import Graph, Reshape, TensorType
 
 logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # what it warns of is refused here, by a line of ours
@@ -43,6 +45,7 @@ def read(path: Path) -> Graph:
 def read_graph(path: Path) -> Graph:
     """The same, with errors as they come."""
     model = open_model(path)
+    expand(model)
     graph = Graph(source=str(path))
     imp = Importer(model, graph)
     take_inputs(imp)
@@ -137,15 +140,22 @@ def take_node(imp: Importer, node: Source) -> None:
     ):
         return fold(imp, node)
     try:
-        if handler is not None and handler(imp, node) is not FALLBACK:
-            if node.node.domain in ("", "ai.onnx"):
-                check_outputs(imp, node)
-            return None
-        if held and all(isinstance(v, (Constant, QuantizedConstant)) for v in held):
-            return fold(imp, node)
-        float_op(imp, node)
+        if standard and oncodes.moves_codes(imp, node):
+            return oncodes.take(imp, node, lambda: read_node(imp, node, handler))
+        read_node(imp, node, handler)
     except BROKEN as error:
         raise ModelError(f"{node}: its attributes or inputs do not fit its operator ({first_line(error)})") from error
+
+
+def read_node(imp: Importer, node: Source, handler: Callable | None) -> None:
+    """By its handler, or as a constant, or as a FloatOp."""
+    if handler is not None and handler(imp, node) is not FALLBACK:
+        if node.node.domain in ("", "ai.onnx"):
+            check_outputs(imp, node)
+    elif node.count and all(imp.is_constant(node, i) for i in range(node.count) if node.has(i)):
+        fold(imp, node)
+    else:
+        float_op(imp, node)
 
 
 def take_outputs(imp: Importer) -> None:

@@ -286,3 +286,51 @@ def test_a_scale_for_each_channel_in_qonnx(tmp_path, op):
     assert not any(n.op == "FloatOp" for n in graph.nodes)
     x = rng.normal(1, 2, (4, 6, 6)).astype(np.float32)
     np.testing.assert_allclose(interpret(graph, {"x": x})["y"], by_qonnx(path, x)["y"], rtol=1e-5, atol=1e-5)
+
+
+# -- QOperator ---------------------------------------------------------------------------------------------------------
+def float_network(folder, classes: int = 5):
+    """A float32 network with what ONNX Runtime's quantizer writes operators on codes for."""
+    rng = np.random.default_rng(2)
+    nodes = [
+        node("Conv", ["x", "w1", "b1"], ["c1"], kernel_shape=[3, 3], pads=[1] * 4),
+        node("Relu", ["c1"], ["r1"]),
+        node("MaxPool", ["r1"], ["m1"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("Conv", ["m1", "w2", "b2"], ["c2"], kernel_shape=[3, 3], pads=[1] * 4),
+        node("Relu", ["c2"], ["r2"]),
+        node("Add", ["r2", "m1"], ["a"]),
+        node("Concat", ["a", "r2"], ["k"], axis=1),
+        node("AveragePool", ["k"], ["v"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("GlobalAveragePool", ["v"], ["g"]),
+        node("Flatten", ["g"], ["f"]),
+        node("Gemm", ["f", "w3", "b3"], ["y"], transB=1),
+    ]
+    shapes = {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (8, 8, 3, 3), "b2": (8,), "w3": (classes, 16), "b3": (classes,)}
+    constants = [constant(rng.normal(0, 0.3, shape), name) for name, shape in shapes.items()]
+    return saved(folder, nodes, {"x": [1, 3, 8, 8]}, {"y": [1, classes]}, constants, 13)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_file_of_operators_on_codes(tmp_path, per_channel):
+    """ONNX Runtime's quantizer with QuantFormat.QOperator, against ONNX Runtime on that very file."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    rng = np.random.default_rng(9)
+
+    class Samples(CalibrationDataReader):
+        left = iter([{"x": rng.standard_normal((1, 3, 8, 8), np.float32)} for _ in range(8)])
+
+        def get_next(self):
+            return next(self.left, None)
+
+    options = dict(quant_format=QuantFormat.QOperator, per_channel=per_channel, weight_type=QuantType.QInt8)
+    path = tmp_path / "q.onnx"
+    quantize_static(float_network(tmp_path), path, Samples(), activation_type=QuantType.QUInt8, **options)
+    operators = {n.op_type for n in onnx.load(path).graph.node}
+    assert {"QLinearConv", "QLinearAdd", "QLinearConcat", "QLinearAveragePool", "QGemm"} <= operators
+    graph = load(path)
+    assert not any(n.op == "FloatOp" for n in graph.nodes) and [n.op for n in graph.nodes].count("Conv") == 2
+    step = max(t.quantizer.scale for t in graph.types.values() if t.quantizer)
+    for _ in range(8):
+        mine, theirs = both(path, rng.standard_normal((1, 3, 8, 8), np.float32))
+        assert np.abs(mine - theirs).max() <= 1.01 * step  # a rounding of theirs, in float, may fall the other way
