@@ -67,14 +67,16 @@ def conv(imp: Importer, node: Source):
     weight = imp.value(node, 1)
     if not isinstance(weight, QuantizedConstant) or weight.u.ndim not in (3, 4):
         return FALLBACK
-    source = imp.quantized(node, 0, through_pad=True)
+    groups = node.attribute("group", 1)
+    source = imp.quantized(node, 0, through_pad=True, per_channel=weight.u.shape[1] == 1 and groups > 1)
     if source is None:
         return FALLBACK
     x, factor, pads_before = source
     made = weight.weight(str(node))
+    if factor.size > 1:  # depthwise: each channel has output channels of its own
+        factor = np.repeat(factor, made.q.shape[0] // groups)
     made.scale = factor * made.scale
     channels, *spatial = imp.type(x).shape
-    groups = node.attribute("group", 1)
     if channels != made.q.shape[1] * groups or made.q.shape[0] % groups:
         raise ModelError(
             f"{node}: weights of shape {list(made.q.shape)} in {groups} groups over {channels} channels do not fit"
@@ -122,9 +124,9 @@ def matmul(imp: Importer, node: Source):
 
 
 def dense(
-    imp: Importer, node: Source, x: str, weight: QuantizedConstant, bias: np.ndarray | None, factor: float
+    imp: Importer, node: Source, x: str, weight: QuantizedConstant, bias: np.ndarray | None, factor: np.ndarray
 ) -> None:
-    """A Dense of factor·weight [O, I]."""
+    """A Dense of factor·weight [O, I]; factor [1]."""
     made = weight.weight(str(node))
     made.scale = factor * made.scale
     if imp.type(x).shape != made.q.shape[1:]:

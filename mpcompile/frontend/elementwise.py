@@ -11,7 +11,7 @@ from mpcompile.errors import ModelError
 from mpcompile.frontend import grids
 from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
 from mpcompile.frontend.ranges import real_range
-from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
+from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
 from mpcompile.ir.graph import Add, Affine, Clip, Concat, PRelu, Quantizer
 
 
@@ -39,7 +39,7 @@ def affine(imp: Importer, node: Source, index: int, a: np.ndarray, b: np.ndarray
     if a.size == 1 and a[0] and not b.any():
         source = imp.quantized(node, index)
         if source:
-            imp.define(node, Activation(node.outputs[0], scaled=(source.tensor, source.factor * a[0])))
+            imp.define(node, Activation(node.outputs[0], scaled=(source.tensor, source.factor * a)))
 
 
 @operator("BatchNormalization")
@@ -203,6 +203,12 @@ def concat(imp: Importer, node: Source):
     if len(tensors) == 1:
         return imp.define(node, values[0])
     types = [imp.type(t) for t in tensors]
+    for tensor, kind in zip(tensors, types):
+        if kind.shape[1:] != types[0].shape[1:]:
+            raise ModelError(
+                f"{node}: {tensor} of {list(kind.shape)} beside {tensors[0]} of {list(types[0].shape)}; tensors that "
+                "differ in their channels only would be accepted"
+            )
     same = all(t.quantizer == types[0].quantizer for t in types)
     shape = (sum(t.shape[0] for t in types), *types[0].shape[1:])
     imp.write(node, Concat(node.name, tensors, [node.outputs[0]]), shape, types[0].quantizer if same else None)
@@ -217,10 +223,14 @@ def identity(imp: Importer, node: Source):
 
 @operator("Cast")
 def cast(imp: Importer, node: Source):
-    """Of an activation, to float32 only."""
-    to = ir.DataType(node.attribute("to", 1))
+    """Of an activation to float32, of codes to the type that they have: nothing."""
+    to, value = ir.DataType(node.attribute("to", 1)), imp.value(node, 0)
+    if isinstance(value, Codes) and to.name == imp.dtype(node, 0):
+        return imp.define(node, value, to.name)
     if to != ir.DataType.FLOAT:
         raise ModelError(f"{node}: a cast to {to.name}; FLOAT would be accepted")
-    if not isinstance(imp.value(node, 0), Activation):
+    if isinstance(value, IntegerInput):
+        return imp.define(node, Activation(value.tensor))
+    if not isinstance(value, Activation):
         raise ModelError(f"{node}: a cast of integer codes; DequantizeLinear would be accepted")
-    imp.define(node, imp.value(node, 0))
+    imp.define(node, value)

@@ -11,13 +11,16 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from mpcompile.errors import ModelError
+from mpcompile.frontend.batch import check_samples_apart
 from mpcompile.frontend.contract import window
 from mpcompile.frontend.importer import Importer, Source
-from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant
+from mpcompile.frontend.inference import inferred
+from mpcompile.frontend.limits import MOST_FOLDED, check_elements
+from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
 from mpcompile.ir.graph import FloatOp, Quantizer, TensorType
 
-ALONG_AXIS = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "CumSum", "LpNormalization")
-"""Operators that keep the shape, or say nothing about the batch in it, but work along an axis."""
+MODERN = 17
+"""Older forms of operators are converted to this opset before TVM sees them."""
 
 
 PICKING = ("DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Tile")
@@ -42,7 +45,7 @@ def single_node(
         "node",
         [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in inputs.items()],
         [onnx.ValueInfoProto(name=o) for o in outputs],
-        [onnx.numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in constants.items()],
+        [onnx.numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in constants.items()],
     )
     version = max(4, imp.model.ir_version)  # below 4 an initializer would have to be an input too
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", imp.opset)], ir_version=version)
@@ -64,23 +67,18 @@ def fold(imp: Importer, node: Source) -> None:
     """Every input is constant: so is every output."""
     held = {node.input_name(i): imp.value(node, i) for i in range(node.count) if node.has(i)}
     constants = {name: as_array(v) for name, v in held.items() if isinstance(v, (Constant, QuantizedConstant))}
+    model = single_node(imp, node, constants, {}, node.outputs)
     try:
-        results = ReferenceEvaluator(single_node(imp, node, constants, {}, node.outputs)).run(None, {})
+        for _, shape in inferred(model):
+            check_elements(node, shape or (), MOST_FOLDED)
+    except onnx.shape_inference.InferenceError:
+        pass  # the evaluator says it better
+    try:
+        results = ReferenceEvaluator(model).run(None, {})
     except Exception as error:  # the evaluator raises whatever its operators do
         raise ModelError(f"{node}: does not compute ({str(error).splitlines()[0]})") from error
     for name, result in zip(node.outputs, results):
         imp.values[name] = Constant(np.asarray(result))
-
-
-def inferred(model: onnx.ModelProto) -> list[tuple[int, tuple[int, ...] | None]]:
-    """(element type, shape or None where some dimension is not known) of each output."""
-    found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph.output
-    shapes = []
-    for value in found:
-        kind = value.type.tensor_type
-        known = kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim)
-        shapes.append((kind.elem_type, tuple(d.dim_value for d in kind.shape.dim) if known else None))
-    return shapes
 
 
 def resolve_auto_pad(imp: Importer, node: Source, proto: onnx.NodeProto) -> None:
@@ -92,6 +90,21 @@ def resolve_auto_pad(imp: Importer, node: Source, proto: onnx.NodeProto) -> None
     kept = [a for a in proto.attribute if a.name not in ("auto_pad", "pads")]
     del proto.attribute[:]
     proto.attribute.extend([*kept, onnx.helper.make_attribute("pads", [p[0] for p in pads] + [p[1] for p in pads])])
+
+
+def modern(node: Source, model: onnx.ModelProto) -> onnx.ModelProto:
+    """The node's model in the opset that TVM's importer is made for, by onnx's converter: attributes of an old Slice or
+    Upsample became inputs. It may be several nodes then. Raises ModelError where the converter cannot."""
+    if model.opset_import[0].version >= MODERN:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, MODERN)
+    except Exception as error:  # the converter's C++ raises what it likes
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{node}: of ONNX opset {model.opset_import[0].version}, and onnx does not convert it ({reason}); a model of "
+            f"opset {MODERN} or later would be accepted"
+        ) from error
 
 
 def kept_grid(imp: Importer, node: Source) -> Quantizer | None:
@@ -114,7 +127,7 @@ def float_op(imp: Importer, node: Source) -> None:
         if not node.has(i):
             continue
         held, name = imp.value(node, i), node.input_name(i)
-        if isinstance(held, Codes):
+        if isinstance(held, (Codes, IntegerInput)):
             raise ModelError(f"{node}: reads integer codes; DequantizeLinear in front would be accepted")
         if isinstance(held, Activation):
             rename[name] = held.tensor
@@ -133,7 +146,7 @@ def float_op(imp: Importer, node: Source) -> None:
         twice = onnx.ModelProto.FromString(model.SerializeToString())
         for value in twice.graph.input:
             value.type.tensor_type.shape.dim[0].dim_value = 2
-        double = inferred(twice)
+        double = inferred(twice) if imp.graph.batch != 1 else [(kind, (2,)) for kind, _ in shapes]
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"{node}: its shapes do not fit ({str(error).splitlines()[-1].strip()})") from error
     kinds = []
@@ -145,9 +158,9 @@ def float_op(imp: Importer, node: Source) -> None:
         if not shape or shape[0] != 1 or not second or second[0] != 2:
             raise ModelError(f"{node}: it mixes the batch (axis 0); one that leaves axis 0 alone would be accepted")
         kinds.append((kind, shape))
-    rank = len(next(iter(inputs.values())))
-    if node.op_type in ALONG_AXIS and node.attribute("axis", -1 if node.op_type.endswith("max") else 0) % rank == 0:
-        raise ModelError(f"{node}: works along the batch (axis 0); another axis would be accepted")
+    if imp.graph.batch != 1:  # where the file fixes it, there never is another sample
+        check_samples_apart(node, model, inputs)
+    model = modern(node, model)
     for value, (kind, shape) in zip(model.graph.output, kinds):
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))
     for (_, shape), name in zip(kinds, outputs):

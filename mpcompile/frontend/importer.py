@@ -13,9 +13,13 @@ import numpy as np
 import onnx_ir as ir
 
 from mpcompile.errors import ModelError
-from mpcompile.frontend.values import Activation, Codes, Constant, QuantizedConstant, Value
+from mpcompile.frontend.limits import MOST_PARTS, check_elements
+from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant, Value
 from mpcompile.ir.graph import Graph, Node, Quantize, Quantizer, TensorType
 
+MICROSOFT = "com.microsoft"
+"""Where ONNX Runtime's quantizer puts QuantizeLinear and DequantizeLinear of types that ONNX got only later (4 and 16 bits
+below opset 21); they mean what those of ai.onnx do."""
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 FALLBACK = object()
 _HANDLERS: dict[tuple[bool, str], Callable] = {}
@@ -73,11 +77,11 @@ class Source:
 
 
 class Quantized(NamedTuple):
-    """What a contraction reads: a quantized tensor (or a concat of such), times `factor`, zeros `pads` (before, after)
-    around it."""
+    """What a contraction reads: a quantized tensor (or a concat of such), times `factor` (float64 [1] or [C]), zeros `pads`
+    (before, after) around it."""
 
     tensor: str
-    factor: float
+    factor: np.ndarray
     pads: tuple[tuple[int, int], ...]
 
 
@@ -91,6 +95,12 @@ class Importer:
         self.writers: dict[str, Node] = {}
         """Graph tensor → the node that writes it."""
         self._names: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        """Name → the number to try next where it is taken."""
+        self.ranges: dict[str, tuple[float, float]] = {}
+        """Graph tensor → least and greatest real value (ranges.py)."""
+        self._parts: dict[str, list[str] | None] = {}
+        """Concat of tensors on different grids → these, through Concats of Concats."""
         self._dtypes: dict[str, str] = {}
         self.padded: dict[str, tuple[Activation, tuple[tuple[int, int], ...]]] = {}
         """Output of a Pad by zeros → what it pads, and (before, after) per spatial axis."""
@@ -136,9 +146,20 @@ class Importer:
         return (1, *self.graph.types[value.tensor].shape)
 
     def dtype(self, node: Source, index: int) -> str:
-        """The ONNX element type of input `index`, as a name."""
+        """The ONNX element type of input `index`, as a name; "" where neither the file nor a constant says it."""
         value = node.input(index)
-        return value.dtype.name if value.dtype else self._dtypes.get(value.name or "", "")
+        return value.dtype.name if value.dtype else self.type_name(value.name or "")
+
+    def type_name(self, name: str) -> str:
+        """The element type of what was read under a name, where the file does not say it."""
+        if name in self._dtypes:
+            return self._dtypes[name]
+        held = self.values.get(name)
+        return ir.DataType.from_numpy(held.array.dtype).name if isinstance(held, Constant) else ""
+
+    def set_type(self, name: str, dtype: str) -> None:
+        """What `type_name` answers."""
+        self._dtypes[name] = dtype
 
     @staticmethod
     def dtype_name(number: int) -> str:
@@ -153,7 +174,7 @@ class Importer:
         value = self.value(node, index)
         if isinstance(value, Activation):
             return value
-        what = "integer codes" if isinstance(value, Codes) else "a constant"
+        what = "integer codes" if isinstance(value, (Codes, IntegerInput)) else "a constant"
         raise ModelError(f"{node}: input {index} is {what}; a float32 tensor would be accepted")
 
     def type(self, tensor: str) -> TensorType:
@@ -162,10 +183,11 @@ class Importer:
     # -- writing -----------------------------------------------------------------------------------------------
     def unique(self, name: str) -> str:
         """`name`, or it with a number where it is taken already."""
-        found, number = name, 1
+        found, number = name, self._numbers.get(name, 1)
         while found in self._names:
             found, number = f"{name}.{number}", number + 1
         self._names.add(found)
+        self._numbers[name] = number
         return found
 
     def define(self, node: Source, value: Value, dtype: str = "") -> None:
@@ -177,9 +199,11 @@ class Importer:
     def emit(self, node: Node, shape: tuple[int, ...] | None = None, quantizer: Quantizer | None = None) -> str:
         """Appends a node with one output, typed; `shape` is the input's unless given. Returns the output's name."""
         output = node.outputs[0]
+        check_elements(f"node {node.name} ({node.op})", self.type(node.inputs[0]).shape if shape is None else shape)
         self.graph.types[output] = TensorType(self.type(node.inputs[0]).shape if shape is None else shape, quantizer)
         self.graph.nodes.append(node)
         self.writers[output] = node
+        self.mixed_parts(output)
         return output
 
     def write(
@@ -195,20 +219,22 @@ class Importer:
             return self.define(node, Activation(tensor))
         self.write(node, Quantize(node.name, [tensor], [node.outputs[0]], quantizer), None, quantizer)
 
-    def quantized(self, node: Source, index: int, through_pad: bool = False) -> Quantized | None:
+    def quantized(
+        self, node: Source, index: int, through_pad: bool = False, per_channel: bool = False
+    ) -> Quantized | None:
         """Input `index` as a quantized tensor, or None where it is on no grid. `through_pad` looks through a Pad by
-        zeros."""
+        zeros; without `per_channel`, a tensor whose factor differs between channels is on none."""
         value, pads = self.value(node, index), ()
         if through_pad:
             value, pads = self.padded.get(node.input_name(index), (value, ((0, 0),) * (len(self.shape(value)) - 2)))
         if not isinstance(value, Activation):
             return None
         if value.scaled:
-            return Quantized(*value.scaled, pads)
+            return Quantized(*value.scaled, pads) if per_channel or value.scaled[1].size == 1 else None
         if value.on_grid:
-            return Quantized(self._requantized(value.tensor, value.on_grid), 1.0, pads)
+            return Quantized(self._requantized(value.tensor, value.on_grid), np.ones(1), pads)
         known = self.type(value.tensor).quantizer or self.mixed_parts(value.tensor)
-        return Quantized(value.tensor, 1.0, pads) if known else None
+        return Quantized(value.tensor, np.ones(1), pads) if known else None
 
     def _requantized(self, tensor: str, quantizer: Quantizer) -> str:
         """A float tensor of values on a grid as a quantized tensor: a Quantize, once for all its readers."""
@@ -223,19 +249,23 @@ class Importer:
         writer = self.writers.get(tensor)
         if writer is None or writer.op != "Concat" or self.type(tensor).quantizer:
             return None
-        found = []
-        for t in writer.inputs:
-            part = [t] if self.type(t).quantizer else self.mixed_parts(t)
-            if part is None:
-                return None
-            found += part
-        return found
+        if tensor not in self._parts:  # an input's are known: they were asked for when it was written
+            found: list[str] | None = []
+            for t in writer.inputs:
+                more = [t] if self.type(t).quantizer else self._parts.get(t)
+                found = None if found is None or more is None else found + more
+            if found and len(found) > MOST_PARTS:
+                raise ModelError(
+                    f"node {writer.name} (Concat): {len(found)} tensors side by side; up to {MOST_PARTS} would be accepted"
+                )
+            self._parts[tensor] = found
+        return self._parts[tensor]
 
 
 def handler_of(node: Source) -> Callable | None:
     """The handler of a node, or None. Raises ModelError at an operator of an unknown domain."""
     domain = node.node.domain
-    if domain in ("", "ai.onnx"):
+    if domain in ("", "ai.onnx") or (domain == MICROSOFT and node.op_type in ("QuantizeLinear", "DequantizeLinear")):
         return _HANDLERS.get((False, node.op_type))
     found = _HANDLERS.get((True, node.op_type)) if domain in QONNX_DOMAINS else None
     if found is None:

@@ -6,8 +6,17 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend.importer import Importer, Source, operator
-from mpcompile.frontend.quantizers import finite, per_tensor, quantizer, scale_of
-from mpcompile.frontend.values import Codes, Constant, QuantizedConstant
+from mpcompile.frontend.quantizers import (
+    affine,
+    finite,
+    per_tensor,
+    quantize_channels,
+    quantizer,
+    scale_of,
+    spacings,
+)
+from mpcompile.frontend.values import Codes, Constant, IntegerInput, QuantizedConstant
+from mpcompile.ir.graph import Quantizer
 
 STORED = {"INT8": (-128, 127), "UINT8": (0, 255), "INT4": (-8, 7), "UINT4": (0, 15), "INT2": (-2, 1), "UINT2": (0, 3)}
 
@@ -25,6 +34,8 @@ def linear_parameters(imp: Importer, node: Source, shape: tuple[int, ...]) -> tu
     if node.attribute("block_size", 0):
         raise ModelError(f"{node}: blocked quantization; one scale per tensor or per output channel would be accepted")
     dtype = imp.dtype(node, 2) if zero is not None else None
+    if dtype == "":
+        raise ModelError(f"{node}: a zero point of unknown type; one whose type the file says would be accepted")
     zero = np.zeros(scale.shape, np.int64) if zero is None else zero.astype(np.int64)
     if zero.size not in (1, scale.size):
         raise ModelError(f"{node}: {zero.size} zero points for {scale.size} scales; one for each would be accepted")
@@ -53,7 +64,7 @@ def quantize_linear(imp: Importer, node: Source):
         x = finite(imp, node)
         u = np.clip(np.rint(x / scale.astype(x.dtype)) + zero, low, high).astype(np.int64)
         return imp.define(node, Constant(u), dtype)
-    spacing, zero = per_tensor(node, scale, "scale"), int(per_tensor(node, zero, "zero point"))
+    spacing, zero = spacings(node, scale, shape), int(per_tensor(node, zero, "zero point"))
     return imp.define(node, Codes(imp.tensor(node, 0), node.name, spacing, zero, low, high), dtype)
 
 
@@ -64,13 +75,23 @@ def dequantize_linear(imp: Importer, node: Source):
     if isinstance(value, Constant):
         scale, zero, _ = linear_parameters(imp, node, value.array.shape)
         return imp.define(node, QuantizedConstant(value.array.astype(np.int64), scale, zero))
-    if not isinstance(value, Codes):
-        raise ModelError(f"{node}: codes that no QuantizeLinear wrote; float32 model inputs would be accepted")
-    scale, zero, _ = linear_parameters(imp, node, imp.shape(value))
-    spacing, zero = per_tensor(node, scale, "scale"), per_tensor(node, zero, "zero point")
-    if (spacing, zero) != (value.spacing, value.zero):
+    if not isinstance(value, (Codes, IntegerInput)):
+        raise ModelError(f"{node}: codes that no QuantizeLinear wrote; one in front of it would be accepted")
+    shape = imp.shape(value)
+    scale, zero, _ = linear_parameters(imp, node, shape)
+    spacing, zero = spacings(node, scale, shape), per_tensor(node, zero, "zero point")
+    if isinstance(value, IntegerInput):
+        low, high = stored_range(node, imp.dtype(node, 0))
+        real = affine(imp, node, value.tensor, "real", spacing, -spacing * zero)
+        value = Codes(real, node.name, spacing, int(zero), low, high)
+    elif not np.array_equal(spacing, value.spacing) or zero != value.zero:
         raise ModelError(
-            f"{node}: scale {spacing:g} and zero point {zero:g} where {value.node} has {value.spacing:g} and "
+            f"{node}: scale {spacing[0]:g} and zero point {zero:g} where {value.node} has {value.spacing[0]:g} and "
             f"{value.zero}; the same ones would be accepted"
         )
-    return imp.quantize(node, value.tensor, quantizer(node, spacing, zero, value.low, value.high, "half_even", False))
+    codes = value
+
+    def on_grid(scale: float) -> Quantizer:
+        return quantizer(node, scale, codes.zero, codes.low, codes.high, "half_even", False)
+
+    return quantize_channels(imp, node, codes.tensor, codes.spacing, on_grid)

@@ -7,7 +7,7 @@ import numpy as np
 from mpcompile.errors import ModelError
 from mpcompile.frontend import grids
 from mpcompile.frontend.importer import Importer, Source, operator
-from mpcompile.frontend.quantizers import finite, per_tensor, quantizer, scale_of
+from mpcompile.frontend.quantizers import finite, per_tensor, quantize_channels, quantizer, scale_of, spacings
 from mpcompile.frontend.ranges import real_range
 from mpcompile.frontend.values import Constant, QuantizedConstant
 from mpcompile.ir.graph import Affine, Quantize, Quantizer
@@ -78,10 +78,14 @@ def int_quant(imp: Importer, node: Source):
             return imp.define(node, bipolar_constant(data, scale))
         u = rounded(np.clip(data / scale + zero, low, high), rounding).astype(np.int64)
         return imp.define(node, QuantizedConstant(u, scale, zero, (low, high)))
-    spacing, zero = per_tensor(node, scale, "scale"), per_tensor(node, zero, "zero point")
-    if bits == 1 and signed:
-        return imp.quantize(node, imp.tensor(node, 0), bipolar_quantizer(spacing))
-    return imp.quantize(node, imp.tensor(node, 0), quantizer(node, spacing, zero, low, high, rounding, True))
+    zero = per_tensor(node, zero, "zero point")
+
+    def on_grid(spacing: float) -> Quantizer:
+        if bits == 1 and signed:
+            return bipolar_quantizer(spacing)
+        return quantizer(node, spacing, zero, low, high, rounding, True)
+
+    return quantize_channels(imp, node, imp.tensor(node, 0), spacings(node, scale, imp.shape(x)), on_grid)
 
 
 @operator("BipolarQuant", qonnx=True)
@@ -90,7 +94,8 @@ def bipolar_quant(imp: Importer, node: Source):
     scale, x = scale_of(imp, node, 1), imp.value(node, 0)
     if isinstance(x, (Constant, QuantizedConstant)):
         return imp.define(node, bipolar_constant(finite(imp, node), scale))
-    return imp.quantize(node, imp.tensor(node, 0), bipolar_quantizer(per_tensor(node, scale, "scale")))
+    spacing = spacings(node, scale, imp.shape(x))
+    return quantize_channels(imp, node, imp.tensor(node, 0), spacing, bipolar_quantizer)
 
 
 def bipolar_constant(data: np.ndarray, scale: np.ndarray) -> QuantizedConstant:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend import grids
 from mpcompile.frontend.importer import Importer, Source
-from mpcompile.ir.graph import Quantizer
+from mpcompile.frontend.values import Activation
+from mpcompile.ir.graph import Affine, Quantize, Quantizer
 from mpcompile.ir.grid import MAX_BITS
 
 
@@ -31,9 +34,7 @@ def per_tensor(node: Source, array: np.ndarray, what: str) -> float:
             "would be accepted"
         )
     if (array != array.flat[0]).any():
-        raise ModelError(
-            f"{node}: {array.size} {what}s over an activation (per channel); one {what} per tensor would be accepted"
-        )
+        raise ModelError(f"{node}: {array.size} {what}s over an activation; one {what} per tensor would be accepted")
     return float(array.flat[0])
 
 
@@ -56,3 +57,37 @@ def quantizer(
     first, last = (int(step * (u - zero)) for u in (low, high))
     grid = grids.tightest(first, last, step, str(where), max_bits)
     return Quantizer(grid, spacing, zero, low, rounding, zero_first)
+
+
+def spacings(node: Source, scale: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A scale over an activation: float64 [1], or [C] where channels have their own. Raises ModelError at scales along
+    another axis."""
+    if (scale == scale.flat[0]).all():
+        return np.array([per_tensor(node, scale, "scale")])
+    if len(shape) < 2 or scale.size != shape[1] or scale.ndim < 2 or scale.shape[1] != shape[1]:
+        raise ModelError(
+            f"{node}: {scale.size} scales over an activation; one scale per tensor or per channel would be accepted"
+        )
+    return scale.reshape(-1).astype(np.float64)
+
+
+def quantize_channels(
+    imp: Importer, node: Source, tensor: str, spacing: np.ndarray, make: Callable[[float], Quantizer]
+) -> None:
+    """Output 0 of `node` stands for `tensor` on the grid that make(scale) gives. Where channels have scales of their own
+    (`spacing` [C]) it is quantized in units of them: a depthwise convolution reads that, all else what is multiplied out
+    again."""
+    if spacing.size == 1:
+        return imp.quantize(node, tensor, make(spacing[0]))
+    made = make(1.0)
+    units = affine(imp, node, tensor, "units", 1 / spacing)
+    name = imp.unique(f"{node.outputs[0]}.codes")
+    base = imp.emit(Quantize(imp.unique(f"{node.name}.codes"), [units], [name], made), quantizer=made)
+    real = affine(imp, node, base, "real", spacing)
+    return imp.define(node, Activation(real, scaled=(base, spacing)))
+
+
+def affine(imp: Importer, node: Source, x: str, what: str, a: np.ndarray, b: np.ndarray | None = None) -> str:
+    """Emits a·x + b; its output's name. a, b: float64 [1] or [C]."""
+    names = [x], [imp.unique(f"{node.outputs[0]}.{what}")]
+    return imp.emit(Affine(imp.unique(f"{node.name}.{what}"), *names, a=a, b=np.zeros(1) if b is None else b))

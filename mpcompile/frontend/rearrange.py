@@ -42,7 +42,7 @@ def moved(imp: Importer, node: Source, shape: tuple[int, ...], make) -> None:
     imp.write(node, make(node.name, value.tensor, node.outputs[0]), shape, imp.type(value.tensor).quantizer)
     if value.on_grid:
         imp.define(node, Activation(node.outputs[0], on_grid=value.on_grid))
-    if value.scaled:
+    if value.scaled and value.scaled[1].size == 1:
         base, factor = value.scaled
         twin = make(imp.unique(f"{node.name}.codes"), base, imp.unique(f"{node.outputs[0]}.codes"))
         imp.define(node, Activation(node.outputs[0], scaled=(imp.emit(twin, shape, imp.type(base).quantizer), factor)))

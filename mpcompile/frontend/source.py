@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,23 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from mpcompile.errors import ModelError, MpError, UsageError
-from mpcompile.frontend import contract, elementwise, qdq, qonnx, rearrange, spatial  # noqa: F401  (their handlers)
+from mpcompile.frontend import contract, elementwise, oncodes, qdq, qonnx, rearrange, spatial  # noqa: F401  (their handlers)
+from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
-from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
+from mpcompile.frontend.inference import check_outputs
+from mpcompile.frontend.limits import check_elements, check_functions
+from mpcompile.frontend.qoperator import expand
+from mpcompile.frontend.values import Activation, Constant, IntegerInput
 from mpcompile.ir.graph import FloatOp, Graph, Reshape, TensorType
 
 logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # what it warns of is refused here, by a line of ours
-BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What numpy, onnx and Python raise at a node that breaks its operator's definition: nothing checked it before."""
+BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ir.serde.SerdeError)
+"""What numpy, onnx, onnx-ir and Python raise at a node that breaks its operator's definition: nothing checked it before."""
+
+
+INTEGERS = ("UINT8", "INT8", "UINT16", "INT16")
+"""Types of inputs that float32 holds exactly."""
 
 
 def read(path: Path) -> Graph:
@@ -38,6 +46,7 @@ def read(path: Path) -> Graph:
 def read_graph(path: Path) -> Graph:
     """The same, with errors as they come."""
     model = open_model(path)
+    expand(model)
     graph = Graph(source=str(path))
     imp = Importer(model, graph)
     take_inputs(imp)
@@ -69,23 +78,10 @@ def open_model(path: Path) -> ir.Model:
         raise ModelError(
             f"{path} is of ONNX opset {opset}; up to {newest}, which onnx {onnx.__version__} knows, would be accepted"
         )
+    load_external(model, path)
     if model.functions:
+        check_functions(model, path)
         model = InlinePass()(model).model
-    for name, value in model.graph.initializers.items():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            outside = os.path.normpath(value.const_value.location)
-            if os.path.isabs(outside) or outside.split(os.sep)[0] == os.pardir:
-                raise ModelError(
-                    f"the data of initializer {name} of {path} lie in {value.const_value.location}; a file in "
-                    "the model's folder would be accepted"
-                )
-        try:
-            data_of(value)
-        except Exception as error:
-            where = getattr(value.const_value, "path", path)
-            raise ModelError(
-                f"the data of initializer {name} of {path} cannot be read from {where} ({first_line(error)})"
-            ) from error
     return model
 
 
@@ -111,10 +107,11 @@ def take_inputs(imp: Importer) -> None:
         name = name_of(value)
         if name in imp.model.graph.initializers:
             continue
-        if value.dtype != ir.DataType.FLOAT:
-            raise ModelError(
-                f"input {name} is {value.dtype.name if value.dtype else 'of no known type'}; FLOAT would be accepted"
-            )
+        if name in graph.types:
+            raise ModelError(f"two inputs are called {name}; a name for each would be accepted")
+        kind = value.dtype.name if value.dtype else "of no known type"
+        if kind != "FLOAT" and kind not in INTEGERS:
+            raise ModelError(f"input {name} is {kind}; FLOAT, {', '.join(INTEGERS)} would be accepted")
         if value.shape is None or not len(value.shape):
             raise ModelError(f"input {name} has no batch axis; a shape of at least one axis would be accepted")
         batch, *sizes = (d if isinstance(d, int) else None for d in value.shape)
@@ -126,10 +123,12 @@ def take_inputs(imp: Importer) -> None:
                     "batch in dimension 0, would be accepted"
                 )
             dims.append(size)
+        check_elements(f"input {name}", dims)
         batches.add(batch)
         graph.inputs.append(name)
         graph.types[name] = TensorType(tuple(dims))
-        imp.values[name] = Activation(name)
+        imp.set_type(name, kind)
+        imp.values[name] = Activation(name) if kind == "FLOAT" else IntegerInput(name)
         imp.unique(name)
     if len(batches) > 1:
         raise ModelError(
@@ -154,20 +153,29 @@ def take_node(imp: Importer, node: Source) -> None:
     ):
         return fold(imp, node)
     try:
-        if handler is not None and handler(imp, node) is not FALLBACK:
-            return None
-        if held and all(isinstance(v, (Constant, QuantizedConstant)) for v in held):
-            return fold(imp, node)
-        float_op(imp, node)
+        if standard and oncodes.moves_codes(imp, node):
+            return oncodes.take(imp, node, lambda: read_node(imp, node, handler))
+        read_node(imp, node, handler)
     except BROKEN as error:
         raise ModelError(f"{node}: its attributes or inputs do not fit its operator ({first_line(error)})") from error
+
+
+def read_node(imp: Importer, node: Source, handler: Callable | None) -> None:
+    """By its handler, or as a constant, or as a FloatOp."""
+    if handler is not None and handler(imp, node) is not FALLBACK:
+        if node.node.domain in ("", "ai.onnx"):
+            check_outputs(imp, node)
+    elif (given := [i for i in range(node.count) if node.has(i)]) and all(imp.is_constant(node, i) for i in given):
+        fold(imp, node)
+    else:
+        float_op(imp, node)
 
 
 def take_outputs(imp: Importer) -> None:
     """Model outputs keep their names: an alias is renamed, and what has another name already gets a Reshape that
     copies."""
     graph = imp.graph
-    names = [name_of(v) for v in imp.model.graph.outputs]
+    names = dict.fromkeys(name_of(v) for v in imp.model.graph.outputs)
     for name in names:
         held = imp.values.get(name)
         if not isinstance(held, Activation):

@@ -74,29 +74,39 @@ class QuantizedConstant:
         return QuantizedWeight(q, grids.tightest(low, high, step, where), scale)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Codes:
-    """The integers that QuantizeLinear wrote, before DequantizeLinear. `tensor` is the real graph tensor it read."""
+    """The integers that QuantizeLinear wrote, before DequantizeLinear. `tensor` is the real graph tensor it read.
+    `spacing`: float64 [C], one for each channel, or [1]."""
 
     tensor: str
     node: str
-    spacing: float
+    spacing: np.ndarray
     zero: int
     low: int
     high: int
 
 
 @dataclass(frozen=True)
+class IntegerInput:
+    """A model input of integers, as its caller gives it: `tensor` holds them in float32, exactly. They become real
+    values by a DequantizeLinear or a Cast."""
+
+    tensor: str
+
+
+@dataclass(frozen=True, eq=False)
 class Activation:
     """A graph tensor, and what is known of it where it is float and still stands for codes:
 
     `on_grid`: its values lie on this quantizer's grid (a clipped, sliced or upsampled quantized tensor);
-    `scaled`: it is (quantized tensor, factor), which a contraction takes into its weights' scale.
+    `scaled`: it is (quantized tensor, factor), which a contraction takes into its weights' scale. A factor is float64 [1],
+    or [C], one for each channel, which only a depthwise convolution can take in.
     """
 
     tensor: str
     on_grid: Quantizer | None = None
-    scaled: tuple[str, float] | None = None
+    scaled: tuple[str, np.ndarray] | None = None
 
 
-Value = Constant | QuantizedConstant | Codes | Activation
+Value = Constant | QuantizedConstant | Codes | IntegerInput | Activation

@@ -35,9 +35,9 @@ def one(make, shape=(4, 6, 6), opset=17, domains=(QONNX,)) -> tuple[Builder, str
 
 
 QUANTIZERS = {
-    "per_channel": (
-        dict(scale=np.full((1, 4, 1, 1), 0.1) * np.arange(1, 5).reshape(1, 4, 1, 1)),
-        r"node node_y \(IntQuant\): 4 scales over an activation \(per channel\); one scale per tensor would be accepted",
+    "per_row": (
+        dict(scale=np.full((1, 1, 6, 1), 0.1) * np.arange(1, 7).reshape(1, 1, 6, 1)),
+        r"node node_y \(IntQuant\): 6 scales over an activation; one scale per tensor or per channel would be accepted",
     ),
     "17_bits": (dict(bits=17), r"node node_y \(IntQuant\): a grid of 17 bits; 1 to 8 would be accepted"),
     "1e20_bits": (dict(bits=1e20), r"node node_y \(IntQuant\): a grid of 1e\+20 bits; 1 to 8, for a bias to 32, would"),
@@ -131,9 +131,59 @@ BATCH = {
 
 
 @pytest.mark.parametrize("case", BATCH)
-def test_what_mixes_the_batch(tmp_path, case):
-    message = refusal(tmp_path, *one(BATCH[case]))
+@pytest.mark.parametrize("free", [False, True])
+def test_what_mixes_the_batch(tmp_path, case, free):
+    if not free and case in ("mean", "softmax"):
+        return  # over a batch that the file fixes to 1: see below
+    builder, output = one(BATCH[case])
+    model = builder.model(output)
+    if free:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    message = refusal(tmp_path, model)
     assert re.search(r"node node_y \(\w+\): .*(batch|axis 0).* would be accepted", message)
+
+
+@pytest.mark.parametrize("case", ["mean", "softmax"])
+def test_over_a_batch_of_one(tmp_path, case):
+    """The file says that there never is another sample: then an operator along axis 0 has nothing to mix."""
+    builder, output = one(BATCH[case])
+    onnx.save(builder.model(output), tmp_path / "m.onnx")
+    assert load(tmp_path / "m.onnx").outputs == ["y"]
+
+
+MIXERS = {
+    "reversed": lambda b: b.add("Slice", "x", *(b.constant([n], np.int64) for n in (-1, -(2**40), 0, -1)), output="y"),
+    "product": lambda b: b.add("Gemm", "x", "x", output="y", transB=1),
+    "triangle": lambda b: b.add("Trilu", "x", output="y"),
+    "moved": lambda b: b.add("Pad", "x", b.constant([1, 0, -1, 0], np.int64), output="y"),
+    "sum_along": lambda b: b.add("CumSum", "x", b.constant(0, np.int64), output="y"),
+}
+"""Operators whose output has the batch's size in axis 0, and which mix its samples all the same."""
+
+
+@pytest.mark.parametrize("case", MIXERS)
+def test_what_mixes_samples_without_changing_the_shape(tmp_path, case):
+    builder, output = one(MIXERS[case], shape=(4,))
+    model = builder.model(output)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    assert re.search(r"node node_y \(\w+\): .*(batch|axis 0)", refusal(tmp_path, model))
+
+
+SEPARATE = {
+    "slice": lambda b: b.add("Slice", "x", *(b.constant([n], np.int64) for n in (0, 2, 1)), output="y"),
+    "cumsum": lambda b: b.add("CumSum", "x", b.constant(1, np.int64), output="y"),
+    "layernorm": lambda b: b.add("LayerNormalization", "x", b.constant(np.ones(4, np.float32)), output="y", axis=1),
+    "matmul": lambda b: b.add("MatMul", "x", b.constant(np.ones((4, 3), np.float32)), output="y"),
+}
+
+
+@pytest.mark.parametrize("case", SEPARATE)
+def test_what_leaves_samples_apart_is_taken(tmp_path, case):
+    builder, output = one(SEPARATE[case], shape=(4,))
+    model = builder.model(output)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    onnx.save(model, tmp_path / "m.onnx")
+    assert load(tmp_path / "m.onnx").batch is None
 
 
 def with_input(dims, kind=TensorProto.FLOAT) -> onnx.ModelProto:
@@ -151,8 +201,8 @@ def with_input(dims, kind=TensorProto.FLOAT) -> onnx.ModelProto:
     [
         (["N", 3, "height", 8], TensorProto.FLOAT, r"input x has a dynamic dimension 2 \(height\); fixed sizes,"),
         (["N", None], TensorProto.FLOAT, r"input x has a dynamic dimension 1"),
-        ([1, 3, 8, 8], TensorProto.UINT8, r"input x is UINT8; FLOAT would be accepted"),
-        ([1, 3], TensorProto.FLOAT16, r"input x is FLOAT16; FLOAT would be accepted"),
+        ([1, 3, 8, 8], TensorProto.UINT8, r"\(Relu\): input 0 is integer codes; a float32 tensor would be accepted"),
+        ([1, 3], TensorProto.FLOAT16, r"input x is FLOAT16; FLOAT, UINT8, INT8, UINT16, INT16 would be accepted"),
         ([], TensorProto.FLOAT, r"input x has no batch axis"),
     ],
 )
@@ -238,8 +288,8 @@ def qdq(scale, zero, zero_type, **options) -> onnx.ModelProto:
     "model, message",
     [
         (
-            qdq([0.1, 0.2, 0.3, 0.4], [0] * 4, TensorProto.INT8, axis=1),
-            r"node quantize \(QuantizeLinear\): 4 scales over an activation",
+            qdq([0.1, 0.2, 0.3, 0.4], [0, 1, 0, 0], TensorProto.INT8, axis=1),
+            r"node quantize \(QuantizeLinear\): 4 zero points over an activation",
         ),
         (
             qdq(np.full((1, 2, 6, 6), 0.1), np.zeros((1, 2, 6, 6), int), TensorProto.INT8, axis=1, block_size=2),
@@ -267,7 +317,7 @@ def test_dequantizing_by_another_scale(tmp_path):
     )
 
 
-@pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Flatten"])
+@pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Neg"])
 def test_codes_where_real_values_are_read(tmp_path, op):
     model = qdq(0.1, 0, TensorProto.INT8)
     model.graph.node[1].CopyFrom(helper.make_node(op, ["q"], ["y"], "reader"))

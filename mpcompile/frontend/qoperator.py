@@ -1,0 +1,139 @@
+"""QOperator files: ONNX Runtime's other format, whose operators work on codes. Each is read as what it means, the operator
+between a DequantizeLinear of each input and a QuantizeLinear of its output; from there on they are QDQ files.
+
+    QLinearConv(x, x_s, x_z, w, w_s, w_z, y_s, y_z, b)  =  Q(Conv(DQ(x), DQ(w), x_s·w_s·b), y_s, y_z)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from mpcompile.errors import ModelError
+
+MICROSOFT = "com.microsoft"
+
+
+class _Expansion:
+    """The nodes that replace one."""
+
+    def __init__(self, node: ir.Node, name: str):
+        self.old, self.name = node, name
+        self.nodes: list[ir.Node] = []
+
+    def __str__(self) -> str:
+        return f"node {self.name} ({self.old.op_type})"
+
+    def input(self, index: int) -> ir.Value | None:
+        return self.old.inputs[index] if index < len(self.old.inputs) else None
+
+    def add(self, op: str, inputs: Sequence[ir.Value | None], attributes: Sequence[ir.Attr] = (), what: str = ""):
+        made = ir.Node("", op, list(inputs), list(attributes), name=f"{self.name}.{what}" if what else self.name)
+        made.outputs[0].name = f"{self.old.outputs[0].name}.{what or op}"
+        self.nodes.append(made)
+        return made.outputs[0]
+
+    def real(self, first: int, what: str, axis: int | None = None) -> ir.Value:
+        """DequantizeLinear of the inputs first, first + 1, first + 2: codes, scale, zero point."""
+        attributes = [] if axis is None else [ir.AttrInt64("axis", axis)]
+        return self.add("DequantizeLinear", [self.input(first + i) for i in range(3)], attributes, what)
+
+    def bias(self, index: int, scales: Sequence[int]) -> ir.Value | None:
+        """The int32 bias of a contraction, whose scale is the product of its inputs' scales."""
+        if self.input(index) is None:
+            return None
+        scale = np.ones((), np.float64)
+        for i in scales:
+            value = self.input(i)
+            if value is None or value.const_value is None:
+                raise ModelError(f"{self}: a scale that is computed at run time; a constant would be accepted")
+            scale = scale * value.const_value.numpy().astype(np.float64)
+        made = self.add("Constant", [], [ir.AttrTensor("value", ir.tensor(scale.astype(np.float32)))], "bias_scale")
+        axis = [ir.AttrInt64("axis", 0)] if scale.size > 1 else []
+        return self.add("DequantizeLinear", [self.input(index), made], axis, "bias")
+
+    def codes(self, value: ir.Value, scale: int, zero: int) -> None:
+        """QuantizeLinear to the old output."""
+        self.add("QuantizeLinear", [value, self.input(scale), self.input(zero)], what="codes")
+
+
+def _kept(node: ir.Node, *names: str) -> list[ir.Attr]:
+    return [a for name, a in node.attributes.items() if name in names]
+
+
+def _conv(e: _Expansion) -> None:
+    weights = e.real(3, "weights", 0)
+    inputs = [e.real(0, "input"), weights, e.bias(8, (1, 4))]
+    e.codes(e.add("Conv", inputs, list(e.old.attributes.values())), 6, 7)
+
+
+def _matmul(e: _Expansion) -> None:
+    e.codes(e.add("MatMul", [e.real(0, "a"), e.real(3, "b", 1)]), 6, 7)
+
+
+def _gemm(e: _Expansion) -> None:
+    transposed = e.old.attributes.get("transB")
+    axis = 0 if transposed is not None and transposed.value else 1
+    inputs = [e.real(0, "a"), e.real(3, "b", axis), e.bias(6, (1, 4))]
+    e.codes(e.add("Gemm", inputs, _kept(e.old, "alpha", "transA", "transB")), 7, 8)
+
+
+def _binary(op: str) -> Callable[[_Expansion], None]:
+    def expand(e: _Expansion) -> None:
+        e.codes(e.add(op, [e.real(0, "a"), e.real(3, "b")]), 6, 7)
+
+    return expand
+
+
+def _unary(op: str, *attributes: str) -> Callable[[_Expansion], None]:
+    def expand(e: _Expansion) -> None:
+        e.codes(e.add(op, [e.real(0, "input")], _kept(e.old, *attributes)), 3, 4)
+
+    return expand
+
+
+def _concat(e: _Expansion) -> None:
+    inputs = [e.real(i, f"input{i // 3}") for i in range(2, len(e.old.inputs), 3)]
+    e.codes(e.add("Concat", inputs, _kept(e.old, "axis")), 0, 1)
+
+
+POOL = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
+EXPANSIONS: dict[tuple[str, str], Callable[[_Expansion], None]] = {
+    ("", "QLinearConv"): _conv,
+    ("", "QLinearMatMul"): _matmul,
+    (MICROSOFT, "QGemm"): _gemm,
+    (MICROSOFT, "QLinearAdd"): _binary("Add"),
+    (MICROSOFT, "QLinearMul"): _binary("Mul"),
+    (MICROSOFT, "QLinearConcat"): _concat,
+    (MICROSOFT, "QLinearAveragePool"): _unary("AveragePool", *POOL),
+    (MICROSOFT, "QLinearGlobalAveragePool"): _unary("GlobalAveragePool"),
+    (MICROSOFT, "QLinearSigmoid"): _unary("Sigmoid"),
+    (MICROSOFT, "QLinearLeakyRelu"): _unary("LeakyRelu", "alpha"),
+    (MICROSOFT, "QLinearSoftmax"): _unary("Softmax", "axis"),
+}
+"""(domain, operator) → what takes its place."""
+
+
+def expand(model: ir.Model) -> None:
+    """Replaces every operator on codes in `model`. Raises ModelError, naming the node, at a form that has no such
+    meaning."""
+    for index, node in enumerate(list(model.graph)):
+        make = EXPANSIONS.get((node.domain.removeprefix("ai.onnx"), node.op_type))
+        if make is None:
+            continue
+        e = _Expansion(node, node.name or f"{node.op_type}_{index}")
+        if _last_channels(node):
+            raise ModelError(f"{e}: channels last; channels first would be accepted")
+        make(e)
+        old, new = node.outputs[0], e.nodes[-1].outputs[0]
+        new.name, new.shape, new.type = old.name, old.shape, old.type
+        model.graph.insert_before(node, e.nodes)
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        model.graph.remove(node, safe=True)
+
+
+def _last_channels(node: ir.Node) -> bool:
+    found = node.attributes.get("channels_last")
+    return found is not None and bool(found.value)
