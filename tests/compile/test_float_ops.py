@@ -171,3 +171,41 @@ def _root():
     from pathlib import Path
 
     return Path(__file__).parents[2]
+
+
+def pad(mode: str, *more):
+    pads = numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 2, 1], np.int64), "p")
+    return [helper.make_node("Pad", ["x", "p"], ["t" if more else "y"], mode=mode), *more], [pads]
+
+
+WRITTEN_AS_FUNCTIONS = {
+    **{mode: pad(mode) for mode in ("constant", "reflect", "edge", "wrap")},
+    "twice": pad(
+        "reflect", helper.make_node("Sigmoid", ["t"], ["u"]), helper.make_node("Pad", ["u", "p"], ["y"], mode="edge")
+    ),
+    "tile": (
+        [helper.make_node("Tile", ["x", "r"], ["y"])],
+        [numpy_helper.from_array(np.array([1, 2, 1, 3], np.int64), "r")],
+    ),
+    "einsum": ([helper.make_node("Einsum", ["x", "x"], ["y"], equation="bchw,bcwv->bchv")], []),
+}
+"""Operators that TVM's importer writes as calls of functions of its own."""
+
+
+@pytest.mark.parametrize("case", WRITTEN_AS_FUNCTIONS)
+def test_operators_that_are_written_as_functions(tmp_path, case):
+    """As ONNX Runtime computes them, and as the reference does."""
+    import onnxruntime
+
+    nodes, constants = WRITTEN_AS_FUNCTIONS[case]
+    ports = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, s)] for n, s in (("x", [1, 2, 4, 4]), ("y", None))]
+    graph = helper.make_graph(nodes, case, *ports, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    path = tmp_path / "m.onnx"
+    onnx.save(onnx.shape_inference.infer_shapes(model, data_prop=True), path)
+    x = np.random.default_rng(0).standard_normal((1, 2, 4, 4), np.float32)
+    (expected,) = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    bundle = compile_model(path, "native", tmp_path / "m.mpc")
+    with open_bundle(bundle, 1) as opened:
+        np.testing.assert_allclose(opened.run(x), expected, rtol=1e-5, atol=1e-6)
+    assert verify(path, bundle).equal

@@ -41,13 +41,17 @@ def emit_regions(graph: Graph, regions: Sequence[Region]) -> Emitted:
         if isinstance(n, FloatOp)
     }
     nodes: dict[Any, str] = {}
-    names = _Names()
-    functions = {r.name: _Emitter(graph, r, imported, names, nodes).function() for r in regions}
+    names, called = _Names(), _Names()
+    for region in regions:
+        called.new(region.name)
+    functions: dict[Any, Any] = {}
+    for region in regions:
+        functions |= _Emitter(graph, region, imported, names, called, nodes).functions()
     return Emitted(tvm.IRModule(functions), nodes)
 
 
 class _Emitter:
-    """Emits one region.
+    """Emits one region. `names` are variables', `called` functions'.
 
     `plain`: tensor → its variable, without a batch axis. `batched`: the same with a batch axis of 1, as FloatOps pass
     them on, so that TVM sees chains to fuse; between the two lies a reshape, which TVM never fuses.
@@ -59,16 +63,18 @@ class _Emitter:
         region: Region,
         imported: Mapping[int, Imported],
         names: _Names,
+        called: _Names,
         nodes: dict[Any, str],
     ):
-        self.graph, self.region, self.imported, self.names, self.nodes = graph, region, imported, names, nodes
+        self.graph, self.region, self.imported = graph, region, imported
+        self.names, self.called, self.nodes = names, called, nodes
         self.builder = relax.BlockBuilder()
         self.by_layer = {t for n in graph.nodes if isinstance(n, Layer) for t in n.outputs}
         self.plain: dict[str, Any] = {}
         self.batched: dict[str, Any] = {}
 
-    def function(self) -> Any:
-        """The Relax function."""
+    def functions(self) -> dict[Any, Any]:
+        """The region's Relax function, and PrimFuncs that it calls already, by their GlobalVars."""
         self.plain = {t: relax.Var(self._name(t), self._type(t)) for t in self.region.inputs}
         with self.builder.function(self.region.name, list(self.plain.values())):
             with self.builder.dataflow():
@@ -76,7 +82,7 @@ class _Emitter:
                     self._node(node)
                 results = self.builder.emit_output(relax.Tuple([self.plain[t] for t in self.region.results]))
             self.builder.emit_func_output(results)
-        return self.builder.get()[self.region.name]
+        return dict(self.builder.get().functions.items())  # pyright: ignore[reportAttributeAccessIssue]
 
     def _node(self, node: Node) -> None:
         match node:
@@ -101,7 +107,11 @@ class _Emitter:
         def emit(value: Any) -> Any:
             return self._emit(value, node, self.names.new(node.name))
 
-        for t, value in zip(node.outputs, emit_float_op(self.imported[id(node)], args, shapes, emit)):
+        def add(function: Any, name: str) -> Any:
+            name = self.called.new(name)
+            return self.builder.add_func(function.with_attr("global_symbol", name), name)
+
+        for t, value in zip(node.outputs, emit_float_op(self.imported[id(node)], args, shapes, emit, add)):
             self.batched[t] = value
             self.names.keep(f"{t} batched", value.name)
             self.plain[t] = self._emit(reshape(value, self.graph.types[t].shape), node, self._name(t))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,12 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Imported:
-    """The node as a Relax function, with a batch axis of 1; `dtypes` of its parameters, `shapes` of its results."""
+    """The node as a Relax function, with a batch axis of 1; `dtypes` of its parameters, `shapes` of its results. `called`:
+    PrimFuncs that it calls, by their GlobalVars: what TVM's importer writes of operators that Relax does not have (Pad by
+    reflection, Tile, Einsum, …)."""
 
     function: Any
+    called: Mapping[Any, Any]
     dtypes: list[str]
     shapes: list[Shape]
 
@@ -61,7 +64,8 @@ def import_float_op(node: FloatOp, inputs: Sequence[Shape], outputs: Sequence[Sh
         raise ModelError(
             f"node {node.name} ({node.op_type}) cannot be compiled: TVM's importer says: {reason[0]}"
         ) from None
-    return Imported(mod["main"], dtypes, _checked(node, mod["main"], outputs))
+    called = {gvar: function for gvar, function in mod.functions.items() if gvar.name_hint != "main"}
+    return Imported(mod["main"], called, dtypes, _checked(node, mod["main"], outputs))
 
 
 def _forget(error: BaseException) -> None:
@@ -100,21 +104,28 @@ def _sizes(kind: Any) -> Any:
 
 
 def emit_float_op(
-    imported: Imported, args: Sequence[Any], outputs: Sequence[Shape], emit: Callable[[Any], Any]
+    imported: Imported,
+    args: Sequence[Any],
+    outputs: Sequence[Shape],
+    emit: Callable[[Any], Any],
+    add: Callable[[Any, str], Any],
 ) -> list[Any]:
     """The node's outputs, float32 with a batch axis of 1, in the order of `outputs` (without it).
 
     `args` are float32 with a batch axis of 1; they are cast to the dtypes that the model declares, results to float32.
-    `emit` binds a value to a new variable.
+    `emit` binds a value to a new variable, `add` puts a PrimFunc into the module, under a name that resembles the given
+    one, and returns its GlobalVar.
     """
+    functions = {gvar.name_hint: add(function, gvar.name_hint) for gvar, function in imported.called.items()}
     inside = [a if dtype == "float32" else emit(relax.op.astype(a, dtype)) for a, dtype in zip(args, imported.dtypes)]
-    results = _inlined(imported.function, inside, emit)
+    results = _inlined(imported.function, inside, emit, functions)
     return [_float32(value, got, (1, *shape), emit) for value, got, shape in zip(results, imported.shapes, outputs)]
 
 
-def _inlined(function: Any, args: Sequence[Any], emit: Callable[[Any], Any]) -> list[Any]:
-    """The bindings of `function` emitted one after another, its parameters replaced; what it returns, a list."""
-    replace = _Replace(dict(zip(function.params, args)))
+def _inlined(function: Any, args: Sequence[Any], emit: Callable[[Any], Any], functions: Mapping[str, Any]) -> list[Any]:
+    """The bindings of `function` emitted one after another, its parameters and the functions that it calls replaced; what
+    it returns, a list."""
+    replace = _Replace(dict(zip(function.params, args)), functions)
     for block in function.body.blocks:
         for binding in block.bindings:
             value = replace.visit_expr(binding.value)
@@ -133,11 +144,14 @@ def _inlined(function: Any, args: Sequence[Any], emit: Callable[[Any], Any]) -> 
 
 @mutator
 class _Replace(PyExprMutator):
-    """Variables by expressions."""
+    """Variables by expressions, functions by others: GlobalVars, by name."""
 
-    def __init__(self, known: dict):
+    def __init__(self, known: dict, functions: Mapping[str, Any]):
         super().__init__()
-        self.known = known
+        self.known, self.functions = known, functions
+
+    def visit_global_var_(self, op: Any) -> Any:
+        return self.functions[op.name_hint]
 
     def visit_var_(self, op: relax.Var) -> relax.Expr:
         return self.known.get(op, op)
