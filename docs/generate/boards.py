@@ -25,6 +25,8 @@ def boards() -> str:
 def operators() -> str:
     """The operators of standard ONNX that the importer has a handler for; quantizers are told of elsewhere."""
     from mpcompile.frontend import importer, source  # noqa: F401  (source loads every handler)
+    from mpcompile.frontend.qoperator import EXPANSIONS
 
     known = {name for qonnx, name in importer._HANDLERS if not qonnx and not name.endswith("uantizeLinear")}
-    return textwrap.fill(", ".join(sorted(known)), 118)
+    on_codes = "On codes (QOperator): " + ", ".join(sorted(name for _, name in EXPANSIONS))
+    return "\n\n".join(textwrap.fill(text, 118) for text in (", ".join(sorted(known)), on_codes))

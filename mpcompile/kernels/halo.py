@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from mpcompile.ir.formats import Buffer, halo_level, halo_pattern
 from mpcompile.ir.planes import per_word, word_bytes
-from mpcompile.kernels.storage import grid_of
 from mpcompile.kernels.tvm_names import buffer_of, prepend_to_root, replace_buffer, tirx
 
 
@@ -59,7 +58,7 @@ def _fill(whole, buffer: Buffer, y0: int, rows: int, x0: int, columns: int):
 
 def _value(buffer: Buffer, index):
     """What an element of the halo holds; `index` is its place after y and x."""
-    channels, grid = buffer.shape[0], grid_of(buffer)
+    channels, grid = buffer.shape[0], buffer.known_grid
     if buffer.format == "sums":
         of_one = halo_level(grid) if buffer.beside == "codes" else -grid.offset if grid.has_zero else 0
         return tirx.const(channels * of_one, "int32")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from mpcompile.kernels.tvm_names import llvm_intrin, tirx
+from mpcompile.kernels.late_tvm import tirx
 from mpcompile.targets.registry import Registry
 
 
@@ -34,6 +34,8 @@ class LlvmPrimitives:
     def fma(self, x: Any, a: Any, b: Any) -> Any:
         """An instruction where the target has one, else the C library's exact fmaf. Not `tirx.fma`, which is LLVM's
         fmuladd, and that may be rounded twice."""
+        from mpcompile.kernels.tvm_names import llvm_intrin
+
         return llvm_intrin("float32", "llvm.fma", 3, x, a, b)
 
     def popcount(self, word: Any) -> Any:

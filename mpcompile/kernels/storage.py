@@ -17,12 +17,6 @@ def anonymous(buffer: Buffer, number: int) -> Buffer:
     return replace(buffer, tensor=f"t{number}")
 
 
-def grid_of(buffer: Buffer) -> Grid:
-    """Of a buffer of levels: planes, codes or their sums."""
-    assert buffer.grid is not None, f"{buffer.key} holds no levels"
-    return buffer.grid
-
-
 def first_pattern(grid: Grid) -> int:
     """p0 of a grid whose patterns count up: pattern(level) = (level + p0) mod 2^planes.
 
@@ -57,7 +51,7 @@ def read(data, buffer: Buffer, o, y, x):
     if buffer.format == "float":
         return data[y, x, o]
     top, left, _, _ = buffer.halo
-    grid = grid_of(buffer)
+    grid = buffer.known_grid
     if buffer.format == "codes":
         level = data[y + top, x + left, o].astype("int32")
         q = level * grid.step if grid.step != 1 else level
@@ -77,7 +71,7 @@ def pack(level, buffer: Buffer, name: str, bits_name: str):
     The stage `bits_name` before it adds the bits up in int32; k is its reduction axis.
     """
     channels, height, width = buffer.shape
-    grid = grid_of(buffer)
+    grid = buffer.known_grid
     p0 = first_pattern(grid)
     share, lanes = planes.per_word(channels), planes.word_bytes(channels)
     k = te.reduce_axis((0, share // lanes), "k")
@@ -102,7 +96,7 @@ def sum_planes(packed, buffer: Buffer, name: str):
 
     def total(y, x):
         weight = tirx.const(0, "int32")
-        for i, c in enumerate(grid_of(buffer).plane_weights):
+        for i, c in enumerate(buffer.known_grid.plane_weights):
             weight = tirx.Select(j.var == i, tirx.const(c, "int32"), weight)
         return te.sum(popcount(packed[y, x, j, w, lane]).astype("int32") * weight, axis=[j, w, lane])
 

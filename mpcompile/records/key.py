@@ -14,7 +14,6 @@ from math import log2, prod
 from mpcompile.ir.formats import Buffer
 from mpcompile.kernels.families import family
 from mpcompile.kernels.spec import ContractSpec, LayerSpec, PartSpec, PoolSpec
-from mpcompile.kernels.storage import grid_of
 
 FARTHEST = 2.0
 """Shapes farther from each other than this (`distance`, in octaves) tell nothing of each other."""
@@ -85,4 +84,4 @@ def _read(term) -> str:
 
 
 def _form(buffer: Buffer) -> str:
-    return f"planes{grid_of(buffer).planes}" if buffer.format == "planes" else buffer.format
+    return f"planes{buffer.known_grid.planes}" if buffer.format == "planes" else buffer.format

@@ -6,27 +6,22 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from mpcompile.errors import MissingDependency, ModelError, TargetError
+from mpcompile.errors import ModelError, TargetError
+from mpcompile.runtime.tvm_runtime import tvm_ffi
 
 
 def load_library(library: bytes) -> Callable[[str], Callable]:
     """lib.so's bytes → a lookup name → function. Raises TargetError where the system refuses it.
 
     The file lies in a private folder only while it is loaded: a mapped library needs no name, so nothing is left
-    behind, whatever ends the process.
+    behind, whatever ends the process. It is unloaded when nothing refers to its functions any more.
     """
-    try:
-        import tvm
-    except ImportError as error:
-        raise MissingDependency(
-            f"running a bundle needs TVM's runtime ({error}): pip install apache-tvm==0.27.0.post1 "
-            "apache-tvm-ffi==0.1.14.post1"
-        ) from error
+    ffi = tvm_ffi()
     with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
         path = Path(folder) / "lib.so"
         path.write_bytes(library)
         try:
-            module = tvm.runtime.load_module(str(path))
+            module = ffi.load_module(str(path), keep_module_alive=False)
         except (RuntimeError, OSError, ValueError) as error:
             raise TargetError(
                 f"the system does not load the bundle's library from {folder}: {_last_line(error)}"

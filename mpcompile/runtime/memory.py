@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mpcompile.runtime.tvm_runtime import tvm_ffi
+
 ALIGNMENT = 64
 """Bytes at a multiple of which every block and every view begins, as TVM's kernels assume."""
 
@@ -70,12 +72,10 @@ class CpuMemory:
         return raw[start:][:nbytes]  # in two steps: where there is none of it, it still begins at `start`
 
     def view(self, block: np.ndarray, offset: int, dtype: np.dtype | str, shape: tuple[int, ...]) -> CpuView:
-        import tvm_ffi
-
         dtype = np.dtype(dtype)
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         array = block[offset : offset + nbytes].view(dtype).reshape(shape)
-        return CpuView(array, tvm_ffi.from_dlpack(array, require_alignment=ALIGNMENT, require_contiguous=True))
+        return CpuView(array, tvm_ffi().from_dlpack(array, require_alignment=ALIGNMENT, require_contiguous=True))
 
     def put(self, view: CpuView, values: np.ndarray | float) -> None:
         np.copyto(view.array, values)

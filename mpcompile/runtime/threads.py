@@ -17,6 +17,7 @@ import os
 import threading
 
 from mpcompile.errors import UsageError
+from mpcompile.runtime.tvm_runtime import tvm_ffi
 from mpcompile.targets import cpu
 
 SPIN_COUNT = "20000"
@@ -46,10 +47,8 @@ def use(threads: int) -> None:
     if threads == 1 and not getattr(_here, "pool", False):
         os.environ["TVM_NUM_THREADS"] = "1"
     else:
-        import tvm_ffi
-
         os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", SPIN_COUNT)
         cpus = [str(i) for i in cpu.allowed()]
-        tvm_ffi.get_global_func("runtime.config_threadpool")(SHARE_ALL_CPUS, threads, cpus)
+        tvm_ffi().get_global_func("runtime.config_threadpool")(SHARE_ALL_CPUS, threads, cpus)
         _here.pool = True
     _here.threads = threads

@@ -94,9 +94,12 @@ def test_searches_are_sound(page, tmp_path):
 
 def test_the_operators_are_the_frontends():
     from mpcompile.frontend import importer, source  # noqa: F401  (source loads every handler)
+    from mpcompile.frontend.qoperator import EXPANSIONS
 
     known = {name for qonnx, name in importer._HANDLERS if not qonnx and not name.endswith("quantizeLinear")}
-    assert {name.strip() for name in PARTS["operators"]().replace("\n", " ").split(",")} == known - {"QuantizeLinear"}
+    real, on_codes = (text.replace("\n", " ") for text in PARTS["operators"]().split("\n\n"))
+    assert {name.strip() for name in real.split(",")} == known - {"QuantizeLinear"}
+    assert {name.strip() for name in on_codes.split(":")[1].split(",")} == {name for _, name in EXPANSIONS}
     assert "<!-- generate: operators -->" in (DOCS / "reference" / "supported.md").read_text()
 
 

@@ -20,7 +20,6 @@ from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels.architecture import Architecture
 from mpcompile.kernels.spec import LayerSpec, PartSpec
 from mpcompile.kernels.stages import PartStages
-from mpcompile.kernels.storage import grid_of
 from mpcompile.targets import Target
 
 S = TypeVar("S", bound=PartSpec)
@@ -55,7 +54,7 @@ class Given:
     @property
     def grid(self) -> Grid:
         """The input's."""
-        return grid_of(self.data)
+        return self.data.known_grid
 
     def common(self, groups: int) -> Common:
         """For a kernel of so many groups: the part's, or 1 where its weights are spread over a dense kernel."""
