@@ -14,7 +14,7 @@ BOARDS = ("rpi4b", "rpi5", "rpi4b-32")
 @pytest.mark.parametrize("family", ["popcount", "dot"])
 @pytest.mark.parametrize("w, a", PAIRS)
 def test_bit_pair(board, family, w, a):
-    contract.test_bit_pair(board, family, w, a)
+    contract.test_bit_pair(w, a, family, board)
 
 
 @pytest.mark.parametrize("board", (*BOARDS, "rpi3b"))
