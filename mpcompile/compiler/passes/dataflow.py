@@ -27,6 +27,8 @@ from mpcompile.ir.graph import (
 
 UNARY = (Affine, Clip, PRelu, Quantize)
 FUSED = (*UNARY, Add, Conv, Dense, Pooling)
+MOST_FUSED = 128
+"""Operators by element, one after another, in one layer: far more than networks have, and no deeper than a stack is."""
 
 
 def as_map(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
@@ -48,6 +50,8 @@ class Dataflow:
         self.graph = graph
         self.producer = graph.producer()
         self._quantizer: dict[str, Quantizer | None] = {}
+        for node in graph.nodes:  # in order: what a grid is passed on from is known
+            self._quantizer.update((t, self._find_quantizer(node)) for t in node.outputs)
 
     def map_of(self, tensor: str, node: Node) -> tuple[int, int, int]:
         """(C, H, W) of `tensor`. Raises ModelError naming `node`, which computes on it."""
@@ -84,9 +88,7 @@ class Dataflow:
 
     def quantizer(self, tensor: str) -> Quantizer | None:
         """The quantizer on whose grid every value of `tensor` lies, or None."""
-        if tensor not in self._quantizer:
-            self._quantizer[tensor] = self._find_quantizer(tensor)
-        return self._quantizer[tensor]
+        return self._quantizer.get(tensor)
 
     def on_grid(self, tensor: str) -> Quantizer:
         """The quantizer of a tensor that is known to lie on a grid."""
@@ -94,8 +96,7 @@ class Dataflow:
         assert found is not None, f"{tensor} lies on no grid"
         return found
 
-    def _find_quantizer(self, tensor: str) -> Quantizer | None:
-        node = self.producer.get(tensor)
+    def _find_quantizer(self, node: Node) -> Quantizer | None:
         match node:
             case Quantize():
                 return node.quantizer

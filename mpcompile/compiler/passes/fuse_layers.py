@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
-from mpcompile.compiler.passes.dataflow import FUSED, UNARY, Dataflow
+from mpcompile.compiler.passes.dataflow import FUSED, MOST_FUSED, UNARY, Dataflow
 from mpcompile.compiler.passes.epilogue import EpilogueBuilder, Lazy, OnGrid, Real
 from mpcompile.compiler.passes.restore_codes import nearest
 from mpcompile.compiler.passes.terms import contract_terms, pool_term, window
@@ -49,6 +49,8 @@ class _Fuser:
         self.as_real: set[str] = set(graph.outputs)  # tensors that must lie in memory as float32
         self.readers: dict[str, set[int]] = {}  # tensor → layer operators that read it elementwise
         self._scan()
+        self.cut: set[str] = set()  # tensors at which a long chain ends, and a layer of its own begins
+        self._cut()
         self.code_name: dict[str, str] = {}
         self._name_codes()
         self.needed: set[tuple[str, str]] = {(t, REAL) for t in graph.outputs}
@@ -78,6 +80,20 @@ class _Fuser:
                 self.as_real.update(reads)
             live.update(reads)
 
+    def _cut(self) -> None:
+        """Has every MOST_FUSED-th tensor of a chain of operators stored."""
+        depth: dict[str, int] = {}
+        for node in self.graph.nodes:
+            if not isinstance(node, (*UNARY, Add)):
+                continue
+            sources = [self.flow.origin(t) for t in node.inputs]
+            inside = [t for t in sources if t not in self.cut and (isinstance(node, UNARY) or not self.stored(t))]
+            tensor = node.outputs[0]
+            depth[tensor] = 1 + max((depth.get(t, 0) for t in inside), default=0)
+            if depth[tensor] == MOST_FUSED:
+                self.cut.add(tensor)
+                (self.as_codes if self.flow.quantizer(tensor) else self.as_real).add(tensor)
+
     def stored(self, tensor: str) -> bool:
         return (
             tensor in self.as_codes
@@ -105,11 +121,13 @@ class _Fuser:
     # -- which layer computes a stored tensor ----------------------------------------------------
     def home(self, tensor: str) -> str:
         """The layer, named by the tensor it starts from: that of the stored tensor which it is a chain of unary
-        operators over, if there is one, else its own. A chain over a tensor that no layer computes is a layer over a
-        view of it."""
+        operators over, if there is one and no long chain is cut there, else its own. A chain over a tensor that no
+        layer computes is a layer over a view of it."""
         node = self.flow.producer[tensor]
         while isinstance(node, UNARY):
             source = self.flow.origin(node.inputs[0])
+            if source in self.cut:
+                return tensor
             if self.stored(source):
                 return self.home(source) if self.fused(source) else source
             node = self.flow.producer[source]

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
-from mpcompile.compiler.passes.dataflow import Dataflow
+from mpcompile.compiler.passes.dataflow import MOST_FUSED, Dataflow
 from mpcompile.ir.graph import Affine, Clip, Graph, Node, Pooling, PRelu, Quantize, TensorType
 
 
@@ -44,17 +44,19 @@ class SinkPools(Pass):
         return with_nodes(graph, nodes, types)
 
 
-def _chains(tensor: str, consumers: dict[str, list[Node]], outputs: list[str]) -> list[list[Node]]:
+def _chains(
+    tensor: str, consumers: dict[str, list[Node]], outputs: list[str], longest: int = MOST_FUSED
+) -> list[list[Node]]:
     """Every way down from `tensor` through operators that never decrease, each to its first Quantize; [] if one ends
-    elsewhere."""
-    if tensor in outputs or not consumers[tensor]:
+    elsewhere, or is longer."""
+    if tensor in outputs or not consumers[tensor] or not longest:
         return []
     found: list[list[Node]] = []
     for node in consumers[tensor]:
         if isinstance(node, Quantize):
             found.append([node])
         else:
-            below = _chains(node.outputs[0], consumers, outputs) if _never_decreases(node) else []
+            below = _chains(node.outputs[0], consumers, outputs, longest - 1) if _never_decreases(node) else []
             if not below:
                 return []
             found += [[node, *chain] for chain in below]
