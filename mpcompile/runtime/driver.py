@@ -79,8 +79,8 @@ class Driver(Protocol):
 
     def memory(self) -> Memory: ...
 
-    def use(self, threads: int) -> None:
-        """What the calling thread starts from now on uses so many threads of the host."""
+    def call(self, threads: int, function: Callable[..., Any], *arguments: Any) -> Any:
+        """`function(*arguments)`, where kernels use so many threads of the host."""
         ...
 
     def wait_clock(self, threads: int) -> WaitClock:
@@ -116,7 +116,7 @@ class CpuDriver:
     def memory(self) -> CpuMemory:
         return CpuMemory()
 
-    use = staticmethod(tvm_threads.use)
+    call = staticmethod(tvm_threads.call)
     wait_clock = staticmethod(wait_clock)
 
     def cache_stirrer(self, nbytes: int) -> Callable[[], None]:

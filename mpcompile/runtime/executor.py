@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -16,6 +18,17 @@ from mpcompile.runtime.memory import Block, Memory, View
 
 KERNEL_ERRORS = (RuntimeError, ValueError, TypeError, AssertionError)
 """What TVM's kernels raise where they are called with what they do not take."""
+
+_executors: weakref.WeakSet[Executor] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Nobody in a forked child will release a lock that another thread of its parent held."""
+    for executor in _executors:
+        executor._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Executor:
@@ -40,10 +53,11 @@ class Executor:
         self.memory = memory
         self._driver = driver
         self._lock = threading.Lock()
+        _executors.add(self)
         self._arguments = Arguments(memory, plan, weights)
         # Looked up once: a small network runs in microseconds.
         self._inputs, self._outputs = self._arguments.inputs, self._arguments.outputs
-        self._put, self._get, self._use = memory.put, memory.get, driver.use
+        self._put, self._get, self._call = memory.put, memory.get, driver.call
         self._shapes = [port.shape for port in plan.inputs]
         self._steps: list[tuple[Callable, tuple]] = []
         found: dict[str, Callable] = {}
@@ -60,18 +74,23 @@ class Executor:
     def run(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """float32 arrays in the order of plan.inputs, with or without a batch axis, to fresh outputs likewise."""
         batch = None if [x.shape for x in inputs] == self._shapes else self._batch(inputs)
-        get, outputs = self._get, self._outputs
         with self._lock:
-            self._use(self.threads)
             if batch is None:
-                self._sample(inputs)
-                return [get(view) for view in outputs]
-            results = [np.empty((batch, *p.shape), np.float32) for p in self.plan.outputs]
-            for n in range(batch):
-                self._sample([x[n] for x in inputs])
-                for result, view in zip(results, outputs):
-                    get(view, result[n, ...])
-            return results
+                return self._call(self.threads, self._run_one, inputs)
+            return self._call(self.threads, self._run_batch, batch, inputs)
+
+    def _run_one(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        self._sample(inputs)
+        get = self._get
+        return [get(view) for view in self._outputs]
+
+    def _run_batch(self, batch: int, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        results = [np.empty((batch, *p.shape), np.float32) for p in self.plan.outputs]
+        for n in range(batch):
+            self._sample([x[n] for x in inputs])
+            for result, view in zip(results, self._outputs):
+                self._get(view, result[n, ...])
+        return results
 
     def run_traced(self, inputs: list[np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
         """One sample; a copy of every buffer as it was right after it was written: tensor → Buffer.key → raw array."""
@@ -86,8 +105,7 @@ class Executor:
             for placed in written.get(i, ()):
                 trace.setdefault(placed.buffer.tensor, {})[placed.buffer.key] = self.memory.get(self.view(placed.arg))
 
-        with self._lock:
-            self._use(self.threads)
+        def traced() -> None:
             self._fill(inputs)
             keep(-1)
             for i, (function, args) in enumerate(self._steps):
@@ -96,6 +114,9 @@ class Executor:
                 except KERNEL_ERRORS as error:
                     raise self._refused(args, error) from error
                 keep(i)
+
+        with self._lock:
+            self._call(self.threads, traced)
         return trace
 
     def fill(self, inputs: list[np.ndarray]) -> None:
@@ -108,14 +129,16 @@ class Executor:
         steps = [self._steps[i] for i in calls]
         mark, between = self._driver.stopwatch.mark, self._driver.stopwatch.between
 
+        def repeated(n: int) -> float:
+            start = mark()
+            for _ in range(n):
+                for function, args in steps:
+                    function(*args)
+            return between(start, mark())
+
         def seconds(n: int) -> float:
             with self._lock:
-                self._use(self.threads)
-                start = mark()
-                for _ in range(n):
-                    for function, args in steps:
-                        function(*args)
-                return between(start, mark())
+                return self._call(self.threads, repeated, n)
 
         return Timer(seconds, self._driver.wait_clock(self.threads))
 
