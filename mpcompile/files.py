@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -21,7 +22,8 @@ _OPEN_FILES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path in the same folder; it replaces `path` when the block ends, and vanishes when it fails.
 
-    A link stays one: what it points to is replaced. Raises UsageError where `path` can be no output file.
+    It is on the disk before it has its name: whenever the power fails, the old file is there or the new one, whole. A link
+    stays one: what it points to is replaced. Raises UsageError where `path` can be no output file.
     """
     check_writable(path)
     path = Path(os.path.realpath(path))
@@ -35,13 +37,30 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
         os.chmod(temporary, mode)
+        _to_disk(temporary)
         os.replace(temporary, path)
+        _to_disk(path.parent)
     except OSError as error:
         if error.filename is None or str(error.filename) == str(temporary):
             raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """A file's data, or a folder's names, beyond the system's cache, where the file system has such a thing."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder in which one may write, but not look
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EROFS):
+            raise
+    finally:
+        os.close(handle)
 
 
 def check_writable(path: str | os.PathLike) -> None:

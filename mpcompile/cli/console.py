@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,14 +24,19 @@ def _console(stream):
     )
 
 
+def printable(text: str) -> str:
+    """With control characters as escapes (\\x1b): names from a file must not steer the terminal."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def say(line: str) -> None:
     """One line to stdout."""
-    print(line, flush=True)
+    print(printable(line), flush=True)
 
 
 def complain(line: str) -> None:
     """One line to stderr: whatever the message held, it stays one."""
-    print("mpcompile: " + " ".join(line.split()), file=sys.stderr, flush=True)
+    print("mpcompile: " + printable(" ".join(line.split())), file=sys.stderr, flush=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
@@ -40,7 +46,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
     from rich.text import Text
 
     found = Table(
-        title=Text(title) if title else None,
+        title=Text(printable(title)) if title else None,
         box=box.SIMPLE_HEAD,
         title_justify="left",
         pad_edge=False,
@@ -50,7 +56,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
         right = name.startswith(">")
         found.add_column(Text(name.lstrip(">")), justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in rows:
-        found.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        found.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
     _console(sys.stdout).print(found)
 
 
@@ -83,7 +89,7 @@ def progress(label: str) -> Iterator:
     ) as bars:
         task = bars.add_task(label, total=None)
         yield lambda done, total, what="": bars.update(
-            task, completed=done, total=total, description=f"{label} {what}".rstrip()
+            task, completed=done, total=total, description=printable(f"{label} {what}".rstrip())
         )
 
 
@@ -96,7 +102,7 @@ def steps() -> Iterator:
     from rich.text import Text
 
     with _console(sys.stderr).status(Text("starting")) as status:
-        yield lambda text: status.update(Text(text))
+        yield lambda text: status.update(Text(printable(text)))
 
 
 def seconds(value: float) -> str:

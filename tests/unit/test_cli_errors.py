@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mpcompile import cli
-from mpcompile.cli import main
+from mpcompile.cli import console, main
 from mpcompile.errors import MissingDependency, ModelError, TargetError, UsageError
 from mpcompile.files import atomic_path, output_folder
 from tests.foreign_zip import use_foreign_compression
@@ -241,6 +241,42 @@ def test_a_link_stays_a_link(there):
     with atomic_path("link") as temporary:
         temporary.write_text("after")
     assert os.path.islink("link") and (there / "real").read_text() == "after"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(there, monkeypatch):
+    """And its name is, before the block is left: a power failure finds the old file or the new one."""
+    done = []
+
+    def fsync(handle):
+        done.append(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")))
+
+    def replace(source, target):
+        done.append("replace")
+        real(source, target)
+
+    real = os.replace
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    with atomic_path("out.json") as temporary:
+        temporary.write_text("{}")
+    assert done == [temporary.name, "replace", there.name]
+
+
+def test_a_folder_in_which_one_may_not_look(there):
+    (there / "blind").mkdir(mode=0o300)
+    with atomic_path("blind/out") as temporary:
+        temporary.write_text("there")
+    (there / "blind").chmod(0o700)
+    assert (there / "blind" / "out").read_text() == "there"
+
+
+def test_names_do_not_steer_the_terminal(capsys):
+    console.complain("node \x1b[31mred\x1b]0;title\x07 (Conv)\nis\x9b2J wrong")
+    console.say("tensor \x1b[2J")
+    console.table(["name"], [["\x1b[5mlayer\x08"]], title="\x1b[1m")
+    out, err = capsys.readouterr()
+    assert err == "mpcompile: node \\x1b[31mred\\x1b]0;title\\x07 (Conv) is\\x9b2J wrong\n"
+    assert "tensor \\x1b[2J\n" in out and "\\x1b[5mlayer\\x08" in out and "\\x1b[1m" in out and "\x1b" not in out
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, 143)])
