@@ -46,7 +46,8 @@ def split(graph: Graph) -> list[Unit]:
             count += 1
             units.append(_region(graph, f"region{count}", run))
         units.extend(views)
-        run.clear(), views.clear()
+        run.clear()
+        views.clear()
 
     for node in _chains_together(graph):
         match node:
