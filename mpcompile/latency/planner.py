@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.ir.graph import Graph
@@ -14,9 +13,7 @@ from mpcompile.latency.node_map import NodeMap, layer_of
 from mpcompile.latency.requantize import Knob
 from mpcompile.latency.subgraph import Families, Readings, Subgraph, layer_subgraph
 from mpcompile.latency.table import Contraction, LatencyTable, LayerTimes
-
-if TYPE_CHECKING:
-    from mpcompile.latency.profile import Workbench
+from mpcompile.latency.workbench import Workbench
 
 WORTH = 4.0
 """A family that the cost model expects to take so many times the best one's cycles is not measured."""
