@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -50,7 +51,7 @@ class _Process:
     def __init__(self):
         self.id = os.getpid()
         self.lock = threading.Lock()
-        self.owner: int | None = None
+        self.owned = False
         self.idle: list[_Helper] = []
 
 
@@ -91,10 +92,8 @@ def call(threads: int, function: Callable[..., Result], *arguments: Any) -> Resu
 def _becomes_owner() -> bool:
     process = _process
     with process.lock:
-        if process.owner is None:
-            process.owner = threading.get_ident()
-            return True
-    return False
+        mine, process.owned = not process.owned, True
+    return mine
 
 
 def _configure(threads: int) -> None:
@@ -119,16 +118,15 @@ class _Helper:
         threading.Thread(target=self._serve, name="mpcompile-kernels", daemon=True).start()
 
     def call(self, threads: int, function: Callable[..., Result], arguments: tuple) -> Result:
-        answer: SimpleQueue = SimpleQueue()
+        answer: Future[Result] = Future()
         self._work.put((threads, function, arguments, answer))
         try:
-            result, error = answer.get()
-        except BaseException:  # an interrupt: the kernels that run are waited for, as they are where they run here
-            answer.get()
+            return answer.result()
+        except (
+            BaseException
+        ):  # maybe an interrupt: the kernels that run are waited for, as they are where they run here
+            wait([answer])
             raise
-        if error is not None:
-            raise error
-        return result
 
     def _serve(self) -> None:
         process = _process
@@ -142,5 +140,8 @@ class _Helper:
                 error = raised
             with process.lock:
                 process.idle.append(self)
-            answer.put((result, error))
+            if error is None:
+                answer.set_result(result)
+            else:
+                answer.set_exception(error)
             del function, arguments, answer, result, error  # a closed bundle's memory is not kept by the last call
