@@ -20,6 +20,21 @@ def test_pact_starts_from_what_is_positive():
     assert pact.clips().tolist() == pytest.approx([1.224, 1.952, 4.215])
 
 
+def test_values_below_one_count_where_clips_start():
+    """Of 0.3 and 0.4: a root mean square of √0.125."""
+    pact = quantizers.Pact(BITS)
+    pact.start_from(torch.tensor([-50.0, 0.3, 0.4]))
+    assert pact.clips().tolist() == pytest.approx([c * 0.125**0.5 for c in (1.224, 1.952, 4.215)])
+
+
+def test_edmips_divides_by_the_deviation_whatever_its_size():
+    """Of −0.03 and 0.04: √0.00125. What its levels are is no state: it is not in a checkpoint."""
+    edmips = quantizers.EdMIPS(BITS)
+    small = torch.tensor([-0.03, 0.04])
+    assert edmips.values(small).tolist() == pytest.approx([-0.03 / 0.00125**0.5, 0.04 / 0.00125**0.5])
+    assert "tops" not in edmips.state_dict()
+
+
 def test_a_fixed_clip_is_not_learned_and_the_same_for_all():
     fixed = quantizers.Pact(BITS, 2.0)
     fixed.start_from(10 * X)
