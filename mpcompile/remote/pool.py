@@ -196,6 +196,7 @@ class DevicePool:
         member.state = IDLE
         if isinstance(outcome, DeviceLost):
             self._lost(member, outcome)
+            queue.lost = outcome
             if at is not None:
                 queue.died(at, outcome)
         elif isinstance(outcome, BaseException):
@@ -311,12 +312,9 @@ class DevicePool:
             queue.usable_at = now
         over = now - queue.usable_at > self.patience
         if not self._members and not self.source:
-            raise TargetError(f"{queue.lost}; no device is left: {KEPT}")
+            raise TargetError(f"{queue.lost or self.name}; no device is left: {KEPT}")
         if over and not self._members:
-            assert self.source is not None
-            raise TargetError(
-                f"{queue.lost or self.source.name}; no device came back within {self.patience:.0f} s: {KEPT}"
-            )
+            raise TargetError(f"{queue.lost or self.name}; no device came back within {self.patience:.0f} s: {KEPT}")
         if over or (queue.refused >= REFUSED and now - queue.good_since > self.patience):
             slow = max(self._members, key=lambda m: m.tally.ratio)
             raise TargetError(

@@ -25,6 +25,7 @@ class WorkQueue:
         self.by: dict[int, Member | None] = {}
         """Items that are done → by whom."""
         self.lost: DeviceLost | None = None
+        """The last loss, of whatever device."""
         self.began = self.usable_at = self.good_since = time.monotonic()
         """When a device could last be used (usable_at), when a result last counted."""
         self.refused = 0
@@ -45,7 +46,6 @@ class WorkQueue:
         self.todo.appendleft(at)
 
     def died(self, at: int, error: DeviceLost) -> None:
-        self.lost = error
         self.deaths[at] += error.cause not in INNOCENT
         if self.deaths[at] < DEATHS:
             self.todo.appendleft(at)

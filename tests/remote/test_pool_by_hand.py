@@ -133,16 +133,16 @@ def test_work_waits_for_the_first_look_at_a_device_only_so_long(monkeypatch):
 
     class Never(Formula):
         def reference(self):
-            looked.wait(patience.SOON)
+            assert looked.wait(patience.SOON)
             return super().reference()
 
         def close(self):
             looked.set()
 
-    first = Formula("first")
-    with Pool([first, Never("never")], **QUICK) as pool:
+    lines, first = [], Formula("first")
+    with Pool([first, Never("never")], warn=lines.append, **{**QUICK, "recheck": patience.PATIENCE}) as pool:
         assert list(measured(pool, [1, 2])) == [1, 2]
-    assert first.took == [1, 2]
+    assert first.took == [1, 2] and not lines
 
 
 def test_a_device_is_kept_out_once_for_all_the_time_that_it_is_slow():
@@ -242,3 +242,18 @@ def test_a_tracker_and_a_key_belong_together(monkeypatch):
         pools.open_pool("127.0.0.1:2", "k")
     with pools.open_pool() as pool:
         assert not pool.elsewhere
+
+
+def test_a_pool_of_a_key_says_what_it_says_to_the_caller_and_gives_back_when_it_was_asked_to(monkeypatch):
+    class Keyed(Shelf):
+        def __init__(self, tracker, key):
+            super().__init__(device, Formula("other", cpu="another formula"))
+            asked.append((tracker, key))
+
+    device, asked, lines = Formula("a"), [], []
+    monkeypatch.setattr("mpcompile.remote.tracker.Key", Keyed)
+    monkeypatch.setenv("MPCOMPILE_TRACKER", "h:1")
+    with pools.open_pool("h:2", "k", warn=lines.append, idle=0.05) as pool:
+        assert pool.run(lambda device: device.name) == "a"
+        until(lambda: device.closed)
+    assert asked == [("h:2", "k")] and len(lines) == 1 and lines[0].startswith("other is left out: ")
