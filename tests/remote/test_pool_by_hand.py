@@ -110,6 +110,7 @@ def test_half_as_slow_again_is_too_slow(monkeypatch, slow, counts):
     with Pool([device, Formula("fast", pause=0.002)], **QUICK) as pool:
         measured(pool, range(1, 20))
     assert bool(device.took) == counts == (pool.tallies["slow"].kept_out == 0)
+    assert pool.tallies["slow"].ratio == pytest.approx(1.0 if counts else slow)
 
 
 def test_nobody_gets_work_before_all_have_been_looked_at(monkeypatch):

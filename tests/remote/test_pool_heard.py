@@ -116,8 +116,9 @@ def test_where_all_are_lost_before_they_have_anything_to_do_that_is_said():
                 measured(pool, [1])
 
 
+@pytest.mark.parametrize("lent", [True, False])
 @pytest.mark.parametrize("late", [ValueError("late"), "late"])
-def test_what_work_that_was_broken_off_ends_with_is_nothing_to_a_device(late):
+def test_what_work_that_was_broken_off_ends_with_is_nothing_to_a_device(late, lent):
     """Both have something to do in the next map: each waits there for the other."""
     begun, go_on, both, lines = threading.Event(), threading.Event(), threading.Barrier(2), []
 
@@ -135,11 +136,15 @@ def test_what_work_that_was_broken_off_ends_with_is_nothing_to_a_device(late):
         both.wait(patience.SOON)
         return device.name
 
-    with DevicePool(source=Shelf(Formula("a"), Formula("b")), warn=lines.append, **QUICK) as pool:
+    devices = [Formula("a"), Formula("b")]
+    where = {"source": Shelf(*devices)} if lent else {"devices": devices}
+    with DevicePool(**where, warn=lines.append, **QUICK) as pool:
         with pytest.raises(UsageError):
             pool.map(first, [1, 2], lambda *_: None)
         go_on.set()
         until(pool._events.qsize)  # it comes before the next map begins
+        if not lent:
+            pool.rest()  # there is nobody to give them back to
         told = []
         pool.map(second, [1, 2], lambda *result: told.append(result))
     assert {name for _, name in told} == {"a", "b"} and not lines
@@ -172,6 +177,14 @@ def test_work_does_not_wait_for_the_second_look_at_a_device_that_is_kept_out(mon
 
 
 # -- who is given back -------------------------------------------------------------------------------------------------
+def test_a_device_that_comes_when_the_pool_rests_is_given_back_at_once():
+    late = Formula("late")
+    with DevicePool(source=Shelf(Formula("a")), **QUICK) as pool:
+        pool._events.put((None, None, late))  # as the scout does at the last moment
+        pool.rest()
+        assert late.closed and "late" not in pool.tallies
+
+
 def test_a_pool_may_be_closed_while_it_gives_its_devices_back():
     class Stuck(Formula):
         def close(self):

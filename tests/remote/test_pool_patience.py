@@ -135,6 +135,21 @@ def test_one_that_is_slow_only_while_it_works_is_given_up_after_five_times_and_t
     assert len(device.took) == worked
 
 
+@pytest.mark.parametrize("seconds, slow, given_up", [(100.0, 4, 5), (10.0, 11, 13)])
+def test_both_are_counted_from_the_last_result_that_counts(clock, seconds, slow, given_up):
+    def work(device, item):
+        clock.now += seconds
+        return device.measure(item)
+
+    factors, told = iter([*[4.0] * slow, 1.0] * 2), []
+    device = Looked(clock, "a", lambda: next(factors, 4.0), 0.0, hot=False)
+    with DevicePool([device], patience=120.0, recheck=0.0) as pool:
+        pool.best = 1e-5
+        with pytest.raises(TargetError, match="^a stays 4.0 times slower"):
+            pool.map(work, [1, 2, 3], lambda item, _: told.append(item))
+    assert told == [1, 2] and device.took == [1] * (slow + 1) + [2] * (slow + 1) + [3] * given_up
+
+
 def test_the_slowest_of_those_that_stay_slow_is_named(clock):
     slow = [Looked(clock, name, factor, 10.0) for name, factor in (("a", 2.0), ("b", 4.0), ("c", 3.0))]
     with DevicePool(slow, patience=120.0, recheck=0.0) as pool:
