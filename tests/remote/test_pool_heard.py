@@ -43,7 +43,7 @@ def test_one_thread_asks_for_more_while_something_is_done_and_no_longer():
             pool.run(lambda device: work(device, 1))
             assert not pool._scout.wanted.is_set()
     (scout,) = set(shelf.others())
-    assert not scout.is_alive()
+    assert scout.daemon and not scout.is_alive()
 
 
 def test_where_there_is_nobody_to_ask_no_thread_does():
