@@ -1,12 +1,15 @@
 """What a pool makes of what it hears late, of devices that are lost idle, and whom it asks for more."""
 
 import threading
+import time
+from queue import SimpleQueue
 
 import pytest
 
 from mpcompile.errors import DeviceLost, TargetError, UsageError
 from mpcompile.remote import pool as pools
 from mpcompile.remote.pool import DevicePool
+from mpcompile.remote.source import Scout
 from tests import patience
 from tests.patience import until
 from tests.remote.simulated import Formula, Shelf
@@ -46,6 +49,14 @@ def test_one_thread_asks_for_more_while_something_is_done_and_no_longer():
     assert scout.daemon and not scout.is_alive()
 
 
+def test_nobody_is_asked_while_nothing_is_wanted_nor_at_the_end():
+    shelf = Asked(Formula("a"))
+    scout = Scout(shelf, SimpleQueue(), poll=0.001)
+    time.sleep(0.2)
+    scout.stop()
+    assert not shelf.by
+
+
 def test_where_there_is_nobody_to_ask_no_thread_does():
     before = {thread for thread in threading.enumerate() if thread.name == "scout"}
     with DevicePool([Formula("a"), Formula("b")], **{**QUICK, "poll": patience.PATIENCE}) as pool:
@@ -54,12 +65,13 @@ def test_where_there_is_nobody_to_ask_no_thread_does():
 
 
 def test_devices_that_are_free_are_taken_when_work_comes_whenever_more_are_asked_for():
-    shelf = Shelf(Formula("a"))
+    shelf = Asked(Formula("a"))
     with DevicePool(source=shelf, **{**QUICK, "poll": patience.PATIENCE}) as pool:
         pool.rest()
         shelf.put(Formula("b"))
         shelf.put(Formula("c"))
         assert list(measured(pool, [1])) == [1] and list(pool.tallies) == ["a", "b", "c"]
+    assert not shelf.others()
 
 
 def test_nobody_waits_at_the_end_for_the_time_to_give_devices_back():
