@@ -57,6 +57,23 @@ def test_nobody_is_asked_while_nothing_is_wanted_nor_at_the_end():
     assert not shelf.by
 
 
+@pytest.mark.parametrize("lent", [Formula("late"), None])
+def test_what_is_lent_after_the_end_is_given_back_by_whom_it_was_lent_to(monkeypatch, lent):
+    class Slow(Shelf):
+        def take(self):
+            asked.set()
+            until(scout._over.is_set)
+            return lent
+
+    asked, events, errors = threading.Event(), SimpleQueue(), []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    scout = Scout(Slow(), events, poll=0.001)
+    scout.wanted.set()
+    assert asked.wait(patience.SOON)
+    scout.stop()
+    assert events.empty() and not errors and (lent is None or lent.closed)
+
+
 def test_where_there_is_nobody_to_ask_no_thread_does():
     before = {thread for thread in threading.enumerate() if thread.name == "scout"}
     with DevicePool([Formula("a"), Formula("b")], **{**QUICK, "poll": patience.PATIENCE}) as pool:
