@@ -54,7 +54,7 @@ def test_nobody_is_asked_while_nothing_is_wanted_nor_at_the_end():
     scout = Scout(shelf, SimpleQueue(), poll=0.001)
     time.sleep(0.2)
     scout.stop()
-    assert not shelf.by
+    assert not shelf.by and not scout._thread.is_alive()
 
 
 @pytest.mark.parametrize("lent", [Formula("late"), None])
