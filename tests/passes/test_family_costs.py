@@ -12,8 +12,10 @@ from mpcompile.compiler.passes import choose_formats
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import UsageError
-from mpcompile.ir.grid import bipolar, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.ir.grid import Grid, bipolar, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.kernels import select
+from mpcompile.kernels.select import expected_rates
+from mpcompile.kernels.weights import dot_form
 from mpcompile.targets import load_target
 from tests.passes.nets import A2, A4, PIXELS, Net
 
@@ -160,6 +162,7 @@ def test_measured_costs_replace_those_that_somebody_measured():
 RATE = 4.0
 COUNTS = replace(ZEN5, popcount_bitmacs_per_cycle=RATE, dot_macs_per_cycle=RATE)
 """A board that does so many of each a cycle."""
+BYTE = tuple(1 << i for i in range(8))
 
 
 def counted(name: str, weights, activations, channels=128, outputs=128, k=3, groups=1, size=10, target=COUNTS) -> float:
@@ -212,6 +215,54 @@ def test_popcounts_work(weights, activations, shape, cycles):
 )
 def test_dots_work(weights, shape, cycles):
     assert counted("dot", weights, A2, **shape) == pytest.approx(cycles, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "weights, activations, groups, steps",
+    [
+        # 32767 // (2 · greatest level · greatest weight), 32768 // (2 · greatest level · −least weight): the lesser
+        (twos_complement(4), A2, 1, 32768 // (2 * 3 * 8)),
+        (unsigned(4), A4, 1, 32767 // (2 * 15 * 15)),
+        (Grid(BYTE, 0, 0, 200), A2, 1, 32767 // (2 * 3 * 127)),  # less 73
+        (Grid(BYTE, -200, -200, 0), A2, 1, 32768 // (2 * 3 * 128)),  # and 72
+        (odd(8), A2, 1, 32768 // (2 * 3 * 128)),  # 2·w + 1
+        (odd(8), PIXELS, 1, 0),
+        (twos_complement(8), A2, 4, 32768 // (2 * 3 * 128)),
+        (unsigned(8), A2, 4, 0),  # groups' weights are as they are
+        (Grid(BYTE, -129, -129, 100), A2, 4, 0),
+    ],
+)
+def test_dots_rate_is_that_of_so_many_sums_in_16_bits(weights, activations, groups, steps):
+    """Four times the other; widened at 0.6 of a step."""
+    target = replace(COUNTS, dot16_macs_per_cycle=4 * RATE)
+    sums = RATE * 9 / 4 if dot_form(weights) != (1, 0) and groups == 1 else 0
+    cycles = (128 * 9 * 128 // groups + 128 * 40) * ((1 + 0.6 / steps) / 4 if steps else 1) + sums
+    assert counted("dot", weights, activations, groups=groups, target=target) == pytest.approx(cycles, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "w, a, dot, looked_up",
+    [
+        # 16-bit sums of two products; look-ups of each digit, of which 3 widen 255 // (4 · greatest digit) sums
+        (1, 1, 1 + 0.6 / 16383, 1 + 3 / 63),
+        (2, 3, 1 + 0.6 / (16383 // (7 * 2)), 2 * (1 + 3 / 9)),
+        (7, 8, 1.6, 7 * 2 * (1 + 3 / 4)),
+        (8, 7, 1.6, 8 * 2 * (1 + 3 / 4)),
+        (8, 8, 4.0, 8 * 2 * (1 + 3 / 4)),
+        (3, 6, 1 + 0.6 / (16383 // (63 * 4)), 3 * 2 * (1 + 3 / 9)),
+        (1, 5, 1 + 0.6 / (16383 // 31), 1 + 3 / 2),
+    ],
+)
+def test_what_the_figures_alone_say(w, a, dot, looked_up):
+    board = replace(AVX2, popcount_bitmacs_per_cycle=96.0, dot_macs_per_cycle=30.0)
+    board = replace(board, dot16_macs_per_cycle=120.0, lookup_macs_per_cycle=100.0, lookup_widen=3.0)
+    assert expected_rates(board, w, a) == pytest.approx(
+        {
+            "popcount": 96 / (w * a),
+            "dot": 120 / dot,
+            "lookup": 100 / looked_up,
+        }
+    )
 
 
 @pytest.mark.parametrize(
