@@ -106,8 +106,8 @@ def test_popcount(target, grid_w, grid_a):
 
 
 def test_popcount_of_more_pairs_than_are_merged():
-    """3·6 pairs, of both signs, each in its accumulator."""
-    spec = defined("popcount", "zen5", UNEVEN, Grid((-3, 1, 2), 0, -3, 3), twos_complement(6))
+    """3·6 pairs, of both signs, −1 too, each in its accumulator."""
+    spec = defined("popcount", "zen5", UNEVEN, Grid((3, -1, 2), 0, -1, 5), twos_complement(6))
     assert spec.weight_shape[-2:] == (3, 16)
 
 

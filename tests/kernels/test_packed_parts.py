@@ -208,7 +208,7 @@ def test_slots():
     """Plane pairs of equal |c·d| share one; more than 16 have each their own."""
     signs = Slots.make((1, -2), (1, 2))
     assert signs.weights == (1, 2, 4) and signs.of == (((0, 1), (1, 1)), ((1, -1), (2, -1)))
-    assert signs.merged
+    assert signs.merged and Slots.make((2,), (1, 2)).merged
     sixteen = Slots.make((1, 2, 4, -8), (1, 2, 4, 8))
     assert sixteen.merged and sixteen.weights == (1, 2, 4, 8, 16, 32, 64)
     apart = Slots.make((1, -2), (1, 2, 4, 8, 16, 32, 64, 128, -256))
