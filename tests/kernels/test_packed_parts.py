@@ -107,7 +107,7 @@ def test_weights_of_popcount():
     ],
 )
 def test_steps_of_dot(target, channels, steps):
-    assert shape("dot", target, (16, channels, 3, 1))[1:4] == (3, 1, steps)
+    assert shape("dot", target, (16, channels, 5, 1))[1:4] == (5, 1, steps)
 
 
 def test_steps_of_sixteen_bits_take_two_channels():
@@ -120,6 +120,8 @@ def test_groups_of_dot():
     whole = dict(weights=(48, 8, 1, 1), grid_w=twos_complement(4), groups=3)
     assert shape("dot", "rpi5", **whole) == (3, 1, 1, 2, 16, 4)
     assert packed("dot", "rpi5", np.ones((48, 8)), twos_complement(4), unsigned(2), groups=3).spec.groups == 3
+    assert shape("dot", "rpi5", (32, 8, 1, 1), grid_w=twos_complement(4), groups=2) == (2, 1, 1, 2, 16, 4)
+    assert shape("dot", "rpi5", **{**whole, "weights": (48, 12, 1, 1)}) == (3, 1, 1, 3, 16, 4)
     assert shape("dot", "rpi5", **whole, padded=64) == (4, 1, 1, 32 // 4, 16, 4)  # 24 channels, of whole steps
     assert shape("dot", "rpi5", **{**whole, "weights": (48, 6, 1, 1)}) == (3, 1, 1, 32 // 4, 16, 4)
     assert shape("dot", "rpi5", **{**whole, "weights": (24, 8, 1, 1)}) == (2, 1, 1, 32 // 4, 16, 4)
@@ -161,6 +163,14 @@ def test_tables_indices():
 def test_steps_of_records(family, target, grid_w, grid_a, step):
     found = packed(family, target, np.full((32, 16), grid_w.hi), grid_w, grid_a)
     assert family_of(family).step(found.spec) == step
+
+
+@pytest.mark.parametrize("level, step", [(128, "maddubs_256"), (129, "madd_256")])
+def test_steps_are_exact_up_to_the_greatest_level(level, step):
+    """2·128·−128 fits 16 bits."""
+    levels = Grid(tuple(1 << i for i in range(8)), 0, 0, level)
+    found = packed("dot", "x86-64-v3", np.full((32, 16), -128), twos_complement(8), levels)
+    assert family_of("dot").step(found.spec) == step
 
 
 def test_steps_of_records_of_tiles_and_of_depthwise_layers():

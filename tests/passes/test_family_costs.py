@@ -6,6 +6,7 @@ value 1/16 cycle as codes, 1/16 for each of its planes, 1/8 its sum; to read one
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mpcompile.compiler.passes import choose_formats
@@ -13,6 +14,7 @@ from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import UsageError
 from mpcompile.ir.grid import Grid, bipolar, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels import select
 from mpcompile.kernels.select import expected_rates
 from mpcompile.kernels.weights import dot_form
@@ -230,6 +232,7 @@ def test_dots_work(weights, shape, cycles):
         (twos_complement(8), A2, 4, 32768 // (2 * 3 * 128)),
         (unsigned(8), A2, 4, 0),  # groups' weights are as they are
         (Grid(BYTE, -129, -129, 100), A2, 4, 0),
+        (Grid(BYTE, -100, -100, 128), A2, 4, 0),
     ],
 )
 def test_dots_rate_is_that_of_so_many_sums_in_16_bits(weights, activations, groups, steps):
@@ -304,6 +307,15 @@ def test_a_transformed_kernel_does_half_the_work_in_whole_tiles():
     assert counted("dot", odd(8), PIXELS, size=9, target=COUNTS) == pytest.approx(128 * (9 * 128 + 40) + RATE * 9 / 4)
 
 
+def test_tiles_are_counted_along_both_axes():
+    """Of maps of 9×6 and 6×9 5·3 tiles each."""
+    part = ContractPart("x", np.full((16, 16, 3, 3), 127), twos_complement(8), pads=(1, 1, 1, 1))
+    slow = replace(AVX2, dot_macs_per_cycle=RATE, dot16_macs_per_cycle=0.0)
+    for output in ((9, 6), (6, 9)):
+        cycles = dict(select.candidates(part, PIXELS.grid, slow, output))["dot"]
+        assert RATE * cycles == pytest.approx(0.5 * 16 * 9 * 16 * 4 * 15 + 54 * 16 * 40, rel=1e-12)
+
+
 # -- who can -----------------------------------------------------------------------------------------------------------
 def accepted(weights, channels=128, outputs=128, target=ZEN5, groups=1) -> set[str]:
     """The families that a convolution can be forced on."""
@@ -342,6 +354,19 @@ def test_lookups_fill_vectors():
     assert "lookup" in accepted(bipolar(), channels=5, target=AVX2)
     assert "lookup" not in accepted(bipolar(), target=replace(AVX2, lookup_macs_per_cycle=0.0))
     assert "lookup" not in accepted(twos_complement(2), groups=2, target=AVX2)
+
+
+def test_codes_are_bytes():
+    """Of 257 levels none can be stored, of 256 any."""
+    nine = tuple(1 << i for i in range(9))
+    for levels, weights, can in (
+        (256, np.ones((32, 16, 3, 3)), {"popcount", "dot", "lookup"}),
+        (257, np.ones((32, 16, 3, 3)), {"popcount"}),
+        (256, np.ones((32, 1, 3, 3)), {"depthwise"}),
+        (257, np.ones((32, 1, 3, 3)), {"popcount"}),
+    ):
+        part = ContractPart("x", weights, twos_complement(2), groups=32 if weights.shape[1] == 1 else 1)
+        assert set(dict(select.candidates(part, Grid(nine, 0, 0, levels - 1), AVX2, (8, 8)))) == can, levels
 
 
 def test_weights_of_nine_bits_are_spread_over_planes_or_groups():
