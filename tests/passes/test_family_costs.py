@@ -264,7 +264,8 @@ def test_what_the_figures_alone_say(w, a, dot, looked_up):
             "popcount": 96 / (w * a),
             "dot": 120 / dot,
             "lookup": 100 / looked_up,
-        }
+        },
+        rel=1e-12,
     )
 
 
@@ -354,6 +355,13 @@ def test_lookups_fill_vectors():
     assert "lookup" in accepted(bipolar(), channels=5, target=AVX2)
     assert "lookup" not in accepted(bipolar(), target=replace(AVX2, lookup_macs_per_cycle=0.0))
     assert "lookup" not in accepted(twos_complement(2), groups=2, target=AVX2)
+
+
+def test_planes_are_packed_where_patterns_count_up():
+    """From any of them on: −3 of three bits is 5."""
+    part = ContractPart("x", np.ones((16, 16, 3, 3)), twos_complement(2))
+    for grid, can in ((twos_complement(3, narrow=True), True), (sign_magnitude(1), False)):
+        assert ("popcount" in dict(select.candidates(part, grid, ZEN5, (8, 8)))) == can
 
 
 def test_codes_are_bytes():
