@@ -45,7 +45,8 @@ def test_popcounts_numbers():
     for target in ("zen5", "x86-64-v3"):
         found = packed("popcount", target, [[3, -3, 1, -1, 1]] * 2, odd(2), unsigned(2, 1))
         assert (found.spec.multiplier, found.spec.offset, found.base, found.constant) == (1, -3, -1, 0)
-        assert found.reach == 5 * 3 * 9
+        assert found.reach == 5 * 3 * 9 and found.spec.groups == 1
+        assert packed("popcount", target, [[3, -3, 1, -1, 1]], odd(2), unsigned(2, 1)).reach == found.reach
     spread = packed("popcount", "zen5", [[1, -1, 0, 1, 1]] * 2, twos_complement(2), unsigned(2, 1), groups=2)
     assert spread.reach == 10 * 3 * 3 and spread.spec.groups == 1 and spread.spec.offset == 0
 
@@ -153,6 +154,8 @@ def test_tables_indices():
     [
         ("popcount", "zen5", twos_complement(3), unsigned(2), "3x2 planes"),
         ("popcount", "x86-64-v3", twos_complement(3), unsigned(2), "3x2 bytes"),
+        ("popcount", "zen5", bipolar(), unsigned(2), "1x2 planes"),
+        ("popcount", "x86-64-v3", bipolar(), unsigned(2), "1x2 bytes"),
         ("dot", "x86-64-v3", twos_complement(3), unsigned(2), "maddubs16_256"),
         ("dot", "x86-64-v3", odd(8), unsigned(8), "madd_256"),
         ("dot", "zen5", odd(8), unsigned(8), "vnni_512"),

@@ -308,6 +308,16 @@ def test_a_transformed_kernel_does_half_the_work_in_whole_tiles():
     assert counted("dot", odd(8), PIXELS, size=9, target=COUNTS) == pytest.approx(128 * (9 * 128 + 40) + RATE * 9 / 4)
 
 
+@pytest.mark.parametrize("groups, names", [(1, {"popcount", "dot", "lookup"}), (32, {"depthwise"})])
+def test_every_line_and_every_column_counts(groups, names):
+    part = ContractPart("x", np.ones((32, 32 // groups, 1, 1)), twos_complement(4), groups=groups)
+    cycles = lambda *output: dict(select.candidates(part, A2.grid, AVX2, output))
+    square = cycles(9, 9)
+    assert set(square) == names
+    for output in ((9, 6), (6, 9)):
+        assert cycles(*output) == pytest.approx({name: 6 * cost / 9 for name, cost in square.items()})
+
+
 def test_tiles_are_counted_along_both_axes():
     """Of maps of 9×6 and 6×9 5·3 tiles each."""
     part = ContractPart("x", np.full((16, 16, 3, 3), 127), twos_complement(8), pads=(1, 1, 1, 1))
@@ -351,6 +361,8 @@ def test_lookups_fill_vectors():
         (128, True),
     ):
         assert ("lookup" in accepted(bipolar(), outputs=outputs, target=AVX2)) == can, outputs
+    for outputs, can in ((4, False), (5, True), (33, True)):  # ARM's are of 16
+        assert ("lookup" in accepted(bipolar(), outputs=outputs, target=load_target("rpi5"))) == can, outputs
     assert "lookup" not in accepted(bipolar(), channels=4, target=AVX2)
     assert "lookup" in accepted(bipolar(), channels=5, target=AVX2)
     assert "lookup" not in accepted(bipolar(), target=replace(AVX2, lookup_macs_per_cycle=0.0))
