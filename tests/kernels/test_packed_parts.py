@@ -3,6 +3,8 @@ they have, and what records are told apart by. numpy, and the names of instructi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -118,7 +120,7 @@ def test_steps_of_sixteen_bits_take_two_channels():
 
 def test_groups_of_dot():
     """They stay where they fill vectors, none is wider than it was, and a step is one."""
-    whole = dict(weights=(48, 8, 1, 1), grid_w=twos_complement(4), groups=3)
+    whole: dict[str, Any] = dict(weights=(48, 8, 1, 1), grid_w=twos_complement(4), groups=3)
     assert shape("dot", "rpi5", **whole) == (3, 1, 1, 2, 16, 4)
     assert packed("dot", "rpi5", np.ones((48, 8)), twos_complement(4), unsigned(2), groups=3).spec.groups == 3
     assert shape("dot", "rpi5", (32, 8, 1, 1), grid_w=twos_complement(4), groups=2) == (2, 1, 1, 2, 16, 4)
@@ -231,7 +233,7 @@ def test_slots():
 
 # -- tiles -------------------------------------------------------------------------------------------------------------
 def test_what_pays_by_tiles():
-    form = dict(shape=(16, 16, 3, 3), output=(4, 4), strides=(1, 1), dilations=(1, 1), groups=1)
+    form: dict[str, Any] = dict(shape=(16, 16, 3, 3), output=(4, 4), strides=(1, 1), dilations=(1, 1), groups=1)
     assert winograd_form.has_form(**form)
     for change in (
         dict(shape=(15, 16, 3, 3)),
