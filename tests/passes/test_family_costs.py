@@ -295,6 +295,15 @@ def test_look_ups_sums_are_of_as_many_products_as_16_bits_hold():
     assert cost(rpi5) == pytest.approx(124 * (9 * 2 + 2 * 1.3) * 4 * 16 + 32 * 100)
 
 
+@pytest.mark.parametrize("strides", [(2, 1), (1, 2)])
+def test_look_ups_make_the_tables_of_all_that_is_read(strides):
+    """Two pixels an output, of which two lines make some again."""
+    part = ContractPart("x", np.ones((32, 16, 2, 1)), bipolar(), strides)
+    board = replace(AVX2, lookup_macs_per_cycle=RATE)
+    cycles = RATE * dict(select.candidates(part, unsigned(2), board, (1, 1)))["lookup"] - RATE * 2 / 4
+    assert cycles == pytest.approx(4 * (2 * (1 + 3 / 21) + 2 * 2 * 1.3) * 4 * 32 + 32 * 100)
+
+
 def test_every_output_pixel_counts():
     """5 lines of 9: 3 of 5 are left by every second pixel."""
     net = Net(16, 5, 9)
