@@ -208,6 +208,17 @@ def test_depthwise(target, channels, grid_w):
 
 
 @pytest.mark.parametrize("target", LEVELS)
+def test_depthwise_where_planes_are_wider_than_codes(target):
+    """66 channels: 96 are computed, 80 have weights."""
+    grid_w, grid_a, grid_out = grids.twos_complement(8), grids.unsigned(8, 5), grids.unsigned(2)
+    case = convolution(
+        np.random.default_rng(66), 66, 5, 4, 66, (3, 3), (1, 1), (1, 1, 1, 1), grid_w, grid_a, grid_out, groups=66
+    )
+    lowered = run(case, "depthwise", target, ("planes",))
+    assert lowered.spec.padded == 96 and lowered.spec.parts[0].weight_shape == (3, 3, 80)
+
+
+@pytest.mark.parametrize("target", LEVELS)
 @pytest.mark.parametrize("family", ["popcount", "dot"])
 def test_no_overflow_at_the_extremes(target, family):
     """K·255·128 fits int32, and every partial sum on the way."""

@@ -90,6 +90,7 @@ def test_extreme_codes(channels, activation_bits):
 def test_digits_are_as_few_as_fit():
     assert [lookup_form.digit_bits(a, 576, 3) for a in range(1, 9)] == [1, 2, 3, 4, 5, 3, 4, 4]
     assert [lookup_form.digit_bits(a, 1, 0) for a in range(1, 9)] == [1, 2, 3, 4, 5, 6, 4, 4]
+    assert lookup_form.digit_bits(2, 1, 100) == 1  # 2·(1 + 100/63); of 2 bits 1 + 100/21
     assert lookup_form.digit_bits(4, 65535 // 15, 3) == 4
     assert lookup_form.digit_bits(4, 65535 // 15 + 1, 3) == 2
     assert lookup_form.digit_bits(8, 65535, 3) == 1

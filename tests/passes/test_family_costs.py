@@ -6,14 +6,18 @@ value 1/16 cycle as codes, 1/16 for each of its planes, 1/8 its sum; to read one
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mpcompile.compiler.passes import choose_formats
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import UsageError
-from mpcompile.ir.grid import bipolar, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.ir.grid import Grid, bipolar, odd, sign_magnitude, twos_complement, unsigned
+from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels import select
+from mpcompile.kernels.select import expected_rates
+from mpcompile.kernels.weights import dot_form
 from mpcompile.targets import load_target
 from tests.passes.nets import A2, A4, PIXELS, Net
 
@@ -160,6 +164,7 @@ def test_measured_costs_replace_those_that_somebody_measured():
 RATE = 4.0
 COUNTS = replace(ZEN5, popcount_bitmacs_per_cycle=RATE, dot_macs_per_cycle=RATE)
 """A board that does so many of each a cycle."""
+BYTE = tuple(1 << i for i in range(8))
 
 
 def counted(name: str, weights, activations, channels=128, outputs=128, k=3, groups=1, size=10, target=COUNTS) -> float:
@@ -215,6 +220,56 @@ def test_dots_work(weights, shape, cycles):
 
 
 @pytest.mark.parametrize(
+    "weights, activations, groups, steps",
+    [
+        # 32767 // (2 · greatest level · greatest weight), 32768 // (2 · greatest level · −least weight): the lesser
+        (twos_complement(4), A2, 1, 32768 // (2 * 3 * 8)),
+        (unsigned(4), A4, 1, 32767 // (2 * 15 * 15)),
+        (Grid(BYTE, 0, 0, 200), A2, 1, 32767 // (2 * 3 * 127)),  # less 73
+        (Grid(BYTE, -200, -200, 0), A2, 1, 32768 // (2 * 3 * 128)),  # and 72
+        (odd(8), A2, 1, 32768 // (2 * 3 * 128)),  # 2·w + 1
+        (odd(8), PIXELS, 1, 0),
+        (twos_complement(8), A2, 4, 32768 // (2 * 3 * 128)),
+        (unsigned(8), A2, 4, 0),  # groups' weights are as they are
+        (Grid(BYTE, -129, -129, 100), A2, 4, 0),
+        (Grid(BYTE, -100, -100, 128), A2, 4, 0),
+    ],
+)
+def test_dots_rate_is_that_of_so_many_sums_in_16_bits(weights, activations, groups, steps):
+    """Four times the other; widened at 0.6 of a step."""
+    target = replace(COUNTS, dot16_macs_per_cycle=4 * RATE)
+    sums = RATE * 9 / 4 if dot_form(weights) != (1, 0) and groups == 1 else 0
+    cycles = (128 * 9 * 128 // groups + 128 * 40) * ((1 + 0.6 / steps) / 4 if steps else 1) + sums
+    assert counted("dot", weights, activations, groups=groups, target=target) == pytest.approx(cycles, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "w, a, dot, looked_up",
+    [
+        # 16-bit sums of two products; look-ups of each digit, of which 3 widen 255 // (4 · greatest digit) sums
+        (1, 1, 1 + 0.6 / 16383, 1 + 3 / 63),
+        (2, 3, 1 + 0.6 / (16383 // (7 * 2)), 2 * (1 + 3 / 9)),
+        (7, 8, 1.6, 7 * 2 * (1 + 3 / 4)),
+        (8, 7, 1.6, 8 * 2 * (1 + 3 / 4)),
+        (8, 8, 4.0, 8 * 2 * (1 + 3 / 4)),
+        (3, 6, 1 + 0.6 / (16383 // (63 * 4)), 3 * 2 * (1 + 3 / 9)),
+        (1, 5, 1 + 0.6 / (16383 // 31), 1 + 3 / 2),
+    ],
+)
+def test_what_the_figures_alone_say(w, a, dot, looked_up):
+    board = replace(AVX2, popcount_bitmacs_per_cycle=96.0, dot_macs_per_cycle=30.0)
+    board = replace(board, dot16_macs_per_cycle=120.0, lookup_macs_per_cycle=100.0, lookup_widen=3.0)
+    assert expected_rates(board, w, a) == pytest.approx(
+        {
+            "popcount": 96 / (w * a),
+            "dot": 120 / dot,
+            "lookup": 100 / looked_up,
+        },
+        rel=1e-12,
+    )
+
+
+@pytest.mark.parametrize(
     "k, outputs, looked_up, made",
     [
         # channels in fours · taps · vectors of 32 outputs · planes; a step in 21 is followed by a widening of three
@@ -228,6 +283,25 @@ def test_look_ups_work(k, outputs, looked_up, made):
     target = replace(AVX2, lookup_macs_per_cycle=RATE)
     found = counted("lookup", twos_complement(2), A2, outputs=outputs, k=k, target=target)
     assert found == pytest.approx((looked_up + made) * 4 * 32 + -(-outputs // 16) * 16 * 100)
+
+
+def test_look_ups_sums_are_of_as_many_products_as_16_bits_hold():
+    """9·496·15 are too many: two digits of two bits on AVX2; ARM widens sums of any length, and entries at once."""
+    part = ContractPart("x", np.ones((32, 496, 3, 3)), bipolar())
+    cost = lambda board: RATE * dict(select.candidates(part, unsigned(4), board, (1, 1)))["lookup"] - RATE * 9 / 4
+    avx2 = replace(AVX2, lookup_macs_per_cycle=RATE)
+    assert cost(avx2) == pytest.approx(248 * (9 * (1 + 3 / 21) + 2 * 1.3) * 4 * 32 + 32 * 100)
+    rpi5 = replace(load_target("rpi5"), lookup_macs_per_cycle=RATE)
+    assert cost(rpi5) == pytest.approx(124 * (9 * 2 + 2 * 1.3) * 4 * 16 + 32 * 100)
+
+
+@pytest.mark.parametrize("strides", [(2, 1), (1, 2)])
+def test_look_ups_make_the_tables_of_all_that_is_read(strides):
+    """Two pixels an output, of which two lines make some again."""
+    part = ContractPart("x", np.ones((32, 16, 2, 1)), bipolar(), strides)
+    board = replace(AVX2, lookup_macs_per_cycle=RATE)
+    cycles = RATE * dict(select.candidates(part, unsigned(2), board, (1, 1)))["lookup"] - RATE * 2 / 4
+    assert cycles == pytest.approx(4 * (2 * (1 + 3 / 21) + 2 * 2 * 1.3) * 4 * 32 + 32 * 100)
 
 
 def test_every_output_pixel_counts():
@@ -251,6 +325,25 @@ def test_a_transformed_kernel_does_half_the_work_in_whole_tiles():
     cycles = 0.5 * 128 * 9 * 128 * 100 / 81 + 128 * 40 + RATE * 9 / 4
     assert counted("dot", odd(8), PIXELS, size=9, target=slow) == pytest.approx(cycles, rel=1e-12)
     assert counted("dot", odd(8), PIXELS, size=9, target=COUNTS) == pytest.approx(128 * (9 * 128 + 40) + RATE * 9 / 4)
+
+
+@pytest.mark.parametrize("groups, names", [(1, {"popcount", "dot", "lookup"}), (32, {"depthwise"})])
+def test_every_line_and_every_column_counts(groups, names):
+    part = ContractPart("x", np.ones((32, 32 // groups, 1, 1)), twos_complement(4), groups=groups)
+    cycles = lambda *output: dict(select.candidates(part, A2.grid, AVX2, output))
+    square = cycles(9, 9)
+    assert set(square) == names
+    for output in ((9, 6), (6, 9)):
+        assert cycles(*output) == pytest.approx({name: 6 * cost / 9 for name, cost in square.items()})
+
+
+def test_tiles_are_counted_along_both_axes():
+    """Of maps of 9×6 and 6×9 5·3 tiles each."""
+    part = ContractPart("x", np.full((16, 16, 3, 3), 127), twos_complement(8), pads=(1, 1, 1, 1))
+    slow = replace(AVX2, dot_macs_per_cycle=RATE, dot16_macs_per_cycle=0.0)
+    for output in ((9, 6), (6, 9)):
+        cycles = dict(select.candidates(part, PIXELS.grid, slow, output))["dot"]
+        assert RATE * cycles == pytest.approx(0.5 * 16 * 9 * 16 * 4 * 15 + 54 * 16 * 40, rel=1e-12)
 
 
 # -- who can -----------------------------------------------------------------------------------------------------------
@@ -287,14 +380,36 @@ def test_lookups_fill_vectors():
         (128, True),
     ):
         assert ("lookup" in accepted(bipolar(), outputs=outputs, target=AVX2)) == can, outputs
+    for outputs, can in ((4, False), (5, True), (33, True)):  # ARM's are of 16
+        assert ("lookup" in accepted(bipolar(), outputs=outputs, target=load_target("rpi5"))) == can, outputs
     assert "lookup" not in accepted(bipolar(), channels=4, target=AVX2)
     assert "lookup" in accepted(bipolar(), channels=5, target=AVX2)
     assert "lookup" not in accepted(bipolar(), target=replace(AVX2, lookup_macs_per_cycle=0.0))
     assert "lookup" not in accepted(twos_complement(2), groups=2, target=AVX2)
 
 
+def test_planes_are_packed_where_patterns_count_up():
+    """From any of them on: −3 of three bits is 5."""
+    part = ContractPart("x", np.ones((16, 16, 3, 3)), twos_complement(2))
+    for grid, can in ((twos_complement(3, narrow=True), True), (sign_magnitude(1), False)):
+        assert ("popcount" in dict(select.candidates(part, grid, ZEN5, (8, 8)))) == can
+
+
+def test_codes_are_bytes():
+    """Of 257 levels none can be stored, of 256 any."""
+    nine = tuple(1 << i for i in range(9))
+    for levels, weights, can in (
+        (256, np.ones((32, 16, 3, 3)), {"popcount", "dot", "lookup"}),
+        (257, np.ones((32, 16, 3, 3)), {"popcount"}),
+        (256, np.ones((32, 1, 3, 3)), {"depthwise"}),
+        (257, np.ones((32, 1, 3, 3)), {"popcount"}),
+    ):
+        part = ContractPart("x", weights, twos_complement(2), groups=32 if weights.shape[1] == 1 else 1)
+        assert set(dict(select.candidates(part, Grid(nine, 0, 0, levels - 1), AVX2, (8, 8)))) == can, levels
+
+
 def test_weights_of_nine_bits_are_spread_over_planes_or_groups():
-    assert accepted(sign_magnitude(8)) == {"popcount"}
+    assert accepted(sign_magnitude(8)) == accepted(sign_magnitude(8), target=AVX2) == {"popcount"}
     assert accepted(sign_magnitude(8), groups=2) == {"dot", "popcount"}
     assert accepted(sign_magnitude(8), groups=4) == {"dot", "popcount"}
 

@@ -1,0 +1,289 @@
+"""What families say of a part that they pack, counted by hand: the numbers beside its sums, how far these reach, which form
+they have, and what records are told apart by. numpy, and the names of instructions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpcompile.ir.formats import Buffer, channel_pad
+from mpcompile.ir.grid import Grid, bipolar, odd, twos_complement, unsigned
+from mpcompile.ir.layer import ContractPart
+from mpcompile.kernels.families import families, popcount_bytes, winograd_form
+from mpcompile.kernels.families import family as family_of
+from mpcompile.kernels.families.dot import WinogradSpec
+from mpcompile.kernels.families.family import Given
+from mpcompile.kernels.families.lookup_form import Lookup
+from mpcompile.kernels.families.popcount_bytes import ByteCount
+from mpcompile.kernels.families.popcount_words import Slots
+from mpcompile.schedules import architecture_of
+from mpcompile.targets import load_target
+
+THREES = Grid((3, 6), -3, -3, 6, 3)
+"""Four levels, in steps of 3 from −3."""
+
+
+def packed(family: str, target: str, weights, grid_w: Grid, grid_a: Grid, *, padded: int = 0, groups: int = 1):
+    """`weights`: [O, C, KH, KW], or [O, C] of a 1×1 kernel. `padded`: output channels computed; 0: as codes have them."""
+    q = np.array(weights).reshape(*np.shape(weights), *(1,) * (4 - np.ndim(weights)))
+    record = family_of(family)
+    part = ContractPart("x", q, grid_w, groups=groups)
+    data = Buffer("x", record.reads, (q.shape[1] * groups, 8, 8), grid_a)
+    channels = padded or channel_pad(len(q))
+    return record.describe(Given(part, data, len(q), channels, (8, 8), architecture_of(load_target(target))))
+
+
+def shape(
+    family: str, target: str, weights: tuple[int, ...], grid_a: Grid = unsigned(2), grid_w: Grid = odd(2), **more
+):
+    return packed(family, target, np.full(weights, grid_w.hi), grid_w, grid_a, **more).spec.weight_shape
+
+
+# -- numbers beside the sums -------------------------------------------------------------------------------------------
+def test_popcounts_numbers():
+    """Planes 2 and 4 less 3; 1 and 2 less 1: five channels reach 5·(1 + 2)·(2 + 4 + 3)."""
+    for target in ("zen5", "x86-64-v3"):
+        found = packed("popcount", target, [[3, -3, 1, -1, 1]] * 2, odd(2), unsigned(2, 1))
+        assert (found.spec.multiplier, found.spec.offset, found.base, found.constant) == (1, -3, -1, 0)
+        assert found.reach == 5 * 3 * 9 and found.spec.groups == 1
+        assert packed("popcount", target, [[3, -3, 1, -1, 1]], odd(2), unsigned(2, 1)).reach == found.reach
+    spread = packed("popcount", "zen5", [[1, -1, 0, 1, 1]] * 2, twos_complement(2), unsigned(2, 1), groups=2)
+    assert spread.reach == 10 * 3 * 3 and spread.spec.groups == 1 and spread.spec.offset == 0
+
+
+def test_dots_numbers():
+    """3, −5 = 2·1 + 1, 2·−3 + 1."""
+    found = packed("dot", "x86-64-v3", [[3, -5], [1, 1]], odd(8), THREES)
+    assert (found.spec.multiplier, found.spec.offset, found.base) == (2 * 3, 1 * 3, -3)
+    assert found.reach == 3 * (6 * (1 + 3) + 3 * 2)
+    assert np.all(found.constant == 0)
+
+
+def test_dots_levels_less_128():
+    """Stored as signed bytes: what is taken off each is added again."""
+    found = packed("dot", "rpi5", [[3, -5], [1, 9]], odd(8), odd(8))
+    assert found.spec.instr.shift == 128
+    np.testing.assert_array_equal(found.constant, [2 * 2 * 128 * (1 - 3), 2 * 2 * 128 * (0 + 4)])
+    assert np.all(packed("dot", "rpi5", [[3, -5], [1, 9]], odd(8), unsigned(7)).constant == 0)
+    many = packed("dot", "rpi5", np.full((1, 300), 127), twos_complement(8), unsigned(8))
+    np.testing.assert_array_equal(many.constant, [128 * 127 * 300])  # no sum of bytes
+
+
+def test_lookups_numbers():
+    found = packed("lookup", "x86-64-v3", [[3, -3, 1, -1, 1]] * 20, odd(2), THREES)
+    assert (found.spec.multiplier, found.spec.offset, found.base, found.constant) == (3, -3 * 3, -3, 0)
+    assert found.reach == 5 * 3 * (2 + 4 + 3) * 3
+
+
+def test_depthwise_numbers():
+    found = packed("depthwise", "x86-64-v3", [[[[1, -3]]], [[[3, 0]]]], twos_complement(3), THREES, groups=2)
+    assert (found.spec.multiplier, found.spec.offset, found.base, found.constant) == (3, 0, -3, 0)
+    assert found.reach == 3 * 3 * (1 + 3) and found.spec.groups == 2
+    np.testing.assert_array_equal(found.weight, [[[1, 3, 0, 0], [-3, 0, 0, 0]]])
+    assert found.weight.dtype == np.int16 and found.spec.weight_dtype == "int16"
+
+
+# -- which form weights have -------------------------------------------------------------------------------------------
+def test_weights_of_popcount():
+    """Words of 32 channels, of 16 outputs; 4 bytes, or 4 of low and 4 of high nibbles, of a vector's outputs."""
+    assert shape("popcount", "zen5", (17, 5, 3, 1)) == (2, 3, 1, 1, 2, 16)
+    assert shape("popcount", "zen5", (17, 33, 1, 1)) == (2, 1, 1, 2, 2, 16)
+    assert shape("popcount", "x86-64-v3", (17, 5, 3, 1)) == (4, 2, 3, 1, 2, 8, 4)
+    assert shape("popcount", "rpi5", (17, 5, 1, 3)) == (2, 2, 1, 3, 1, 16, 4)
+
+
+@pytest.mark.parametrize(
+    "target, channels, steps",
+    [
+        # the most channels that a step takes, as often as the steps are many
+        ("x86-64-v3", 37, 40 // 4),
+        ("rpi5", 37, 48 // 4),  # four steps of four are one
+        ("rpi5", 5, 16 // 4),
+        ("rpi5", 4, 1),  # of an image one
+        ("rpi5", 3, 1),
+        ("rpi4b", 37, 48 // 2),  # eight of two
+        ("rpi4b", 4, 2),
+        ("rpi4b", 1, 2),
+        ("rpi4b", 5, 16 // 2),
+    ],
+)
+def test_steps_of_dot(target, channels, steps):
+    assert shape("dot", target, (16, channels, 5, 1))[1:4] == (5, 1, steps)
+
+
+def test_steps_of_sixteen_bits_take_two_channels():
+    assert shape("dot", "x86-64-v3", (17, 37, 1, 2), unsigned(8), odd(8)) == (4, 1, 2, 19, 8, 2)
+    assert shape("dot", "x86-64-v3", (17, 1, 1, 2), unsigned(8), odd(8)) == (4, 1, 2, 1, 8, 2)
+
+
+def test_groups_of_dot():
+    """They stay where they fill vectors, none is wider than it was, and a step is one."""
+    whole: dict[str, Any] = dict(weights=(48, 8, 1, 1), grid_w=twos_complement(4), groups=3)
+    assert shape("dot", "rpi5", **whole) == (3, 1, 1, 2, 16, 4)
+    assert packed("dot", "rpi5", np.ones((48, 8)), twos_complement(4), unsigned(2), groups=3).spec.groups == 3
+    assert shape("dot", "rpi5", (32, 8, 1, 1), grid_w=twos_complement(4), groups=2) == (2, 1, 1, 2, 16, 4)
+    assert shape("dot", "rpi5", **{**whole, "weights": (48, 12, 1, 1)}) == (3, 1, 1, 3, 16, 4)
+    assert shape("dot", "rpi5", **whole, padded=64) == (4, 1, 1, 32 // 4, 16, 4)  # 24 channels, of whole steps
+    assert shape("dot", "rpi5", **{**whole, "weights": (48, 6, 1, 1)}) == (3, 1, 1, 32 // 4, 16, 4)
+    assert shape("dot", "rpi5", **{**whole, "weights": (24, 8, 1, 1)}) == (2, 1, 1, 32 // 4, 16, 4)
+    assert shape("dot", "rpi5", (48, 8, 1, 1)) == (3, 1, 1, 16 // 4, 16, 4)
+
+
+def test_weights_of_lookup():
+    """Fours of channels: of two vectors of 16 outputs; of one, in one table or two."""
+    assert shape("lookup", "x86-64-v3", (20, 37, 3, 1)) == (1, 2, 3, 1, 12, 16, 2)
+    assert shape("lookup", "x86-64-v3", (64, 37, 1, 1)) == (2, 2, 1, 1, 12, 16, 2)
+    assert shape("lookup", "rpi4b", (20, 37, 3, 1)) == (2, 2, 3, 1, 12, 16, 1)
+    assert shape("lookup", "rpi5", (20, 37, 3, 1)) == (2, 2, 3, 1, 6, 16, 2)
+
+
+def test_tables_indices():
+    """Bit k of an index is channel k's; in the second table it is 16 more."""
+    ones = np.zeros((32, 8), np.int64)
+    ones[1, [0, 2]], ones[17, 5] = 1, 1
+    weight = packed("lookup", "x86-64-v3", ones, unsigned(1), unsigned(2)).weight
+    assert weight[0, 0, 0, 0, 0, 1, 0] == 5 and weight[0, 0, 0, 0, 1, 1, 1] == 2 and weight.sum() == 7
+    weight = packed("lookup", "rpi5", ones, unsigned(1), unsigned(2)).weight
+    assert weight[0, 0, 0, 0, 0].tolist() == [[0, 16], [5, 16]] + [[0, 16]] * 14
+    assert weight[1, 0, 0, 0, 0].tolist() == [[0, 16], [0, 18]] + [[0, 16]] * 14
+
+
+# -- what records are told apart by ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "family, target, grid_w, grid_a, step",
+    [
+        ("popcount", "zen5", twos_complement(3), unsigned(2), "3x2 planes"),
+        ("popcount", "x86-64-v3", twos_complement(3), unsigned(2), "3x2 bytes"),
+        ("popcount", "zen5", bipolar(), unsigned(2), "1x2 planes"),
+        ("popcount", "x86-64-v3", bipolar(), unsigned(2), "1x2 bytes"),
+        ("dot", "x86-64-v3", twos_complement(3), unsigned(2), "maddubs16_256"),
+        ("dot", "x86-64-v3", odd(8), unsigned(8), "madd_256"),
+        ("dot", "zen5", odd(8), unsigned(8), "vnni_512"),
+        ("lookup", "x86-64-v3", twos_complement(3), unsigned(2), "3 planes 1x2 bits"),
+        ("lookup", "x86-64-v3", bipolar(), unsigned(8), "1 planes 2x4 bits"),
+    ],
+)
+def test_steps_of_records(family, target, grid_w, grid_a, step):
+    found = packed(family, target, np.full((32, 16), grid_w.hi), grid_w, grid_a)
+    assert family_of(family).step(found.spec) == step
+
+
+@pytest.mark.parametrize("level, step", [(128, "maddubs_256"), (129, "madd_256")])
+def test_steps_are_exact_up_to_the_greatest_level(level, step):
+    """2·128·−128 fits 16 bits."""
+    levels = Grid(tuple(1 << i for i in range(8)), 0, 0, level)
+    found = packed("dot", "x86-64-v3", np.full((32, 16), -128), twos_complement(8), levels)
+    assert family_of("dot").step(found.spec) == step
+
+
+def test_steps_of_records_of_tiles_and_of_depthwise_layers():
+    tiles = packed("dot", "x86-64-v3", np.full((32, 16, 3, 3), -255), odd(8), unsigned(8))
+    assert family_of("dot").step(tiles.spec) == "madd_256 tiles"
+    assert tiles.spec.weight_shape == (1, 16, 4, 8, 8, 2)
+    depthwise = packed("depthwise", "zen5", np.ones((16, 1, 3, 3)), twos_complement(8), unsigned(8), groups=16)
+    assert family_of("depthwise").step(depthwise.spec) == "int16"
+
+
+# -- sums that narrow lanes hold ---------------------------------------------------------------------------------------
+def test_counts_that_are_added_before_they_are_widened():
+    """8-bit lanes take counts of 8, or 4 of nibbles; 16-bit ones two counts of 8."""
+    for count, lane, each in ((ByteCount("", "w", 8), 255, 8), (ByteCount("", "w", 8, nibbles=True), 255, 4)):
+        assert count.most * each <= lane < (count.most + 1) * each
+    assert ByteCount("", "w", 8, 2).most * 16 <= 65535 < (ByteCount("", "w", 8, 2).most + 1) * 16
+
+
+@pytest.mark.parametrize(
+    "reduction, most, inner",
+    [
+        ((3, 3, 4), 36, (3, 3, 4)),
+        ((3, 3, 4), 35, (3, 3, 2)),  # 18; (3, 1, 4) and (1, 3, 4) are 12
+        ((3, 3, 4), 12, (3, 1, 4)),
+        ((3, 5, 4), 11, (1, 5, 2)),
+        ((3, 2, 5), 10, (1, 2, 5)),
+        ((1, 1, 62), 61, (1, 1, 31)),
+        ((2, 2, 6), 3, (1, 1, 3)),
+        ((5, 5, 7), 1, (1, 1, 1)),
+    ],
+)
+def test_how_much_of_a_reduction_counts_are_added_over(reduction, most, inner):
+    assert popcount_bytes.chunk(*reduction, most) == inner
+
+
+def test_entries_that_are_added():
+    """Of levels up to 15 an entry is up to 60: 4 of them fit 8 bits, 546 pairs 16 bits, 1092 by themselves."""
+    looked_up = Lookup("s", "w", "f", 1, 4)
+    assert (looked_up.most, looked_up.run) == (4, 0)
+    assert (Lookup("", "", "f", 1, 4, 16, "tbl2", 2).most, Lookup("", "", "f", 1, 4, 16, "tbl2", 2).run) == (546, 0)
+    assert (Lookup("", "", "f", 1, 4, 16, "tbl1").most, Lookup("", "", "f", 1, 4, 16, "tbl1").run) == (1092, 4)
+
+
+def test_slots():
+    """Plane pairs of equal |c·d| share one; more than 16 have each their own."""
+    signs = Slots.make((1, -2), (1, 2))
+    assert signs.weights == (1, 2, 4) and signs.of == (((0, 1), (1, 1)), ((1, -1), (2, -1)))
+    assert signs.merged and Slots.make((2,), (1, 2)).merged
+    sixteen = Slots.make((1, 2, 4, -8), (1, 2, 4, 8))
+    assert sixteen.merged and sixteen.weights == (1, 2, 4, 8, 16, 32, 64)
+    apart = Slots.make((1, -2), (1, 2, 4, 8, 16, 32, 64, 128, -256))
+    assert not apart.merged and apart.of[1][:2] == ((9, 1), (10, 1)) and apart.of[0][8] == (8, 1)
+    assert apart.weights[8:11] == (-256, -2, -4)
+
+
+# -- tiles -------------------------------------------------------------------------------------------------------------
+def test_what_pays_by_tiles():
+    form: dict[str, Any] = dict(shape=(16, 16, 3, 3), output=(4, 4), strides=(1, 1), dilations=(1, 1), groups=1)
+    assert winograd_form.has_form(**form)
+    for change in (
+        dict(shape=(15, 16, 3, 3)),
+        dict(shape=(16, 15, 3, 3)),
+        dict(shape=(16, 16, 3, 1)),
+        dict(shape=(16, 16, 1, 3)),
+        dict(output=(3, 4)),
+        dict(output=(4, 3)),
+        dict(strides=(1, 2)),
+        dict(dilations=(2, 1)),
+        dict(strides=(2, 2), dilations=(2, 2)),
+        dict(groups=2),
+    ):
+        assert not winograd_form.has_form(**{**form, **change}), change
+
+
+def test_what_fits_by_tiles():
+    """Equal weights w become w·r·s, r and s of 2, 3, 1, 2: 146·w·level in all; operands 9·w, 4·level."""
+    fits = lambda channels, weight, level: winograd_form.fits(np.full((1, channels, 3, 3), weight), level)
+    assert 450 * 146 * 128 * 255 < 1 << 31 < 451 * 146 * 128 * 255
+    assert fits(450, -128, 255) and not fits(451, -128, 255)
+    middle = np.full((1, 1, 3, 3), 3640)  # whose sum is the greatest of the 16
+    middle[0, 0, 1, 1] = 32767 - 8 * 3640
+    assert winograd_form.fits(middle, 1) and not fits(1, 32768 // 9 + 1, 1)
+    assert fits(1, 1, 32767 // 4) and not fits(1, 1, 32767 // 4 + 1)
+    tiles = packed("dot", "x86-64-v3", np.full((16, 450, 3, 3), -128), twos_complement(8), unsigned(8))
+    direct = packed("dot", "x86-64-v3", np.full((16, 451, 3, 3), -128), twos_complement(8), unsigned(8))
+    assert isinstance(tiles.spec, WinogradSpec) and not isinstance(direct.spec, WinogradSpec)
+
+
+def test_tiles_cover_all_outputs():
+    assert [winograd_form.tiles(n) for n in (1, 2, 3, 4, 9)] == [1, 1, 2, 2, 5]
+
+
+# -- samples -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["popcount", "dot", "lookup", "depthwise"])
+def test_a_sample_is_a_small_part_that_the_family_computes(name):
+    record = family_of(name)
+    part = record.sample("t", 32, (1, 2, 3, 4))
+    grouped = name == "depthwise"
+    assert part.q.shape == ((32, 1, 1, 1) if grouped else (16, 32, 1, 1))
+    assert (part.input, part.pads, part.groups) == ("t", (1, 2, 3, 4), 32 if grouped else 1)
+    assert part.grid == (bipolar() if name == "popcount" else twos_complement(8))
+    assert set(np.unique(part.q)) <= set(part.grid.values.tolist()) and len(np.unique(part.q)) > 1
+
+
+def test_families_in_their_order():
+    assert [(f.name, f.reads, f.only) for f in families()] == [
+        ("popcount", "planes", False),
+        ("dot", "codes", False),
+        ("lookup", "codes", False),
+        ("depthwise", "codes", True),
+    ]
