@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from mpcompile.errors import MissingDependency
+from mpcompile.locks import check_free
 from mpcompile.search import config as configs
 from mpcompile.search.config import Config
 from mpcompile.search.device import SearchDevice
@@ -41,6 +42,7 @@ def run_search(
     """
     from mpcompile.remote.pool import open_pool
 
+    check_free(out)
     read = configs.read(config)
     asked = replace(read.measure, tracker=tracker or read.measure.tracker, key=key or read.measure.key)
     read = replace(read, measure=asked)

@@ -24,7 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mpcompile.errors import UsageError
-from mpcompile.files import atomic_path, exclusive_folder
+from mpcompile.files import atomic_path
+from mpcompile.locks import exclusive_folder
 
 TEMPORARY = (".npz", ".json", ".onnx", ".mpc", ".tmp")
 """Suffixes of files.atomic_path's temporary files, whose names begin with a dot."""
