@@ -37,8 +37,8 @@ def run_search(
     """Runs the search of a TOML file in the folder `out`, or goes on with it: measured on this machine, or on the
     devices of `key` that `tracker` ("HOST:PORT") has, which replace those of the file.
 
-    They are given back where nothing is measured for a while. `warn` is told in one line what becomes of them. Raises
-    MpError's subclasses.
+    They are given back where nothing is measured for a while. `warn` is told in one line what becomes of them, and what
+    was damaged in the folder. Raises MpError's subclasses.
     """
     from mpcompile.remote.pool import open_pool
 
@@ -50,7 +50,7 @@ def run_search(
     from mpcompile.search.run import run
 
     with open_pool(asked.tracker or None, asked.key or None, warn=warn, idle=IDLE_SECONDS) as pool:
-        result = run(Path(config), read, Path(out), device_of(read, pool), show or silent)
+        result = run(Path(config), read, Path(out), device_of(read, pool), show or silent, warn or (lambda line: None))
         if pool.source and warn:
             for line in pool.summary():
                 warn(line)

@@ -114,7 +114,7 @@ def test_another_budget_measures_no_table_again(sweep_done, tmp_path):
     assert [p.name for p in found.points][-1] == "target-15pc" and found.points[:-1] == sweep_done[1].points
     done = (out / "device.log").read_text().splitlines()
     single, race = done[:-1], done[-1]
-    assert single == [f"{what} target-15pc" for what in ("network_seconds", "answers", "verify", "profile")]
+    assert single == [f"{what} target-15pc" for what in ("compile", "network_seconds", "answers", "verify", "profile")]
     assert race.split() == ["race", *(p.name for p in found.points)]
 
 
