@@ -130,11 +130,13 @@ def test_each_purpose_has_chance_of_its_own():
     assert len(set(numbers)) == 4 and torch.rand(1, generator=draw(0, "a", 1)).item() == numbers[0]
 
 
-def same(one, other) -> bool:
+def equal_states(one, other) -> bool:
     if isinstance(one, torch.Tensor):
         return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, dict):
-        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+        return (
+            isinstance(other, dict) and one.keys() == other.keys() and all(equal_states(one[k], other[k]) for k in one)
+        )
     return one == other
 
 
@@ -146,7 +148,7 @@ def test_a_checkpoint_is_what_was_saved_or_none(tmp_path):
     for at in range(len(data)):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
         found = checkpoint.load(path)
-        assert found is None or same(found, state), at
+        assert found is None or equal_states(found, state), at
         none += found is None
         path.write_bytes(data[:at])
         assert checkpoint.load(path) is None, at
