@@ -126,7 +126,7 @@ class Study:
             network.assign(network.uniform(*BitPair.parse(name)))
             files[name] = self.out.inner("untrained").path / f"{name}.mpc"
             export(network, files[name].with_suffix(".onnx"))
-            self.device.network_seconds(files[name].with_suffix(".onnx"), files[name], found)
+            self.device.compile(files[name].with_suffix(".onnx"), files[name], found)
         timings = self.device.race(files, lambda n, of: show("uniform networks", n, of))["timings"]
         self.out.write("uniform.json", {name: timings[name]["seconds"] for name in files})
 
@@ -238,7 +238,7 @@ class Study:
             model, bundle = folder.path / "model.onnx", folder.path / "model.mpc"
 
             def work() -> dict:
-                self.device.network_seconds(model, bundle, table)
+                self.device.compile(model, bundle, table)
                 right = self.device.answers(bundle, pixels) == self.data.test.labels.numpy()
                 return {"accuracy": float(right.mean())}
 

@@ -1,9 +1,8 @@
-"""Output files that appear whole or not at all, folders that one process writes; what a file from outside must hold."""
+"""Output files that appear whole or not at all; what a file from outside must hold."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import tempfile
@@ -98,26 +97,6 @@ def output_folder(path: str | os.PathLike, *, parents: bool = True) -> Iterator[
             except OSError:
                 pass
         raise
-
-
-@contextmanager
-def exclusive_folder(folder: str | os.PathLike) -> Iterator[None]:
-    """No other process enters this with the same folder meanwhile; a process that dies leaves.
-
-    Raises UsageError where another one is in it.
-    """
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise UsageError(f"cannot use the folder {folder}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"another process writes to {folder}: wait for it, or name another folder") from error
-        yield
-    finally:
-        os.close(handle)
 
 
 def is_stream(path: str | os.PathLike) -> bool:

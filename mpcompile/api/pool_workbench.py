@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpcompile import __version__
+from mpcompile.api.cell_batches import BuiltTogether, Pace
 from mpcompile.api.network_profile import NetworkProfile
 from mpcompile.errors import DeviceLost
 from mpcompile.ir.graph import Graph
@@ -55,6 +57,7 @@ class PoolWorkbench:
         self.rounds, self.min_time = rounds, min_time
         built = json.dumps(target.to_json(), sort_keys=True)
         self.stirred = 0
+        self.pace = Pace()
         self.identity = {
             "target": target.name,
             "target_sha": hashlib.sha256(built.encode()).hexdigest()[:16],
@@ -117,6 +120,10 @@ class PoolWorkbench:
         return self.pool.devices_at_once
 
     @property
+    def at_once(self) -> int:
+        return self.pace.at_once
+
+    @property
     def slower(self) -> float:
         return self.pool.slower
 
@@ -127,20 +134,24 @@ class PoolWorkbench:
         self, batches: Sequence[Sequence[LayerKernel]], done: Callable[[int, Measurement | DeviceLost], None]
     ) -> None:
         """Each batch on one device; while devices are at work, the next batch is being built."""
+        from mpcompile.compiler.layer_library import build_libraries
+
+        cores = len(cpu.allowed())
+        libraries = BuiltTogether(batches, lambda kernels: build_libraries(kernels, self.target, cores), cores)
 
         def build(at: int) -> dict[str, Kernel]:
-            from mpcompile.compiler.layer_library import build_libraries
-
-            libraries = build_libraries(batches[at], self.target, len(cpu.allowed()))
             return {
                 str(i): Kernel(library, *kernel.plan(), self.target.kind, self.target.arch, self.target.features)
-                for i, (library, kernel) in enumerate(zip(libraries, batches[at]))
+                for i, (library, kernel) in enumerate(zip(libraries.take(at), batches[at]))
             }
 
         def timed(device: Device, at: int, kernels: dict[str, Kernel]) -> Measurement:
-            return device.time_kernels(
+            began = time.monotonic()
+            found = device.time_kernels(
                 kernels, self.threads, stirred=self.stirred, rounds=self.rounds, min_time=CELL_MIN_TIME
             )
+            self.pace.took(time.monotonic() - began, len(kernels))
+            return found
 
         map_built(self.pool, build, timed, range(len(batches)), done)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 from mpcompile.api.network_profile import NetworkProfile
@@ -15,6 +15,7 @@ from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
 from mpcompile.latency.progress import Progress
 from mpcompile.latency.table import LatencyTable
+from mpcompile.locks import exclusive_file
 from mpcompile.remote.fit import board_for
 from mpcompile.remote.pool import DevicePool, open_pool
 from mpcompile.targets import Target
@@ -37,19 +38,23 @@ def profile(
     that `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
 
     With `bits` (candidates, or as text "w1234a1248") the latency table: every layer at every pair of them. What is
-    measured goes to the file `cache` at once, and is not measured again. Without, each layer as it is. Raises MpError's
-    subclasses.
+    measured goes to the file `cache` at once, and is not measured again; another process that was given the same file
+    raises UsageError meanwhile. Without, each layer as it is. Raises MpError's subclasses.
     """
     from mpcompile.frontend import load
 
     candidates = BitCandidates.parse(bits) if isinstance(bits, str) else bits
     graph = model if isinstance(model, Graph) else load(Path(model))
-    with nullcontext(pool) if pool else open_pool(tracker, key) as pool:
+    with ExitStack() as stack:
+        if candidates is not None:
+            if cache is None:
+                cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mpcompile-"))) / "cells.jsonl"
+            stack.enter_context(exclusive_file(cache))
+        pool = pool or stack.enter_context(open_pool(tracker, key))
         bench = PoolWorkbench(board_for(target, pool), pool, threads, rounds).among(graph)
         if candidates is None:
             return bench.profile(graph, progress)
-        with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-            kept = Cache(cache if cache is not None else Path(folder) / "cells.jsonl")
-            table = build_table(graph, candidates, bench, kept, progress=progress)
+        assert cache is not None  # it is a file of ours, where none was named
+        table = build_table(graph, candidates, bench, Cache(cache), progress=progress)
         table.beside = bench.beside(graph, table)
         return table

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from mpcompile.errors import MissingDependency
+from mpcompile.locks import check_free
 from mpcompile.search import config as configs
 from mpcompile.search.config import Config
 from mpcompile.search.device import SearchDevice
@@ -36,11 +37,12 @@ def run_search(
     """Runs the search of a TOML file in the folder `out`, or goes on with it: measured on this machine, or on the
     devices of `key` that `tracker` ("HOST:PORT") has, which replace those of the file.
 
-    They are given back where nothing is measured for a while. `warn` is told in one line what becomes of them. Raises
-    MpError's subclasses.
+    They are given back where nothing is measured for a while. `warn` is told in one line what becomes of them, and what
+    was damaged in the folder. Raises MpError's subclasses.
     """
     from mpcompile.remote.pool import open_pool
 
+    check_free(out)
     read = configs.read(config)
     asked = replace(read.measure, tracker=tracker or read.measure.tracker, key=key or read.measure.key)
     read = replace(read, measure=asked)
@@ -48,7 +50,7 @@ def run_search(
     from mpcompile.search.run import run
 
     with open_pool(asked.tracker or None, asked.key or None, warn=warn, idle=IDLE_SECONDS) as pool:
-        result = run(Path(config), read, Path(out), device_of(read, pool), show or silent)
+        result = run(Path(config), read, Path(out), device_of(read, pool), show or silent, warn or (lambda line: None))
         if pool.source and warn:
             for line in pool.summary():
                 warn(line)

@@ -8,10 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mpcompile.errors import MissingDependency, UsageError
-from mpcompile.files import exclusive_folder, output_folder
+from mpcompile.files import output_folder
 from mpcompile.ir.graph import Graph
 from mpcompile.latency.progress import LayerProgress
 from mpcompile.latency.same_speed import SLOWER_HERE
+from mpcompile.locks import exclusive_folder
 from mpcompile.remote.fit import board_for, threads_on
 from mpcompile.remote.pool import DevicePool, open_pool
 from mpcompile.remote.sandbox import SandboxedDevice
@@ -39,7 +40,8 @@ def tune(
     `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
 
     records: a folder. What won goes to FAMILY.json in it, for compile_model(records=…), and each trial at once to
-    FAMILY.trials.jsonl; so tuning can be stopped at any moment and goes on where it was. Raises MpError's subclasses.
+    FAMILY.trials.jsonl; so tuning can be stopped at any moment and goes on where it was. One process at a time: another
+    one on the same folder raises UsageError. Raises MpError's subclasses.
     """
     from mpcompile.frontend import load
 

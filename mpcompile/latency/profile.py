@@ -1,7 +1,8 @@
 """Builds the latency table of a network: every fused layer, as a kernel of its own, timed at every pair of bits.
 
 This room knows neither compiler nor device: a `Workbench` fuses, chooses, lowers and times. What is measured is kept
-in a `Cache` at once, by shape, bits, formats, target and version; so a build that is killed goes on where it was.
+in a `Cache` at once, by shape, bits, formats, target and version; so a build that is killed goes on where it was, less
+the one measurement of a few kernels that it was in.
 Variants that lower to one kernel are one measurement: layers of one shape, and bits that a family does not see.
 
 Each number bears the time that the measurer's reference kernel took beside it: where the device turns out to be faster
@@ -26,8 +27,8 @@ from mpcompile.latency.same_speed import same_speed
 from mpcompile.latency.table import LatencyTable
 from mpcompile.latency.workbench import LoweredLayer, Workbench
 
-BATCH = 24
-"""Kernels that are built, then timed in turn, before the next are."""
+BATCHES = 16
+"""That a device is given together: how large they are is asked anew when all have been timed."""
 
 FASTER = 30.0
 """No device is so many times faster than it is now: a line of the cache that says so is damaged."""
@@ -83,7 +84,12 @@ class _Measured(dict[Cell, float]):
         if known:
             self.cache.put(known)
         self._take(cells)
-        lost = self._time(_batches(list(waiting), self.bench.devices_at_once), waiting, cells)
+        lost: dict[tuple[str, ...], DeviceLost] = {}
+        left = list(waiting)
+        while left:
+            devices, at_once = max(1, self.bench.devices_at_once), self.bench.at_once
+            some, left = left[: BATCHES * devices * at_once], left[BATCHES * devices * at_once :]
+            lost |= self._time(_batches(some, devices, at_once), waiting, cells)
         single_batches = [[name] for batch in lost for name in batch if len(batch) > 1]
         lost = {batch: e for batch, e in lost.items() if len(batch) == 1} | self._time(single_batches, waiting, cells)
         for (name,), error in lost.items():
@@ -153,8 +159,8 @@ class _Measured(dict[Cell, float]):
         self.progress(len(done), len(done | {self.key_of[c] for c in self.plan.cells if c not in self.plan.dropped}))
 
 
-def _batches(names: list[str], devices_at_once: int) -> list[list[str]]:
-    """As many as there are devices, or a multiple of that, all of about one size."""
-    count = devices_at_once * -(-len(names) // (BATCH * devices_at_once))
+def _batches(names: list[str], devices_at_once: int, most: int) -> list[list[str]]:
+    """As many as there are devices, or a multiple of that, all of about one size, at most `most`."""
+    count = devices_at_once * -(-len(names) // (most * devices_at_once))
     size = max(1, -(-len(names) // max(1, count)))
     return [names[at : at + size] for at in range(0, len(names), size)]

@@ -34,6 +34,11 @@ class Workbench(Protocol):
         ...
 
     @property
+    def at_once(self) -> int:
+        """How many kernels one measurement should time: what a kill in the middle of it costs."""
+        ...
+
+    @property
     def slower(self) -> float:
         """See same_speed."""
         ...

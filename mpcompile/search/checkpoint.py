@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,12 @@ from torch import Tensor
 from mpcompile.files import atomic_path
 
 STRUCTURE = "structure.json"
+DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(NotImplementedError, RuntimeError),  # a damaged header may ask for a method that zipfile lacks, or a password
+)
+"""What reading a damaged archive raises."""
 
 
 def save(path: str | os.PathLike, state: dict) -> None:
@@ -41,10 +49,13 @@ def save(path: str | os.PathLike, state: dict) -> None:
 
 
 def load(path: str | os.PathLike) -> dict | None:
-    """What `save` wrote; None where there is no file, or it is none of ours (the work is then done again)."""
+    """What `save` wrote; None where there is no file, or it is damaged or none of ours (the work is then done again)."""
     if not Path(path).exists():
         return None
     try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:  # before any array's shape is believed
+                return None
         with np.load(path, allow_pickle=False) as arrays:
             structure = json.loads(str(arrays[STRUCTURE]))
 
@@ -58,5 +69,5 @@ def load(path: str | os.PathLike) -> dict | None:
                 return node["value"]
 
             return restored(structure)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except DAMAGED:
         return None

@@ -3,7 +3,6 @@ and what ONNX Runtime's int8 form of the float network reaches. Each is asked on
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from mpcompile.search.front import Point
 from mpcompile.search.layers import Network
 from mpcompile.search.objective import bitops, normalised_bits
 from mpcompile.search.sizes import searched_macs, weight_bytes
+from mpcompile.search.stamp import sha256_of
 
 POINTS, MODEL, BUNDLE, RACE = "points", "model.onnx", "model.mpc", "race.json"
 CALIBRATION_IMAGES = 128
@@ -88,7 +88,7 @@ class PointChecks:
             deployed=found,
             weight_bytes=weight_bytes(network, dict.fromkeys(eight, 8)),
         )
-        folder.write("metrics.json", point.to_json())
+        folder.publish("metrics.json", point.to_json())
         return point
 
     def race(self, points: Sequence[Point]) -> list[Point]:
@@ -113,7 +113,7 @@ class PointChecks:
 
     def _key(self, files: dict[str, Path]) -> str:
         """Of what the device says of these files."""
-        hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+        hashes = {name: sha256_of(file) for name, file in files.items()}
         about = {name: dict(part) for name, part in self.device.about().items()}
         identity, measure = dict(self.device.identity), self.config.key("measure")
         return key_of(hashes, identity, about, self.data.fingerprint, measure, VERIFIED_IMAGES)

@@ -26,9 +26,13 @@ class SearchDevice(Protocol):
         """The latency table of this network, each number measured once and kept in the file `cache`."""
         ...
 
-    def network_seconds(self, model: Path, bundle: Path, table: LatencyTable) -> float:
-        """Compiles the model to the file `bundle`, with the kernels that its network's table found fastest, and times
-        it from end to end: median seconds of one image."""
+    def compile(self, model: Path, bundle: Path, table: LatencyTable) -> None:
+        """The model to the file `bundle`, with the kernels that its network's table found fastest: the same bytes of
+        the same model and table."""
+        ...
+
+    def network_seconds(self, bundle: Path) -> float:
+        """The bundle's time from end to end: median seconds of one image."""
         ...
 
     def answers(self, file: Path, images: np.ndarray) -> np.ndarray:

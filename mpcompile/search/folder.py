@@ -6,11 +6,15 @@
             phases.json       seconds spent on each phase, over all the processes that worked here
             LUT.json          the latency table; LUT.json.cells keeps each number as soon as it is measured
             points/NAME/      model.onnx, model.mpc, weights.npz, metrics.json; search.npz for a searched one;
-                              checked.json: against the reference, answers on the device, time by layer
+                              checked.json: against the reference, answers on the device, time by layer;
+                              searched, trained, exported, compiled, measured.json: the steps, each with the length
+                              and the hash of the files that it made
             race.json         all points timed in turn, interleaved, at the end
             front.json        all points, and the names of those on the Pareto front
 
-Everything but the log appears whole or not at all. `mpcompile report` reads the JSON files.
+Everything but the log appears whole or not at all. What was damaged since, by whatever, is noticed by its hash, said in
+one line, and made again: a file by the step that made it, a JSON file that is read again (it ends with a hash of itself)
+as if it had never been. `mpcompile report` reads the JSON files.
 """
 
 from __future__ import annotations
@@ -24,7 +28,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mpcompile.errors import UsageError
-from mpcompile.files import atomic_path, exclusive_folder
+from mpcompile.files import atomic_path
+from mpcompile.locks import exclusive_folder
+from mpcompile.search.stamp import difference, stamp_of
 
 TEMPORARY = (".npz", ".json", ".onnx", ".mpc", ".tmp")
 """Suffixes of files.atomic_path's temporary files, whose names begin with a dot."""
@@ -36,10 +42,11 @@ def key_of(*inputs) -> str:
 
 
 class Folder:
-    """One folder of results. Raises UsageError where it cannot be made."""
+    """One folder of results; `warn` is told in one line of what is damaged in it. Raises UsageError where it cannot be
+    made."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, warn: Callable[[str], None] = lambda line: None):
+        self.path, self.warn = path, warn
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -59,28 +66,46 @@ class Folder:
             yield
 
     def inner(self, *names: str) -> Folder:
-        return Folder(self.path.joinpath(*names))
+        return Folder(self.path.joinpath(*names), self.warn)
 
-    def write(self, name: str, data: dict) -> None:
-        """JSON, whole or not at all."""
+    def publish(self, name: str, data: dict) -> None:
+        """JSON for others, whole or not at all."""
         with atomic_path(self.path / name) as temporary:
             temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
+    def write(self, name: str, data: dict) -> None:
+        """The same, to be read again: with its hash."""
+        data = json.loads(json.dumps(data))
+        self.publish(name, {**data, "sha256": key_of(data)})
+
     def read(self, name: str) -> dict | None:
-        """What `write` wrote; None where there is none, or it is damaged."""
+        """What `write` wrote; None where there is none, or it is damaged, which is said."""
         try:
-            data = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            data = json.loads((self.path / name).read_bytes())
+        except FileNotFoundError:
             return None
-        return data if isinstance(data, dict) else None
+        except (OSError, ValueError, RecursionError):
+            data = None
+        if isinstance(data, dict) and data.pop("sha256", None) == key_of(data):
+            return data
+        self.warn(f"{self.path / name} is damaged: it counts as if it were not there")
+        return None
 
     def once(self, name: str, key: str, work: Callable[[], dict], *, files: tuple[str, ...] = ()) -> dict:
-        """The result in `name` where it was made with this key and its files are there, else that of `work`, kept."""
+        """The result in `name` where it was made with this key and its `files` are what `work` made them; else that of
+        `work`, kept with a stamp of each file.
+
+        A file that differs from its stamp is named, and then `work` makes all of them again.
+        """
         found = self.read(name)
-        if found and found.get("key") == key and all((self.path / f).exists() for f in files):
-            return found["result"]
+        if found and found.get("key") == key and set(found.get("files", {})) == set(files):
+            differences = [(f, why) for f, stamp in found["files"].items() if (why := difference(self.path / f, stamp))]
+            if not differences:
+                return found["result"]
+            for file, why in differences:
+                self.warn(f"{self.path / file} {why}: it is made again")
         result = work()
-        self.write(name, {"key": key, "result": result})
+        self.write(name, {"key": key, "result": result, "files": {f: stamp_of(self.path / f) for f in files}})
         return json.loads(json.dumps(result))
 
     def log(self, event: str, **figures) -> None:

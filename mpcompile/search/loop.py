@@ -88,16 +88,19 @@ class Batches:
 @dataclass
 class Keeper:
     """Writes the state down at most every `seconds`, and takes it up again. `key` names everything that the result
-    depends on."""
+    depends on; `warn` is told in one line where what was written is damaged."""
 
     path: Path
     key: str
     seconds: float = 20.0
+    warn: Callable[[str], None] = lambda line: None
     _last: float = field(default_factory=time.monotonic)
 
     def resume(self) -> dict | None:
         """The state of an interrupted run with this key."""
         state = checkpoint.load(self.path)
+        if state is None and self.path.exists():
+            self.warn(f"{self.path} is damaged: what it was the middle of begins anew")
         return state if state is not None and state.get("key") == self.key else None
 
     def keep(self, state: Callable[[], dict]) -> None:

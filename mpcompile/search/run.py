@@ -1,12 +1,14 @@
 """A whole search: the latency table; float, int8 and uniform baselines; a point for each budget, with warm starts; and
 a race of them all, in which every point's time is taken in turn with the others'.
 
-Every step keeps its result in the run's folder under a key of all it depends on, and long ones keep their state as they
-go: a run that was killed goes on where it was, and a finished one is not done again.
+Every step keeps its result in the run's folder under a key of all it depends on, other steps' files by what they hold;
+long ones keep their state as they go: a run that was killed goes on where it was, a finished one is not done again, and
+of one whose files were damaged only those are made, where they come out as they were.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -48,9 +50,13 @@ from mpcompile.search.objective import (
 )
 from mpcompile.search.record import about_run
 from mpcompile.search.sizes import searched_macs, weight_bytes
+from mpcompile.search.stamp import sha256_of
 
 RUN, TABLE, FRONT, METRICS = "run.json", "LUT.json", "front.json", "metrics.json"
-WEIGHTS = "weights.npz"
+NETWORK, SEARCHED, WEIGHTS = "network.onnx", "search.npz", "weights.npz"
+
+CONFIG, CONFIG_HASH = "config.toml", "config_sha256"
+"""The copy of the configuration file; its hash in run.json."""
 
 METHODS: dict[str, type[Method]] = {"ebs": EBS}
 
@@ -84,9 +90,12 @@ class Sweep:
         *,
         keep_seconds: float = 20.0,
         name: str = "config.toml",
+        text: bytes = b"",
+        warn: Callable[[str], None] = lambda line: None,
     ):
-        """`name`: the configuration file's, for the record."""
-        self.name = name
+        """`name` and `text`: the configuration file's, for the record; `warn` is told in one line of what was damaged in
+        the folder."""
+        self.name, self.text, self.warn = name, text, warn
         self.config, self.device, self.keep_seconds = config, device, keep_seconds
         self.data = data.load(
             config.data.path or None,
@@ -94,7 +103,7 @@ class Sweep:
             train=config.data.train or None,
             test=config.data.test or None,
         )
-        self.folder = Folder(out)
+        self.folder = Folder(out, warn)
         self.clock = Clock(self.folder, keep_seconds)
 
         def ticking(what: str, done: int, total: int, figures: dict) -> None:
@@ -131,7 +140,8 @@ class Sweep:
     def _record(self) -> None:
         """What was run, on what: for reports."""
         table = getattr(self, "table", None)
-        self.folder.write(RUN, about_run(self.name, self.config, self.data, self.network(), self.device, table))
+        about = about_run(self.name, self.config, self.data, self.network(), self.device, table)
+        self.folder.write(RUN, {**about, CONFIG_HASH: hashlib.sha256(self.text).hexdigest()})
 
     # -- the network -------------------------------------------------------------------------------
     def network(self, start: Path | None = None) -> Network:
@@ -152,9 +162,7 @@ class Sweep:
                 activation=n.activation,
             )
         if start:
-            kept = checkpoint.load(start)
-            assert kept is not None, f"{start} was written before"
-            made.load_state_dict(kept["network"])
+            made.load_state_dict(_kept(start)["network"])
         made.start_clips(self.data.train.pixels[: s.batch].float() / 255)
         return made
 
@@ -166,7 +174,7 @@ class Sweep:
         """Measured on the network as the search has it, at its narrowest bits but one; from the folder where it was
         before."""
         s = self.config.search
-        model = self.folder.path / "network.onnx"
+        model = self.folder.path / NETWORK
         network = self.network()
         network.assign(network.uniform(s.bits.weights[1], s.bits.activations[1]))
         key = key_of(
@@ -192,7 +200,7 @@ class Sweep:
             self.folder.log("latency table", network_ms=1e3 * table.predict())
             return {"file": TABLE}
 
-        self.folder.once("table.json", key, work, files=(TABLE,))
+        self.folder.once("table.json", key, work, files=(TABLE, NETWORK))
         return LatencyTable.load(self.folder.path / TABLE)
 
     def _calibration(self) -> Calibration:
@@ -214,38 +222,39 @@ class Sweep:
     def _quantized(self, name: str, kind: str, assignment: BitAssignment, *more) -> Point:
         """Trained from the float network by one recipe, whoever chose the bits: so only they differ."""
         _, start = self._pretrained()
-        recipe = self._recipe(self.config.retrain)
-        return self._finish(name, kind, lambda: self.network(start), assignment, recipe, self.base, *more)
+        recipe, key = self._recipe(self.config.retrain), key_of(self.base, sha256_of(start))
+        return self._finish(name, kind, lambda: self.network(start), assignment, recipe, key, *more)
 
     def _searched(self, budget: Budget, before: Path | None) -> tuple[Point, Path]:
         """The point of a budget, and the file of its search's end, from which the next one starts."""
-        c, network = self.config, self.network(self._pretrained()[1])
+        c, start = self.config, self._pretrained()[1]
+        network = self.network(start)
         cost = self._cost(network)
         folder = self.folder.inner(POINTS, budget.name)
-        warm = checkpoint.load(before) if before else None
+        warm = _kept(before) if before else None
         method = METHODS[c.search.method].configured(network, c.search)
-        end, price = folder.path / "search.npz", self._price(budget, cost)
-        key = key_of(self.base, c.objective.kind, vars(price), self._about(cost), warm and warm["key"])
-        keeper = Keeper(folder.path / "search.part.npz", key, self.keep_seconds)
-        state = checkpoint.load(end)
-        if state is None or state["key"] != key:
+        end, price = folder.path / SEARCHED, self._price(budget, cost)
+        key = key_of(
+            *(self.base, sha256_of(start), c.objective.kind, vars(price), self._about(cost)),
+            sha256_of(before) if before else None,
+        )
+        keeper = Keeper(folder.path / "search.part.npz", key, self.keep_seconds, self.warn)
+
+        def work() -> dict:
             with self.clock.phase(f"search {budget.name}"):
                 figures = self._search(budget, keeper, network, method, cost, price, warm)
-            state = {
-                "key": key,
-                "network": dict(network.state_dict()),
-                "method": dict(method.state_dict()),
-                "price": price.state(),
-                "figures": figures,
-            }
-            checkpoint.save(end, state)
+            parts = {"network": dict(network.state_dict()), "method": dict(method.state_dict())}
+            checkpoint.save(end, {**parts, "price": price.state()})
             self.folder.log("searched", point=budget.name, **figures)
+            return figures
+
+        figures = folder.once("searched.json", key, work, files=(SEARCHED,))
         keeper.done()
-        method.load_state_dict(state["method"])
+        method.load_state_dict(_kept(end)["method"])
         assignment = method.readout(network)
         if isinstance(price, BudgetPrice):
             assignment = land(assignment, method.log_probs(), cost, price.target)
-        return self._quantized(budget.name, "searched", assignment, cost, price, state["figures"]), end
+        return self._quantized(budget.name, "searched", assignment, cost, price, figures), end
 
     def _search(
         self,
@@ -280,10 +289,11 @@ class Sweep:
     def _trained(
         self, name: str, made: Callable[[], Network], assignment: BitAssignment | None, recipe: Recipe, key: str
     ) -> dict:
-        """Trains what `made` gives at these bits and exports it, once: figures and accuracy."""
+        """Trains what `made` gives at these bits and exports it, each once: figures and accuracy."""
         folder = self.folder.inner(POINTS, name)
-        key = self._key(assignment, recipe, key)
-        keeper = Keeper(folder.path / "retrain.part.npz", key, self.keep_seconds)
+        key = key_of(key, assignment.to_json() if assignment else None, vars(recipe))
+        weights = folder.path / WEIGHTS
+        keeper = Keeper(folder.path / "retrain.part.npz", key, self.keep_seconds, self.warn)
 
         def train() -> dict:
             network = made()
@@ -299,18 +309,21 @@ class Sweep:
                 )
                 network.eval()
                 found["accuracy"] = accuracy(network, self.data.test)
-            export(network, folder.path / MODEL)
-            checkpoint.save(folder.path / WEIGHTS, {"key": key, "network": dict(network.state_dict())})
+            checkpoint.save(weights, {"key": key, "network": dict(network.state_dict())})
             self.folder.log("trained", point=name, **found)
             return found
 
-        trained = folder.once("trained.json", key, train, files=(MODEL, WEIGHTS))
-        keeper.done()
-        return trained
+        def export_trained() -> dict:
+            network = self.network()
+            network.assign(assignment)
+            network.load_state_dict(_kept(weights)["network"])
+            export(network, folder.path / MODEL)
+            return {}
 
-    @staticmethod
-    def _key(assignment: BitAssignment | None, recipe: Recipe, key: str) -> str:
-        return key_of(key, assignment.to_json() if assignment else None, vars(recipe))
+        trained = folder.once("trained.json", key, train, files=(WEIGHTS,))
+        keeper.done()
+        folder.once("exported.json", key_of(key, sha256_of(weights)), export_trained, files=(MODEL,))
+        return trained
 
     def _finish(
         self,
@@ -328,25 +341,30 @@ class Sweep:
         folder, network = self.folder.inner(POINTS, name), self.network()
         model, bundle = folder.path / MODEL, folder.path / BUNDLE
         trained = self._trained(name, made, assignment, recipe, key)
-        key = self._key(assignment, recipe, key)
+        identity = dict(self.device.identity)
+
+        def compile_model() -> dict:
+            with self.clock.phase(f"measure {name}"):
+                self.device.compile(model, bundle, self.table)
+            return {}
 
         def measure() -> dict:
-            self.show(f"measure {name}", 0, 1, {})
             with self.clock.phase(f"measure {name}"):
-                seconds = self.device.network_seconds(model, bundle, self.table)
+                seconds = self.device.network_seconds(bundle)
             self.folder.log("measured", point=name, ms=1e3 * seconds)
             return {"seconds": seconds}
 
         measured = None
         if assignment is not None:
-            measured = folder.once("measured.json", key_of(key, dict(self.device.identity)), measure, files=(BUNDLE,))[
-                "seconds"
-            ]
+            self.show(f"measure {name}", 0, 1, {})
+            key = key_of(sha256_of(model), identity, _about(self.table))
+            folder.once("compiled.json", key, compile_model, files=(BUNDLE,))
+            measured = folder.once("measured.json", key_of(sha256_of(bundle), identity), measure)["seconds"]
             self.show(f"measure {name}", 1, 1, {"ms": 1e3 * measured})
         checked = self.checks.point(name, folder, bundle if assignment is not None else None)
         point = self._point(name, kind, network, assignment, trained["accuracy"], measured, cost, price)
         point = replace(point, deployed=checked["deployed"], figures={**(figures or {}), "final loss": trained["loss"]})
-        folder.write(METRICS, point.to_json())
+        folder.publish(METRICS, point.to_json())
         return point
 
     def _point(self, name, kind, network, assignment, score, measured, cost, price) -> Point:
@@ -381,11 +399,7 @@ class Sweep:
         """What of a cost its result depends on; not where the run's folder lies."""
         if not isinstance(cost, Latency):
             return [cost.unit]
-        return [
-            cost.calibration.slope,
-            cost.calibration.offset,
-            {k: v for k, v in cost.table.to_json().items() if k != "model"},
-        ]
+        return [cost.calibration.slope, cost.calibration.offset, _about(cost.table)]
 
     def _price(self, budget: Budget, cost: Cost) -> Price:
         if budget.kind == "weight":
@@ -419,7 +433,7 @@ class Sweep:
 
     def _written(self) -> Result:
         result = self._result()
-        self.folder.write(FRONT, result.to_json())
+        self.folder.publish(FRONT, result.to_json())
         return result
 
     def _result(self) -> Result:
@@ -430,6 +444,18 @@ class Sweep:
 def _code() -> str:
     """Of what this search runs: what another version of it made is made again."""
     return fingerprint(__name__)
+
+
+def _kept(path: Path) -> dict:
+    """A checkpoint whose step was looked at in this run."""
+    state = checkpoint.load(path)
+    assert state is not None, f"{path} is as it was written"
+    return state
+
+
+def _about(table: LatencyTable) -> dict:
+    """What it says, wherever its run's folder lies."""
+    return {k: v for k, v in table.to_json().items() if k != "model"}
 
 
 def _same_device(folder: Folder, device: SearchDevice) -> None:
@@ -443,25 +469,50 @@ def _same_device(folder: Folder, device: SearchDevice) -> None:
             )
 
 
-def run(config_file: Path, config: Config, out: Path, device: SearchDevice, show: PhaseProgress = silent) -> Result:
-    """The search of a configuration file, in `out`, begun or gone on with.
+def run(
+    config_file: Path,
+    config: Config,
+    out: Path,
+    device: SearchDevice,
+    show: PhaseProgress = silent,
+    warn: Callable[[str], None] = lambda line: None,
+) -> Result:
+    """The search of a configuration file, in `out`, begun or gone on with; `warn` is told of what is damaged there.
 
     Raises UsageError where `out` holds another configuration's run, or one that was measured on another kind of device,
     or another process is at work in it.
     """
-    copy, text = out / "config.toml", config_file.read_bytes()
+    copy, text = out / CONFIG, config_file.read_bytes()
     with output_folder(out):
-        if copy.exists() and copy.read_bytes() != text:
-            raise UsageError(
-                f"{out} holds the run of another configuration ({copy}): choose another folder for {config_file}"
-            )
-        if not copy.exists() and any(out.iterdir()):
-            raise UsageError(f"{out} is not empty, and holds no run of a search")
-        folder = Folder(out)
+        folder = Folder(out, warn)
+        if not _holds(copy, text):  # before anything is tidied up in it
+            _check_its_own(folder, config_file, text)
         with folder.locked():
             _same_device(folder, device)
-            sweep = Sweep(config, out, device, show, name=config_file.name)
-            if not copy.exists():  # the folder belongs to a configuration once its data could be read
+            sweep = Sweep(config, out, device, show, name=config_file.name, text=text, warn=warn)
+            if not _holds(copy, text):  # the folder belongs to a configuration once its data could be read
                 with atomic_path(copy) as temporary:
                     temporary.write_bytes(text)
             return sweep.run()
+
+
+def _holds(path: Path, text: bytes) -> bool:
+    try:
+        return path.read_bytes() == text
+    except OSError:
+        return False
+
+
+def _check_its_own(folder: Folder, config_file: Path, text: bytes) -> None:
+    """Where the copy of the configuration is missing or another one. Raises UsageError unless the folder is empty, or
+    run.json knows that it is the run of this configuration: then the copy was damaged."""
+    copy = folder.path / CONFIG
+    if (folder.read(RUN) or {}).get(CONFIG_HASH) == hashlib.sha256(text).hexdigest():
+        why = "is damaged" if copy.exists() else "is missing"
+        folder.warn(f"{copy} {why}: it is written again from {config_file}")
+    elif copy.exists():
+        raise UsageError(
+            f"{folder.path} holds the run of another configuration ({copy}): choose another folder for {config_file}"
+        )
+    elif any(folder.path.iterdir()):
+        raise UsageError(f"{folder.path} is not empty, and holds no run of a search")

@@ -29,7 +29,7 @@ class Simulated:
     plane 2, pools and views their input's bits. All in nanoseconds for each output value."""
 
     identity = {"cpu": "a formula"}
-    devices_at_once, slower = 1, 1.3
+    devices_at_once, at_once, slower = 1, 24, 1.3
     families = {f.name: f for f in families()}
 
     def __init__(self, pause: float = 0.0):

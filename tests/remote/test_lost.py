@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mpcompile.errors import DeviceLost
-from mpcompile.files import exclusive_folder
+from mpcompile.locks import exclusive_folder
 from mpcompile.remote.connection import ANSWER_SECONDS
 from mpcompile.remote.pool import open_pool
 from mpcompile.remote.sandbox import SandboxedDevice

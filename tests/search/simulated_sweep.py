@@ -62,11 +62,13 @@ class SimulatedDevice:
         self.note("table")
         return build_table(load(model), bits, self.bench, Cache(cache), progress=progress)
 
-    def network_seconds(self, model, bundle, table):
-        self.note(f"network_seconds {model.parent.name}")
-        seconds = 1.07 * self.bench.network(load(model))
-        bundle.write_text(json.dumps(seconds))
-        return seconds
+    def compile(self, model, bundle, table):
+        self.note(f"compile {model.parent.name}")
+        bundle.write_text(json.dumps(1.07 * self.bench.network(load(model))))
+
+    def network_seconds(self, bundle):
+        self.note(f"network_seconds {bundle.parent.name}")
+        return json.loads(bundle.read_text())
 
     def answers(self, file, images):
         """Class 0, whatever it sees."""
@@ -107,7 +109,7 @@ class SimulatedDevice:
         return {"machine": {"cpu": "a formula", "cores": 1, "threads": 1}, "versions": {"Python": "3"}}
 
 
-def sweep(out: Path, show=None, config=CONFIG) -> Sweep:
+def sweep(out: Path, show=None, config=CONFIG, warn=lambda line: None) -> Sweep:
     """Saves its state at every step."""
     import mpcompile.search.run as module
 
@@ -115,7 +117,8 @@ def sweep(out: Path, show=None, config=CONFIG) -> Sweep:
     original, module.data.load = module.data.load, lambda *_, **__: data
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return Sweep(config, out, SimulatedDevice(out / "device.log"), show or (lambda *_: None), keep_seconds=0.0)
+        device = SimulatedDevice(out / "device.log")
+        return Sweep(config, out, device, show or (lambda *_: None), keep_seconds=0.0, warn=warn)
     finally:
         module.data.load = original
 

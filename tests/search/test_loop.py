@@ -130,6 +130,43 @@ def test_each_purpose_has_chance_of_its_own():
     assert len(set(numbers)) == 4 and torch.rand(1, generator=draw(0, "a", 1)).item() == numbers[0]
 
 
+def equal_states(one, other) -> bool:
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return (
+            isinstance(other, dict) and one.keys() == other.keys() and all(equal_states(one[k], other[k]) for k in one)
+        )
+    return one == other
+
+
+def test_a_checkpoint_is_what_was_saved_or_none(tmp_path):
+    """Whichever byte is damaged, and wherever it is cut: never an exception, and never another state."""
+    state = {"key": "abc", "network": {"a": torch.arange(6.0).reshape(2, 3)}, "step": 3, "price": {"of": [None, 0.1]}}
+    checkpoint.save(tmp_path / "whole.npz", state)
+    data, path, none = (tmp_path / "whole.npz").read_bytes(), tmp_path / "c.npz", 0
+    for at in range(len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+        found = checkpoint.load(path)
+        assert found is None or equal_states(found, state), at
+        none += found is None
+        path.write_bytes(data[:at])
+        assert checkpoint.load(path) is None, at
+    assert none > len(data) / 2
+
+
+def test_a_damaged_state_is_said_and_one_of_other_work_is_not(tmp_path):
+    lines = []
+    keeper = Keeper(tmp_path / "c.npz", "key", 0.0, lines.append)
+    assert keeper.resume() is None and not lines
+    keeper.keep(lambda: {"step": 7})
+    assert keeper.resume() == {"key": "key", "step": 7}
+    assert Keeper(tmp_path / "c.npz", "other", 0.0, lines.append).resume() is None and not lines
+    (tmp_path / "c.npz").write_bytes((tmp_path / "c.npz").read_bytes()[:-100])
+    assert keeper.resume() is None
+    assert lines == [f"{tmp_path / 'c.npz'} is damaged: what it was the middle of begins anew"]
+
+
 def test_checkpoints_hold_what_they_were_given(tmp_path):
     state = {"a": torch.arange(3), "b": {0: [1.5, "x", None, True], "c": torch.tensor(2.5)}, "e": {}}
     checkpoint.save(tmp_path / "c.npz", state)

@@ -114,7 +114,7 @@ def test_another_budget_measures_no_table_again(sweep_done, tmp_path):
     assert [p.name for p in found.points][-1] == "target-15pc" and found.points[:-1] == sweep_done[1].points
     done = (out / "device.log").read_text().splitlines()
     single, race = done[:-1], done[-1]
-    assert single == [f"{what} target-15pc" for what in ("network_seconds", "answers", "verify", "profile")]
+    assert single == [f"{what} target-15pc" for what in ("compile", "network_seconds", "answers", "verify", "profile")]
     assert race.split() == ["race", *(p.name for p in found.points)]
 
 
@@ -206,8 +206,18 @@ def test_one_process_at_a_time_and_no_litter(tmp_path):
     (tmp_path / "run" / ".search.npz.k3j.npz").write_text("half")
     with Folder(tmp_path / "run").locked():
         assert not list((tmp_path / "run").glob(".*.npz"))
-        with pytest.raises(UsageError, match="another process"):
+        with pytest.raises(UsageError, match="this process writes to"):
             run(tmp_path / "a.toml", CONFIG, tmp_path / "run", SimulatedDevice())
+
+
+def test_a_folder_in_use_is_said_before_devices_are_asked_for(tmp_path, capsys):
+    """There is no such tracker; nobody gets so far."""
+    (tmp_path / "c.toml").write_text('objective = {targets = ["60 %"]}')
+    (tmp_path / "run").mkdir()
+    options = ["--no-report", "--tracker", "localhost:1", "--key", "box"]
+    with Folder(tmp_path / "run").locked():
+        assert main(["search", str(tmp_path / "c.toml"), "-o", str(tmp_path / "run"), *options]) == 2
+    assert f"writes to {tmp_path / 'run'}: wait for it, or name another folder\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

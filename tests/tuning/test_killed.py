@@ -107,6 +107,26 @@ def test_interrupted(model, tmp_path):
     assert nothing_runs(tmp_path / "tmp") and not list((tmp_path / "tmp").iterdir())
 
 
+def test_the_second_of_two_is_told_which_process_tunes(model, tmp_path):
+    """The first is stopped in the middle for as long as the second takes; then it goes on, and makes each trial once."""
+    records = tmp_path / "records"
+    trials = records / f"{TARGET}.trials.jsonl"
+    first = started(tmp_path, command(model, records, []))
+    try:
+        until_measured(tmp_path, first, trials)
+        first.send_signal(signal.SIGSTOP)
+        second = subprocess.run(command(model, records, []), capture_output=True, text=True, timeout=PATIENCE)
+        says = f"another process ({first.pid}) writes to {records}: wait for it, or name another folder"
+        assert (second.returncode, second.stderr) == (2, f"mpcompile: {says}\n")
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(PATIENCE) == 0, (tmp_path / "out.txt").read_text()
+    finally:
+        first.kill()
+    keys = [row["key"] for row in rows(trials)]
+    assert len(keys) == len(set(keys))
+    assert nothing_runs(tmp_path / "tmp")
+
+
 def _parsed(line: str) -> dict | None:
     try:
         return json.loads(line)

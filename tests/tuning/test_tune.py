@@ -14,8 +14,8 @@ import mpcompile as mp
 from benchmarks.networks import Bits, ConvShape, conv_layer
 from mpcompile.api.tune import tune
 from mpcompile.errors import DeviceLost, MissingDependency, UsageError
-from mpcompile.files import exclusive_folder
 from mpcompile.latency.measure import Measurement, Timing
+from mpcompile.locks import exclusive_folder
 from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime.device import About
 from mpcompile.schedules.tile import Tile
@@ -226,7 +226,7 @@ def test_layers_take_turns_where_devices_are_elsewhere(tmp_path):
 
 
 def test_one_run_at_a_time_writes_to_a_folder(tmp_path):
-    with exclusive_folder(tmp_path), pytest.raises(UsageError, match="another process writes to"):
+    with exclusive_folder(tmp_path), pytest.raises(UsageError, match="this process writes to"):
         with exclusive_folder(tmp_path):
             pass
 

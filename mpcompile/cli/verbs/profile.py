@@ -34,6 +34,7 @@ def work(args: argparse.Namespace) -> dict:
     from mpcompile.errors import UsageError
     from mpcompile.files import atomic_path, check_writable
     from mpcompile.ir.bits import BitCandidates
+    from mpcompile.locks import check_free
 
     if args.rounds < 1:
         raise UsageError(f"--rounds must be at least 1, not {args.rounds}")
@@ -45,6 +46,9 @@ def work(args: argparse.Namespace) -> dict:
         raise UsageError(f"--{error}") from None
     if args.output:
         check_writable(args.output)
+    cells = f"{args.output}.cells" if args.bits else None
+    if cells:
+        check_free(cells)
     require_compiler()
     with device_options.opened(args) as pool:
         with console.progress("measuring") as update:
@@ -52,7 +56,7 @@ def work(args: argparse.Namespace) -> dict:
                 args.model,
                 args.target,
                 bits=bits,
-                cache=f"{args.output}.cells" if args.bits else None,
+                cache=cells,
                 threads=args.threads,
                 rounds=args.rounds,
                 progress=update,

@@ -33,7 +33,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def work(args: argparse.Namespace) -> dict:
     import mpcompile as mp
     from mpcompile.cli.doctor import require_compiler
+    from mpcompile.locks import check_free
 
+    check_free(args.output)
     require_compiler()
     with device_options.opened(args) as pool:
         with console.progress("tuning") as update:

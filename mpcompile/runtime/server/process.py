@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mpcompile.errors import TargetError, UsageError
-from mpcompile.files import exclusive_folder
+from mpcompile.locks import exclusive_folder
 from mpcompile.runtime.server.door import Door
 from mpcompile.runtime.server.limits import Limits
 from mpcompile.runtime.server.wire import ORDERLY
