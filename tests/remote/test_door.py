@@ -26,7 +26,9 @@ from tests.patience import SOON, until
 
 @pytest.fixture
 def door():
-    with closing(Door("127.0.0.1", 0, "k", lambda: {"key": "k"})) as found:
+    said: list[str] = []
+    with closing(Door("127.0.0.1", 0, "k", lambda: {"key": "k"}, said.append)) as found:
+        found.said = said
         found.open("good".__eq__)
         yield found
 
@@ -118,12 +120,25 @@ def test_others_are_told_what_this_is_or_nothing(door, monkeypatch):
     looks.close()
 
 
-@pytest.mark.parametrize("words", [b"\x15", FIRST_WORDS.pack(21, 1), FIRST_WORDS.pack(1 << 40, INIT_SERVER)])
-def test_who_has_the_key_and_begins_no_session_does_not_get_the_device(door, monkeypatch, words):
+@pytest.mark.parametrize("words", [FIRST_WORDS.pack(21, 1), FIRST_WORDS.pack(1 << 40, INIT_SERVER)])
+def test_who_has_the_key_and_begins_no_session_does_not_get_the_device(door, words):
+    with comes(door, hello("client:good") + words) as mute:
+        until(lambda: sent_away(mute))
+    assert not door._waiting and door.said == ["127.0.0.1 was sent away: it begins no session of TVM's RPC"]
+
+
+def test_who_has_the_key_and_leaves_does_not_get_the_device(door):
+    with comes(door, hello("client:good") + b"\x15") as leaves:
+        leaves.shutdown(socket.SHUT_WR)
+        until(lambda: sent_away(leaves))
+    assert not door._waiting and not door.said
+
+
+def test_who_has_the_key_and_says_no_more_does_not_get_the_device(door, monkeypatch):
     monkeypatch.setattr(doors, "HANDSHAKE_SECONDS", 0.3)
-    with comes(door, hello("client:good") + words) as mute, comes(door, GOOD):
-        assert recvall(mute, len(SUCCESS)) == SUCCESS and sent_away(mute)
-        waits(door, 1)
+    with comes(door, hello("client:good") + b"\x15") as mute:
+        until(lambda: sent_away(mute))
+    assert not door._waiting and door.said == ["127.0.0.1 was sent away: its handshake takes more than 0.3 s"]
 
 
 def test_a_client_whose_words_come_in_pieces_is_let_in(door, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from collections import Counter
@@ -15,7 +16,8 @@ MOST_OF_ONE = 128
 MOST = 512
 """Connections in all: well below the descriptors that a process may usually have, 1024."""
 PAUSE = 0.2
-"""Seconds until the next try where the system lets nobody in, for lack of descriptors or memory."""
+"""Seconds until the next try where the system lets nobody in, for lack of descriptors or memory, and nobody is here who
+could make room."""
 AGAIN_SECONDS = 3600.0
 """The same is said of the same address no sooner."""
 MOST_SAID = 1024
@@ -117,9 +119,9 @@ class Reception:
         while True:
             try:
                 connection, peer = await asyncio.get_running_loop().sock_accept(self._socket)
-            except OSError:
-                self._send_away(self._guests, "this machine has no descriptors or memory for more connections")
-                await asyncio.sleep(PAUSE)
+            except OSError as error:
+                task = self._send_away(self._guests, f"the system lets nobody in ({error.strerror})")
+                await (asyncio.wait([task]) if task else asyncio.sleep(PAUSE))
                 continue
             self._make_room(address := str(peer[0]))
             guest = Guest(connection, address)
@@ -140,11 +142,15 @@ class Reception:
             return
         self._send_away([guest for guest in self._guests if guest.address == address], reason)
 
-    def _send_away(self, among: Iterable[Guest], reason: str) -> None:
+    def _send_away(self, among: Iterable[Guest], reason: str) -> asyncio.Task | None:
+        """The task that has ended when one of them is gone."""
         guest = min(among, key=lambda guest: (guest.holds(), guest.heard), default=None)
-        if guest is not None:
-            self._complain(guest, reason)
-            self._guests.pop(guest).cancel()
+        if guest is None:
+            return None
+        self._complain(guest, reason)
+        task = self._guests.pop(guest)
+        task.cancel()
+        return task
 
     async def _serve(self, guest: Guest) -> None:
         try:
@@ -161,8 +167,10 @@ class Reception:
         guest.connection.close()
 
     def _complain(self, guest: Guest, reason: str) -> None:
-        now = time.monotonic()
-        self._said = {said: at for said, at in self._said.items() if now < at + AGAIN_SECONDS}
-        if (guest.address, reason) not in self._said and len(self._said) < MOST_SAID:
-            self._said[guest.address, reason] = now
+        now, what = time.monotonic(), (guest.address, reason)
+        if now < self._said.get(what, -math.inf) + AGAIN_SECONDS:
+            return
+        self._said = {what: at for what, at in self._said.items() if now < at + AGAIN_SECONDS}
+        if len(self._said) < MOST_SAID:
+            self._said[what] = now
             self._log(f"{guest.address} was sent away: {reason}")
