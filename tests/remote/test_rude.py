@@ -1,5 +1,6 @@
 """Clients that are rude to `mpcompile serve` and `mpcompile tracker`, real processes: an honest one next to them is
-served, at most one line is said of each kind, and no descriptor and no thread is left."""
+served, at most one line is said of each kind, and no descriptor and no thread is left. And servers that are rude to
+clients."""
 
 import re
 import resource
@@ -7,12 +8,15 @@ import socket
 import struct
 import threading
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psutil
 import pytest
 from tvm.rpc.base import RPC_MAGIC, RPC_TRACKER_MAGIC, TrackerCode, recvall, sendjson
 
+from mpcompile import cli
+from mpcompile.errors import TargetError
+from mpcompile.remote import tracker as trackers
 from mpcompile.remote.tracker import Key, devices
 from mpcompile.runtime.server import door as doors
 from mpcompile.runtime.server import lend, reception
@@ -270,3 +274,75 @@ def test_of_too_many_in_all_those_go_whose_address_has_most(lender, monkeypatch)
         assert all(asks(connection, TrackerCode.PING) for connection in (honest, other, *many[1:]))
         (line,) = lender.said
         assert line == "127.0.0.3 was sent away: there are more than 4 connections, and most of them are its"
+
+
+# -- rude servers ----------------------------------------------------------------------------------------------------------
+def frame(data: bytes) -> bytes:
+    return struct.pack("<i", len(data)) + data
+
+
+TRACKER, DEVICE = struct.pack("<i", RPC_TRACKER_MAGIC), struct.pack("<i", RPC_MAGIC)
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is neither a tracker nor a device"),
+        (b"", "no tracker answers at"),
+        (DEVICE + struct.pack("<i", 2**31 - 1), "no tracker answers at .*its answer makes no sense: 2147483647 bytes"),
+        (DEVICE + frame(b'{"key": "k"}'), "is neither a tracker nor a device"),
+        (DEVICE + frame(b"7"), "is neither a tracker nor a device"),
+        (TRACKER + frame(b"[6]"), "does not answer any more .its answer makes no sense"),
+        (TRACKER + frame(b'[0, {"queue_info": {}, "server_info": [5]}]'), "its answer makes no sense"),
+        (TRACKER + frame(b"\xff"), "its answer makes no sense"),
+        (TRACKER + frame(b"[" * 100000), "its answer makes no sense"),
+    ],
+)
+def test_a_server_that_makes_no_sense_is_one_line(words, says):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):  # it need not listen to the end
+                connection.sendall(words)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):
+                    pass
+
+        serves = threading.Thread(target=serve)
+        serves.start()
+        with pytest.raises(TargetError, match=says) as error:
+            devices(of(server.getsockname()))
+        assert "\n" not in str(error.value)
+        serves.join()
+
+
+def test_an_answer_that_drips_is_not_awaited_without_end(monkeypatch):
+    monkeypatch.setattr(trackers, "ANSWER_SECONDS", 0.3)
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):  # it need not listen to the end
+                connection.sendall(TRACKER + struct.pack("<i", 1 << 20))
+                while not ended.wait(0.01):
+                    connection.sendall(b" ")
+
+        serves = threading.Thread(target=serve)
+        serves.start()
+        try:
+            with pytest.raises(TargetError, match="does not answer any more .timed out"):
+                devices(of(server.getsockname()))
+        finally:
+            ended.set()
+            serves.join()
+
+
+def test_a_device_that_says_nonsense_of_itself_does_not_hide_the_others(lender, capsys):
+    with Rude(of(lender.address), RPC_TRACKER_MAGIC) as rude:
+        odd = rude.says(rude.magic)
+        assert recvall(odd, 4) == rude.magic
+        assert asks(odd, TrackerCode.UPDATE_INFO, {"key": "server:k", "addr": ["h", 1], "mpcompile": {"about": 5}})
+        assert cli.main(["devices", "--tracker", of(lender.address)]) == 0
+        assert "another server" in (said := capsys.readouterr().out) and "1 device, 0 free" in said
