@@ -23,7 +23,9 @@ from mpcompile.runtime.server import lend, reception
 from mpcompile.runtime.server.door import Door
 from mpcompile.runtime.server.lend import Lender
 from mpcompile.runtime.server.reception import MOST_OF_ONE
+from mpcompile.runtime.state import State
 from tests.patience import SOON, until
+from tests.remote import simulated
 from tests.remote.processes import Process
 from tests.remote.test_door import hello, sent_away
 
@@ -193,6 +195,10 @@ def test_a_tracker_without_descriptors_sends_the_silent_away():
 
 
 # -- patient servers: nobody is sent away for being slow, and so a server that waits for one client serves no other --------
+ABOUT, STATE = simulated.ABOUT.to_json(), State("", 0, None, 0, 0).to_json()
+REPORT = {"key": "k", "free": True, "seconds": 0.0, "client": "", "about": ABOUT, "state": STATE}
+
+
 @pytest.fixture
 def patient(monkeypatch):
     monkeypatch.setattr(doors, "HANDSHAKE_SECONDS", SOON)
@@ -202,7 +208,7 @@ def patient(monkeypatch):
 
 @pytest.fixture
 def door(patient):
-    with closing(Door("127.0.0.1", 0, "k", lambda: {"key": "k", "free": True})) as found:
+    with closing(Door("127.0.0.1", 0, "k", lambda: REPORT)) as found:
         found.open("k".__eq__)
         yield found
 
