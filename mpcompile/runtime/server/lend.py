@@ -71,6 +71,8 @@ class Lender:
     """Listens on `host`:`port`. Raises UsageError where it cannot. `log(line)` takes lines for people."""
 
     def __init__(self, host: str, port: int, log: Callable[[str], None] = lambda line: None):
+        import tvm.rpc.base  # noqa: F401  seconds, in which nobody would be heard
+
         listening = listen(host, port)
         keep_alive(listening)  # connections inherit it: a device whose power fails is forgotten
         self.address: tuple[str, int] = listening.getsockname()[:2]
@@ -79,8 +81,6 @@ class Lender:
 
     def run(self) -> None:
         """Until stop()."""
-        import tvm.rpc.base  # noqa: F401  seconds, in which nobody would be heard
-
         self._reception.run()
 
     def stop(self) -> None:
