@@ -36,7 +36,7 @@ VERBS = {
     "search": "bits for every layer, by gradient, against measured latency; a front of networks",
     "report": "a search's folder as one HTML file, and its numbers as JSON",
     "serve": "offer this machine to hosts, as a device that runs and times what they send",
-    "tracker": "lend devices by key: TVM's tracker",
+    "tracker": "lend devices by key, as TVM's tracker does",
     "devices": "who is there at a tracker, who is busy, and for how long",
     "inspect": "what a bundle or a model holds, layer by layer",
 }

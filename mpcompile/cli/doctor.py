@@ -169,7 +169,7 @@ def _linker() -> Finding:
 
 def _rpc() -> Finding:
     """What `serve` and `tracker` need beside TVM: parts of the base, which an environment may lack all the same."""
-    missing = [name for name in ("psutil", "tornado", "cloudpickle") if _version(name) is None]
+    missing = [name for name in ("psutil", "cloudpickle") if _version(name) is None]
     if missing:
         return Finding("devices", False, f"{', '.join(missing)} not installed", f"pip install {' '.join(missing)}")
     return Finding("devices", True, "serve, tracker and devices work")

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from mpcompile.errors import TargetError, UsageError
 from mpcompile.remote.connection import RemoteDevice
+from mpcompile.runtime.device import About
 from mpcompile.runtime.server.tracker import NotATracker, ask, connect_tracker
+from mpcompile.runtime.state import State
 
 TRACKER_SECONDS = 4.0
 """Seconds to connect to a tracker."""
@@ -31,9 +36,45 @@ def parse_address(text: str, default: int = PORT) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+class Told(msgspec.Struct):
+    """What `mpcompile serve` says of itself."""
+
+    about: About
+    state: State
+    free: bool
+    seconds: float
+    client: str
+
+
+class Alone(Told):
+    """Where it is served without a tracker."""
+
+    key: str
+
+
+class Entry(msgspec.Struct):
+    """What a tracker says of a device."""
+
+    key: str
+    addr: tuple[str, int]
+    mpcompile: Any = None
+
+
+class Queue(msgspec.Struct):
+    free: int
+
+
+class Summary(msgspec.Struct):
+    """What a tracker says of all."""
+
+    queue_info: dict[str, Queue]
+    server_info: list[Entry]
+
+
 @dataclass(frozen=True)
 class Listed:
-    """A device as its tracker knows it. `told`: what `mpcompile serve` says of itself; empty for TVM's own servers."""
+    """A device as its tracker knows it. `told`: what `mpcompile serve` says of itself; empty for TVM's own servers, and
+    where it is not what this mpcompile understands."""
 
     key: str
     address: tuple[str, int]
@@ -72,10 +113,12 @@ class Key:
             there = f"it has {', '.join(keys)}" if keys else "it has none at all"
             raise TargetError(f"the tracker {_text(self.tracker)} has no device of key {self.key}: {there}")
         failed: TargetError | None = None
-        for _ in range(summary["queue_info"].get(self.key, {}).get("free", 0)):
+        for _ in range(queue.free if (queue := summary.queue_info.get(self.key)) else 0):
             connection.settimeout(GRANT_SECONDS)
             try:
-                _, (host, port, match_key) = ask(connection, [TrackerCode.REQUEST, self.key, "", 1])
+                _, (host, port, match_key) = ask(
+                    connection, [TrackerCode.REQUEST, self.key, "", 1], tuple[int, tuple[str, int, str]]
+                )
             except TimeoutError:
                 break
             except OSError as error:
@@ -103,7 +146,7 @@ def devices(tracker: str) -> list[Listed]:
 
 def _alone(error: NotATracker, address: tuple[str, int]) -> dict:
     """What a device without a tracker says of itself. Raises TargetError where it is none."""
-    if error.device is None:
+    if not isinstance(error.device, dict) or not _fits(error.device, Alone):
         raise TargetError(f"{_text(address)} is neither a tracker nor a device") from None
     return dict(error.device)
 
@@ -123,19 +166,27 @@ def _connected(address: tuple[str, int]) -> socket.socket:
         ) from None
 
 
-def _summary(connection: socket.socket, address: tuple[str, int]) -> dict:
+def _fits(told: Any, kind: type) -> bool:
+    try:
+        msgspec.convert(told, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _summary(connection: socket.socket, address: tuple[str, int]) -> Summary:
     from tvm.rpc.base import TrackerCode
 
     try:
-        return ask(connection, [TrackerCode.SUMMARY])[1]
+        return ask(connection, [TrackerCode.SUMMARY], tuple[int, Summary])[1]
     except OSError as error:
         raise _gone(address, error) from None
 
 
-def _listed(summary: dict) -> list[Listed]:
+def _listed(summary: Summary) -> list[Listed]:
     rows = [
-        Listed(d["key"].partition(":")[2], (d["addr"][0], d["addr"][1]), d.get("mpcompile", {}))
-        for d in summary["server_info"]
+        Listed(d.key.partition(":")[2], d.addr, d.mpcompile if _fits(d.mpcompile, Told) else {})
+        for d in summary.server_info
     ]
     return sorted(rows, key=lambda d: (d.key, d.address))
 

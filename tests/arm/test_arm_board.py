@@ -118,4 +118,4 @@ def test_the_install_is_whole(tmp_path):
     assert done.returncode == 0, done.stderr
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (board.ROOT / "constraints.txt").read_text(), re.MULTILINE))
     found = json.loads(done.stdout)
-    assert {"apache-tvm", "numpy", "tornado"} <= set(found) and found == {name: pins[name] for name in found}
+    assert {"apache-tvm", "numpy", "psutil"} <= set(found) and found == {name: pins[name] for name in found}

@@ -18,7 +18,7 @@ from tvm.rpc.base import (
 
 from mpcompile.runtime.server import door as doors
 from mpcompile.runtime.server import tracker as trackers
-from mpcompile.runtime.server.door import LONGEST_KEY, MOST_WAITING, Door
+from mpcompile.runtime.server.door import FIRST_WORDS, INIT_SERVER, LONGEST_KEY, MOST_WAITING, Door
 from mpcompile.runtime.server.lend import Lender
 from mpcompile.runtime.server.tracker import TrackerEntry, ask, connect_tracker
 from tests.patience import SOON, until
@@ -26,20 +26,26 @@ from tests.patience import SOON, until
 
 @pytest.fixture
 def door():
-    with closing(Door("127.0.0.1", 0, "k", lambda: {"key": "k"})) as found:
+    said: list[str] = []
+    with closing(Door("127.0.0.1", 0, "k", lambda: {"key": "k"}, said.append)) as found:
+        found.said = said
+        found.open("good".__eq__)
         yield found
 
 
 def comes(door: Door, said: bytes) -> socket.socket:
-    """A client that says so, heard."""
+    """A client that says so."""
     client = socket.create_connection(door.address, SOON)
     client.sendall(said)
-    door.hear()
     return client
 
 
 def hello(name: str) -> bytes:
     return struct.pack("<ii", RPC_MAGIC, len(name)) + name.encode()
+
+
+GOOD = hello("client:good") + FIRST_WORDS.pack(21, INIT_SERVER)
+SUCCESS = struct.pack("<ii", RPC_CODE_SUCCESS, len("server:k")) + b"server:k"
 
 
 def sent_away(client: socket.socket) -> bool:
@@ -50,58 +56,101 @@ def sent_away(client: socket.socket) -> bool:
         return True
 
 
-def test_clients_wait_for_their_turn_and_those_that_gave_up_are_skipped(door):
-    gone = comes(door, hello("client:good"))
-    gone.close()
+def waits(door: Door, count: int) -> None:
+    until(lambda: len(door._waiting) == count, pause=0.01)
+
+
+def test_clients_wait_for_their_turn_and_those_that_gave_up_are_skipped(door, monkeypatch):
+    monkeypatch.setattr(doors, "LOOK_SECONDS", SOON)
+    gone = comes(door, GOOD)
+    waits(door, 1)
     refused = [comes(door, hello(name)) for name in ("client:bad", "server:good", "client")]
     endless = comes(door, hello("client:" + "x" * LONGEST_KEY))
-    good, later = comes(door, hello("client:good -timeout=5")), comes(door, hello("client:good"))
-    until(lambda: doors._hung_up(door._waiting[0][0]))
-
-    found = door.enter("good".__eq__)
-    assert found.seconds == 5.0 and found.address == "127.0.0.1"
-    assert recvall(good, 8 + len("server:k")) == struct.pack("<ii", RPC_CODE_SUCCESS, len("server:k")) + b"server:k"
+    timed = comes(door, hello("client:good -timeout=5") + FIRST_WORDS.pack(21, INIT_SERVER))
+    waits(door, 2)
+    later = comes(door, GOOD)
+    waits(door, 3)
     assert [struct.unpack("<i", recvall(client, 4))[0] for client in refused] == [RPC_CODE_MISMATCH] * 3
-    assert sent_away(endless)
-    assert len(door._waiting) == 1 and door.enter("good".__eq__).seconds is None and door.enter("good".__eq__) is None
-    for client in (good, later, endless, *refused):
-        client.close()
-    found.connection.close()
+    assert all(sent_away(client) for client in (endless, *refused))
+    gone.close()
+    until(lambda: doors._hung_up(next(iter(door._waiting)).connection))
+    assert door.bell.recv(8) and recvall(timed, len(SUCCESS)) == SUCCESS
+
+    found = door.enter()
+    assert found.seconds == 5.0 and found.address == "127.0.0.1" and found.connection.getblocking()
+    assert recvall(found.connection, FIRST_WORDS.size) == FIRST_WORDS.pack(21, INIT_SERVER)
+    second = door.enter()
+    assert second.seconds is None and door.enter() is None
+    with pytest.raises(BlockingIOError):
+        door.bell.recv(1)
+    for end in (timed, later, endless, found.connection, second.connection, *refused):
+        end.close()
 
 
 def test_more_than_may_wait_are_sent_away(door):
-    clients = [comes(door, hello("client:good")) for _ in range(MOST_WAITING + 1)]
-    assert sent_away(clients[-1]) and len(door._waiting) == MOST_WAITING
+    clients = [comes(door, GOOD) for _ in range(MOST_WAITING)]
+    waits(door, MOST_WAITING)
+    with comes(door, GOOD) as more:
+        assert recvall(more, len(SUCCESS)) == SUCCESS and sent_away(more) and len(door._waiting) == MOST_WAITING
     for client in clients:
         client.close()
+
+
+def test_who_hangs_up_while_it_waits_leaves_no_connection(door, monkeypatch):
+    monkeypatch.setattr(doors, "LOOK_SECONDS", 0.01)
+    with comes(door, GOOD):
+        waits(door, 1)
+    until(lambda: not door._waiting and not door._reception._guests)
 
 
 def test_others_are_told_what_this_is_or_nothing(door, monkeypatch):
     looks = comes(door, struct.pack("<i", RPC_TRACKER_MAGIC))
     assert struct.unpack("<i", recvall(looks, 4))[0] == RPC_MAGIC and recvjson(looks) == {"key": "k"}
-    monkeypatch.setattr(doors, "MAGIC_SECONDS", 0.1)
-    for said in (b"GET / HTTP/1.1\r\n\r\n", b"ab", b""):
+    monkeypatch.setattr(doors, "HANDSHAKE_SECONDS", 0.1)
+    for said in (
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"ab",
+        b"",
+        hello("client:good -timeout=soon"),
+        struct.pack("<ii", RPC_MAGIC, 1) + b"\xff",
+    ):
         with comes(door, said) as client:
             assert sent_away(client)
     assert not door._waiting
     looks.close()
 
 
+@pytest.mark.parametrize("words", [FIRST_WORDS.pack(21, 1), FIRST_WORDS.pack(1 << 40, INIT_SERVER)])
+def test_who_has_the_key_and_begins_no_session_does_not_get_the_device(door, words):
+    with comes(door, hello("client:good") + words) as mute:
+        until(lambda: sent_away(mute))
+    assert not door._waiting and door.said == ["127.0.0.1 was sent away: it begins no session of TVM's RPC"]
+
+
+def test_who_has_the_key_and_leaves_does_not_get_the_device(door):
+    with comes(door, hello("client:good") + b"\x15") as leaves:
+        leaves.shutdown(socket.SHUT_WR)
+        until(lambda: sent_away(leaves))
+    assert not door._waiting and not door.said
+
+
+def test_who_has_the_key_and_says_no_more_does_not_get_the_device(door, monkeypatch):
+    monkeypatch.setattr(doors, "HANDSHAKE_SECONDS", 0.3)
+    with comes(door, hello("client:good") + b"\x15") as mute:
+        until(lambda: sent_away(mute))
+    assert not door._waiting and door.said == ["127.0.0.1 was sent away: its handshake takes more than 0.3 s"]
+
+
 def test_a_client_whose_words_come_in_pieces_is_let_in(door, monkeypatch):
-    monkeypatch.setattr(doors, "MAGIC_SECONDS", SOON)
-    said = hello("client:good")
+    monkeypatch.setattr(doors, "HANDSHAKE_SECONDS", SOON)
     with socket.create_connection(door.address, SOON) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client.sendall(said[:2])
-        hears = threading.Thread(target=door.hear)
-        hears.start()
-        hears.join(0.1)
-        client.sendall(said[2:6])
-        hears.join(SOON)
-        assert len(door._waiting) == 1
-        client.sendall(said[6:])
-        found = door.enter("good".__eq__)
-        assert found is not None
+        for at in range(0, len(GOOD), 2):
+            assert not door._waiting
+            client.sendall(GOOD[at : at + 2])
+        waits(door, 1)
+        found = door.enter()
+        assert recvall(found.connection, FIRST_WORDS.size) == FIRST_WORDS.pack(21, INIT_SERVER)
         found.connection.close()
 
 
@@ -115,12 +164,15 @@ def test_a_client_that_drips_is_sent_away(door, monkeypatch):
         for at in range(8, len(said)):
             if done.wait(0.01):
                 return
-            client.sendall(said[at : at + 1])
+            try:
+                client.sendall(said[at : at + 1])
+            except OSError:
+                return
 
     drips = threading.Thread(target=drip)
     drips.start()
     try:
-        assert door.enter("good".__eq__) is None and not door._waiting
+        assert sent_away(client) and not door._waiting
     finally:
         done.set()
         drips.join()

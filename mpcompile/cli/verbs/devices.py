@@ -45,7 +45,7 @@ def work(args: argparse.Namespace) -> dict:
 def _row(d) -> tuple:
     where = f"{d.address[0]}:{d.address[1]}"
     if not d.told:
-        return d.key, where, "TVM's own server", *[""] * 6
+        return d.key, where, "another server, TVM's own or of another mpcompile", *[""] * 6
     about, state = d.told["about"], d.told["state"]
     span = _span(d.told["seconds"])
     client = f" ({d.told['client']})" if d.told["client"] else ""

@@ -23,7 +23,7 @@ def work(args: argparse.Namespace) -> dict:
     with_runtime_only()
     from mpcompile.runtime.server.lend import Lender
 
-    lender = Lender(args.host, args.port)
+    lender = Lender(args.host, args.port, log)
     host, port = lender.address
     if host not in LOOPBACK:
         console.complain(f"warning: listening on {host}, not only on this machine. {TUNNEL}")

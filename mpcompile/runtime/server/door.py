@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import select
 import socket
 import struct
-import time
-from collections import deque
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mpcompile.errors import UsageError
+from mpcompile.runtime.server.reception import MOST, Guest, Reception, SentAway, within
 
-MAGIC_SECONDS = 1.0
-HANDSHAKE_SECONDS = 10.0
-"""In all, however slowly the client's bytes come: meanwhile the server does nothing else."""
+HANDSHAKE_SECONDS = 5.0
+"""In all, however slowly the client's bytes come."""
 MOST_WAITING = 16
+"""Clients of one address that wait for their turn."""
+LOOK_SECONDS = 1.0
+"""Between two looks whether a client that waits has hung up."""
 LONGEST_KEY = 4096
+FIRST_WORDS, INIT_SERVER, LONGEST_FIRST = struct.Struct("<QI"), 2, 1 << 16
+"""A session of TVM's RPC begins with the length of a packet, and with kInitServer in it."""
 KEEPALIVE = (
     (socket.TCP_KEEPIDLE, 10),
     (socket.TCP_KEEPINTVL, 5),
@@ -42,28 +48,12 @@ def listen(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind(address)
-        found.listen(MOST_WAITING)
+        found.listen(MOST)
     except OSError as error:
         found.close()
         raise UsageError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; port 0 takes any that is free"
         ) from error
-    return found
-
-
-def _receive(connection: socket.socket, size: int, end: float) -> bytes:
-    """Exactly `size` bytes, in however many pieces they come. Raises OSError where they are not all there when
-    time.monotonic() is `end`."""
-    found = b""
-    while len(found) < size:
-        left = end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.settimeout(left)
-        piece = connection.recv(size - len(found))
-        if not piece:
-            raise ConnectionResetError
-        found += piece
     return found
 
 
@@ -84,70 +74,141 @@ class Client:
 
 
 class Door:
-    """Listens on `host`:`port` for clients that ask for `key`; `report()` tells others what this is. Raises UsageError
-    where it cannot."""
+    """Listens on `host`:`port` for clients that ask for `key`; `report()` tells others what this is, `log(line)` takes
+    lines for people. Raises UsageError where it cannot.
 
-    def __init__(self, host: str, port: int, key: str, report: Callable[[], dict]):
-        self.socket, self._key, self._report = listen(host, port), key, report
-        self.address: tuple[str, int] = self.socket.getsockname()[:2]
-        self._waiting: deque[tuple[socket.socket, str]] = deque()
+    It shakes hands on a thread of its own, with all who come at once. `bell` becomes readable when somebody may come in.
+    """
 
-    def hear(self) -> None:
-        """Takes one connection. A client of a device waits for `enter`; whoever looks for a tracker is told at once
-        that this is a device, and the report."""
-        from tvm.rpc.base import RPC_MAGIC, RPC_TRACKER_MAGIC, sendjson
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        key: str,
+        report: Callable[[], dict],
+        log: Callable[[str], None] = lambda line: None,
+    ):
+        listening = listen(host, port)
+        self.address: tuple[str, int] = listening.getsockname()[:2]
+        self._key, self._report, self._accepts = key, report, key.__eq__
+        self._reception = Reception(listening, self._attend, log)
+        self._thread = threading.Thread(target=self._reception.run, daemon=True, name="mpcompile-door")
+        self.bell, self._rope = socket.socketpair()
+        for end in (self.bell, self._rope):
+            end.setblocking(False)
+        self._lock = threading.Lock()
+        self._waiting: dict[Guest, float | None] = {}
+        """Who has shaken hands, first come first, and the seconds that each asked for."""
 
+    def open(self, accepts: Callable[[str], bool]) -> None:
+        """Lets clients in whose key `accepts` takes, which another thread asks."""
+        self._accepts = accepts
+        self._thread.start()
+
+    def enter(self) -> Client | None:
+        """The client that has waited for longest, its connection blocking."""
         try:
-            connection, peer = self.socket.accept()
-        except OSError:
-            return
-        try:
-            magic = struct.unpack("<i", _receive(connection, 4, time.monotonic() + MAGIC_SECONDS))[0]
-            if magic == RPC_MAGIC and len(self._waiting) < MOST_WAITING:
-                self._waiting.append((connection, str(peer[0])))
-                return
-            if magic == RPC_TRACKER_MAGIC:
-                connection.settimeout(MAGIC_SECONDS)
-                connection.sendall(struct.pack("<i", RPC_MAGIC))
-                sendjson(connection, self._report())
-        except OSError:
+            self.bell.recv(1 << 16)
+        except BlockingIOError:
             pass
-        connection.close()
-
-    def enter(self, accepts: Callable[[str], bool]) -> Client | None:
-        """The next waiting client whose key fits."""
-        while self._waiting:
-            connection, who = self._waiting.popleft()
-            try:
-                fits, seconds = (False, None) if _hung_up(connection) else self._handshake(connection, accepts)
-            except (OSError, ValueError):
-                fits, seconds = False, None
-            if fits:
-                connection.settimeout(None)
-                return Client(connection, who, seconds)
-            connection.close()
+        with self._lock:
+            while self._waiting:
+                guest = next(iter(self._waiting))
+                seconds = self._waiting.pop(guest)
+                if _hung_up(guest.connection):
+                    continue
+                try:
+                    connection = guest.connection.dup()  # the reception closes its own
+                except OSError:  # no descriptor is left: the next may find one
+                    continue
+                connection.setblocking(True)
+                return Client(connection, guest.address, seconds)
         return None
 
-    def _handshake(self, connection: socket.socket, accepts: Callable[[str], bool]) -> tuple[bool, float | None]:
-        """What follows the magic number that `hear` took."""
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._reception.stop()
+            self._thread.join()
+        self._reception.close()
+        self.bell.close()
+        self._rope.close()
+
+    # -- on the door's thread ---------------------------------------------------------------------------
+    async def _attend(self, guest: Guest) -> None:
+        """A client of a device waits for `enter`; whoever looks for a tracker is told at once that this is a device,
+        and the report."""
+        from tvm.rpc.base import RPC_MAGIC, RPC_TRACKER_MAGIC
+
+        async with within(HANDSHAKE_SECONDS, f"its handshake takes more than {HANDSHAKE_SECONDS:g} s"):
+            magic = struct.unpack("<i", await guest.receive(4))[0]
+            if magic == RPC_TRACKER_MAGIC:
+                report = json.dumps(self._report()).encode()
+                return await guest.send(struct.pack("<ii", RPC_MAGIC, len(report)) + report)
+            if magic != RPC_MAGIC:
+                raise SentAway("it does not speak TVM's RPC")
+            fits, seconds = await self._handshake(guest)
+            if not fits:
+                return None
+            await self._begins(guest)
+        return await self._wait(guest, seconds)
+
+    async def _handshake(self, guest: Guest) -> tuple[bool, float | None]:
+        """What follows the magic number."""
         from tvm.rpc.base import RPC_CODE_MISMATCH, RPC_CODE_SUCCESS
 
-        end = time.monotonic() + HANDSHAKE_SECONDS
-        length = struct.unpack("<i", _receive(connection, 4, end))[0]
+        length = struct.unpack("<i", await guest.receive(4))[0]
         if not 0 < length < LONGEST_KEY:
-            return False, None
-        role, _, rest = _receive(connection, length, end).decode().partition(":")
-        key, *options = rest.split() or [""]
-        if role != "client" or not accepts(key):
-            connection.sendall(struct.pack("<i", RPC_CODE_MISMATCH))
+            raise SentAway("its key has a length that none has")
+        try:
+            role, _, rest = (await guest.receive(length)).decode().partition(":")
+            key, *options = rest.split() or [""]
+            asked = [float(o.removeprefix("-timeout=")) for o in options if o.startswith("-timeout=")]
+        except ValueError:
+            raise SentAway("its key makes no sense") from None
+        if role != "client" or not self._accepts(key):
+            await guest.send(struct.pack("<i", RPC_CODE_MISMATCH))
             return False, None
         name = f"server:{self._key}".encode()
-        keep_alive(connection)
-        connection.sendall(struct.pack("<ii", RPC_CODE_SUCCESS, len(name)) + name)
-        asked = [float(o.removeprefix("-timeout=")) for o in options if o.startswith("-timeout=")]
+        keep_alive(guest.connection)
+        await guest.send(struct.pack("<ii", RPC_CODE_SUCCESS, len(name)) + name)
         return True, min(asked, default=None)
 
-    def close(self) -> None:
-        self.socket.close()
-        while self._waiting:
-            self._waiting.pop()[0].close()
+    async def _begins(self, guest: Guest) -> None:
+        """Returns when the first words of a session are there, which stay unread: TVM's clients say them at once, and
+        somebody who says nothing shall not have the device."""
+        connection, loop = guest.connection, asyncio.get_running_loop()
+        readable = loop.create_future()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, FIRST_WORDS.size)
+        loop.add_reader(connection, lambda: readable.done() or readable.set_result(None))
+        try:
+            await readable
+        finally:
+            loop.remove_reader(connection)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        words = connection.recv(FIRST_WORDS.size, socket.MSG_PEEK)
+        if len(words) < FIRST_WORDS.size:
+            raise ConnectionResetError
+        length, code = FIRST_WORDS.unpack(words)
+        if length > LONGEST_FIRST or code != INIT_SERVER:
+            raise SentAway("it begins no session of TVM's RPC")
+
+    async def _wait(self, guest: Guest, seconds: float | None) -> None:
+        """For its turn, or until it hangs up."""
+        with self._lock:
+            if sum(other.address == guest.address for other in self._waiting) >= MOST_WAITING:
+                raise SentAway(f"{MOST_WAITING} of its clients wait already")
+            self._waiting[guest] = seconds
+        guest.holds = lambda: True
+        try:
+            self._ring()
+            while guest in self._waiting and not _hung_up(guest.connection):
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            with self._lock:
+                self._waiting.pop(guest, None)
+
+    def _ring(self) -> None:
+        try:
+            self._rope.send(b"x")
+        except BlockingIOError:  # it rings already
+            pass

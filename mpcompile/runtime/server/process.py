@@ -18,7 +18,6 @@ from pathlib import Path
 
 from mpcompile.errors import TargetError, UsageError
 from mpcompile.locks import exclusive_folder
-from mpcompile.runtime.server.door import Door
 from mpcompile.runtime.server.limits import Limits
 from mpcompile.runtime.server.wire import ORDERLY
 
@@ -94,20 +93,18 @@ class SessionProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def wait_ready(self, stop: socket.socket, door: Door) -> bool:
+    def wait_ready(self, stop: socket.socket) -> bool:
         """True when it can take a connection; False where `stop` became readable first. Raises TargetError with its
         reason where it cannot start."""
         end = time.monotonic() + START_SECONDS
         poller = select.poll()
-        for s in (self.control, stop, door.socket):
+        for s in (self.control, stop):
             poller.register(s, select.POLLIN)
         event = None
         while (left := end - time.monotonic()) > 0:
             found = dict(poller.poll(1000 * left))
             if stop.fileno() in found:
                 return False
-            if door.socket.fileno() in found:
-                door.hear()
             if self.control.fileno() in found:
                 event = self._event() or {"event": "failed", "reason": "it ended without a word"}
                 break
@@ -124,11 +121,10 @@ class SessionProcess:
         """Gives it the connection to serve."""
         socket.send_fds(self.control, [json.dumps(greeting).encode()], [connection.fileno()])
 
-    def watch(self, connection: socket.socket, limits: Limits, seconds: float, stop: socket.socket, door: Door) -> str:
+    def watch(self, connection: socket.socket, limits: Limits, seconds: float, stop: socket.socket) -> str:
         """Returns when the session has ended, saying how, and raises Ended where it broke a limit, or crashed.
 
-        `seconds`: of the whole session, as long as its client has not shown to be mpcompile. Others who come meanwhile
-        wait at the `door`.
+        `seconds`: of the whole session, as long as its client has not shown to be mpcompile.
         """
         until, cause, what = time.monotonic() + seconds, "time", f"ran longer than {seconds:g} s"
         working, closed = False, None
@@ -136,11 +132,8 @@ class SessionProcess:
         poller.register(self.control, select.POLLIN)
         poller.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
         poller.register(stop, select.POLLIN)
-        poller.register(door.socket, select.POLLIN)
         while True:
             found = dict(poller.poll(1000 * TICK))
-            if door.socket.fileno() in found:
-                door.hear()
             if self.control.fileno() in found:
                 event = self._event()
                 if event is None:

@@ -48,7 +48,7 @@ class Server:
         self.limits = limits if limits.memory else replace(limits, memory=half_of_memory())
         self.key, self._log, self._quiet = key, log, quiet
         self._about = About.here()
-        self._door = Door(host, port, key, self._whole_report)
+        self._door = Door(host, port, key, self._whole_report, log)
         self.address = self._door.address
         self._stop, self._stopping = socket.socketpair()
         self._entry = TrackerEntry(tracker, key, self.address[1], announce, self._report, log) if tracker else None
@@ -71,6 +71,7 @@ class Server:
 
         sweep()
         try:
+            self._door.open(self._entry.accepts if self._entry else self.key.__eq__)
             if not self._start():
                 return
             if self._entry:
@@ -99,7 +100,7 @@ class Server:
             raise TargetError(
                 f"the process that runs kernels does not start here: {error.strerror or error}"
             ) from error
-        return self._process.wait_ready(self._stop, self._door)
+        return self._process.wait_ready(self._stop)
 
     @property
     def _started(self) -> SessionProcess:
@@ -140,12 +141,11 @@ class Server:
     def _wait(self) -> Client | Literal[False] | None:
         """The next client; None to stop, False where the process has died meanwhile."""
         control = self._started.control
-        accepts = self._entry.accepts if self._entry else self.key.__eq__
         poller = select.poll()
-        for s in (self._door.socket, self._stop, control):
+        for s in (self._door.bell, self._stop, control):
             poller.register(s, select.POLLIN)
         while True:
-            client = self._door.enter(accepts)
+            client = self._door.enter()
             if client:
                 return client
             found = dict(poller.poll())
@@ -153,7 +153,6 @@ class Server:
                 return None
             if control.fileno() in found:
                 return False
-            self._door.hear()
 
     def _serve(self, client: Client) -> bool:
         """One session. True where the server is to stop."""
@@ -167,7 +166,7 @@ class Server:
                 process.hand(connection, {"protocol": PROTOCOL, "key": self.key, "limits": self.limits.to_json()})
             except OSError as error:
                 raise Ended("crash", "found its process dead") from error
-            how = process.watch(connection, self.limits, seconds, self._stop, self._door)
+            how = process.watch(connection, self.limits, seconds, self._stop)
         except Ended as error:
             how, stopped = str(error), error.cause == "server"
             process.end()

@@ -5,11 +5,15 @@ It runs on a thread of its own, so that a tracker that does not answer holds up 
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 PING = 2.0
 """Seconds between two questions whether the key that was put is still there."""
@@ -20,6 +24,8 @@ UNUSED = 6.0
 """Seconds after which a key that was taken and not used is replaced, as TVM's own server does."""
 ANSWER = 10.0
 """Seconds that a tracker has to answer."""
+LONGEST_ANSWER = 1 << 26
+"""Bytes: what as many devices say of themselves as a tracker bears."""
 
 
 class TrackerEntry(threading.Thread):
@@ -118,7 +124,7 @@ class TrackerEntry(threading.Thread):
                 self._is_registered()
             if not free:
                 put = ""
-            elif put and put in ask(connection, [TrackerCode.GET_PENDING_MATCHKEYS]):
+            elif put and put in ask(connection, [TrackerCode.GET_PENDING_MATCHKEYS], list):
                 taken = None
             elif put and taken is None:
                 taken = now
@@ -132,17 +138,46 @@ class TrackerEntry(threading.Thread):
                 self._changed.wait_for(lambda: self._stopped or not self._told, PING)
 
 
+def receive(connection: socket.socket, size: int, end: float) -> bytes:
+    """Exactly `size` bytes, in however many pieces they come. Raises OSError where they are not all there when
+    time.monotonic() is `end`."""
+    found = bytearray()
+    while len(found) < size:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        connection.settimeout(left)
+        piece = connection.recv(min(size - len(found), 1 << 16))
+        if not piece:
+            raise ConnectionResetError("the connection was closed")
+        found += piece
+    return bytes(found)
+
+
+def receive_json(connection: socket.socket, end: float):
+    """As `receive`; OSError where it makes no sense, too."""
+    size = struct.unpack("<i", receive(connection, 4, end))[0]
+    if not 0 < size <= LONGEST_ANSWER:
+        raise OSError(f"its answer makes no sense: {size} bytes")
+    try:
+        return json.loads(receive(connection, size, end))
+    except (ValueError, RecursionError) as error:
+        raise OSError(f"its answer makes no sense: {type(error).__name__}") from error
+
+
 def connect_tracker(address: tuple[str, int], seconds: float) -> socket.socket:
     """A connection to a TVM tracker, made within `seconds`. Raises OSError where there is none, or something else."""
-    from tvm.rpc.base import RPC_MAGIC, RPC_TRACKER_MAGIC, recvall, recvjson
+    from tvm.rpc.base import RPC_MAGIC, RPC_TRACKER_MAGIC
 
     connection = socket.create_connection(address, seconds)
     try:
         connection.settimeout(ANSWER)
         connection.sendall(struct.pack("<i", RPC_TRACKER_MAGIC))
-        found = struct.unpack("<i", recvall(connection, 4))[0]
+        end = time.monotonic() + ANSWER
+        found = struct.unpack("<i", receive(connection, 4, end))[0]
         if found != RPC_TRACKER_MAGIC:
-            raise NotATracker(recvjson(connection) if found == RPC_MAGIC else None)
+            raise NotATracker(receive_json(connection, end) if found == RPC_MAGIC else None)
+        connection.settimeout(ANSWER)
     except BaseException:
         connection.close()
         raise
@@ -157,12 +192,16 @@ class NotATracker(OSError):
         self.device = device
 
 
-def ask(connection: socket.socket, question: list):
-    """A tracker's answer. Raises OSError where it is gone."""
-    from tvm.rpc.base import recvjson, sendjson
+def ask(connection: socket.socket, question: list, kind: Any = Any) -> Any:
+    """A tracker's answer, as a `kind`, which msgspec knows. Raises OSError where the tracker is gone, the answer is not
+    there, all of it, within the connection's timeout, or makes no sense."""
+    from tvm.rpc.base import sendjson
 
+    seconds = connection.gettimeout() or ANSWER
+    sendjson(connection, question)
     try:
-        sendjson(connection, question)
-        return recvjson(connection)
-    except ValueError as error:
-        raise OSError(f"the tracker's answer makes no sense: {error}") from error
+        return msgspec.convert(receive_json(connection, time.monotonic() + seconds), kind)
+    except msgspec.ValidationError as error:
+        raise OSError(f"its answer makes no sense: {error}") from error
+    finally:
+        connection.settimeout(seconds)
