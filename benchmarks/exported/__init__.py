@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Exported(NamedTuple):
-    """make(size) → a torch module in evaluation mode; `shape` is its input's at the usual size, `small` at one for tests."""
+    """make(size) → a torch module; `shape` is its input's at the usual size, `small` at one for tests."""
 
     make: Callable[[int], Any]
     shape: tuple[int, ...]

@@ -48,7 +48,8 @@ def tabulated(imp: Importer, node: Source, index: int):
     name = node.input_name(index)
     model = single_node(imp, node, constants, {name: (1, len(x))}, [o for o in node.outputs if o])
     with np.errstate(all="ignore"):  # what comes out not finite is no table
-        y = np.asarray(list(ReferenceEvaluator(model).run(None, {name: x[None]}))[0])
+        (result,) = ReferenceEvaluator(model).run(None, {name: x[None]})
+    y = np.asarray(result)
     if y.shape != (1, len(x)) or y.dtype != np.float32 or not np.isfinite(y).all():
         return FALLBACK
     imp.emit(Table(node.name, [source.tensor], [node.outputs[0]], y[0]))
