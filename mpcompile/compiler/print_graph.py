@@ -78,6 +78,10 @@ def _details(node: g.Node) -> str:
             return f"{node.lo} .. {node.hi}"
         case g.PRelu():
             return f"slope {_array(node.slope)}"
+        case g.Table():
+            return f"values {_array(node.values)}"
+        case g.View():
+            return _along(node.along)
         case g.Pooling():
             return f"{node.kind} {node.kernel} strides {node.strides} pads {node.pads}"
         case g.Reshape():
@@ -112,7 +116,7 @@ def _term(term: ir.Term, index: int, families: Mapping[tuple[int, int], str]) ->
             ]
         case ir.PoolTerm():
             return [f"{term.kind} {_pair(term.kernel)} of {term.input}, stride {_pair(term.strides)}, pads {term.pads}"]
-    return [f"{term.input}"]
+    return [term.input if term.along is None else f"{term.input} {_along(term.along)}"]
 
 
 def _instr(instr: ir.Instr) -> str:
@@ -124,6 +128,10 @@ def _instr(instr: ir.Instr) -> str:
             return f"fma(%{instr.x}, {_array(instr.a)}, {b})"
         case ir.Plus():
             return f"%{instr.x} + %{instr.y}"
+        case ir.Times():
+            return f"%{instr.x} * %{instr.y}"
+        case ir.LookUp():
+            return f"{_array(instr.values)} at level %{instr.level}"
         case ir.Divide():
             return f"%{instr.x} / {_array(instr.s)}"
         case ir.Clamp():
@@ -135,6 +143,16 @@ def _instr(instr: ir.Instr) -> str:
         case ir.Value():
             return f"float32(value of level %{instr.level} on {grid_text(instr.grid)})"
     raise TypeError(f"{type(instr).__name__} is no epilogue instruction")
+
+
+def _along(along: tuple[g.Along, ...]) -> str:
+    """For example "[64 from 64, 20/2, 20/2]": channels 64 to 127, each line and column twice."""
+    axes = (
+        f"{a.size}{f' from {a.start}' if a.start else ''}{f' by {a.step}' if a.step != 1 else ''}"
+        f"{f'/{a.repeat}' if a.repeat > 1 else ''}"
+        for a in along
+    )
+    return f"[{', '.join(axes)}]"
 
 
 def _array(a: np.ndarray) -> str:

@@ -10,9 +10,10 @@ import onnx_ir as ir
 from mpcompile.errors import ModelError
 from mpcompile.frontend import grids
 from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
+from mpcompile.frontend.picking import spread
 from mpcompile.frontend.ranges import real_range
 from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
-from mpcompile.ir.graph import Add, Affine, Clip, Concat, PRelu, Quantizer
+from mpcompile.ir.graph import Add, Affine, Clip, Concat, Mul, PRelu, Quantizer
 
 
 def per_channel(constant: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -70,17 +71,34 @@ def add(imp: Importer, node: Source):
     parts = split(imp, node)
     if parts:
         return affine(imp, node, parts[0], np.ones(1), parts[1])
+    return pointwise(imp, node, Add)
+
+
+def pointwise(imp: Importer, node: Source, made: type[Add] | type[Mul], sign: float = 1.0):
+    """Add or Mul of two tensors, the second times `sign`; a value for each channel, or for each pixel, is spread over the
+    map. FALLBACK where they fit otherwise, or are no maps, or a product of what is on no grid."""
     x, y = imp.value(node, 0), imp.value(node, 1)
-    if not (isinstance(x, Activation) and isinstance(y, Activation)) or imp.shape(x) != imp.shape(y):
+    if not (isinstance(x, Activation) and isinstance(y, Activation)):
         return FALLBACK
-    imp.write(node, Add(node.name, [x.tensor, y.tensor], [node.outputs[0]]))
+    shapes = imp.type(x.tensor).shape, imp.type(y.tensor).shape
+    quantized = [imp.quantized(node, i) is not None for i in (0, 1)]
+    if max(len(s) for s in shapes) > 3 or ((shapes[0] != shapes[1] or made is Mul) and not any(quantized)):
+        return FALLBACK
+    tensors = spread(imp, node, [x.tensor, y.tensor])
+    if tensors is None:
+        return FALLBACK
+    if sign != 1:
+        name = imp.unique(f"{node.outputs[0]}.negative")
+        negative = Affine(imp.unique(f"{node.name}.negative"), [tensors[1]], [name], np.array([sign]), np.zeros(1))
+        tensors[1] = imp.emit(negative, imp.type(tensors[1]).shape)
+    imp.write(node, made(node.name, tensors, [node.outputs[0]]), imp.type(tensors[0]).shape)
 
 
 @operator("Sub")
 def sub(imp: Importer, node: Source):
     parts = split(imp, node)
     if not parts:
-        return FALLBACK
+        return pointwise(imp, node, Add, -1.0)
     index, c = parts
     return affine(imp, node, 0, np.ones(1), -c) if index == 0 else affine(imp, node, 1, -np.ones(1), c)
 
@@ -100,7 +118,7 @@ def mul(imp: Importer, node: Source):
         if isinstance(weight, QuantizedConstant) and isinstance(factor, Constant):
             return scaled_weight(imp, node, weight, factor.array.astype(np.float64))
     parts = split(imp, node)
-    return affine(imp, node, parts[0], parts[1], np.zeros(1)) if parts else FALLBACK
+    return affine(imp, node, parts[0], parts[1], np.zeros(1)) if parts else pointwise(imp, node, Mul)
 
 
 @operator("Div")

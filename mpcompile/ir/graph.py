@@ -147,8 +147,44 @@ class PRelu(Node):
 
 
 @dataclass(eq=False)
+class Table(Node):
+    """A function of one quantized tensor: `values`, float32 [levels], at each level of the input's grid (Sigmoid, SiLU,
+    HardSwish, …). Where the output's type has a quantizer, they lie on its grid."""
+
+    values: np.ndarray
+    quantizer: Quantizer | None = None
+
+
+@dataclass(eq=False)
 class Add(Node):
     """x + y, same shapes."""
+
+
+@dataclass(eq=False)
+class Mul(Node):
+    """x · y, same shapes."""
+
+
+@dataclass(frozen=True)
+class Along:
+    """Which elements of an axis a View reads: `size` of them, element i at start + step·(i // repeat)."""
+
+    size: int
+    start: int = 0
+    step: int = 1
+    repeat: int = 1
+
+    def indices(self) -> np.ndarray:
+        """int64 [size]."""
+        return self.start + self.step * (np.arange(self.size) // self.repeat)
+
+
+@dataclass(eq=False)
+class View(Node):
+    """Elements of the input, picked along each of its axes alone: a slice or part of a split, pixels repeated by an
+    upsampling to the nearest, a channel's value repeated over a map. A quantized tensor's view is on the same grid."""
+
+    along: tuple[Along, ...] = ()
 
 
 @dataclass(eq=False)

@@ -3,7 +3,7 @@
     terms      each gives one number per (c, y, x) of the layer's output:
                ContractTerm  Σ w·a, exact in int32
                PoolTerm      max or sum over windows
-               ViewTerm      the tensor itself
+               ViewTerm      the tensor itself, or elements of it
     epilogue   a list of float32 instructions in SSA form, each ONE correctly rounded IEEE operation, so that every
                target gives the same bits; nothing is left for a compiler to contract
     outputs    each a value of the epilogue: float32, or a level of a grid
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpcompile.ir.graph import Node, Quantizer
+from mpcompile.ir.graph import Along, Node, Quantizer
 from mpcompile.ir.grid import Grid
 
 
@@ -63,9 +63,11 @@ class PoolTerm:
 
 @dataclass(eq=False)
 class ViewTerm:
-    """The input itself: q as int32 for a quantized tensor, else float32."""
+    """The input itself, or what `along` picks of its channels, lines and columns: q as int32 for a quantized tensor, else
+    float32."""
 
     input: str
+    along: tuple[Along, Along, Along] | None = None
 
 
 Term = ContractTerm | PoolTerm | ViewTerm
@@ -90,10 +92,27 @@ class Fma:
 
 @dataclass(eq=False)
 class Plus:
-    """x + y, rounded once. Neither may be an Fma with a constant-zero b (write Fma(x, a, y) instead)."""
+    """x + y, rounded once. Neither may be a bare product: a Times, or an Fma with a constant-zero b (write Fma(x, a, y)
+    instead)."""
 
     x: int
     y: int
+
+
+@dataclass(eq=False)
+class Times:
+    """x · y, rounded once."""
+
+    x: int
+    y: int
+
+
+@dataclass(eq=False)
+class LookUp:
+    """values[level], float32: `level` is the id of a Round with as many levels."""
+
+    level: int
+    values: np.ndarray
 
 
 @dataclass(eq=False)
@@ -143,7 +162,7 @@ class Value:
     grid: Grid
 
 
-Instr = Load | Fma | Plus | Divide | Clamp | Slope | Round | Value
+Instr = Load | Fma | Plus | Times | LookUp | Divide | Clamp | Slope | Round | Value
 
 
 @dataclass(eq=False)

@@ -15,6 +15,7 @@ from typing import Any
 
 from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer, channel_pad
+from mpcompile.ir.graph import Along
 from mpcompile.kernels import families, storage
 from mpcompile.kernels.epilogue import f32, round_to
 from mpcompile.kernels.primitives import fma, primitives_of
@@ -33,6 +34,7 @@ class _Builder:
         self.loaded: dict[int, Any] = {}  # term → f(y, x, o); of a contraction, of each part, until they are added up
         self.floats: Any = None
         self.ints: Any = None
+        self.lookups: list = []
 
     # -- terms -----------------------------------------------------------------------------------
     def build(self):
@@ -40,6 +42,8 @@ class _Builder:
         self.loaded = {i: self.term(i, t) for i, t in enumerate(spec.terms)}
         self.floats = self.table(spec.float_rows, "float32", "floats")
         self.ints = self.table(spec.int_rows, "int32", "ints")
+        sizes = {op.args[1]: op.args[2] for op in spec.ops if op.kind == "LookUp"}
+        self.lookups = [self.constant((sizes[i],), "float32", f"lookup{i}") for i in range(len(sizes))]
         self.accumulated()
         outputs = self.outputs()
         return prim_func([*self.inputs, *self.constants, *outputs], "main"), self.stages
@@ -66,11 +70,30 @@ class _Builder:
         if isinstance(term, ContractSpec):
             return [self.part(f"{index}_{i}", p) for i, p in enumerate(term.parts)]
         data = self.argument(term.data)
-        return (
-            self.pool(index, term, data)
-            if isinstance(term, PoolSpec)
-            else lambda y, x, o: storage.read(data, term.data, o, y, x)
-        )
+        if isinstance(term, PoolSpec):
+            return self.pool(index, term, data)
+        read = lambda y, x, o: storage.read(data, term.data, o, y, x)
+        return read if term.along is None else self.picked(read, term.along, term.data)
+
+    def picked(self, read, along, data: Buffer):
+        """f(y, x, o) of the elements that `along` picks. Channels past the layer's last read as its first where theirs
+        would lie outside of what is stored."""
+        of_c, of_y, of_x = along
+        last = of_c.start + (of_c.step * ((self.spec.padded - 1) // of_c.repeat) if of_c.repeat < of_c.size else 0)
+        inside = 0 <= last < self.stored_channels(data)
+
+        def value(y, x, o):
+            if not inside:
+                o = tirx.Select(o < of_c.size, o, 0)
+            return read(_picked(of_y, y), _picked(of_x, x), _picked(of_c, o))
+
+        return value
+
+    def stored_channels(self, data: Buffer) -> int:
+        """Channels that may be read of a buffer; of planes as many as are computed."""
+        if data.format == "plain":
+            return data.shape[0]
+        return data.buffer_shape[-1] if data.format in ("codes", "float") else self.spec.padded
 
     def part(self, tag: str, part: PartSpec):
         """f(y, x, o) → int32 Σ w·a but for the constant, which the int table holds."""
@@ -133,13 +156,7 @@ class _Builder:
 
     def guarded(self, read, data: Buffer):
         """Channels past what is stored read as channel 0; no output keeps them."""
-        stored = (
-            data.shape[0]
-            if data.format == "plain"
-            else data.buffer_shape[-1]
-            if data.format in ("codes", "float")
-            else self.spec.padded
-        )
+        stored = self.stored_channels(data)
         if stored >= self.spec.padded:
             return read
         return lambda y, x, o: read(y, x, tirx.Select(o < stored, o, 0))
@@ -152,7 +169,7 @@ class _Builder:
                 stage = te.compute((height, width, self.spec.padded), _sum_of(self.loaded[i]), name=f"acc{i}")
                 self.stages.accumulators.append(f"acc{i}")
                 self.loaded[i] = _Indexed.of(stage)
-            elif isinstance(term, ViewSpec):
+            elif isinstance(term, ViewSpec) and term.along is None:
                 self.loaded[i] = self.guarded(self.loaded[i], term.data)
 
     # -- epilogue --------------------------------------------------------------------------------
@@ -173,6 +190,10 @@ class _Builder:
                 return fma(get(a[0]), row(a[1]), b)
             case "Plus":
                 return get(a[0]) + get(a[1])
+            case "Times":
+                return get(a[0]) * get(a[1])
+            case "LookUp":
+                return self.lookups[a[1]][get(a[0]) & (a[2] - 1)]
             case "Divide":
                 return get(a[0]) / row(a[1])
             case "Clamp":
@@ -285,6 +306,15 @@ def _sum_of(parts):
     return total
 
 
+def _picked(along: Along, i):
+    """The index that element i has in the input."""
+    if along.size <= along.repeat:
+        return tirx.const(along.start, "int32")
+    i = i // along.repeat if along.repeat > 1 else i
+    i = i * along.step if along.step != 1 else i
+    return i + along.start if along.start else i
+
+
 def _or_zero(value, o, channels: int, dtype: str):
     """The value in `dtype`; 0 in channels past the last."""
     value = value.astype(dtype)
@@ -317,7 +347,7 @@ def _uses(op: Op) -> tuple[int, ...]:
     match op.kind:
         case "Load" | "Thresholds":
             return ()
-        case "Plus":
+        case "Plus" | "Times":
             return op.args
         case "Fma":
             return (op.args[0], -1 - op.args[2]) if op.args[2] < 0 else (op.args[0],)

@@ -66,6 +66,7 @@ class _Describer:
         self.constants: list[np.ndarray] = []
         self.floats: list[np.ndarray] = []
         self.ints: list[np.ndarray] = []
+        self.lookups: list[np.ndarray] = []
         self.reach: list[int] = []  # of the contraction's parts: how far from 0 their sums may come
 
     # -- arguments and tables --------------------------------------------------------------------
@@ -99,10 +100,21 @@ class _Describer:
     def int_row(self, values, fill: int = 0) -> int:
         return self.row(self.ints, values, np.int32, fill)
 
+    def lookup(self, values: np.ndarray) -> int:
+        """Number of the table; its size is a power of two, so that a mask keeps any index inside. An equal one is used
+        again."""
+        full = np.full(1 << (len(values) - 1).bit_length(), values[-1], np.float32)
+        full[: len(values)] = values
+        for i, have in enumerate(self.lookups):
+            if have.tobytes() == full.tobytes():
+                return i
+        self.lookups.append(full)
+        return len(self.lookups) - 1
+
     # -- terms -----------------------------------------------------------------------------------
     def term(self, index: int, term):
         if isinstance(term, ir.ViewTerm):
-            return ViewSpec(self.any_form(term.input))
+            return ViewSpec(self.any_form(term.input), term.along)
         if isinstance(term, ir.PoolTerm):
             (kh, kw), (sy, sx), (top, left, bottom, right) = term.kernel, term.strides, term.pads
             return PoolSpec(self.any_form(term.input), term.kind, (kh, kw), (sy, sx), (top, left, bottom, right))
@@ -173,6 +185,11 @@ class _Describer:
                 return Op(name, (instr.x, self.float_row(instr.a), int(b)))
             case ir.Plus():
                 return Op(name, (instr.x, instr.y))
+            case ir.Times():
+                return Op(name, (instr.x, instr.y))
+            case ir.LookUp():
+                number = self.lookup(instr.values)
+                return Op(name, (instr.level, number, len(self.lookups[number])))
             case ir.Divide():
                 return Op(name, (instr.x, self.float_row(instr.s, 1.0)))
             case ir.Clamp():
@@ -233,7 +250,7 @@ class _Describer:
         spec = LayerSpec(
             (self.channels, *self.layer.shape[1:]), terms, tuple(ops), outputs, len(self.floats), len(self.ints)
         )
-        tables = [np.stack(t) for t in (self.floats, self.ints) if t]
+        tables = [np.stack(t) for t in (self.floats, self.ints) if t] + self.lookups
         return Described(
             spec, [b for b, _ in self.arguments], self.constants + tables, [b for _, bs in self.results for b in bs]
         )
@@ -243,7 +260,7 @@ def _chain(epilogue: Sequence[ir.Instr], rounded: ir.Round) -> ir.Load | None:
     """The Load from which `rounded` is computed through one-input instructions alone."""
     instr = epilogue[rounded.x]
     while not isinstance(instr, ir.Load):
-        if isinstance(instr, (ir.Plus, ir.Value, ir.Round)):
+        if isinstance(instr, (ir.Plus, ir.Times, ir.LookUp, ir.Value, ir.Round)):
             return None
         if isinstance(instr, ir.Fma) and isinstance(instr.b, (int, np.integer)):
             return None

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from mpcompile.ir import planes
 from mpcompile.ir.formats import Buffer, channel_pad
+from mpcompile.ir.graph import Along
 
 IMAGE_CHANNELS = 4
 """Tensors of so few channels are never stored in planes."""
@@ -71,6 +72,7 @@ class PoolSpec:
 @dataclass(frozen=True)
 class ViewSpec:
     data: Buffer
+    along: tuple[Along, Along, Along] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Op:
     """An epilogue instruction. `kind` is the instruction's class name, or "Thresholds".
 
     args by kind (a row is a row of the float table, or of the int table for Thresholds):
-    Load term | Fma x, row a, row b or −1 − id | Plus x, y | Divide x, row | Clamp x, lo, hi | Slope x, row
+    Load term | Fma x, row a, row b or −1 − id | Plus x, y | Times x, y | LookUp level id, number of the table, its size
+    Divide x, row | Clamp x, lo, hi | Slope x, row
     Round x, rounding, lo, hi | Value level id, lo, step | Thresholds term, first row, count, flip row or −1
     """
 

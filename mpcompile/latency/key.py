@@ -51,7 +51,10 @@ def _term(term, number: Mapping[str, int]) -> list:
         return [
             [number[p.input], p.q.shape, p.grid.to_json(), p.strides, p.pads, p.dilations, p.groups] for p in term.parts
         ]
-    rest = [] if isinstance(term, ViewTerm) else [term.kind, term.kernel, term.strides, term.pads]
+    if isinstance(term, ViewTerm):
+        rest = [] if term.along is None else [vars(a) for a in term.along]
+    else:
+        rest = [term.kind, term.kernel, term.strides, term.pads]
     return [type(term).__name__, number[term.input], *rest]
 
 

@@ -187,4 +187,6 @@ def _result(term: Term, shape: tuple[int, int, int]) -> tuple[int, int, int]:
             return part.q.shape[0], h + top + bottom - kh + 1, w + left + right - kw + 1
         case PoolTerm(kernel=(kh, kw), strides=(sy, sx), pads=(top, left, bottom, right)):
             return c, (h + top + bottom - kh) // sy + 1, (w + left + right - kw) // sx + 1
+        case ViewTerm(along=(channels, lines, columns)):
+            return channels.size, lines.size, columns.size
     return shape

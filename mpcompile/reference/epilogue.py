@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpcompile.ir.layer import Clamp, Divide, Fma, Instr, Load, Plus, Round, Slope, Value
+from mpcompile.ir.layer import Clamp, Divide, Fma, Instr, Load, LookUp, Plus, Round, Slope, Times, Value
 from mpcompile.ir.rounding import rounded
 from mpcompile.reference.fma import fma
 
@@ -33,6 +33,10 @@ def _apply(instr: Instr, values: list[np.ndarray], terms: list[np.ndarray]) -> n
             return fma(values[x], _constant(a), values[b] if isinstance(b, (int, np.integer)) else _constant(b))
         case Plus(x, y):
             return values[x] + values[y]
+        case Times(x, y):
+            return values[x] * values[y]
+        case LookUp(level, table):
+            return np.asarray(table, np.float32)[values[level]]
         case Divide(x, s):
             return values[x] / _constant(s)
         case Clamp(x, lo, hi):

@@ -21,14 +21,17 @@ from mpcompile.ir.graph import (
     Dense,
     FloatOp,
     Graph,
+    Mul,
     Node,
     Pooling,
     PRelu,
     Quantize,
     Quantizer,
     Reshape,
+    Table,
     TensorType,
     Transpose,
+    View,
 )
 from mpcompile.ir.rounding import rounded
 from mpcompile.reference.float_op import run_float_op
@@ -56,11 +59,19 @@ def interpret(
         read = [np.asarray(given.get(t, tensors[t]), np.float32) for t in node.inputs]
         if isinstance(node, FloatOp):
             tensors.update(zip(node.outputs, run_float_op(node, read)))
-        elif isinstance(node, Quantize):
-            tensors[node.outputs[0]] = quantize(read[0], node.quantizer, graph.types[node.inputs[0]])
         else:
-            tensors[node.outputs[0]] = np.asarray(evaluate(node, read)).astype(np.float32)
+            tensors[node.outputs[0]] = compute(node, read, [graph.types[t] for t in node.inputs])
     return tensors
+
+
+def compute(node: Node, read: list[np.ndarray], of: list[TensorType]) -> np.ndarray:
+    """float32: any node but a FloatOp over float32 arrays, whose types are `of`."""
+    match node:
+        case Quantize(quantizer=quantizer):
+            return quantize(read[0], quantizer, of[0])
+        case Table(values=values):
+            return looked_up(read[0], values, of[0])
+    return np.asarray(evaluate(node, read)).astype(np.float32)
 
 
 def codes(values: np.ndarray, quantizer: Quantizer) -> np.ndarray:
@@ -68,6 +79,13 @@ def codes(values: np.ndarray, quantizer: Quantizer) -> np.ndarray:
     q = np.rint(np.asarray(values, np.float64) / quantizer.scale).astype(np.int64)
     quantizer.grid.level(q)
     return q
+
+
+def looked_up(x: np.ndarray, values: np.ndarray, of: TensorType) -> np.ndarray:
+    """float32: what `values` has for each level of the quantized tensor x. Raises ValueError where x is on no grid."""
+    if of.quantizer is None:
+        raise ValueError("a table reads a tensor that is on no grid")
+    return np.asarray(values, np.float32)[of.quantizer.grid.level(codes(x, of.quantizer))]
 
 
 def quantize(x: np.ndarray, quantizer: Quantizer, of: TensorType) -> np.ndarray:
@@ -110,6 +128,10 @@ def evaluate(node: Node, read: list[np.ndarray]) -> np.ndarray:
             return np.where(x >= 0, x, along_channels(slope, x) * x)
         case Add():
             return x + read[1].astype(np.float64)
+        case Mul():
+            return x * read[1].astype(np.float64)
+        case View(along=along):
+            return x[np.ix_(*(a.indices() for a in along))]
         case Concat():
             return np.concatenate(read)
         case Pooling():

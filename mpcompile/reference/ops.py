@@ -12,6 +12,7 @@ from functools import reduce
 import numpy as np
 
 from mpcompile.errors import ModelError
+from mpcompile.ir.graph import Along
 from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm, Term, ViewTerm
 
 INT32 = np.iinfo(np.int32)
@@ -35,8 +36,8 @@ def term(t: Term, tensors: dict[str, np.ndarray]) -> np.ndarray:
             return fits_int32(reduce(np.add, (contract(tensors[p.input], p) for p in parts)))
         case PoolTerm(input):
             return pool(tensors[input], t)
-        case ViewTerm(input):
-            return view(tensors[input])
+        case ViewTerm(input, along):
+            return view(tensors[input], along)
     raise TypeError(f"{type(t).__name__} is no term of a layer")
 
 
@@ -95,9 +96,10 @@ def pool(x: np.ndarray, t: PoolTerm) -> np.ndarray:
     return fits_int32(total) if integer else total
 
 
-def view(x: np.ndarray) -> np.ndarray:
-    """The tensor itself as a map: int64 for integers, else float32."""
-    return as_map(x).astype(np.int64 if x.dtype.kind in "iu" else np.float32)
+def view(x: np.ndarray, along: tuple[Along, Along, Along] | None = None) -> np.ndarray:
+    """The tensor itself as a map, or what `along` picks of it: int64 for integers, else float32."""
+    picked = as_map(x) if along is None else as_map(x)[np.ix_(*(a.indices() for a in along))]
+    return picked.astype(np.int64 if x.dtype.kind in "iu" else np.float32)
 
 
 def output_size(size: int, kernel: int, stride: int, before: int, after: int, dilation: int = 1) -> int:

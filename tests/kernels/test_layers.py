@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mpcompile.ir import grid as grids
-from mpcompile.ir.graph import ROUNDINGS, Quantizer, TensorType
+from mpcompile.ir.graph import ROUNDINGS, Along, Quantizer, TensorType
 from mpcompile.ir.layer import (
     Clamp,
     ContractPart,
@@ -13,11 +13,13 @@ from mpcompile.ir.layer import (
     Fma,
     Layer,
     Load,
+    LookUp,
     Output,
     Plus,
     PoolTerm,
     Round,
     Slope,
+    Times,
     Value,
     ViewTerm,
 )
@@ -261,6 +263,85 @@ def test_concat_slices_in_one_contraction(target):
         target,
         {"a": stored("a", shape, A2, ("planes",), HALO), "b": stored("b", (48, 6, 6), A4, ("codes",))},
         {"y": stored("y", shape, A4, ("planes",), HALO)},
+    )
+
+
+@pytest.mark.parametrize("target", LEVELS)
+@pytest.mark.parametrize("form", ["codes", "planes"])
+def test_tables_of_levels_and_their_product(target, form):
+    """Two tables of sizes that are no powers of two, and what a contraction would be told apart by: the product is rounded
+    before it is added to."""
+    rng = np.random.default_rng(6)
+    shape = (24, 3, 5)
+    grid = grids.unsigned(4, 3, narrow=True)
+    layer = Layer(
+        "table",
+        ["x", "s"],
+        ["r", "y"],
+        shape,
+        [ViewTerm("x"), ViewTerm("s")],
+        [
+            Load(0),
+            Round(0, "half_even", grid.lo, grid.hi),
+            LookUp(1, f32(rng, grid.levels)),
+            Load(1),
+            Times(2, 3),
+            Clamp(4, -3e38, 3e38),
+            Plus(5, 3),
+            Round(6, "half_even", 0, 2),
+            LookUp(7, f32(rng, 3)),
+            Times(8, 6),
+            Round(9, "half_even", 0, 15),
+        ],
+        [Output("r", 9), Output("y", 10, Quantizer(A4, 1.0))],
+    )
+    values = {"x": grid.value(rng.integers(0, grid.levels, shape)), "s": rng.normal(0, 2, shape).astype(np.float32)}
+    check(
+        layer,
+        {"x": quantized(shape, grid), "s": TensorType(shape), "r": TensorType(shape), "y": quantized(shape, A4)},
+        values,
+        {},
+        target,
+        {"x": stored("x", shape, grid, (form,), HALO), "s": stored("s", shape, None, ("float",))},
+        {"r": stored("r", shape, None, ("float",)), "y": stored("y", shape, A4, ("codes", "planes"), HALO)},
+    )
+
+
+VIEWS = {
+    "second half of a split": ((48, 4, 6), (Along(24, 24), Along(4), Along(6))),
+    "a slice that no vector begins with": ((40, 4, 6), (Along(20, 7), Along(2, 1), Along(3, 2))),
+    "the last channels": ((40, 3, 5), (Along(5, 35), Along(3), Along(5))),
+    "twice as large": ((20, 3, 5), (Along(20), Along(6, 0, 1, 2), Along(15, 0, 1, 3))),
+    "a number for each channel": ((33, 1, 1), (Along(33), Along(4, 0, 1, 4), Along(7, 0, 1, 7))),
+    "a number for each pixel": ((1, 4, 7), (Along(33, 0, 1, 33), Along(4), Along(7))),
+    "every second, backwards": ((40, 6, 9), (Along(20, 39, -2), Along(3, 5, -2), Along(3, 0, 4))),
+    "every channel twice": ((10, 2, 2), (Along(20, 0, 1, 2), Along(2), Along(2))),
+    "of a vector": ((70, 1, 1), (Along(30, 33), Along(1), Along(1))),
+}
+
+
+@pytest.mark.parametrize("target", LEVELS[-1:])
+@pytest.mark.parametrize("form", ["codes", "planes", "float", "plain"])
+@pytest.mark.parametrize("name", VIEWS)
+def test_view(target, form, name):
+    rng = np.random.default_rng(7)
+    of, along = VIEWS[name]
+    if form == "planes" and of[0] <= 4:
+        pytest.skip("images are not stored in planes")
+    shape = tuple(a.size for a in along)
+    is_float = form in ("float", "plain")
+    grid = None if is_float else A4
+    epilogue = [Load(0), Round(0, "half_even", 0, 15)]
+    layer = Layer("view", ["x"], ["y"], shape, [ViewTerm("x", along)], epilogue, [Output("y", 1, Quantizer(A4, 1.0))])
+    x = rng.integers(0, 16, of)
+    check(
+        layer,
+        {"x": TensorType(of) if is_float else quantized(of, A4), "y": quantized(shape, A4)},
+        {"x": x.astype(np.float32) if is_float else x},
+        {},
+        target,
+        {"x": stored("x", of, grid, (form,), (0, 0, 0, 0) if is_float else HALO)},
+        {"y": stored("y", shape, A4, ("codes",), HALO)},
     )
 
 

@@ -8,11 +8,13 @@ from mpcompile.ir.graph import (
     ROUNDINGS,
     Add,
     Affine,
+    Along,
     Clip,
     Concat,
     Conv,
     Dense,
     Graph,
+    Mul,
     Node,
     Pooling,
     PRelu,
@@ -20,8 +22,10 @@ from mpcompile.ir.graph import (
     QuantizedWeight,
     Quantizer,
     Reshape,
+    Table,
     TensorType,
     Transpose,
+    View,
 )
 from mpcompile.ir.grid import Grid, bipolar, half_integer, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.reference.interpret import interpret
@@ -249,6 +253,57 @@ class Builder:
         same = self.grid(tensor) if self.grid(tensor) == self.grid(mate) else None
         self.put(Concat, [tensor, mate], (self.shape(tensor)[0] + self.shape(mate)[0], *self.shape(tensor)[1:]), same)
 
+    def table(self) -> None:
+        """A function of codes, now and then times these codes (SiLU)."""
+        tensor = self.pick(lambda t: bool(self.grid(t)))
+        tensor = tensor or self.quantize(self.pick())
+        of = self.grid(tensor)
+        x = of.grid.values * of.scale
+        values = [np.tanh(x), 1 / (1 + np.exp(-x)), np.abs(x), self.rng.normal(0, 1, len(x))][self.rng.integers(4)]
+        made = self.put(Table, [tensor], self.shape(tensor), values=values.astype(np.float32))
+        made = self.quantize(made) if self.rng.random() < 0.4 else made
+        if self.rng.random() < 0.5:
+            self.put(Mul, [tensor, made], self.shape(tensor))
+
+    def product(self) -> None:
+        tensor = self.pick()
+        mate = self.pick(lambda t: self.shape(t) == self.shape(tensor))
+        self.put(Mul, [tensor, mate], self.shape(tensor))
+
+    def gate(self) -> None:
+        """Each channel times a number of its own, or each pixel."""
+        tensor = self.pick(lambda t: len(self.shape(t)) == 3)
+        if tensor is None:
+            return
+        shape = self.shape(tensor)
+        of_channels = self.rng.random() < 0.7
+        whole = Along(1 if not of_channels else shape[0])
+        ones = (whole, Along(1), Along(1)) if of_channels else (whole, Along(shape[1]), Along(shape[2]))
+        small = self.put(View, [tensor], tuple(a.size for a in ones), self.grid(tensor), along=ones)
+        small = self.quantize(small) if self.rng.random() < 0.5 else small
+        spread = tuple(Along(n, 0, 1, 1 if a.size == n else n) for a, n in zip(ones, shape))
+        large = self.put(View, [small], shape, self.grid(small), along=spread)
+        self.put([Mul, Add][self.rng.integers(2)], [tensor, large], shape)
+
+    def view(self) -> None:
+        """A slice with steps, backwards too, of which elements are repeated."""
+        tensor = self.pick()
+        along = []
+        for n in self.shape(tensor):
+            match self.rng.integers(4):
+                case 0 if n > 1:
+                    start = int(self.rng.integers(0, n - 1))
+                    along.append(Along(int(self.rng.integers(1, n - start + 1)), start))
+                case 1 if n > 1:
+                    step = int(self.rng.integers(1, 3))
+                    along.append(Along(-(-n // step), n - 1, -step))
+                case 2:
+                    repeat = int(self.rng.integers(1, 4))
+                    along.append(Along(n * repeat, 0, 1, repeat))
+                case _:
+                    along.append(Along(n))
+        self.put(View, [tensor], tuple(a.size for a in along), self.grid(tensor), along=tuple(along))
+
     def rearrange(self) -> None:
         tensor = self.pick(lambda t: len(self.shape(t)) == 3)
         if tensor is None:
@@ -262,8 +317,10 @@ class Builder:
             self.put(Reshape, [tensor], to, self.grid(tensor), shape=to)
 
 
-def random_graph(seed: int, operators: int = 12) -> tuple[Graph, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(graph, inputs, every tensor's value by `interpret`)."""
+def random_graph(
+    seed: int, operators: int = 12, picking: bool = False
+) -> tuple[Graph, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(graph, inputs, every tensor's value by `interpret`). `picking`: with tables, products and views."""
     build = Builder(seed)
     steps = (
         [build.conv] * 5
@@ -271,6 +328,8 @@ def random_graph(seed: int, operators: int = 12) -> tuple[Graph, dict[str, np.nd
         + [build.residual] * 2
         + [build.add, build.add, build.pool, build.pool, build.concat, build.dense, build.rearrange]
     )
+    if picking:
+        steps += [build.table] * 3 + [build.product, build.gate, build.gate] + [build.view] * 3
     build.conv()
     for _ in range(operators):
         steps[build.rng.integers(len(steps))]()

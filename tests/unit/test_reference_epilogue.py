@@ -8,7 +8,7 @@ import pytest
 
 from mpcompile.ir.graph import ROUNDINGS
 from mpcompile.ir.grid import odd, unsigned
-from mpcompile.ir.layer import Clamp, Divide, Fma, Load, Plus, Round, Slope, Value
+from mpcompile.ir.layer import Clamp, Divide, Fma, Load, LookUp, Plus, Round, Slope, Times, Value
 from mpcompile.reference.epilogue import evaluate
 from mpcompile.reference.fma import fma
 
@@ -48,6 +48,14 @@ def test_roundings(rounding):
 def test_load_rounds_to_nearest_even():
     acc = np.array([(1 << 24) + 1, (1 << 24) + 3, -(1 << 31), (1 << 31) - 1]).reshape(1, 1, 4)
     assert evaluate([Load(0)], [acc])[0].ravel().tolist() == [1 << 24, (1 << 24) + 4, -(1 << 31), 1 << 31]
+
+
+def test_tables_and_products_by_hand():
+    acc = np.array([-9, 0, 1, 9]).reshape(1, 1, 4)
+    values = evaluate([Load(0), Round(0, "half_even", -1, 1), LookUp(1, np.float32([0.1, 20, -3])), Times(2, 0)], [acc])
+    tenth = np.float32(0.1)
+    assert values[2].ravel().tolist() == [tenth, 20, -3, -3] and values[2].dtype == np.float32
+    assert values[3].ravel().tolist() == [np.float32(-9) * tenth, 0, -3, -27]
 
 
 def test_a_whole_epilogue_by_hand():

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpcompile.errors import ModelError
+from mpcompile.ir.graph import Along
 from mpcompile.ir.grid import Grid, bipolar, twos_complement, unsigned
 from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm, ViewTerm
 from mpcompile.reference.ops import contract, fits_int32, pool, term
@@ -159,6 +160,14 @@ def test_global_pool_and_asymmetric_padding():
     assert pool(x, PoolTerm("x", "sum", (3, 4), (1, 1))).tolist() == [[[66]]]
     y = pool(x - 20, PoolTerm("x", "max", (2, 2), (2, 2), (0, 1, 1, 1)))
     assert y.tolist() == [[[-16, -14, -13], [-12, -10, -9]]]
+
+
+def test_views_that_pick():
+    x = np.arange(24).reshape(2, 3, 4)
+    picked = term(ViewTerm("x", (Along(1, 1), Along(2, 2, -2), Along(4, 1, 2, 2))), {"x": x})
+    assert picked.tolist() == [[[21, 21, 23, 23], [13, 13, 15, 15]]]
+    each = term(ViewTerm("v", (Along(2), Along(1, 0, 1, 1), Along(3, 0, 1, 3))), {"v": np.array([5, 7])})
+    assert each.tolist() == [[[5, 5, 5]], [[7, 7, 7]]]
 
 
 def test_views():

@@ -16,17 +16,21 @@ from mpcompile.ir.graph import (
     Conv,
     Dense,
     Graph,
+    Mul,
     Node,
     Pooling,
     PRelu,
     Quantize,
     Quantizer,
     Reshape,
+    Table,
     Transpose,
+    View,
 )
 
-UNARY = (Affine, Clip, PRelu, Quantize)
-FUSED = (*UNARY, Add, Conv, Dense, Pooling)
+UNARY = (Affine, Clip, PRelu, Quantize, Table)
+BINARY = (Add, Mul)
+FUSED = (*UNARY, *BINARY, Conv, Dense, Pooling, View)
 MOST_FUSED = 128
 """Operators by element, one after another, in one layer: far more than networks have, and no deeper than a stack is."""
 
@@ -98,9 +102,9 @@ class Dataflow:
 
     def _find_quantizer(self, node: Node) -> Quantizer | None:
         match node:
-            case Quantize():
+            case Quantize() | Table():
                 return node.quantizer
-            case Pooling(kind="max") | Reshape() | Transpose():
+            case Pooling(kind="max") | Reshape() | Transpose() | View():
                 return self.quantizer(node.inputs[0])
             case Concat():
                 found = {self.quantizer(t) for t in node.inputs}

@@ -19,7 +19,7 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.ir.graph import Quantizer
-from mpcompile.ir.layer import Clamp, Divide, Fma, Instr, Load, Plus, Round, Slope, Term, Value
+from mpcompile.ir.layer import Clamp, Divide, Fma, Instr, Load, LookUp, Plus, Round, Slope, Term, Times, Value
 from mpcompile.ir.rounding import rounded
 
 DIRECTED = ("ceil", "floor", "up", "down")
@@ -201,11 +201,25 @@ class EpilogueBuilder:
             at = self.push(Fma(x.at, self.constant(x.a), b))
         return Real(at, ONE, ZERO, False)
 
+    def mul(self, x: Lazy, y: Lazy) -> Real:
+        """x · y."""
+        at = self.push(Times(self.float_id(x), self.float_id(y)))
+        return Real(at, ONE, ZERO, self.real(x).exact and self.real(y).exact)
+
+    def table(self, x: OnGrid, values: np.ndarray, quantizer: Quantizer | None) -> Lazy:
+        """values[level of x]; on `quantizer`'s grid where there is one."""
+        level = self.level_id(x)
+        if quantizer is None:
+            return Real(self.push(LookUp(level, np.asarray(values, np.float32))), ONE, ZERO, True)
+        q = np.rint(np.asarray(values, np.float64) / quantizer.scale).astype(np.float32)
+        return OnGrid(quantizer, q=self.push(LookUp(level, q)))
+
     def _addend(self, at: int) -> int:
         """`at`, safe in a Plus: a bare product would be contracted with the addition, so a clamp that changes nothing
         stands between them."""
         instr = self.instrs[at]
-        if isinstance(instr, Fma) and not isinstance(instr.b, (int, np.integer)) and not np.any(instr.b):
+        product = isinstance(instr, Fma) and not isinstance(instr.b, (int, np.integer)) and not np.any(instr.b)
+        if product or isinstance(instr, Times):
             return self.push(Clamp(at, -FLOAT_MAX, FLOAT_MAX))
         return at
 

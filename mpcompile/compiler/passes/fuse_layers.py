@@ -14,12 +14,27 @@ from typing import ClassVar
 import numpy as np
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
-from mpcompile.compiler.passes.dataflow import FUSED, MOST_FUSED, UNARY, Dataflow
+from mpcompile.compiler.passes.dataflow import BINARY, FUSED, MOST_FUSED, UNARY, Dataflow
 from mpcompile.compiler.passes.epilogue import EpilogueBuilder, Lazy, OnGrid, Real
 from mpcompile.compiler.passes.restore_codes import nearest
-from mpcompile.compiler.passes.terms import contract_terms, pool_term, window
+from mpcompile.compiler.passes.terms import contract_terms, map_along, pool_term, window
 from mpcompile.errors import ModelError
-from mpcompile.ir.graph import Add, Affine, Clip, Conv, Dense, Graph, Node, Pooling, PRelu, Quantize, TensorType
+from mpcompile.ir.graph import (
+    Add,
+    Affine,
+    Clip,
+    Conv,
+    Dense,
+    Graph,
+    Mul,
+    Node,
+    Pooling,
+    PRelu,
+    Quantize,
+    Table,
+    TensorType,
+    View,
+)
 from mpcompile.ir.layer import ContractTerm, Layer, Output, ViewTerm
 
 CODES, REAL = "codes", "real"
@@ -69,7 +84,7 @@ class _Fuser:
             elif isinstance(node, FUSED):
                 reads = [flow.origin(t) for t in node.inputs]
                 for t in reads:
-                    if not isinstance(node, Pooling):
+                    if not isinstance(node, (Pooling, View)):
                         self.readers.setdefault(t, set()).add(id(node))
                     elif flow.quantizer(t):
                         self.as_codes.add(t)
@@ -84,7 +99,7 @@ class _Fuser:
         """Has every MOST_FUSED-th tensor of a chain of operators stored."""
         depth: dict[str, int] = {}
         for node in self.graph.nodes:
-            if not isinstance(node, (*UNARY, Add)):
+            if not isinstance(node, (*UNARY, *BINARY)):
                 continue
             sources = [self.flow.origin(t) for t in node.inputs]
             inside = [t for t in sources if t not in self.cut and (isinstance(node, UNARY) or not self.stored(t))]
@@ -172,7 +187,7 @@ class _Fuser:
             return None
         build = _LayerBuilder(self, set(members))
         results = [build.output(t, form) for t, form in wanted]
-        work = [n for n in build.nodes if isinstance(n, (Conv, Dense, Pooling))]
+        work = [n for n in build.nodes if isinstance(n, (Conv, Dense, Pooling, View))]
         lead = (work or build.nodes)[0]
         name = fresh(self.names, lead.name)
         self.names.add(name)
@@ -208,10 +223,15 @@ class _LayerBuilder:
         self._at(self.flow.producer[tensor])
         if form == REAL:
             return Output(tensor, self.epilogue.float_id(value))
+        value = self._on_grid(tensor, value)
+        return Output(self.fuser.code_name[tensor], self.epilogue.level_id(value), value.quantizer)
+
+    def _on_grid(self, tensor: str, value: Lazy) -> OnGrid:
+        """The value of a tensor that is known to lie on a grid, as such."""
         if not isinstance(value, OnGrid):
             value = self.epilogue.quantize(value, nearest(self.flow.on_grid(tensor)))
-            self._values[tensor] = value
-        return Output(self.fuser.code_name[tensor], self.epilogue.level_id(value), value.quantizer)
+            self._values[self.flow.origin(tensor)] = value
+        return value
 
     def value(self, tensor: str) -> Lazy:
         """The tensor, computed here unless another layer stores it."""
@@ -238,7 +258,7 @@ class _LayerBuilder:
     def _compute(self, tensor: str) -> Lazy:
         node, build = self.flow.producer[tensor], self.epilogue
         self.flow.map_of(tensor, node)
-        read = [self.value(t) for t in node.inputs] if isinstance(node, (*UNARY, Add)) else []
+        read = [self.value(t) for t in node.inputs] if isinstance(node, (*UNARY, *BINARY)) else []
         self.nodes.append(node)
         self._at(node)
         match node:
@@ -249,6 +269,9 @@ class _LayerBuilder:
                 return build.contraction(terms, node.weight.scale, node.bias)
             case Pooling():
                 return self._pool(node)
+            case View():
+                source = self.flow.origin(node.inputs[0])
+                return self._stored_value(source, build.load(ViewTerm(self._read(source), map_along(node.along))))
             case Affine():
                 return build.affine(read[0], node.a, node.b)
             case Clip():
@@ -257,8 +280,12 @@ class _LayerBuilder:
                 return build.prelu(read[0], node.slope)
             case Quantize():
                 return build.quantize(read[0], node.quantizer)
+            case Table():
+                return build.table(self._on_grid(node.inputs[0], read[0]), node.values, node.quantizer)
             case Add():
                 return build.add(read[0], read[1])
+            case Mul():
+                return build.mul(read[0], read[1])
         raise ModelError(f"node {node.name} ({node.op}) is no operator of a layer")
 
     def _at(self, node: Node) -> None:

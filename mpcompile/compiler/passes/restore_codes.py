@@ -1,4 +1,5 @@
-"""Quantizes again what went through a reshape or transpose in float, for the contractions and pools that read it."""
+"""Quantizes again what went through a reshape or transpose in float, for the contractions, pools, tables and views that
+read it."""
 
 from __future__ import annotations
 
@@ -7,7 +8,19 @@ from typing import ClassVar
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
 from mpcompile.compiler.passes.dataflow import FUSED, Dataflow
-from mpcompile.ir.graph import Concat, Conv, Dense, Graph, Pooling, Quantize, Quantizer, Reshape, TensorType
+from mpcompile.ir.graph import (
+    Concat,
+    Conv,
+    Dense,
+    Graph,
+    Pooling,
+    Quantize,
+    Quantizer,
+    Reshape,
+    Table,
+    TensorType,
+    View,
+)
 
 
 @dataclass(frozen=True)
@@ -28,11 +41,11 @@ class RestoreCodes(Pass):
         for node in graph.nodes:
             if isinstance(node, (Conv, Dense)):
                 moved.update(flow.slices(node))
-            elif isinstance(node, Pooling):
+            elif isinstance(node, (Pooling, Table, View)):
                 moved.add(flow.origin(node.inputs[0]))
         moved = {t for t in moved if not isinstance(flow.producer.get(t), (*FUSED, type(None))) and flow.quantizer(t)}
         for node in graph.nodes:
-            if isinstance(node, (Conv, Dense, Pooling, Concat, Reshape)):  # the last two: `slices` looks through them
+            if isinstance(node, (Conv, Dense, Pooling, Table, View, Concat, Reshape)):  # of the last two: `slices`
                 node = replace(node, inputs=[restored.get(t, t) for t in node.inputs])
             nodes.append(node)
             for t in node.outputs:

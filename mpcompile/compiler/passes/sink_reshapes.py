@@ -9,7 +9,7 @@ import numpy as np
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
 from mpcompile.compiler.passes.dataflow import as_map
-from mpcompile.ir.graph import Affine, Clip, Graph, Node, PRelu, Quantize, Reshape, TensorType
+from mpcompile.ir.graph import Affine, Clip, Graph, Node, PRelu, Quantize, Reshape, Table, TensorType
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SinkReshapes(Pass):
 
 def _everywhere_the_same(node: Node) -> bool:
     match node:
-        case Quantize() | Clip():
+        case Quantize() | Clip() | Table():
             return True
         case Affine():
             return np.size(node.a) == 1 and np.size(node.b) == 1

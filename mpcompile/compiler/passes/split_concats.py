@@ -12,6 +12,7 @@ import numpy as np
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
 from mpcompile.ir.graph import (
     Affine,
+    Along,
     Clip,
     Concat,
     Conv,
@@ -21,14 +22,17 @@ from mpcompile.ir.graph import (
     PRelu,
     Quantize,
     QuantizedWeight,
+    Table,
     TensorType,
+    View,
 )
 
 
 @dataclass(frozen=True)
 class SplitConcats(Pass):
-    """After: no operator that treats channels apart reads a Concat: Affine, Clip, PRelu, Quantize, Pooling, and a grouped
-    Conv whose groups do not cross from one slice to the next. No Concat reads a Concat.
+    """After: no operator that treats channels apart reads a Concat: Affine, Clip, PRelu, Quantize, Table, Pooling, a View
+    that picks its channels in order, and a grouped Conv whose groups do not cross from one slice to the next. No Concat
+    reads a Concat.
 
     Values do not change.
     """
@@ -47,33 +51,50 @@ class SplitConcats(Pass):
             elif source is not None and (parts := _split(node, [types[t].shape[0] for t in source.inputs])):
                 slices = []
                 for i, (part, tensor) in enumerate(zip(parts, source.inputs)):
+                    if part is None:
+                        continue
                     name = fresh(types, f"{node.outputs[0]}.slice{i}")
-                    channels = part.weight.q.shape[0] if isinstance(part, Conv) else types[tensor].shape[0]
+                    channels = types[tensor].shape[0]
+                    if isinstance(part, (Conv, View)):
+                        channels = part.weight.q.shape[0] if isinstance(part, Conv) else part.along[0].size
                     of = types[node.outputs[0]]
                     types[name] = TensorType((channels, *of.shape[1:]), of.quantizer)
                     nodes.append(replace(part, inputs=[tensor], outputs=[name]))
                     slices.append(name)
                 node = Concat(node.name, slices, list(node.outputs))
+                if len(slices) == 1:
+                    node = replace(nodes.pop(), outputs=node.outputs)
             if isinstance(node, Concat):
                 made[node.outputs[0]] = node
             nodes.append(node)
         return with_nodes(graph, nodes, types)
 
 
-def _split(node: Node, channels: list[int]) -> Sequence[Node] | None:
-    """`node` for each slice of so many channels (ports still to be set), or None where it does not split."""
+def _split(node: Node, channels: list[int]) -> Sequence[Node | None] | None:
+    """`node` for each slice of so many channels (ports still to be set), None for one that it does not read; or None
+    where it does not split."""
     ends = list(accumulate(channels))
     ranges = list(zip([0, *ends], ends))
     match node:
-        case Clip() | Quantize() | Pooling():
+        case Clip() | Quantize() | Table() | Pooling():
             return [node] * len(channels)
         case Affine():
             return [replace(node, a=_part(node.a, r), b=_part(node.b, r)) for r in ranges]
         case PRelu():
             return [replace(node, slope=_part(node.slope, r)) for r in ranges]
+        case View():
+            in_order = node.along[0].step == node.along[0].repeat == 1
+            return [_split_view(node, *span) for span in ranges] if in_order else None
         case Conv() if node.groups > 1:
             return _split_conv(node, ranges)
     return None
+
+
+def _split_view(node: View, start: int, end: int) -> View | None:
+    """What it picks of channels start..end−1."""
+    channels, *rest = node.along
+    first, last = max(channels.start, start), min(channels.start + channels.size, end)
+    return replace(node, along=(Along(last - first, first - start), *rest)) if first < last else None
 
 
 def _part(c, span: tuple[int, int]):

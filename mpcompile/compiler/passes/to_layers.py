@@ -2,6 +2,7 @@
 
 from mpcompile.compiler.passes.base import Pass
 from mpcompile.compiler.passes.float_concats import FloatConcats
+from mpcompile.compiler.passes.fold_tables import FoldTables
 from mpcompile.compiler.passes.fuse_layers import FuseLayers
 from mpcompile.compiler.passes.restore_codes import RestoreCodes
 from mpcompile.compiler.passes.sink_pools import SinkPools
@@ -13,6 +14,7 @@ TO_LAYERS: tuple[Pass, ...] = (
     SinkReshapes(),
     SplitConcats(),
     SinkReshapes(),
+    FoldTables(),
     SinkPools(),
     RestoreCodes(),
     FuseLayers(),

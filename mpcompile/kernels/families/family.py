@@ -129,7 +129,9 @@ SAMPLE_OUTPUTS = 16
 """Output channels of a sample that is not depthwise."""
 
 
-def sample(tensor: str, channels: int, pads: tuple[int, int, int, int], grid: Grid) -> ContractPart:
+def sample(
+    tensor: str, channels: int, pads: tuple[int, int, int, int], grid: Grid, outputs: int = SAMPLE_OUTPUTS
+) -> ContractPart:
     """A 1×1 convolution over all channels with weights on `grid`: what most families give as their sample."""
-    q = np.random.default_rng(0).choice(grid.values, (SAMPLE_OUTPUTS, channels, 1, 1))
+    q = np.random.default_rng(0).choice(grid.values, (outputs, channels, 1, 1))
     return ContractPart(tensor, q, grid, pads=pads)

@@ -126,6 +126,9 @@ def rate(target: Target, weight_planes: int, activation_planes: int) -> float:
     return target.lookup_macs_per_cycle / (weight_planes * look_ups)
 
 
+FULL_VECTORS = 64
+"""Output channels that are whole vectors on every target."""
+
 LOOKUP = Family(
     name="lookup",
     reads="codes",
@@ -133,7 +136,7 @@ LOOKUP = Family(
     describe=describe,
     compute=compute,
     step=step,
-    sample=lambda tensor, channels, pads: sample(tensor, channels, pads, grids.twos_complement(8)),
+    sample=lambda tensor, channels, pads: sample(tensor, channels, pads, grids.twos_complement(8), FULL_VECTORS),
     sums=lambda part: part.groups == 1 and part.grid.offset != 0,
     rate=rate,
 )

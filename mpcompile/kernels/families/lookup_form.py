@@ -59,7 +59,7 @@ def digit_bits(level_bits: int, products: int, widen: float) -> int | None:
     for digits in range(1, level_bits + 1):
         bits = -(-level_bits // digits)
         if _entry(bits) <= 255 and products * ((1 << bits) - 1) <= 65535:
-            costs[bits] = digits * (1 + widen / entries(bits))
+            costs.setdefault(bits, digits * (1 + widen / entries(bits)))  # more digits of as many bits hold nothing
     return min(costs, key=costs.__getitem__, default=None)
 
 

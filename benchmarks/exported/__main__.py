@@ -1,0 +1,53 @@
+"""python -m benchmarks.exported [NAME …] [--size N] [--rounds N] [-o FILE] [--json FILE]"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.exported import EXPORTED
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.exported", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(EXPORTED)} (default: all)")
+    parser.add_argument("--size", type=int, help="of a square input, instead of the network's usual one")
+    parser.add_argument("--rounds", type=int, default=15, help="each network's time is the median of so many (15)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="only write the quantized file of the one network named")
+    parser.add_argument("--json", metavar="FILE", help="the rows as JSON")
+    return parser
+
+
+def main() -> int:
+    parser = arguments()
+    args = parser.parse_args()
+    unknown = sorted(set(args.names) - set(EXPORTED))
+    if unknown:
+        parser.error(f"there is no network {unknown[0]}: name some of {', '.join(EXPORTED)}")
+    if args.output and len(args.names) != 1:
+        parser.error("-o writes one file: name one network")
+    from benchmarks.exported.measure import measure, table
+    from benchmarks.exported.quantized import write_quantized
+
+    rows = []
+    for name in args.names or EXPORTED:
+        shape = EXPORTED[name].shape
+        if args.size and shape[-1] == shape[-2]:
+            shape = (shape[0], args.size, args.size)
+        if args.output:
+            write_quantized(name, Path(args.output), shape)
+            return 0
+        with tempfile.TemporaryDirectory() as folder:
+            path = write_quantized(name, Path(folder) / f"{name}.onnx", shape)
+            rows.append(measure(name, path, shape, args.rounds))
+        print(table(rows[-1:], len(rows) == 1), flush=True)
+    if args.json:
+        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

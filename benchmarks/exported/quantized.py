@@ -1,0 +1,65 @@
+"""A module to a file of 8 bits, as people do it: torch.onnx, ONNX Runtime's pre-processing, its static quantizer (QDQ)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.exported import EXPORTED
+
+OPSET = 17
+CALIBRATED_ON = 4
+"""Random pictures."""
+
+
+def settled(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+    """In evaluation mode, its BatchNorms with statistics of random pictures: values keep a size from layer to layer."""
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = None
+    module.train()
+    with torch.no_grad():
+        for _ in range(2):
+            module(torch.randn(4 if "Detect" not in {type(m).__name__ for m in module.modules()} else 1, *shape))
+    return module.eval()
+
+
+def write_quantized(name: str, path: Path, shape: tuple[int, ...] | None = None, seed: int = 0) -> Path:
+    """Writes the network `name` of EXPORTED, quantized; `shape` of its input without batch, the usual one unless told."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    shape = shape or EXPORTED[name].shape
+    torch.manual_seed(seed)
+    module = settled(EXPORTED[name].make(shape[-1]), shape)
+
+    class Pictures(CalibrationDataReader):
+        def __init__(self):
+            rng = np.random.default_rng(seed)
+            self.left = iter([rng.standard_normal((1, *shape), np.float32) for _ in range(CALIBRATED_ON)])
+
+        def get_next(self):
+            picture = next(self.left, None)
+            return None if picture is None else {"x": picture}
+
+    plain = path.with_suffix(".float.onnx")
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            names = dict(input_names=["x"], output_names=["y"])
+            torch.onnx.export(module, (torch.zeros(1, *shape),), str(plain), opset_version=OPSET, dynamo=False, **names)
+            quant_pre_process(str(plain), str(plain))
+            types = dict(activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+            quantize_static(str(plain), str(path), Pictures(), QuantFormat.QDQ, per_channel=True, **types)
+    finally:
+        logging.disable(logging.NOTSET)
+        plain.unlink(missing_ok=True)
+    return path
