@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mpcompile.latency.table import LatencyTable
 from mpcompile.remote.fit import board_for
 from mpcompile.remote.pool import DevicePool, open_pool
 from mpcompile.targets import Target
+from mpcompile.temporary import temporary_folder
 
 
 def profile(
@@ -48,8 +48,8 @@ def profile(
         bench = PoolWorkbench(board_for(target, pool), pool, threads, rounds).among(graph)
         if candidates is None:
             return bench.profile(graph, progress)
-        with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-            kept = Cache(cache if cache is not None else Path(folder) / "cells.jsonl")
+        with temporary_folder() as folder:
+            kept = Cache(cache if cache is not None else folder / "cells.jsonl")
             table = build_table(graph, candidates, bench, kept, progress=progress)
         table.beside = bench.beside(graph, table)
         return table

@@ -17,7 +17,7 @@ from importlib import import_module
 from mpcompile import __version__
 from mpcompile.cli.console import complain
 from mpcompile.cli.interrupts import Interruptions
-from mpcompile.errors import MissingDependency, MpError, UsageError
+from mpcompile.errors import MissingDependency, MpError, ResourceError, UsageError, lack_of_memory
 from mpcompile.files import atomic_path, check_writable, is_stream, write_stream
 
 INTERNAL, INTERRUPTED, CLOSED_PIPE, TERMINATED = 70, 130, 141, 143
@@ -139,9 +139,10 @@ def _guarded(work: Callable[[], int], debug: bool, interruptions: Interruptions)
                 f"this needs the Python package {error.name}, which is not installed: pip install "
                 f'"mpcompile[all]", or only what `mpcompile doctor` names'
             )
+        error = lack_of_memory(error) or error
         if isinstance(error, OSError):  # a full disk, a folder without permission
             _drop_output()
-            error = UsageError(
+            error = ResourceError(
                 f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
             )
         if isinstance(error, MpError):
