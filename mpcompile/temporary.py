@@ -23,8 +23,9 @@ from mpcompile.errors import ResourceError
 MARK = "mpcompile-work-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Errors that are the place's, not those of what is written there."""
-_LONGEST = 100
-"""Characters of a file's name that its temporary file's begins with: a name may have 255 bytes."""
+_LONGEST, _LONGEST_SUFFIX = 50, 20
+"""Characters of a file's name that its temporary file's begins with, and bytes of a suffix that it ends with: a name may
+have 255 bytes."""
 
 _swept: set[tuple[int, str, str]] = set()
 """(process, folder, pattern): what one process looked through once."""
@@ -67,7 +68,7 @@ def temporary_file(path: Path) -> tuple[int, Path]:
     """An open file beside `path`, hidden, and its name; it stays held until it is closed. What killed processes of
     this user left of writing `path` is removed before. Raises OSError."""
     begin = f".{path.name[:_LONGEST]}.{MARK}"
-    suffix = path.suffix if 1 < len(path.suffix) <= _LONGEST else ".tmp"
+    suffix = path.suffix if 1 < len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ".tmp"
     _sweep(path.parent, f"{re.escape(begin)}[a-z0-9_]{{8}}{re.escape(suffix)}")
 
     def opened() -> tuple[Path, int]:

@@ -15,6 +15,7 @@ from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 
 from mpcompile import __version__
+from mpcompile.cli.address_space import check_address_space
 from mpcompile.cli.console import complain
 from mpcompile.cli.interrupts import Interruptions
 from mpcompile.errors import MissingDependency, MpError, ResourceError, UsageError, lack_of_memory
@@ -86,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    check_address_space()
     piped = args.json == STDOUT
     _check_outputs(vars(args) | {"json": None} if piped else vars(args))
     with redirect_stdout(sys.stderr) if piped else nullcontext():

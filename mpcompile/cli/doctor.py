@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from mpcompile.cli.address_space import LEAST_COMPILING, check_address_space
 from mpcompile.errors import ResourceError, lack_of_memory
 from mpcompile.targets import cpu
 
@@ -67,6 +68,7 @@ def require_compiler() -> None:
     too little memory for it."""
     from mpcompile.errors import MissingDependency
 
+    check_address_space(LEAST_COMPILING)
     finding = _runtime()
     if finding.mend == MORE_MEMORY:
         raise ResourceError(f"TVM with its compiler, which compiling needs, does not load: {finding.found}")

@@ -14,9 +14,9 @@ import tvm
 
 from mpcompile.compiler.linker import link_shared
 from mpcompile.compiler.scratch import use_stack
+from mpcompile.errors import ResourceError
 from mpcompile.kernels.tvm_names import PrimFunc, Target, build
 from mpcompile.targets import cpu
-from mpcompile.temporary import no_room
 
 TOGETHER = 6
 """So many functions make an object file. Object files are compiled side by side; how many there are does not depend on
@@ -62,7 +62,7 @@ def _compile(functions: Mapping[str, PrimFunc], target: dict, path: Path, instru
         if not limited:
             write()
         elif not _by_a_child(write):
-            raise no_room(f"files may have at most {most} bytes here (ulimit -f)", path.parent)
+            raise ResourceError(f"LLVM cannot write {path.name}: files may have at most {most} bytes here (ulimit -f)")
         path.write_bytes(memory.readall())
 
 
