@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define ERROR_SEEN 0x20 /* glibc's _IO_ERR_SEEN: what ferror() asks for, and compilers ask only that */
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 static int below(const char *path) {
@@ -61,7 +62,9 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
 }
 
 size_t fwrite(const void *data, size_t size, size_t count, FILE *file) {
-  return full_file(fileno(file)) ? 0 : NEXT(fwrite)(data, size, count, file);
+  if (!full_file(fileno(file))) return NEXT(fwrite)(data, size, count, file);
+  file->_flags |= ERROR_SEEN;
+  return 0;
 }
 
 ssize_t copy_file_range(int from, off64_t *at, int to, off64_t *there, size_t size, unsigned flags) {
