@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mpcompile.errors import UsageError
+from mpcompile.temporary import temporary_file
 
 Kind = TypeVar("Kind")
 _OPEN_FILES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
@@ -22,16 +22,15 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path in the same folder; it replaces `path` when the block ends, and vanishes when it fails.
 
     It is on the disk before it has its name: whenever the power fails, the old file is there or the new one, whole. A link
-    stays one: what it points to is replaced. Raises UsageError where `path` can be no output file.
+    stays one: what it points to is replaced. What a process left that was killed while it wrote `path` is removed. Raises
+    UsageError where `path` can be no output file.
     """
     check_writable(path)
     path = Path(os.path.realpath(path))
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix or ".tmp", dir=path.parent)
+        handle, temporary = temporary_file(path)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
@@ -45,6 +44,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _to_disk(path: Path) -> None:

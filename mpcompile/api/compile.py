@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import records_for
 from mpcompile.runtime.variants import CompiledVariant, write_bundle
 from mpcompile.targets import Fleet, Target, load_fleet
+from mpcompile.temporary import temporary_folder
 
 
 def compile_model(
@@ -70,8 +70,8 @@ def _variant(graph: Graph, board: Target, fleet: Fleet, options: pipeline.Option
             options, dump=options.dump and options.dump / board.name, progress=lambda line: say(f"{board.name}: {line}")
         )
     planned = pipeline.plan(graph, board, options)
-    with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-        objects = pipeline.build(planned.functions, board, Path(folder), progress=options.progress)
+    with temporary_folder() as folder:
+        objects = pipeline.build(planned.functions, board, folder, progress=options.progress)
         library = pipeline.link(objects, board)
     return CompiledVariant(board.to_json(), planned.plan, layer_rows(planned), library, planned.weights)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mpcompile.ir.graph import Graph
 from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import records_for
 from mpcompile.targets import Target, load_target
+from mpcompile.temporary import temporary_folder
 
 EXAMPLE, CMAKE = "example.c", "CMakeLists.txt"
 
@@ -67,11 +68,10 @@ def export_c(
     tools, say = Tools.find(board.arch, f"a C library for {board.name}"), progress or (lambda line: None)
     with (
         output_folder(folder if folder is not None else name, parents=False) as folder,
-        tempfile.TemporaryDirectory(prefix="mpcompile-") as temporary,
+        temporary_folder() as made,
     ):
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UsageError(f"cannot write into {folder}: no permission")
-        made = Path(temporary)
         options = pipeline.Options(families or {}, tuned=TunedTiles(records_for(board, records)), progress=say)
         planned = pipeline.plan(graph, board, options)
         scratch = MeasureScratch()
@@ -99,14 +99,14 @@ def export_c(
         public = [f"{name}_{function}" for function in ("run", "run_parallel", "error")]
         tools.archive(objects, public, made / f"lib{name}.a")
         files = (f"lib{name}.a", f"{name}.h", EXAMPLE, CMAKE)
-        for file in files:
-            _put(made / file, folder / file)
+        _put(made, folder, files)
     return Exported(
         folder, name, files, export.base_bytes + export.scratch_bytes, export.scratch_bytes, len(planned.weights)
     )
 
 
-def _put(made: Path, path: Path) -> None:
-    """Whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(made.read_bytes())
+def _put(made: Path, folder: Path, files: Sequence[str]) -> None:
+    """All of them or none: each is on the disk before the first gets its name."""
+    with ExitStack() as stack:
+        for file in files:
+            stack.enter_context(atomic_path(folder / file)).write_bytes((made / file).read_bytes())

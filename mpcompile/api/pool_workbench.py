@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from mpcompile.runtime.archive import read_manifest, tvm_version
 from mpcompile.runtime.device import NETWORK, Device, Kernel
 from mpcompile.runtime.variants import variants_of
 from mpcompile.targets import Target, cpu
+from mpcompile.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from mpcompile.compiler.layer_library import LayerKernel
@@ -192,8 +192,8 @@ class PoolWorkbench:
     @contextmanager
     def compiled(self, graph: Graph, table: LatencyTable | None = None) -> Iterator[Path]:
         """The network's bundle, gone when the block ends. With a table, in the families that it found best."""
-        with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-            yield self.compile(graph, Path(folder) / "model.mpc", table)
+        with temporary_folder() as folder:
+            yield self.compile(graph, folder / "model.mpc", table)
 
     def compile(self, model: Graph | os.PathLike, path: Path, table: LatencyTable | None = None) -> Path:
         """The bundle of a model; with the latency table of its network, in the families that the table found best."""

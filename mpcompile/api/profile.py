@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from mpcompile.locks import exclusive_file
 from mpcompile.remote.fit import board_for
 from mpcompile.remote.pool import DevicePool, open_pool
 from mpcompile.targets import Target
+from mpcompile.temporary import temporary_folder
 
 
 def profile(
@@ -48,7 +48,7 @@ def profile(
     with ExitStack() as stack:
         if candidates is not None:
             if cache is None:
-                cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mpcompile-"))) / "cells.jsonl"
+                cache = stack.enter_context(temporary_folder()) / "cells.jsonl"
             stack.enter_context(exclusive_file(cache))
         pool = pool or stack.enter_context(open_pool(tracker, key))
         bench = PoolWorkbench(board_for(target, pool), pool, threads, rounds).among(graph)

@@ -15,9 +15,10 @@ from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 
 from mpcompile import __version__
+from mpcompile.cli.address_space import check_address_space
 from mpcompile.cli.console import complain
 from mpcompile.cli.interrupts import Interruptions
-from mpcompile.errors import MissingDependency, MpError, UsageError
+from mpcompile.errors import MissingDependency, MpError, ResourceError, UsageError, lack_of_memory
 from mpcompile.files import atomic_path, check_writable, is_stream, write_stream
 
 INTERNAL, INTERRUPTED, CLOSED_PIPE, TERMINATED = 70, 130, 141, 143
@@ -86,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    check_address_space()
     piped = args.json == STDOUT
     _check_outputs(vars(args) | {"json": None} if piped else vars(args))
     with redirect_stdout(sys.stderr) if piped else nullcontext():
@@ -139,9 +141,10 @@ def _guarded(work: Callable[[], int], debug: bool, interruptions: Interruptions)
                 f"this needs the Python package {error.name}, which is not installed: pip install "
                 f'"mpcompile[all]", or only what `mpcompile doctor` names'
             )
+        error = lack_of_memory(error) or error
         if isinstance(error, OSError):  # a full disk, a folder without permission
             _drop_output()
-            error = UsageError(
+            error = ResourceError(
                 f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
             )
         if isinstance(error, MpError):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import sys
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
+from mpcompile.cli.address_space import LEAST_COMPILING, check_address_space
+from mpcompile.errors import ResourceError, lack_of_memory
 from mpcompile.targets import cpu
 
 WITHOUT = "without its compiler"
+MORE_MEMORY = "more memory, or a higher limit of it (ulimit -v)"
 PINS = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
 OPTIONAL = {
     # distribution: (module, what needs it, what installs it)
@@ -59,10 +64,14 @@ def examine() -> list[Finding]:
 
 
 def require_compiler() -> None:
-    """Raises MissingDependency where TVM comes, or was told to come, without its compiler."""
+    """Raises MissingDependency where TVM comes, or was told to come, without its compiler, ResourceError where there is
+    too little memory for it."""
     from mpcompile.errors import MissingDependency
 
+    check_address_space(LEAST_COMPILING)
     finding = _runtime()
+    if finding.mend == MORE_MEMORY:
+        raise ResourceError(f"TVM with its compiler, which compiling needs, does not load: {finding.found}")
     if not finding.ok or finding.found.endswith(WITHOUT):
         unset = (
             "unset TVM_USE_RUNTIME_LIB" if os.environ.get("TVM_USE_RUNTIME_LIB") else finding.mend or "mpcompile doctor"
@@ -107,6 +116,8 @@ def _runtime() -> Finding:
         import tvm
         from tvm.base import _LOADED_LIBS
     except Exception as error:
+        if lack := lack_of_memory(error):
+            return Finding("TVM loads", False, str(lack), MORE_MEMORY)
         reason = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         return Finding(
             "TVM loads",
@@ -114,9 +125,24 @@ def _runtime() -> Finding:
             reason[-1].strip(),
             f"pip install apache-tvm=={PINS['apache-tvm']} apache-tvm-ffi=={PINS['apache-tvm-ffi']}",
         )
-    return Finding(
-        "TVM loads", True, f"{tvm.__version__}, {'with its compiler' if 'tvm_compiler' in _LOADED_LIBS else WITHOUT}"
-    )
+    if "tvm_compiler" in _LOADED_LIBS:
+        return Finding("TVM loads", True, f"{tvm.__version__}, with its compiler")
+    if lack := _no_memory_for_compiler(Path(_LOADED_LIBS["tvm_runtime"]._name)):
+        return Finding("TVM loads", False, str(lack), MORE_MEMORY)
+    return Finding("TVM loads", True, f"{tvm.__version__}, {WITHOUT}")
+
+
+def _no_memory_for_compiler(runtime: Path) -> ResourceError | None:
+    """TVM does not tell why it came without its compiler, whose library would lie beside its runtime's; so that is tried
+    once more. None where it was told to, or memory is not what it lacks."""
+    library = runtime.with_name(runtime.name.replace("runtime", "compiler"))
+    if os.environ.get("TVM_USE_RUNTIME_LIB") or not library.exists():
+        return None
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return lack_of_memory(error)
+    return None
 
 
 def _target() -> Finding:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from mpcompile.cli import console
+from mpcompile.temporary import temporary_folder
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,11 +59,11 @@ def work(args: argparse.Namespace) -> dict:
     from mpcompile.latency.measure import measure
     from mpcompile.remote.ssh import RemoteProgram
 
-    with tempfile.TemporaryDirectory(prefix="mpcompile-") as temporary:
+    with temporary_folder() as temporary:
         with console.steps() as step:
-            library = _library(args, Path(temporary) / "c", step)
+            library = _library(args, temporary / "c", step)
             step(f"linking a program for {library.target}")
-            program = build_runner(library, Path(temporary) / "runner")
+            program = build_runner(library, temporary / "runner")
         with (
             RemoteProgram(args.ssh, program, [str(args.threads or 0)], args.ssh_option) as board,
             console.progress("measuring") as update,

@@ -6,7 +6,6 @@ linking put them into one file, which the runtime's record of that kind (mpcompi
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from mpcompile.compiler import library
 from mpcompile.kernels.tvm_names import PrimFunc
 from mpcompile.targets import Target
 from mpcompile.targets.registry import Registry
+from mpcompile.temporary import temporary_folder
 
 NO_COMBINER = "-x86-machine-combiner:bool=0"
 """LLVM's machine combiner makes trees of a tile's sums (a + (b + c)) to shorten the chain of additions, which no full
@@ -87,5 +87,5 @@ def tvm_dict(target: Target, threads: int | None = None) -> dict[str, Any]:
 def build_library(functions: Mapping[str, PrimFunc], target: Target) -> bytes:
     """The library of a bundle, in which each function has its name. Raises TargetError where linking fails."""
     backend = backend_of(target)
-    with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder:
-        return backend.link_objects(backend.build_objects(functions, target, Path(folder)), target)
+    with temporary_folder() as folder:
+        return backend.link_objects(backend.build_objects(functions, target, folder), target)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mpcompile.errors import UsageError
+from mpcompile.files import atomic_path
 
 
 class Dump:
@@ -29,7 +30,5 @@ class Dump:
             self.count += 1
             path = self.folder / f"{self.count:02}-{phase}.txt"
             found = text()
-            try:
-                path.write_text(found)
-            except OSError as error:
-                raise UsageError(f"cannot write {path}: {error.strerror}") from error
+            with atomic_path(path) as temporary:
+                temporary.write_text(found)

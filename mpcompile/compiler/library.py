@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import resource
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import tvm
 
 from mpcompile.compiler.linker import link_shared
 from mpcompile.compiler.scratch import use_stack
+from mpcompile.errors import ResourceError
 from mpcompile.kernels.tvm_names import PrimFunc, Target, build
 from mpcompile.targets import cpu
 
@@ -29,7 +34,7 @@ def build_objects(
     functions: Mapping[str, PrimFunc], target: dict, folder: Path, instruments: Sequence[object] = ()
 ) -> list[Path]:
     """Object files in `folder`, in which each function has its name. `target` is TVM's dict. `instruments` see TVM's
-    passes, from several threads."""
+    passes, from several threads. Raises ResourceError where files may not be as large as they are."""
     named = [(name, function.with_attr("global_symbol", name)) for name, function in functions.items()]
     parts = [dict(named[at : at + TOGETHER]) for at in range(0, len(named), TOGETHER)] or [{}]
     objects = [folder / f"kernels{i}.o" for i in range(len(parts))]
@@ -45,6 +50,35 @@ def compiled(functions: Mapping[str, PrimFunc], target: dict):
 
 def _compile(functions: Mapping[str, PrimFunc], target: dict, path: Path, instruments) -> None:
     """One object file. LLVM runs without Python's lock, so threads are enough."""
-    with tvm.transform.PassContext(opt_level=3, instruments=list(instruments)):
-        module = compiled(functions, target).mod
-        module.write_to_file(str(path), "o")  # pyright: ignore[reportAttributeAccessIssue]
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    limited = most != resource.RLIM_INFINITY
+    with (
+        _ALONE if limited else nullcontext(),
+        tvm.transform.PassContext(opt_level=3, instruments=list(instruments)),
+        open(os.memfd_create("object"), "rb", buffering=0) as memory,
+    ):
+        module, name = compiled(functions, target).mod, f"/proc/self/fd/{memory.fileno()}"
+        write = lambda: module.write_to_file(name, "o")  # pyright: ignore[reportAttributeAccessIssue]
+        if not limited:
+            write()
+        elif not _by_a_child(write):
+            raise ResourceError(f"LLVM cannot write {path.name}: files may have at most {most} bytes here (ulimit -f)")
+        path.write_bytes(memory.readall())
+
+
+# Where LLVM cannot write, it ends the process. So it writes into memory, which does not fill up as a disk does. A limit of
+# the size of files holds there as well; then a child process writes, and no other thread may be in LLVM as it forks.
+_ALONE = threading.Lock()
+
+
+def _by_a_child(work: Callable[[], None]) -> bool:
+    """Whether a copy of this process could do the work, whose words are not heard."""
+    child = os.fork()
+    if not child:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0

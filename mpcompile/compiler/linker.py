@@ -6,17 +6,29 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpcompile.errors import TargetError
+from mpcompile.errors import ResourceError, TargetError, lack_of_memory
 from mpcompile.targets import cpu
+from mpcompile.temporary import no_room
 
 CANDIDATES = ("gcc", "clang", "cc")
 ADVICE = "install gcc or clang (apt-get install gcc), or: pip install ziglang"
 
+
+FULL = (
+    "No space left on device",
+    "File too large",
+    "File size limit exceeded",
+    "Disk quota exceeded",
+    "Read-only file",
+)
+OUT_OF_MEMORY = ("Cannot allocate memory", "out of memory", "memory exhausted", "std::bad_alloc")
+"""What GNU's and LLVM's tools say, before they sum up that something failed."""
 
 CROSS = {"aarch64-linux-gnu": "aarch64-linux-gnu", "armv7l-linux-gnueabihf": "arm-linux-gnueabihf"}
 """LLVM's triple → what Debian's cross gcc and zig call it."""
@@ -48,7 +60,8 @@ def find_linker(triple: str = "") -> list[str] | None:
 
 
 def link_shared(output: str | Path, objects: Sequence[str | Path], triple: str = "") -> None:
-    """Links object files into a shared library. Raises TargetError where there is no linker, or with its last words."""
+    """Links object files into a shared library. Raises TargetError where there is no linker, or with its last
+    words, ResourceError where there is no room."""
     command = find_linker(triple)
     if command is None and triple in CROSS:
         raise TargetError(
@@ -57,16 +70,31 @@ def link_shared(output: str | Path, objects: Sequence[str | Path], triple: str =
         )
     if command is None:
         raise TargetError(f"linking the compiled network needs a C compiler and none was found: {ADVICE}")
-    run_tool([*command, "-O2", "-shared", "-fPIC", "-o", output, *objects, "-lm"], "did not link the compiled network")
+    command += ["-O2", "-shared", "-fPIC", "-o", str(output), *map(str, objects), "-lm"]
+    run_tool(command, Path(output).parent, "did not link the compiled network")
 
 
-def run_tool(command: Sequence[str | Path], failed: str) -> None:
-    """Runs a compiler, a linker or the like. Raises TargetError with its last words where it fails."""
-    words = [str(word) for word in command]
+def run_tool(command: Sequence[str | Path], folder: Path, failed: str) -> None:
+    """Runs a compiler, a linker or the like, whose own temporary files go to `folder`.
+
+    Raises ResourceError where it says that a disk or memory is full, TargetError with its last words where it fails.
+    """
+    words, env = [str(word) for word in command], os.environ | {"TMPDIR": str(folder), "LC_ALL": "C"}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=600, env=env)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise TargetError(f"{words[0]} {failed}: {error}") from error
+        raise lack_of_memory(error) or TargetError(f"{words[0]} {failed}: {error}") from error
     if done.returncode:
-        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
-        raise TargetError(f"{words[0]} {failed}: {said[-1].strip()}")
+        said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
+        if done.returncode == -signal.SIGXFSZ:
+            said = ["File size limit exceeded"]
+        if full := _first(said, FULL):
+            raise no_room(f"{words[0]} {failed}: {full}", folder)
+        if full := _first(said, OUT_OF_MEMORY):
+            raise ResourceError(f"out of memory: {words[0]} {failed}: {full}")
+        raise TargetError(f"{words[0]} {failed}: {said[-1]}")
+
+
+def _first(lines: Sequence[str], words: Sequence[str]) -> str | None:
+    """The first line that has any of the words in it."""
+    return next((line for line in lines if any(word in line for word in words)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
+import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from mpcompile.errors import MissingDependency, ModelError, UsageError
 from mpcompile.files import atomic_path
 from mpcompile.latency.timer import Timer, local
 from mpcompile.latency.waiting import wait_clock
+from mpcompile.temporary import temporary_folder
 
 EXTERNAL = b"\x0a\x08location"
 """In a protobuf, the key that a tensor has whose data lie in another file; without it there is none."""
@@ -120,18 +121,19 @@ def quantize_int8(source: str | os.PathLike, target: str | os.PathLike, images: 
     before = logger.level
     logger.setLevel(logging.ERROR)  # it recommends steps that are done here, on the root logger
     try:
-        with tempfile.TemporaryDirectory(prefix="mpcompile-") as folder, atomic_path(target) as out:
-            prepared = Path(folder) / "prepared.onnx"
+        with temporary_folder() as folder, atomic_path(target) as out:
+            prepared, made = folder / "prepared.onnx", folder / "quantized.onnx"
             quant_pre_process(os.fspath(source), str(prepared))
             quantize_static(
                 str(prepared),
-                str(out),
+                str(made),
                 CalibrationImages(),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )
+            shutil.copyfile(made, out)
     finally:
         logger.setLevel(before)
 

@@ -103,7 +103,6 @@ _DAMAGE = (
     OverflowError,
     KeyError,
     IndexError,
-    MemoryError,
     OSError,
 )
 

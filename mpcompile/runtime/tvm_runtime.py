@@ -16,20 +16,23 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from mpcompile.errors import MissingDependency
+from mpcompile.errors import MissingDependency, lack_of_memory
 
 ADVICE = "pip install apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1"
 
 
 @cache
 def tvm_ffi() -> ModuleType:
-    """The module tvm_ffi, with TVM's runtime loaded. Raises MissingDependency where either is not installed."""
+    """The module tvm_ffi, with TVM's runtime loaded. Raises MissingDependency where either is not installed,
+    ResourceError where there is too little memory."""
     try:
         with _hidden("torch"):
             import tvm_ffi as found
         if "tvm" not in sys.modules:
             _load_runtime(found)
-    except (ImportError, OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError, MemoryError) as error:
+        if lack := lack_of_memory(error):
+            raise lack from error
         reason = " ".join(str(error).split())
         raise MissingDependency(f"running a bundle needs TVM's runtime ({reason}): {ADVICE}") from error
     return found

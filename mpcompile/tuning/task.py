@@ -15,6 +15,7 @@ from mpcompile.compiler.layer_library import FUNCTION, LayerKernel
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.choose_formats import ChooseFormats
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
+from mpcompile.errors import lack_of_memory
 from mpcompile.ir.graph import Graph
 from mpcompile.ir.layer import Layer
 from mpcompile.ir.plan import Plan
@@ -109,6 +110,8 @@ class LocalBuilder:
         try:
             return build_library({FUNCTION: kernel.func}, self.target)
         except RuntimeError as error:  # TVM's, of one candidate: the others go on
+            if lack := lack_of_memory(error):  # which is not the candidate's fault, and not to be written down
+                raise lack from error
             return error
 
     def close(self) -> None:

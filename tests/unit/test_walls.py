@@ -10,7 +10,7 @@ PACKAGE = ROOT / "mpcompile"
 LINKED = {"schedules", "targets"}
 """Rooms that stand at the top, and in the package by a link."""
 
-BASE = {"errors", "files", "locks"}
+BASE = {"errors", "files", "locks", "temporary"}
 """Small modules without a room, which anyone may use; __init__ is the version."""
 TVM_ROOMS = {"compiler", "kernels", "schedules", "tuning", "runtime", "remote"}
 TORCH_ROOMS = {"search"}

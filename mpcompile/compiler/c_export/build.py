@@ -47,16 +47,16 @@ class Tools:
 
     def compile(self, source: Path, output: Path, flags: Sequence[str] = ()) -> Path:
         """An object file from C or assembler."""
-        _do([*self.cc, "-c", "-O2", "-fPIC", *flags, "-o", output, source])
+        _do([*self.cc, "-c", "-O2", "-fPIC", *flags, "-o", output, source], output.parent)
         return output
 
     def archive(self, objects: Sequence[Path], public: Sequence[str], library: Path) -> None:
         """One object with `public` symbols and no others, in a static library."""
         whole = library.with_suffix(".o")
-        _do([*self.cc, "-r", "-nostdlib", "-o", whole, *objects])
+        _do([*self.cc, "-r", "-nostdlib", "-o", whole, *objects], whole.parent)
         localize(whole, public)
         library.unlink(missing_ok=True)
-        _do([*self.ar, "rcsD", library, whole])
+        _do([*self.ar, "rcsD", library, whole], library.parent)
 
 
 def include_flags() -> list[str]:
@@ -64,5 +64,5 @@ def include_flags() -> list[str]:
     return [f"-I{HERE}", f"-I{tvm_ffi.libinfo.find_include_path()}", f"-I{tvm_ffi.libinfo.find_dlpack_include_path()}"]
 
 
-def _do(command: Sequence[str | Path]) -> None:
-    run_tool(command, "did not make the C library")
+def _do(command: Sequence[str | Path], folder: Path) -> None:
+    run_tool(command, folder, "did not make the C library")

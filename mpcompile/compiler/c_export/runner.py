@@ -74,6 +74,7 @@ def build_runner(library: Library, output: Path) -> Path:
             "-o",
             output,
         ],
+        output.parent,
         "did not link the runner",
     )
     return output

@@ -1,0 +1,47 @@
+"""A clock that is set while something is measured or waited for: durations are taken from clocks that nobody sets."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import TARGET
+
+PACKAGE = Path(__file__).parents[2] / "mpcompile"
+WALL = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.datetime.now"}
+OF_FILES = {"runtime/server/process.py"}
+"""Compares with the dates of files, which are the wall clock's."""
+
+
+def test_no_duration_is_the_wall_clocks():
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and ast.unparse(node) in WALL)
+        or (isinstance(node, ast.ImportFrom) and node.module == "time" and {a.name for a in node.names} & {"time"})
+    }
+    assert found == OF_FILES
+
+
+@pytest.mark.parametrize("jump", [-86400.0, 86400.0])
+def test_profile(jump, workshop, model, tmp_path):
+    command = [
+        "profile",
+        model,
+        "--target",
+        TARGET,
+        "--bits",
+        "w1a1",
+        "--threads",
+        "1",
+        "--rounds",
+        "1",
+        "-o",
+        "lut.json",
+    ]
+    ended = workshop.run(command, tmp_path, at="mpcompile.latency.cache:Lines.put", what="clock", clock=jump)
+    assert ended.reached and ended.code == 0, ended.err
+    lines = [json.loads(line) for line in (tmp_path / "lut.json.cells").read_text().splitlines()]
+    assert lines and all(0 < line["low"] <= line["seconds"] <= line["high"] < 10 for line in lines)
