@@ -312,7 +312,8 @@ def float_network(folder, classes: int = 5):
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_a_file_of_operators_on_codes(tmp_path, per_channel):
-    """ONNX Runtime's quantizer with QuantFormat.QOperator, against ONNX Runtime on that very file."""
+    """ONNX Runtime's quantizer with QuantFormat.QOperator, against ONNX Runtime on that very file. Weights of 7 bits: on
+    CPUs without VNNI its products of uint8 by int8 saturate at 16 bits."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     rng = np.random.default_rng(9)
@@ -324,6 +325,7 @@ def test_a_file_of_operators_on_codes(tmp_path, per_channel):
             return next(self.left, None)
 
     options = dict(quant_format=QuantFormat.QOperator, per_channel=per_channel, weight_type=QuantType.QInt8)
+    options["reduce_range"] = True
     path = tmp_path / "q.onnx"
     quantize_static(float_network(tmp_path), path, Samples(), activation_type=QuantType.QUInt8, **options)
     operators = {n.op_type for n in onnx.load(path).graph.node}
