@@ -3,6 +3,7 @@ found."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +106,41 @@ def modern(node: Source, model: onnx.ModelProto) -> onnx.ModelProto:
             f"{node}: of ONNX opset {model.opset_import[0].version}, and onnx does not convert it ({reason}); a model of "
             f"opset {MODERN} or later would be accepted"
         ) from error
+
+
+def emit_nodes(
+    imp: Importer,
+    name: str,
+    op_type: str,
+    nodes: list[onnx.NodeProto],
+    inputs: Sequence[str],
+    outputs: dict[str, tuple[int, ...]],
+    constants: dict[str, np.ndarray],
+) -> None:
+    """Appends one FloatOp that computes `nodes`, operators of opset MODERN over the graph's tensors `inputs`. `outputs`:
+    name → shape, batch 1 in front. Names of `nodes` that are neither are changed, so that they may be any."""
+    outside = {*inputs, *outputs}
+
+    def inner(tensor: str) -> str:
+        return tensor if tensor in outside else f"mpcompile.{op_type}.{tensor}"
+
+    for node in nodes:
+        node.input[:] = [inner(t) for t in node.input]
+        node.output[:] = [inner(t) for t in node.output]
+    ports = [
+        [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in some.items()]
+        for some in ({n: (1, *imp.type(n).shape) for n in inputs}, outputs)
+    ]
+    held = [onnx.numpy_helper.from_array(np.asarray(a, order="C"), inner(n)) for n, a in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "nodes", ports[0], ports[1], held)
+    opsets = [onnx.helper.make_opsetid("", MODERN)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=max(4, imp.model.ir_version))
+    made = FloatOp(imp.unique(name), list(inputs), list(outputs), op_type, model.SerializeToString())
+    for output, shape in outputs.items():
+        check_elements(f"node {name} ({op_type})", shape[1:])
+        imp.graph.types[output] = TensorType(shape[1:])
+        imp.writers[output] = made
+    imp.graph.nodes.append(made)
 
 
 def kept_grid(imp: Importer, node: Source) -> Quantizer | None:

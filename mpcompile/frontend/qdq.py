@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpcompile.errors import ModelError
+from mpcompile.frontend import dynamic
 from mpcompile.frontend.importer import Importer, Source, operator
 from mpcompile.frontend.quantizers import (
     affine,
@@ -15,7 +16,7 @@ from mpcompile.frontend.quantizers import (
     scale_of,
     spacings,
 )
-from mpcompile.frontend.values import Codes, Constant, IntegerInput, QuantizedConstant
+from mpcompile.frontend.values import Codes, Constant, DynamicCodes, IntegerInput, QuantizedConstant
 from mpcompile.ir.graph import Quantizer
 
 STORED = {"INT8": (-128, 127), "UINT8": (0, 255), "INT4": (-8, 7), "UINT4": (0, 15), "INT2": (-2, 1), "UINT2": (0, 3)}
@@ -72,6 +73,8 @@ def quantize_linear(imp: Importer, node: Source):
 def dequantize_linear(imp: Importer, node: Source):
     """(u − z)·s: of a constant a quantized constant, of codes the quantized tensor."""
     value = imp.value(node, 0)
+    if isinstance(value, DynamicCodes):
+        return dynamic.dequantize(imp, node, value)
     if isinstance(value, Constant):
         scale, zero, _ = linear_parameters(imp, node, value.array.shape)
         return imp.define(node, QuantizedConstant(value.array.astype(np.int64), scale, zero))

@@ -12,7 +12,17 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from mpcompile.errors import ModelError, MpError, UsageError
-from mpcompile.frontend import contract, elementwise, oncodes, qdq, qonnx, rearrange, spatial  # noqa: F401  (their handlers)
+from mpcompile.frontend import (  # noqa: F401  (their handlers)
+    contract,
+    dynamic,
+    elementwise,
+    integers,
+    oncodes,
+    qdq,
+    qonnx,
+    rearrange,
+    spatial,
+)
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
