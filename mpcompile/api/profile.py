@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def profile(
     model: str | os.PathLike | Graph,
     target: str | os.PathLike | Target = "native",
     *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     bits: str | BitCandidates | None = None,
     cache: str | os.PathLike | None = None,
     threads: int | None = None,
@@ -34,16 +36,17 @@ def profile(
     pool: DevicePool | None = None,
 ) -> NetworkProfile | LatencyTable:
     """How long each layer of `model`, compiled for `target`, takes: on this machine, or on all the devices of `key`
-    that `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
+    that `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`. `shapes`: input → its
+    shape, batch in front, where the file leaves sizes open.
 
     With `bits` (candidates, or as text "w1234a1248") the latency table: every layer at every pair of them. What is
     measured goes to the file `cache` at once, and is not measured again. Without, each layer as it is. Raises MpError's
     subclasses.
     """
-    from mpcompile.frontend import load
+    from mpcompile.frontend import graph_of
 
     candidates = BitCandidates.parse(bits) if isinstance(bits, str) else bits
-    graph = model if isinstance(model, Graph) else load(Path(model))
+    graph = graph_of(model, shapes)
     with nullcontext(pool) if pool else open_pool(tracker, key) as pool:
         bench = PoolWorkbench(board_for(target, pool), pool, threads, rounds).among(graph)
         if candidates is None:

@@ -29,6 +29,7 @@ from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Sourc
 from mpcompile.frontend.inference import check_outputs
 from mpcompile.frontend.limits import check_elements, check_functions
 from mpcompile.frontend.qoperator import expand
+from mpcompile.frontend.shapes import Shapes, fix_shapes, wanted
 from mpcompile.frontend.values import Activation, Constant, IntegerInput
 from mpcompile.ir.graph import FloatOp, Graph, Reshape, TensorType
 
@@ -41,10 +42,10 @@ INTEGERS = ("UINT8", "INT8", "UINT16", "INT16")
 """Types of inputs that float32 holds exactly."""
 
 
-def read(path: Path) -> Graph:
+def read(path: Path, shapes: Shapes) -> Graph:
     """See `mpcompile.frontend.load`."""
     try:
-        return read_graph(path)
+        return read_graph(path, shapes)
     except MpError as error:
         if "\n" in str(error):  # a name of the file's has a line break in it
             raise type(error)(" ".join(str(error).split())) from error
@@ -53,9 +54,10 @@ def read(path: Path) -> Graph:
         raise ModelError(f"{path} is damaged ({first_line(error)})") from error
 
 
-def read_graph(path: Path) -> Graph:
+def read_graph(path: Path, shapes: Shapes) -> Graph:
     """The same, with errors as they come."""
     model = open_model(path)
+    fix_shapes(model, shapes)
     expand(model)
     graph = Graph(source=str(path))
     imp = Importer(model, graph)
@@ -130,7 +132,7 @@ def take_inputs(imp: Importer) -> None:
             if size is None or size < 1:
                 raise ModelError(
                     f"input {name} has a dynamic dimension {axis} ({value.shape[axis]}); fixed sizes, and a dynamic "
-                    "batch in dimension 0, would be accepted"
+                    f"batch in dimension 0, would be accepted: {wanted(value)} would fix it"
                 )
             dims.append(size)
         check_elements(f"input {name}", dims)
