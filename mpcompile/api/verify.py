@@ -12,6 +12,7 @@ from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import UsageError
 from mpcompile.frontend import graph_of
 from mpcompile.ir.graph import Graph
+from mpcompile.ir.plan import random_input
 from mpcompile.reference import compare as check
 from mpcompile.runtime.bundle import open_bundle
 
@@ -49,7 +50,9 @@ def fused(model: str | os.PathLike | Graph, shapes: Mapping[str, Sequence[int]] 
 def _inputs(graph: Graph, inputs) -> dict[str, np.ndarray]:
     if inputs is None:
         rng = np.random.default_rng(0)
-        return {t: rng.standard_normal((SAMPLES, *graph.types[t].shape), np.float32) for t in graph.inputs}
+        return {
+            t: random_input(rng, (SAMPLES, *graph.types[t].shape), graph.dtypes.get(t, "float32")) for t in graph.inputs
+        }
     if isinstance(inputs, Mapping):
         return dict(inputs)
     if len(graph.inputs) != 1:

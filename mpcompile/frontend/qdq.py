@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from onnx.helper import make_node
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend import dynamic
+from mpcompile.frontend.floatop import emit_nodes
 from mpcompile.frontend.importer import Importer, Source, operator
 from mpcompile.frontend.quantizers import (
     affine,
@@ -67,6 +69,23 @@ def quantize_linear(imp: Importer, node: Source):
         return imp.define(node, Constant(u), dtype)
     spacing, zero = spacings(node, scale, shape), int(per_tensor(node, zero, "zero point"))
     return imp.define(node, Codes(imp.tensor(node, 0), node.name, spacing, zero, low, high), dtype)
+
+
+def codes_in_float(imp: Importer, name: str, codes: Codes) -> str:
+    """Emits the codes themselves, whole numbers in float32, as the model's output `name`. Raises ModelError at a scale for
+    each channel."""
+    if codes.spacing.size > 1:
+        raise ModelError(f"output {name}: codes with a scale for each channel; one scale per tensor would be accepted")
+    ends = {"low": codes.low, "high": codes.high, "zero": codes.zero, "scale": codes.spacing[0]}
+    nodes = [
+        make_node("Div", [codes.tensor, "scale"], ["steps"]),
+        make_node("Round", ["steps"], ["whole"]),
+        make_node("Add", ["whole", "zero"], ["moved"]),
+        make_node("Clip", ["moved", "low", "high"], [name]),
+    ]
+    constants = {what: np.full((), value, np.float32) for what, value in ends.items()}
+    emit_nodes(imp, codes.node, "QuantizeLinear", nodes, [codes.tensor], {name: imp.shape(codes)}, constants)
+    return name
 
 
 @operator("DequantizeLinear")

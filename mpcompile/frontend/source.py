@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,10 @@ from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
 from mpcompile.frontend.inference import check_outputs
 from mpcompile.frontend.limits import check_elements, check_functions
+from mpcompile.frontend.qdq import codes_in_float
 from mpcompile.frontend.qoperator import expand
 from mpcompile.frontend.shapes import Shapes, fix_shapes, wanted
-from mpcompile.frontend.values import Activation, Constant, IntegerInput
+from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput
 from mpcompile.ir.graph import FloatOp, Graph, Reshape, TensorType
 
 logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # what it warns of is refused here, by a line of ours
@@ -38,8 +40,12 @@ BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, i
 """What numpy, onnx, onnx-ir and Python raise at a node that breaks its operator's definition: nothing checked it before."""
 
 
-INTEGERS = ("UINT8", "INT8", "UINT16", "INT16")
-"""Types of inputs that float32 holds exactly."""
+INTEGERS = ("UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "BOOL")
+"""Types that the graph holds in float32, of 32 and 64 bits up to 2^24, and that inputs and outputs may have."""
+KNOWS_INTEGERS = frozenset(
+    "Cast ConvInteger DequantizeLinear Dropout DynamicQuantizeLinear Identity MatMulInteger QuantizeLinear Shape".split()
+)
+"""Operators whose handlers take IntegerInput, or refuse it by name."""
 
 
 def read(path: Path, shapes: Shapes) -> Graph:
@@ -123,7 +129,7 @@ def take_inputs(imp: Importer) -> None:
             raise ModelError(f"two inputs are called {name}; a name for each would be accepted")
         kind = value.dtype.name if value.dtype else "of no known type"
         if kind != "FLOAT" and kind not in INTEGERS:
-            raise ModelError(f"input {name} is {kind}; FLOAT, {', '.join(INTEGERS)} would be accepted")
+            raise ModelError(f"input {name} is {kind}; FLOAT, FLOAT16, {', '.join(INTEGERS)} would be accepted")
         if value.shape is None or not len(value.shape):
             raise ModelError(f"input {name} has no batch axis; a shape of at least one axis would be accepted")
         batch, *sizes = (d if isinstance(d, int) else None for d in value.shape)
@@ -140,6 +146,8 @@ def take_inputs(imp: Importer) -> None:
         graph.inputs.append(name)
         graph.types[name] = TensorType(tuple(dims))
         imp.set_type(name, kind)
+        if kind != "FLOAT":
+            graph.dtypes[name] = kind.lower()
         imp.values[name] = Activation(name) if kind == "FLOAT" else IntegerInput(name)
         imp.unique(name)
     if len(batches) > 1:
@@ -174,13 +182,20 @@ def take_node(imp: Importer, node: Source) -> None:
 
 def read_node(imp: Importer, node: Source, handler: Callable | None) -> None:
     """By its handler, or as a constant, or as a FloatOp."""
-    if handler is not None and handler(imp, node) is not FALLBACK:
+    if handler is not None and not on_integers(imp, node) and handler(imp, node) is not FALLBACK:
         if node.node.domain in ("", "ai.onnx"):
             check_outputs(imp, node)
     elif (given := [i for i in range(node.count) if node.has(i)]) and all(imp.is_constant(node, i) for i in given):
         fold(imp, node)
     else:
         float_op(imp, node)
+
+
+def on_integers(imp: Importer, node: Source) -> bool:
+    """Whether it reads integers and its handler knows real values only: then it runs as ONNX defines it."""
+    if node.op_type in KNOWS_INTEGERS or node.node.domain not in ("", "ai.onnx"):
+        return False
+    return any(isinstance(imp.value(node, i), IntegerInput) for i in range(node.count) if node.has(i))
 
 
 def take_outputs(imp: Importer) -> None:
@@ -190,11 +205,20 @@ def take_outputs(imp: Importer) -> None:
     names = dict.fromkeys(name_of(v) for v in imp.model.graph.outputs)
     for name in names:
         held = imp.values.get(name)
-        if not isinstance(held, Activation):
+        if isinstance(held, Codes):
+            held = IntegerInput(codes_in_float(imp, name, held))
+        if not isinstance(held, (Activation, IntegerInput)):
             raise ModelError(
-                f"the model's output {name} is a constant or holds integer codes; a float32 tensor would be accepted"
+                f"the model's output {name} is a constant; a tensor that depends on an input would be accepted"
             )
         graph.outputs.append(name)
+        if isinstance(held, IntegerInput):
+            kind = imp.type_name(name)
+            if kind not in INTEGERS:
+                raise ModelError(
+                    f"output {name} is {kind or 'of no known type'}; FLOAT, {', '.join(INTEGERS)} would be accepted"
+                )
+            graph.dtypes[name] = kind.lower()
         if held.tensor == name:
             continue
         if held.tensor in graph.inputs or held.tensor in names:
@@ -221,6 +245,8 @@ def rename(imp: Importer, old: str, new: str) -> None:
     for name, held in imp.values.items():
         if isinstance(held, Activation) and held.tensor == old:
             imp.values[name] = Activation(new, held.on_grid)
+        elif isinstance(held, IntegerInput) and held.tensor == old:
+            imp.values[name] = replace(held, tensor=new)
 
 
 def renamed_model(model: bytes, old: str, new: str) -> bytes:

@@ -89,8 +89,8 @@ class Codes:
 
 @dataclass(frozen=True)
 class IntegerInput:
-    """Integers: a model input, as its caller gives it, or sums of an integer operator. `tensor` holds them in float32,
-    exactly up to 2^24. They become real values by a DequantizeLinear or a Cast."""
+    """Integers or truth values: a model input, as its caller gives it, or what an operator made. `tensor` holds them in
+    float32, exactly up to 2^24. They become real values by a DequantizeLinear or a Cast."""
 
     tensor: str
 

@@ -212,16 +212,6 @@ def test_an_image_of_integers(tmp_path, way, kind, dtype):
     )
 
 
-def test_an_input_of_integers_that_something_else_reads_is_refused(tmp_path):
-    path = saved(tmp_path, [node("Relu", ["x"], ["y"])], {"x": [1, 4]}, {"y": [1, 4]}, [])
-    model = onnx.load(path)
-    for port in (model.graph.input[0], model.graph.output[0]):
-        port.type.tensor_type.elem_type = TensorProto.INT8
-    onnx.save(model, path)
-    with pytest.raises(ModelError, match=r"\(Relu\): input 0 is integer codes; a float32 tensor would be accepted"):
-        load(path)
-
-
 def per_channel(groups: int, multiplier: int, readers) -> tuple[list, list]:
     """A quantizer with a scale for each of 4 channels, and what reads it."""
     rng = np.random.default_rng(7)

@@ -112,7 +112,7 @@ def _model(path: str, target: str, shapes: dict[str, list[int]]) -> dict:
     graph = load(path, shapes)
     rows = graph_rows(apply_all(graph, TO_LAYERS), board)
     inputs, outputs = (
-        [{"name": t, "shape": list(graph.types[t].shape), "dtype": "float32"} for t in names]
+        [{"name": t, "shape": list(graph.types[t].shape), "dtype": graph.dtypes.get(t, "float32")} for t in names]
         for names in (graph.inputs, graph.outputs)
     )
     console.say(f"{path}: families as expected on {board.name} ({board.description}), before formats are weighed")
