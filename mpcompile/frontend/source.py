@@ -26,6 +26,7 @@ from mpcompile.frontend import (  # noqa: F401  (their handlers)
 )
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
+from mpcompile.frontend.halves import widen
 from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
 from mpcompile.frontend.inference import check_outputs
 from mpcompile.frontend.limits import check_elements, check_functions
@@ -64,6 +65,7 @@ def read_graph(path: Path, shapes: Shapes) -> Graph:
     """The same, with errors as they come."""
     model = open_model(path)
     fix_shapes(model, shapes)
+    widen(model)
     expand(model)
     graph = Graph(source=str(path))
     imp = Importer(model, graph)

@@ -278,6 +278,39 @@ def test_a_scale_for_each_channel_in_qonnx(tmp_path, op):
     np.testing.assert_allclose(interpret(graph, {"x": x})["y"], by_qonnx(path, x)["y"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("domain", ["", "com.microsoft"])
+@pytest.mark.parametrize("kind", [np.int16, np.uint16])
+def test_activations_of_16_bits_run_in_float(tmp_path, kind, domain):
+    """To ONNX Runtime's numbers, clamped ones among them; a tensor of 8 bits beside them stays an integer layer's."""
+    rng, zero = np.random.default_rng(3), 300 if kind == np.int16 else 40000
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"], domain=domain),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"], domain=domain),
+        node("DequantizeLinear", ["wq", "ws"], ["w"]),
+        node("Conv", ["d", "w"], ["c"]),
+        node("QuantizeLinear", ["c", "t", "z8"], ["c8"]),
+        node("DequantizeLinear", ["c8", "t", "z8"], ["d8"]),
+        node("DequantizeLinear", ["vq", "ws"], ["v"]),
+        node("Conv", ["d8", "v"], ["y"]),
+    ]
+    constants = [
+        constant(1 / 9000, "s"),
+        constant(zero, "z", kind),
+        constant(rng.integers(-127, 128, (4, 2, 3, 3)), "wq", np.int8),
+        constant(0.01, "ws"),
+        constant(0.2, "t"),
+        constant(100, "z8", np.uint8),
+        constant(rng.integers(-127, 128, (3, 4, 1, 1)), "vq", np.int8),
+    ]
+    domains = [domain] if domain else []
+    path = saved(tmp_path, nodes, {"x": [1, 2, 6, 6]}, {"y": [1, 3, 4, 4]}, constants, 21, domains)
+    graph = load(path)
+    assert [n.op_type for n in graph.nodes if n.op == "FloatOp"] == ["QuantizeLinear of 16 bits", "Conv"]
+    assert [n.op for n in graph.nodes].count("Conv") == 1
+    mine, theirs = both(path, 3 * rng.standard_normal((1, 2, 6, 6)).astype(np.float32))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
 # -- QOperator ---------------------------------------------------------------------------------------------------------
 def float_network(folder, classes: int = 5):
     """A float32 network with what ONNX Runtime's quantizer writes operators on codes for."""

@@ -179,7 +179,7 @@ REFUSED = {
     ),
     "per channel": (
         [node("QuantizeLinear", ["x", "ss", "zz"], ["y"], axis=1)],
-        r"output y: codes with a scale for each channel; one scale per tensor would be accepted",
+        r"^y: codes with a scale for each channel; one scale per tensor would be accepted",
     ),
 }
 
