@@ -23,6 +23,7 @@ from mpcompile.frontend import (  # noqa: F401  (their handlers)
     qonnx,
     rearrange,
     spatial,
+    thresholds,
 )
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
