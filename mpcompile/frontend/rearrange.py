@@ -8,6 +8,7 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend.importer import Importer, Source, operator
+from mpcompile.frontend.turns import unturned
 from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
 from mpcompile.ir.graph import Concat, Node, Reshape, Transpose
 
@@ -86,7 +87,8 @@ def reshape(imp: Importer, node: Source):
 def flatten(imp: Importer, node: Source):
     shape = imp.shape(imp.value(node, 0))
     axis = node.attribute("axis", 1)
-    if axis + (len(shape) if axis < 0 else 0) != 1:
+    axis += len(shape) if axis < 0 else 0
+    if axis != 1 and not (axis == 0 and imp.graph.batch == 1):  # one sample: [1, all] either way
         raise mixes_batch(node)
     reshape_to(imp, node, (math.prod(shape[1:]),))
 
@@ -140,6 +142,9 @@ def transpose(imp: Importer, node: Source):
         return imp.define(node, value)
     imp.tensor(node, 0)  # refuses codes
     order = tuple(p - 1 for p in perm[1:])
+    undone = unturned(imp, imp.activation(node, 0), order)
+    if undone:
+        return imp.define(node, undone)
 
     def rearranged(name: str, tensor: str, output: str) -> Node:
         return Transpose(name, [tensor], [output], order)

@@ -14,6 +14,7 @@ from onnx_ir.passes.common import InlinePass
 
 from mpcompile.errors import ModelError, MpError, UsageError
 from mpcompile.frontend import (  # noqa: F401  (their handlers)
+    channels_last,
     contract,
     dynamic,
     elementwise,
@@ -73,8 +74,14 @@ def read_graph(path: Path, shapes: Shapes) -> Graph:
     take_inputs(imp)
     for name, value in model.graph.initializers.items():
         imp.values[name] = Constant(data_of(value))
-    for index, node in enumerate(model.graph):
-        take_node(imp, Source(node, imp.unique(node.name or f"{node.op_type}_{index}")))
+    for index, node in enumerate(list(model.graph)):
+        name = imp.unique(node.name or f"{node.op_type}_{index}")
+        if node.domain == channels_last.DOMAIN:
+            rank = len(imp.shape(imp.value(Source(node, name), 0)))
+            for made in channels_last.spread(node, name, rank):
+                take_node(imp, Source(made, made.name or name))
+        else:
+            take_node(imp, Source(node, name))
     take_outputs(imp)
     drop_unread(graph)
     return graph.check()
