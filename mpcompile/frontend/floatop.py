@@ -151,6 +151,23 @@ def emit_nodes(
     imp.graph.nodes.append(made)
 
 
+def lead_by_one(model: onnx.ModelProto, port: onnx.ValueInfoProto) -> None:
+    """Gives an input or output a first axis of 1, which is not there inside of the model: every tensor between operators
+    has a batch axis."""
+    inner, outer = f"mpcompile.whole.{port.name}", port.name
+    dims = [d.dim_value for d in port.type.tensor_type.shape.dim]
+    entering = any(value.name == outer for value in model.graph.input)
+    for node in model.graph.node:
+        node.input[:] = [inner if t == outer else t for t in node.input]
+        node.output[:] = [inner if t == outer else t for t in node.output]
+    shape = np.array(dims if entering else [1, *dims], np.int64)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(shape, f"{inner}.shape"))
+    ends = ([outer, f"{inner}.shape"], [inner]) if entering else ([inner, f"{inner}.shape"], [outer])
+    reshape = onnx.helper.make_node("Reshape", *ends)
+    model.graph.node.insert(0 if entering else len(model.graph.node), reshape)
+    port.CopyFrom(onnx.helper.make_tensor_value_info(outer, port.type.tensor_type.elem_type, [1, *dims]))
+
+
 def guard_indices(imp: Importer, node: Source, model: onnx.ModelProto) -> None:
     """Keeps indices that are computed at run time within the axis that they pick from: kernels do not check their bounds.
     Raises ModelError at operators whose indices are not of one axis."""
@@ -221,7 +238,7 @@ def float_op(imp: Importer, node: Source) -> None:
             )
         if shape is None:
             raise ModelError(f"{node}: the shape of its output {name} depends on data; a fixed one would be accepted")
-        if not shape or shape[0] != 1 or not second or second[0] != 2:
+        if imp.graph.batch != 1 and (not shape or shape[0] != 1 or not second or second[0] != 2):
             raise ModelError(f"{node}: it mixes the batch (axis 0); one that leaves axis 0 alone would be accepted")
         kinds.append((kind, shape))
     if imp.graph.batch != 1:  # where the file fixes it, there never is another sample
@@ -230,8 +247,12 @@ def float_op(imp: Importer, node: Source) -> None:
     guard_indices(imp, node, model)
     for value, (kind, shape) in zip(model.graph.output, kinds):
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))
+    imp.whole.update(name for (_, shape), name in zip(kinds, outputs) if shape[:1] != (1,))
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name in imp.whole:
+            lead_by_one(model, value)
     for (kind, shape), name in zip(kinds, outputs):
-        imp.graph.types[name] = TensorType(shape[1:])
+        imp.graph.types[name] = TensorType(shape if name in imp.whole else shape[1:])
         real = kind == onnx.TensorProto.FLOAT
         imp.values[name] = Activation(name, kept_grid(imp, node)) if real else IntegerInput(name)
         imp.set_type(name, onnx.TensorProto.DataType.Name(kind))

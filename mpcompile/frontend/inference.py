@@ -61,7 +61,8 @@ def check_outputs(imp: Importer, node: Source) -> None:
 def _shape(imp: Importer, value, batch: int) -> tuple[int, ...]:
     if isinstance(value, (Constant, QuantizedConstant)):
         return tuple(imp.shape(value))
-    return (batch, *imp.type(value.tensor).shape)
+    shape = imp.type(value.tensor).shape
+    return shape if value.tensor in imp.whole else (batch, *shape)
 
 
 def _element_type(imp: Importer, name: str, value) -> int:

@@ -192,7 +192,9 @@ def take_node(imp: Importer, node: Source) -> None:
 
 def read_node(imp: Importer, node: Source, handler: Callable | None) -> None:
     """By its handler, or as a constant, or as a FloatOp."""
-    if handler is not None and not on_integers(imp, node) and handler(imp, node) is not FALLBACK:
+    if on_integers(imp, node) or on_whole(imp, node):
+        handler = None
+    if handler is not None and handler(imp, node) is not FALLBACK:
         if node.node.domain in ("", "ai.onnx"):
             check_outputs(imp, node)
     elif (given := [i for i in range(node.count) if node.has(i)]) and all(imp.is_constant(node, i) for i in given):
@@ -208,6 +210,15 @@ def on_integers(imp: Importer, node: Source) -> bool:
     return any(isinstance(imp.value(node, i), IntegerInput) for i in range(node.count) if node.has(i))
 
 
+def on_whole(imp: Importer, node: Source) -> bool:
+    """Whether it reads a tensor whose axis 0 is not the batch, which handlers do not know: then it runs as ONNX defines
+    it."""
+    if node.op_type in ("Cast", "Dropout", "Identity", "Shape") or node.node.domain not in ("", "ai.onnx"):
+        return False
+    read = [imp.value(node, i) for i in range(node.count) if node.has(i)]
+    return any(isinstance(v, (Activation, IntegerInput)) and v.tensor in imp.whole for v in read)
+
+
 def take_outputs(imp: Importer) -> None:
     """Model outputs keep their names: an alias is renamed, and what has another name already gets a Reshape that
     copies."""
@@ -221,6 +232,8 @@ def take_outputs(imp: Importer) -> None:
             raise ModelError(
                 f"the model's output {name} is a constant; a tensor that depends on an input would be accepted"
             )
+        if held.tensor in imp.whole:
+            raise ModelError(f"the model's output {name} has no batch in axis 0; one that has would be accepted")
         graph.outputs.append(name)
         if isinstance(held, IntegerInput):
             kind = imp.type_name(name)

@@ -13,6 +13,7 @@ from mpcompile.api.verify import verify
 from mpcompile.cli.command_line import main
 from mpcompile.errors import UsageError
 from mpcompile.runtime.bundle import open_bundle
+from tests.frontend.test_batch_of_one import attention
 from tests.frontend.test_other_exporters import constant, float_network, node, saved
 from tests.frontend.test_types import typed
 
@@ -42,6 +43,18 @@ def test_dynamic_quantization(tmp_path, network, shape):
     for mine, sample in zip(found, x):
         theirs = np.asarray(evaluator.run(None, {"x": sample[None]})[0])[0]
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+
+def test_an_attention_in_a_batch_of_one(tmp_path):
+    """Its heads are split by a transpose that puts 3 in front, as timm writes it: in float, to ONNX Runtime's numbers."""
+    path = attention(tmp_path, [1, 5, 24])
+    bundle = compile_model(path, output=tmp_path / "attention.mpc")
+    x = np.random.default_rng(0).standard_normal((1, 5, 24), np.float32)
+    with open_bundle(bundle, 1) as opened:
+        assert verify(path, opened).equal
+        found = opened.run(x)
+    theirs = onnxruntime.InferenceSession(str(path)).run(None, {"x": x})[0]
+    np.testing.assert_allclose(found, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_types_of_inputs_and_outputs(tmp_path, capsys):

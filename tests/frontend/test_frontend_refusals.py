@@ -131,19 +131,23 @@ BATCH = {
 
 
 @pytest.mark.parametrize("case", BATCH)
-@pytest.mark.parametrize("free", [False, True])
-def test_what_mixes_the_batch(tmp_path, case, free):
-    if not free and case in ("mean", "softmax"):
-        return  # over a batch that the file fixes to 1: see below
+def test_what_mixes_the_batch(tmp_path, case):
     builder, output = one(BATCH[case])
     model = builder.model(output)
-    if free:
-        model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
     message = refusal(tmp_path, model)
     assert re.search(r"node node_y \(\w+\): .*(batch|axis 0).* would be accepted", message)
 
 
-@pytest.mark.parametrize("case", ["mean", "softmax"])
+@pytest.mark.parametrize("case", ["flatten", "reshape", "reshape_flat", "transpose", "squeeze", "concat"])
+def test_an_output_without_a_batch(tmp_path, case):
+    """Of a file that fixes the batch to 1: inside of the model such tensors may be."""
+    builder, output = one(BATCH[case])
+    message = refusal(tmp_path, builder.model(output))
+    assert message == "the model's output y has no batch in axis 0; one that has would be accepted"
+
+
+@pytest.mark.parametrize("case", ["mean", "softmax", "unsqueeze", "flatten_all"])
 def test_over_a_batch_of_one(tmp_path, case):
     """The file says that there never is another sample: then an operator along axis 0 has nothing to mix."""
     builder, output = one(BATCH[case])
