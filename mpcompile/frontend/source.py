@@ -95,6 +95,8 @@ def open_model(path: Path) -> ir.Model:
         model = ir.load(path)
         operators = sum(1 for _ in model.graph)
     except Exception as error:  # protobuf and onnx-ir raise many kinds at damaged bytes
+        if "Sparse tensors are not supported" in str(root_of(error)):  # by onnx-ir
+            raise ModelError(f"{path} holds a sparse tensor; a dense one would be accepted") from error
         raise ModelError(f"{path} is no ONNX file, or a damaged one ({first_line(error)})") from error
     if not operators and not model.graph.outputs:
         raise ModelError(f"{path} is no ONNX file, or an empty one: it has no nodes and no outputs")
@@ -121,6 +123,13 @@ def data_of(initializer: ir.Value) -> np.ndarray:
 
 def name_of(value: ir.Value) -> str:
     return value.name or ""
+
+
+def root_of(error: BaseException) -> BaseException:
+    """The error that it began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def first_line(error: Exception) -> str:
