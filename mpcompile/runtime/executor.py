@@ -202,7 +202,7 @@ def _as_float32(port: Port, x: object) -> np.ndarray:
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":
         raise UsageError(f"input {port.name} must hold real numbers, got dtype {array.dtype}")
-    if port.dtype in WIDE and array.size and max(-int(array.min()), int(array.max())) > EXACT:
+    if port.dtype in WIDE and array.size and (array.min() < -EXACT or array.max() > EXACT):
         raise UsageError(
             f"input {port.name} holds integers beyond ±{EXACT}, which the network, computing in float32, cannot tell apart"
         )
