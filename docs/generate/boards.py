@@ -27,6 +27,7 @@ def operators() -> str:
     from mpcompile.frontend import importer, source  # noqa: F401  (source loads every handler)
     from mpcompile.frontend.qoperator import EXPANSIONS
 
-    known = {name for qonnx, name in importer._HANDLERS if not qonnx and not name.endswith("uantizeLinear")}
+    quantizers = ("QuantizeLinear", "DequantizeLinear")
+    known = {name for qonnx, name in importer._HANDLERS if not qonnx and name not in quantizers}
     on_codes = "On codes (QOperator): " + ", ".join(sorted(name for _, name in EXPANSIONS))
     return "\n\n".join(textwrap.fill(text, 118) for text in (", ".join(sorted(known)), on_codes))

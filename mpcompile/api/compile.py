@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from mpcompile.compiler.manifest import layer_rows
 from mpcompile.compiler.passes.choose_formats import Allowed
 from mpcompile.errors import UsageError
 from mpcompile.files import check_writable
-from mpcompile.frontend import load
+from mpcompile.frontend import graph_of
 from mpcompile.ir.graph import Graph
 from mpcompile.kernels.architecture import Tile
 from mpcompile.records.choose import TunedTiles
@@ -27,6 +27,7 @@ def compile_model(
     target: str | os.PathLike | Target | Fleet = "native",
     output: str | os.PathLike | None = None,
     *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     dump_ir: str | os.PathLike | None = None,
     families: Mapping[str, str] | None = None,
     allowed: Allowed | None = None,
@@ -38,11 +39,11 @@ def compile_model(
 
     model: an ONNX file (QONNX or QDQ), or a normalised Graph. target: "native", a board's or a fleet's name, a TOML's
     path, a Target or a Fleet: the bundle holds a variant for each board of a fleet. output: where the bundle goes;
-    without it, beside the model, with the suffix .mpc. dump_ir: a folder for the text of every phase, a folder in it
-    for each board of a fleet. families: layer → kernel family ("*": all that can have it); allowed: layer → (term,
-    part) → the families to choose from; tiles: layer → tile; both for one board only. records: a folder that `tune`
-    wrote, whose tiles win over those that ship; "none": neither, every schedule as set by hand. Nothing is left behind
-    where it fails.
+    without it, beside the model, with the suffix .mpc. shapes: input → its shape, batch in front, where the file leaves
+    sizes open. dump_ir: a folder for the text of every phase, a folder in it for each board of a fleet. families: layer →
+    kernel family ("*": all that can have it); allowed: layer → (term, part) → the families to choose from; tiles: layer →
+    tile; both for one board only. records: a folder that `tune` wrote, whose tiles win over those that ship; "none":
+    neither, every schedule as set by hand. Nothing is left behind where it fails.
     Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
     """
     path = _output(model, output)
@@ -52,7 +53,9 @@ def compile_model(
     if len(fleet.boards) > 1 and (allowed or tiles):
         raise UsageError(f"target {fleet.name} stands for several boards: tiles and allowed families are of one")
     say = progress or (lambda line: None)
-    graph = model if isinstance(model, Graph) else _load(model, say)
+    if not isinstance(model, Graph):
+        say(f"reading {model}")
+    graph = graph_of(model, shapes)
     dump = Path(dump_ir) if dump_ir is not None else None
     options = [
         pipeline.Options(families or {}, allowed or {}, tiles or {}, TunedTiles(records_for(board, records)), dump, say)
@@ -85,11 +88,6 @@ def _output(model: str | os.PathLike | Graph, output: str | os.PathLike | None) 
         raise UsageError(f"cannot write {output}: it is the model itself")
     check_writable(output)
     return Path(output)
-
-
-def _load(model: str | os.PathLike, say: Callable[[str], None]) -> Graph:
-    say(f"reading {model}")
-    return load(Path(model))
 
 
 def _about(graph: Graph) -> dict:

@@ -16,7 +16,7 @@ from mpcompile.compiler.c_export.build import WARNINGS, Tools, include_flags
 from mpcompile.compiler.scratch import MeasureScratch
 from mpcompile.errors import TargetError, UsageError
 from mpcompile.files import atomic_path, output_folder
-from mpcompile.frontend import load
+from mpcompile.frontend import graph_of
 from mpcompile.ir.graph import Graph
 from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import records_for
@@ -46,6 +46,7 @@ def export_c(
     target: str | os.PathLike | Target = "native",
     folder: str | os.PathLike | None = None,
     *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     name: str | None = None,
     families: Mapping[str, str] | None = None,
     records: str | os.PathLike | None = None,
@@ -55,15 +56,15 @@ def export_c(
     """Writes libNAME.a, NAME.h, example.c and CMakeLists.txt into `folder`; it is made where it is not there.
 
     Everything public is called NAME_…, all else is local to the library, so that several fit into one program. name:
-    what the symbols begin with; without it, from the model's file. families, records: as compile_model has them. flags:
-    of the C compiler, for the library's own C (sanitizers, say). Nothing in `folder` is replaced before all is made.
+    what the symbols begin with; without it, from the model's file. shapes, families, records: as compile_model has them.
+    flags: of the C compiler, for the library's own C (sanitizers, say). Nothing in `folder` is replaced before all is made.
     Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
     """
     board = target if isinstance(target, Target) else load_target(target)
     backend = backend_of(board)
     if not backend.exports_c:
         raise TargetError(f"target {board.name}: there is no C library for a {board.kind}: compile a bundle for it")
-    graph = model if isinstance(model, Graph) else load(Path(model))
+    graph = graph_of(model, shapes)
     name = source.check_name(name) if name else source.identifier(Path(graph.source).stem)
     tools, say = Tools.find(board.arch, f"a C library for {board.name}"), progress or (lambda line: None)
     with (

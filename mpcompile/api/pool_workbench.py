@@ -198,9 +198,9 @@ class PoolWorkbench:
     def compile(self, model: Graph | os.PathLike, path: Path, table: LatencyTable | None = None) -> Path:
         """The bundle of a model; with the latency table of its network, in the families that the table found best."""
         from mpcompile.api.compile import compile_model
-        from mpcompile.frontend import load
+        from mpcompile.frontend import graph_of
 
-        graph = model if isinstance(model, Graph) else load(Path(model))
+        graph = graph_of(model)
         return compile_model(
             graph, self.target, path, allowed=allowed_by_table(table, graph, self.fuse) if table else None
         )

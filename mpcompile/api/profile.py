@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from mpcompile.api.network_profile import NetworkProfile
 from mpcompile.api.pool_workbench import PoolWorkbench
@@ -25,6 +25,7 @@ def profile(
     model: str | os.PathLike | Graph,
     target: str | os.PathLike | Target = "native",
     *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     bits: str | BitCandidates | None = None,
     cache: str | os.PathLike | None = None,
     threads: int | None = None,
@@ -35,16 +36,17 @@ def profile(
     pool: DevicePool | None = None,
 ) -> NetworkProfile | LatencyTable:
     """How long each layer of `model`, compiled for `target`, takes: on this machine, or on all the devices of `key`
-    that `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
+    that `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`. `shapes`: input → its
+    shape, batch in front, where the file leaves sizes open.
 
     With `bits` (candidates, or as text "w1234a1248") the latency table: every layer at every pair of them. What is
     measured goes to the file `cache` at once, and is not measured again; another process that was given the same file
     raises UsageError meanwhile. Without, each layer as it is. Raises MpError's subclasses.
     """
-    from mpcompile.frontend import load
+    from mpcompile.frontend import graph_of
 
     candidates = BitCandidates.parse(bits) if isinstance(bits, str) else bits
-    graph = model if isinstance(model, Graph) else load(Path(model))
+    graph = graph_of(model, shapes)
     with ExitStack() as stack:
         if candidates is not None:
             if cache is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
-from pathlib import Path
 
 from mpcompile.errors import MissingDependency, UsageError
 from mpcompile.files import output_folder
@@ -28,6 +28,7 @@ def tune(
     target: str | os.PathLike | Target = "native",
     records: str | os.PathLike = "records",
     *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     trials: int = 64,
     threads: int | None = 1,
     progress: LayerProgress | None = None,
@@ -37,19 +38,20 @@ def tune(
 ) -> Tuned:
     """Measures up to `trials` schedules of each distinct layer of `model`, compiled for `target`: on this machine, in a
     process of its own, so that a schedule that crashes costs its trial and no more; or on all the devices of `key` that
-    `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`.
+    `tracker` ("HOST:PORT") has, side by side; or on those of an open `pool`. `shapes`: input → its shape,
+    batch in front, where the file leaves sizes open.
 
     records: a folder. What won goes to FAMILY.json in it, for compile_model(records=…), and each trial at once to
     FAMILY.trials.jsonl; so tuning can be stopped at any moment and goes on where it was. One process at a time: another
     one on the same folder raises UsageError. Raises MpError's subclasses.
     """
-    from mpcompile.frontend import load
+    from mpcompile.frontend import graph_of
 
     if trials < 1:
         raise UsageError(f"trials must be at least 1, not {trials}")
     if find_spec("xgboost") is None:  # MetaSchedule imports it only after the first batches
         raise MissingDependency('tuning needs xgboost: pip install "mpcompile[tune]"')
-    graph = model if isinstance(model, Graph) else load(Path(model))
+    graph = graph_of(model, shapes)
     here = pool is None and key is None and tracker is None
     devices = this_machine() if here else nullcontext(pool) if pool else open_pool(tracker, key)
     with output_folder(records) as folder, exclusive_folder(folder), devices as opened:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mpcompile.cli import console
+from mpcompile.cli import console, shape_option
 from mpcompile.temporary import temporary_folder
 
 
@@ -24,6 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--target", metavar="T", help="the board that MODEL.onnx is compiled for")
     group.add_argument("--records", metavar="DIR", help="schedules that tune wrote there, or none, as compile has it")
+    shape_option.arguments(group)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -32,7 +33,12 @@ def check(args: argparse.Namespace) -> None:
 
     given = [
         name
-        for name, value in (("--ssh-option", args.ssh_option), ("--target", args.target), ("--records", args.records))
+        for name, value in (
+            ("--ssh-option", args.ssh_option),
+            ("--target", args.target),
+            ("--records", args.records),
+            ("--shape", args.shape),
+        )
         if value
     ]
     if not args.ssh and given:
@@ -118,8 +124,8 @@ def _library(args: argparse.Namespace, folder: Path, step):
 
     given = Path(args.bundle)
     if given.is_dir():
-        if args.target or args.records:
-            raise UsageError(f"{given} is compiled already: --target and --records go with a model")
+        if args.target or args.records or args.shape:
+            raise UsageError(f"{given} is compiled already: --target, --records and --shape go with a model")
         return exported(given)
     if given.suffix == ".mpc":
         raise UsageError(
@@ -130,5 +136,6 @@ def _library(args: argparse.Namespace, folder: Path, step):
     if not args.target:
         raise UsageError("--ssh needs --target: which board the model is compiled for")
     require_compiler()
-    mp.export_c(args.bundle, args.target, folder, name="network", records=args.records, progress=step)
+    shapes = shape_option.shapes(args)
+    mp.export_c(args.bundle, args.target, folder, shapes=shapes, name="network", records=args.records, progress=step)
     return exported(folder)

@@ -17,7 +17,10 @@ def plan_memory(graph: Graph, collected: Collected) -> Plan:
     offsets, size = place(intervals)
     for store, offset in zip(here, offsets):
         store.offset = offset
-    inputs, outputs = ([Port(t, graph.types[t].shape) for t in ts] for ts in (graph.inputs, graph.outputs))
+    inputs, outputs = (
+        [Port(t, graph.types[t].shape, graph.dtypes.get(t, "float32")) for t in ts]
+        for ts in (graph.inputs, graph.outputs)
+    )
     return placed_plan(collected, inputs, outputs, size, live_bytes(intervals))
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mpcompile.errors import MissingDependency
+from mpcompile.errors import MissingDependency, UsageError
 from mpcompile.ir.graph import Graph
 
 
-def load(path: str | Path) -> Graph:
+def load(path: str | os.PathLike, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
     """Reads an ONNX file: QONNX, or standard ONNX with QuantizeLinear / DequantizeLinear. Tensors lose their batch
-    axis.
+    axis. `shapes`: input → its shape, batch in front, where the file leaves sizes open.
 
-    Raises UsageError where there is no such file, ModelError (one line that names node and operator) at what is damaged
-    or cannot be compiled, MissingDependency where onnx or onnx-ir is not installed.
+    Raises UsageError where there is no such file, or shapes do not fit it, ModelError (one line that names node and
+    operator) at what is damaged or cannot be compiled, MissingDependency where onnx or onnx-ir is not installed.
     """
     try:
         from mpcompile.frontend import source
@@ -23,4 +25,13 @@ def load(path: str | Path) -> Graph:
         raise MissingDependency(
             f'reading a model needs {missing.name.replace("_", "-")}: pip install "mpcompile[compile]"'
         ) from missing
-    return source.read(Path(path))
+    return source.read(Path(path), shapes or {})
+
+
+def graph_of(model: str | os.PathLike | Graph, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+    """A Graph as it is, a file by `load`. Raises UsageError at shapes for a Graph."""
+    if not isinstance(model, Graph):
+        return load(model, shapes)
+    if shapes:
+        raise UsageError(f"shapes are of a file; the graph's inputs have theirs: {', '.join(shapes)}")
+    return model

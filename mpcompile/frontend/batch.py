@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference import ReferenceEvaluator
 
 from mpcompile.errors import ModelError
@@ -23,12 +24,13 @@ BATCH = 3
 
 
 def check_samples_apart(node: Source, model: onnx.ModelProto, inputs: dict[str, tuple[int, ...]]) -> None:
-    """Runs `model`, the node alone over float32 `inputs` (name → shape, batch 1 in front), on samples one by one and
+    """Runs `model`, the node alone over `inputs` (name → shape, batch 1 in front), on samples one by one and
     together. Raises ModelError where the results differ, or where onnx's evaluator cannot run it: then nobody knows."""
     if node.op_type in PER_SAMPLE:
         return
     rng = np.random.default_rng(0)
-    samples = [{n: rng.standard_normal(s).astype(np.float32) for n, s in inputs.items()} for _ in range(BATCH)]
+    types = {i.name: tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type) for i in model.graph.input}
+    samples = [{n: _random(rng, s, types[n]) for n, s in inputs.items()} for _ in range(BATCH)]
     together = {name: np.concatenate([sample[name] for sample in samples]) for name in inputs}
     try:
         evaluator = ReferenceEvaluator(model)
@@ -51,5 +53,13 @@ def check_samples_apart(node: Source, model: onnx.ModelProto, inputs: dict[str, 
         )
 
 
+def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Normal numbers; of integers and truth values 0 and 1, which an index may be."""
+    if dtype == np.float32:
+        return rng.standard_normal(shape).astype(np.float32)
+    return rng.integers(0, 2, shape).astype(dtype)
+
+
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    a, b = a.astype(np.float64), b.astype(np.float64)
     return a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)

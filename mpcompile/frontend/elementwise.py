@@ -236,19 +236,28 @@ def concat(imp: Importer, node: Source):
 def identity(imp: Importer, node: Source):
     if len(node.outputs) > 1 and node.uses(1):
         raise ModelError(f"{node}: its mask is read; a model exported for inference would be accepted")
-    imp.define(node, imp.value(node, 0))
+    imp.define(node, imp.value(node, 0), imp.dtype(node, 0))
+
+
+CAST = ("BOOL", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64")
+"""What casts may make of real values."""
 
 
 @operator("Cast")
 def cast(imp: Importer, node: Source):
-    """Of an activation to float32, of codes to the type that they have: nothing."""
+    """To float32, of codes to the type that they have, of integers to a wider type: nothing. To other integers a float
+    operator."""
     to, value = ir.DataType(node.attribute("to", 1)), imp.value(node, 0)
     if isinstance(value, Codes) and to.name == imp.dtype(node, 0):
         return imp.define(node, value, to.name)
+    if isinstance(value, (Activation, IntegerInput)) and to.name in CAST:
+        if isinstance(value, IntegerInput) and to.name in ("INT32", "INT64"):  # all that float32 holds exactly
+            return imp.define(node, IntegerInput(value.tensor), to.name)
+        return FALLBACK
     if to != ir.DataType.FLOAT:
         raise ModelError(f"{node}: a cast to {to.name}; FLOAT would be accepted")
     if isinstance(value, IntegerInput):
-        return imp.define(node, Activation(value.tensor))
+        return imp.define(node, Activation(value.tensor), "FLOAT")
     if not isinstance(value, Activation):
         raise ModelError(f"{node}: a cast of integer codes; DequantizeLinear would be accepted")
     imp.define(node, value)

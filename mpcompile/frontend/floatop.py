@@ -3,6 +3,7 @@ found."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,9 @@ MODERN = 17
 """Older forms of operators are converted to this opset before TVM sees them."""
 
 
+WRITTEN = tuple(onnx.TensorProto.DataType.Value(t) for t in "FLOAT BOOL UINT8 INT8 UINT16 INT16 INT32 INT64".split())
+"""Element types that an operator may write: float32 holds their values, of 32 and 64 bits up to 2^24."""
+INDEXED = ("Gather", "GatherElements", "GatherND", "Scatter", "ScatterElements", "ScatterND")
 PICKING = ("DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Tile")
 """Operators that compute nothing: every value of their output is one of input 0."""
 
@@ -37,13 +41,18 @@ def single_node(
     constants: dict[str, np.ndarray],
     inputs: dict[str, tuple[int, ...]],
     outputs: list[str],
+    kinds: dict[str, int] | None = None,
 ) -> onnx.ModelProto:
-    """The node as a model of its own, float32 inputs of these shapes; outputs untyped."""
+    """The node as a model of its own; inputs of these shapes, float32 unless `kinds` has another of ONNX's element types
+    for one; outputs untyped."""
     proto = ir.serde.serialize_node(node.node)
     graph = onnx.helper.make_graph(
         [proto],
         "node",
-        [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in inputs.items()],
+        [
+            onnx.helper.make_tensor_value_info(n, (kinds or {}).get(n, onnx.TensorProto.FLOAT), s)
+            for n, s in inputs.items()
+        ],
         [onnx.ValueInfoProto(name=o) for o in outputs],
         [onnx.numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in constants.items()],
     )
@@ -107,6 +116,74 @@ def modern(node: Source, model: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
 
 
+def emit_nodes(
+    imp: Importer,
+    name: str,
+    op_type: str,
+    nodes: list[onnx.NodeProto],
+    inputs: Sequence[str],
+    outputs: dict[str, tuple[int, ...]],
+    constants: dict[str, np.ndarray],
+) -> None:
+    """Appends one FloatOp that computes `nodes`, operators of opset MODERN over the graph's tensors `inputs`. `outputs`:
+    name → shape, batch 1 in front. Names of `nodes` that are neither are changed, so that they may be any."""
+    outside = {*inputs, *outputs}
+
+    def inner(tensor: str) -> str:
+        return tensor if tensor in outside else f"mpcompile.{op_type}.{tensor}"
+
+    for node in nodes:
+        node.input[:] = [inner(t) for t in node.input]
+        node.output[:] = [inner(t) for t in node.output]
+    ports = [
+        [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in some.items()]
+        for some in ({n: (1, *imp.type(n).shape) for n in inputs}, outputs)
+    ]
+    held = [onnx.numpy_helper.from_array(np.asarray(a, order="C"), inner(n)) for n, a in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "nodes", ports[0], ports[1], held)
+    opsets = [onnx.helper.make_opsetid("", MODERN)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=max(4, imp.model.ir_version))
+    made = FloatOp(imp.unique(name), list(inputs), list(outputs), op_type, model.SerializeToString())
+    for output, shape in outputs.items():
+        check_elements(f"node {name} ({op_type})", shape[1:])
+        imp.graph.types[output] = TensorType(shape[1:])
+        imp.writers[output] = made
+    imp.graph.nodes.append(made)
+
+
+def lead_by_one(model: onnx.ModelProto, port: onnx.ValueInfoProto) -> None:
+    """Gives an input or output a first axis of 1, which is not there inside of the model: every tensor between operators
+    has a batch axis."""
+    inner, outer = f"mpcompile.whole.{port.name}", port.name
+    dims = [d.dim_value for d in port.type.tensor_type.shape.dim]
+    entering = any(value.name == outer for value in model.graph.input)
+    for node in model.graph.node:
+        node.input[:] = [inner if t == outer else t for t in node.input]
+        node.output[:] = [inner if t == outer else t for t in node.output]
+    shape = np.array(dims if entering else [1, *dims], np.int64)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(shape, f"{inner}.shape"))
+    ends = ([outer, f"{inner}.shape"], [inner]) if entering else ([inner, f"{inner}.shape"], [outer])
+    reshape = onnx.helper.make_node("Reshape", *ends)
+    model.graph.node.insert(0 if entering else len(model.graph.node), reshape)
+    port.CopyFrom(onnx.helper.make_tensor_value_info(outer, port.type.tensor_type.elem_type, [1, *dims]))
+
+
+def guard_indices(imp: Importer, node: Source, model: onnx.ModelProto) -> None:
+    """Keeps indices that are computed at run time within the axis that they pick from: kernels do not check their bounds.
+    Raises ModelError at operators whose indices are not of one axis."""
+    if node.op_type not in INDEXED or imp.is_constant(node, 1):
+        return
+    if node.op_type not in ("Gather", "GatherElements"):
+        raise ModelError(f"{node}: indices that are computed at run time; constants would be accepted")
+    shape = imp.shape(imp.value(node, 0))
+    size, index = shape[node.attribute("axis", 0)], model.graph.node[0].input[1]
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(ir.DataType[imp.dtype(node, 1)].value)
+    ends = {"mpcompile.first": -size, "mpcompile.last": size - 1}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.array(n, dtype), name) for name, n in ends.items())
+    model.graph.node[0].input[1] = "mpcompile.inside"
+    model.graph.node.insert(0, onnx.helper.make_node("Clip", [index, *ends], ["mpcompile.inside"]))
+
+
 def kept_grid(imp: Importer, node: Source) -> Quantizer | None:
     """The quantizer of input 0 where the operator only picks from its values."""
     value = imp.value(node, 0)
@@ -120,16 +197,19 @@ def kept_grid(imp: Importer, node: Source) -> Quantizer | None:
 
 
 def float_op(imp: Importer, node: Source) -> None:
-    """Appends a FloatOp. Raises ModelError where an output is not float32, has no fixed shape, or mixes the batch."""
-    constants, inputs = {}, {}
+    """Appends a FloatOp. Its model declares integers as such; outside of it they lie in float32. Raises ModelError where an
+    output is of a type that float32 does not stand for, has no fixed shape, or mixes the batch."""
+    constants, inputs, types = {}, {}, {}
     rename = {}
     for i in range(node.count):
         if not node.has(i):
             continue
         held, name = imp.value(node, i), node.input_name(i)
-        if isinstance(held, (Codes, IntegerInput)):
+        if isinstance(held, Codes):
             raise ModelError(f"{node}: reads integer codes; DequantizeLinear in front would be accepted")
-        if isinstance(held, Activation):
+        if isinstance(held, IntegerInput):
+            types[held.tensor] = ir.DataType[imp.dtype(node, i)].value
+        if isinstance(held, (Activation, IntegerInput)):
             rename[name] = held.tensor
             inputs[held.tensor] = imp.shape(held)
         else:
@@ -137,7 +217,7 @@ def float_op(imp: Importer, node: Source) -> None:
     if not inputs:
         raise ModelError(f"{node}: an output that depends on no input and is no constant; a Constant would be accepted")
     outputs = [o for o in node.outputs if o]
-    model = single_node(imp, node, constants, inputs, outputs)
+    model = single_node(imp, node, constants, inputs, outputs, types)
     proto = model.graph.node[0]
     proto.input[:] = [rename.get(n, n) for n in proto.input]
     resolve_auto_pad(imp, node, proto)
@@ -151,19 +231,29 @@ def float_op(imp: Importer, node: Source) -> None:
         raise ModelError(f"{node}: its shapes do not fit ({str(error).splitlines()[-1].strip()})") from error
     kinds = []
     for (kind, shape), (_, second), name in zip(shapes, double, outputs):
-        if kind != onnx.TensorProto.FLOAT:
-            raise ModelError(f"{node}: writes {onnx.TensorProto.DataType.Name(kind)}; FLOAT would be accepted")
+        if kind not in WRITTEN:
+            raise ModelError(
+                f"{node}: writes {onnx.TensorProto.DataType.Name(kind)}; FLOAT, BOOL and integers of up to 64 bits would "
+                "be accepted"
+            )
         if shape is None:
             raise ModelError(f"{node}: the shape of its output {name} depends on data; a fixed one would be accepted")
-        if not shape or shape[0] != 1 or not second or second[0] != 2:
+        if imp.graph.batch != 1 and (not shape or shape[0] != 1 or not second or second[0] != 2):
             raise ModelError(f"{node}: it mixes the batch (axis 0); one that leaves axis 0 alone would be accepted")
         kinds.append((kind, shape))
     if imp.graph.batch != 1:  # where the file fixes it, there never is another sample
         check_samples_apart(node, model, inputs)
     model = modern(node, model)
+    guard_indices(imp, node, model)
     for value, (kind, shape) in zip(model.graph.output, kinds):
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))
-    for (_, shape), name in zip(kinds, outputs):
-        imp.graph.types[name] = TensorType(shape[1:])
-        imp.values[name] = Activation(name, kept_grid(imp, node))
+    imp.whole.update(name for (_, shape), name in zip(kinds, outputs) if shape[:1] != (1,))
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name in imp.whole:
+            lead_by_one(model, value)
+    for (kind, shape), name in zip(kinds, outputs):
+        imp.graph.types[name] = TensorType(shape if name in imp.whole else shape[1:])
+        real = kind == onnx.TensorProto.FLOAT
+        imp.values[name] = Activation(name, kept_grid(imp, node)) if real else IntegerInput(name)
+        imp.set_type(name, onnx.TensorProto.DataType.Name(kind))
     imp.graph.nodes.append(FloatOp(node.name, list(inputs), outputs, node.op_type, model.SerializeToString()))

@@ -102,6 +102,9 @@ class Importer:
         self._parts: dict[str, list[str] | None] = {}
         """Concat of tensors on different grids → these, through Concats of Concats."""
         self._dtypes: dict[str, str] = {}
+        self.whole: set[str] = set()
+        """Graph tensors that stand for one whose axis 0 is not the batch, in a file whose batch is 1: all its axes are in
+        their shape."""
         self.padded: dict[str, tuple[Activation, tuple[tuple[int, int], ...]]] = {}
         """Output of a Pad by zeros → what it pads, and (before, after) per spatial axis."""
 
@@ -143,7 +146,8 @@ class Importer:
             return value.array.shape
         if isinstance(value, QuantizedConstant):
             return value.u.shape
-        return (1, *self.graph.types[value.tensor].shape)
+        shape = self.graph.types[value.tensor].shape
+        return shape if value.tensor in self.whole else (1, *shape)
 
     def dtype(self, node: Source, index: int) -> str:
         """The ONNX element type of input `index`, as a name; "" where neither the file nor a constant says it."""
@@ -173,6 +177,8 @@ class Importer:
         """The same, with what is known of it."""
         value = self.value(node, index)
         if isinstance(value, Activation):
+            if value.tensor in self.whole and node.op_type not in ("IntQuant", "Quant", "BipolarQuant"):
+                raise ModelError(f"{node}: input {index} has no batch in axis 0; one that has would be accepted")
             return value
         what = "integer codes" if isinstance(value, (Codes, IntegerInput)) else "a constant"
         raise ModelError(f"{node}: input {index} is {what}; a float32 tensor would be accepted")
@@ -203,6 +209,8 @@ class Importer:
         self.graph.types[output] = TensorType(self.type(node.inputs[0]).shape if shape is None else shape, quantizer)
         self.graph.nodes.append(node)
         self.writers[output] = node
+        if isinstance(node, Quantize) and node.inputs[0] in self.whole:
+            self.whole.add(output)
         self.mixed_parts(output)
         return output
 

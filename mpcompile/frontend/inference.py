@@ -38,6 +38,8 @@ def check_outputs(imp: Importer, node: Source) -> None:
         kind = _element_type(imp, name, value)
         inputs.append(onnx.helper.make_tensor_value_info(name, kind, _shape(imp, value, batch)))
     outputs = [name for name in node.outputs if name in imp.values]
+    if node.op_type == "DynamicQuantizeLinear":
+        outputs = node.outputs[:1]  # the others are scalars, whose axes are kept here (dynamic.py)
     graph = onnx.helper.make_graph(
         [ir.serde.serialize_node(node.node)], "node", inputs, [onnx.ValueInfoProto(name=o) for o in outputs], constants
     )
@@ -59,7 +61,8 @@ def check_outputs(imp: Importer, node: Source) -> None:
 def _shape(imp: Importer, value, batch: int) -> tuple[int, ...]:
     if isinstance(value, (Constant, QuantizedConstant)):
         return tuple(imp.shape(value))
-    return (batch, *imp.type(value.tensor).shape)
+    shape = imp.type(value.tensor).shape
+    return shape if value.tensor in imp.whole else (batch, *shape)
 
 
 def _element_type(imp: Importer, name: str, value) -> int:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from onnx.helper import make_node
 
 from mpcompile.errors import ModelError
+from mpcompile.frontend import dynamic
+from mpcompile.frontend.floatop import emit_nodes
 from mpcompile.frontend.importer import Importer, Source, operator
 from mpcompile.frontend.quantizers import (
     affine,
@@ -15,16 +18,20 @@ from mpcompile.frontend.quantizers import (
     scale_of,
     spacings,
 )
-from mpcompile.frontend.values import Codes, Constant, IntegerInput, QuantizedConstant
+from mpcompile.frontend.values import Activation, Codes, Constant, DynamicCodes, IntegerInput, QuantizedConstant
 from mpcompile.ir.graph import Quantizer
 
+WIDE = {"INT16": (-32768, 32767), "UINT16": (0, 65535)}
+WIDEST = 255
+"""Between the least and the greatest code that layers of integers take; wider ranges run in float."""
 STORED = {"INT8": (-128, 127), "UINT8": (0, 255), "INT4": (-8, 7), "UINT4": (0, 15), "INT2": (-2, 1), "UINT2": (0, 3)}
 
 
 def stored_range(node: Source, dtype: str) -> tuple[int, int]:
-    if dtype not in STORED:
-        raise ModelError(f"{node}: codes of type {dtype}; {', '.join(STORED)} would be accepted")
-    return STORED[dtype]
+    ranges = STORED | WIDE
+    if dtype not in ranges:
+        raise ModelError(f"{node}: codes of type {dtype}; {', '.join(ranges)} would be accepted")
+    return ranges[dtype]
 
 
 def linear_parameters(imp: Importer, node: Source, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, str | None]:
@@ -68,10 +75,33 @@ def quantize_linear(imp: Importer, node: Source):
     return imp.define(node, Codes(imp.tensor(node, 0), node.name, spacing, zero, low, high), dtype)
 
 
+def codes_in_float(imp: Importer, name: str, codes: Codes, real: bool = False) -> str:
+    """Emits the codes themselves, whole numbers in float32, as the tensor `name`; or, `real`, what they stand for. Raises
+    ModelError at a scale for each channel."""
+    if codes.spacing.size > 1:
+        raise ModelError(f"{name}: codes with a scale for each channel; one scale per tensor would be accepted")
+    ends = {"low": codes.low, "high": codes.high, "zero": codes.zero, "scale": codes.spacing[0]}
+    written = "codes" if real else name
+    nodes = [
+        make_node("Div", [codes.tensor, "scale"], ["steps"]),
+        make_node("Round", ["steps"], ["whole"]),
+        make_node("Add", ["whole", "zero"], ["moved"]),
+        make_node("Clip", ["moved", "low", "high"], [written]),
+    ]
+    if real:
+        nodes += [make_node("Sub", [written, "zero"], ["centred"]), make_node("Mul", ["centred", "scale"], [name])]
+    constants = {what: np.full((), value, np.float32) for what, value in ends.items()}
+    op_type = "QuantizeLinear of 16 bits" if real else "QuantizeLinear"
+    emit_nodes(imp, codes.node, op_type, nodes, [codes.tensor], {name: imp.shape(codes)}, constants)
+    return name
+
+
 @operator("DequantizeLinear")
 def dequantize_linear(imp: Importer, node: Source):
     """(u − z)·s: of a constant a quantized constant, of codes the quantized tensor."""
     value = imp.value(node, 0)
+    if isinstance(value, DynamicCodes):
+        return dynamic.dequantize(imp, node, value)
     if isinstance(value, Constant):
         scale, zero, _ = linear_parameters(imp, node, value.array.shape)
         return imp.define(node, QuantizedConstant(value.array.astype(np.int64), scale, zero))
@@ -83,6 +113,8 @@ def dequantize_linear(imp: Importer, node: Source):
     if isinstance(value, IntegerInput):
         low, high = stored_range(node, imp.dtype(node, 0))
         real = affine(imp, node, value.tensor, "real", spacing, -spacing * zero)
+        if high - low > WIDEST:
+            return imp.define(node, Activation(real))
         value = Codes(real, node.name, spacing, int(zero), low, high)
     elif not np.array_equal(spacing, value.spacing) or zero != value.zero:
         raise ModelError(
@@ -90,6 +122,9 @@ def dequantize_linear(imp: Importer, node: Source):
             f"{value.zero}; the same ones would be accepted"
         )
     codes = value
+    if codes.high - codes.low > WIDEST:
+        name = imp.unique(f"{node.outputs[0]}.real")
+        return imp.define(node, Activation(codes_in_float(imp, name, codes, real=True)))
 
     def on_grid(scale: float) -> Quantizer:
         return quantizer(node, scale, codes.zero, codes.low, codes.high, "half_even", False)

@@ -35,6 +35,14 @@ class _Expansion:
         self.nodes.append(made)
         return made.outputs[0]
 
+    def add_several(self, op: str, inputs: Sequence[ir.Value | None], outputs: int) -> Sequence[ir.Value]:
+        """The outputs of a node with so many."""
+        made = ir.Node("", op, list(inputs), num_outputs=outputs, name=f"{self.name}.{op}")
+        for i, value in enumerate(made.outputs):
+            value.name = f"{self.old.outputs[0].name}.{op}.{i}"
+        self.nodes.append(made)
+        return made.outputs
+
     def real(self, first: int, what: str, axis: int | None = None) -> ir.Value:
         """DequantizeLinear of the inputs first, first + 1, first + 2: codes, scale, zero point."""
         attributes = [] if axis is None else [ir.AttrInt64("axis", axis)]
@@ -99,6 +107,26 @@ def _concat(e: _Expansion) -> None:
     e.codes(e.add("Concat", inputs, _kept(e.old, "axis")), 0, 1)
 
 
+def _scaled(e: _Expansion, a: Sequence[ir.Value | None], b: Sequence[ir.Value | None], bias: ir.Value | None) -> None:
+    """The product of `a` and `b`, each (codes, scale, zero point), in real values."""
+    sums = e.add("MatMulInteger", [a[0], b[0], a[2], b[2]], what="sums")
+    real = e.add("Cast", [sums], [ir.AttrInt64("to", ir.DataType.FLOAT)], "cast")
+    product = e.add("Mul", [real, e.add("Mul", [a[1], b[1]], what="scales")], what="product")
+    if bias is not None:
+        e.add("Add", [product, bias], what="biased")
+
+
+def _matmul_to_float(e: _Expansion) -> None:
+    """(a, b, a_scale, b_scale, a_zero, b_zero, bias): zero points and bias may be left out."""
+    _scaled(e, [e.input(i) for i in (0, 2, 4)], [e.input(i) for i in (1, 3, 5)], e.input(6))
+
+
+def _dynamic_matmul(e: _Expansion) -> None:
+    """(a, b, b_scale, b_zero, bias): a is real."""
+    codes = e.add_several("DynamicQuantizeLinear", [e.input(0)], 3)
+    _scaled(e, codes, [e.input(i) for i in (1, 2, 3)], e.input(4))
+
+
 POOL = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
 EXPANSIONS: dict[tuple[str, str], Callable[[_Expansion], None]] = {
     ("", "QLinearConv"): _conv,
@@ -112,6 +140,8 @@ EXPANSIONS: dict[tuple[str, str], Callable[[_Expansion], None]] = {
     (MICROSOFT, "QLinearSigmoid"): _unary("Sigmoid"),
     (MICROSOFT, "QLinearLeakyRelu"): _unary("LeakyRelu", "alpha"),
     (MICROSOFT, "QLinearSoftmax"): _unary("Softmax", "axis"),
+    (MICROSOFT, "MatMulIntegerToFloat"): _matmul_to_float,
+    (MICROSOFT, "DynamicQuantizeMatMul"): _dynamic_matmul,
 }
 """(domain, operator) → what takes its place."""
 

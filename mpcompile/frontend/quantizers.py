@@ -79,6 +79,8 @@ def quantize_channels(
     again."""
     if spacing.size == 1:
         return imp.quantize(node, tensor, make(spacing[0]))
+    if tensor in imp.whole:
+        raise ModelError(f"{node}: a scale per channel where axis 0 is not the batch; one per tensor would be accepted")
     made = make(1.0)
     units = affine(imp, node, tensor, "units", 1 / spacing)
     name = imp.unique(f"{node.outputs[0]}.codes")

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from mpcompile.errors import ModelError
-from mpcompile.frontend.importer import Importer, Source, operator
+from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
+from mpcompile.frontend.turns import unturned
 from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
 from mpcompile.ir.graph import Concat, Node, Reshape, Transpose
 
@@ -48,8 +49,14 @@ def moved(imp: Importer, node: Source, shape: tuple[int, ...], make) -> None:
         imp.define(node, Activation(node.outputs[0], scaled=(imp.emit(twin, shape, imp.type(base).quantizer), factor)))
 
 
-def mixes_batch(node: Source) -> ModelError:
-    return ModelError(f"{node}: it moves elements across the batch; one that leaves axis 0 alone would be accepted")
+def moves_batch(imp: Importer, node: Source):
+    """FALLBACK where the file's batch is 1: there never is another sample, and it runs as ONNX defines it. Else raises
+    ModelError."""
+    if imp.graph.batch == 1:
+        return FALLBACK
+    raise ModelError(
+        f"{node}: it moves elements across the batch; one that leaves axis 0 alone, or a batch of 1, would be accepted"
+    )
 
 
 @operator("Reshape")
@@ -62,7 +69,7 @@ def reshape(imp: Importer, node: Source):
     shape = imp.type(imp.tensor(node, 0)).shape
     batch = imp.graph.batch or 1
     if not target:
-        raise mixes_batch(node)
+        return moves_batch(imp, node)
     first, rest = (
         target[0],
         [
@@ -72,13 +79,13 @@ def reshape(imp: Importer, node: Source):
     )
     if -1 in rest:
         if first not in (0, 1, batch):
-            raise mixes_batch(node)
+            return moves_batch(imp, node)
         known = -math.prod(rest)
         if known == 0 or math.prod(shape) % known:
             raise ModelError(f"{node}: {list(shape)} does not reshape to {rest}")
         rest[rest.index(-1)] = math.prod(shape) // known
     elif first not in (-1, 0, 1, batch) or math.prod(rest) != math.prod(shape):
-        raise mixes_batch(node)
+        return moves_batch(imp, node)
     reshape_to(imp, node, tuple(rest))
 
 
@@ -86,8 +93,9 @@ def reshape(imp: Importer, node: Source):
 def flatten(imp: Importer, node: Source):
     shape = imp.shape(imp.value(node, 0))
     axis = node.attribute("axis", 1)
-    if axis + (len(shape) if axis < 0 else 0) != 1:
-        raise mixes_batch(node)
+    axis += len(shape) if axis < 0 else 0
+    if axis != 1 and not (axis == 0 and imp.graph.batch == 1):  # one sample: [1, all] either way
+        return moves_batch(imp, node)
     reshape_to(imp, node, (math.prod(shape[1:]),))
 
 
@@ -104,7 +112,7 @@ def squeeze(imp: Importer, node: Source):
     if axes is None:
         axes = [i for i, n in enumerate(shape) if n == 1 and i]
     if 0 in axes:
-        raise mixes_batch(node)
+        return moves_batch(imp, node)
     reshape_to(imp, node, tuple(n for i, n in enumerate(shape) if i and i not in axes))
 
 
@@ -119,7 +127,7 @@ def unsqueeze(imp: Importer, node: Source):
     if axes is None:
         raise ValueError("it lacks axes")
     if 0 in axes:
-        raise mixes_batch(node)
+        return moves_batch(imp, node)
     for axis in axes:
         shape.insert(axis, 1)
     reshape_to(imp, node, tuple(shape[1:]))
@@ -135,11 +143,14 @@ def transpose(imp: Importer, node: Source):
     if isinstance(value, QuantizedConstant):
         return imp.define(node, value.rearranged(lambda a: a.transpose(perm)))
     if perm[0] != 0:
-        raise mixes_batch(node)
+        return moves_batch(imp, node)
     if perm == list(range(len(shape))):
         return imp.define(node, value)
     imp.tensor(node, 0)  # refuses codes
     order = tuple(p - 1 for p in perm[1:])
+    undone = unturned(imp, imp.activation(node, 0), order)
+    if undone:
+        return imp.define(node, undone)
 
     def rearranged(name: str, tensor: str, output: str) -> Node:
         return Transpose(name, [tensor], [output], order)
@@ -152,7 +163,7 @@ def shape_of(imp: Importer, node: Source):
     """A constant: every dimension but the batch is known, and the batch is the model's own or 1."""
     value = imp.value(node, 0)
     shape = list(imp.shape(value))
-    if not isinstance(value, (Constant, QuantizedConstant)):
+    if not isinstance(value, (Constant, QuantizedConstant)) and value.tensor not in imp.whole:
         shape[0] = imp.graph.batch or 1
     imp.define(
         node, Constant(np.array(shape[slice(node.attribute("start", 0), node.attribute("end", None))], np.int64))

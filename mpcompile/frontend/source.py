@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +14,30 @@ from onnx_ir.passes.common import InlinePass
 
 from mpcompile.errors import ModelError, MpError, UsageError
 from mpcompile.frontend import (  # noqa: F401  (their handlers)
+    channels_last,
     contract,
+    dynamic,
     elementwise,
     functions,
+    integers,
     oncodes,
     picking,
     qdq,
     qonnx,
     rearrange,
     spatial,
+    thresholds,
 )
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
+from mpcompile.frontend.halves import widen
 from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
 from mpcompile.frontend.inference import check_outputs
 from mpcompile.frontend.limits import check_elements, check_functions
+from mpcompile.frontend.qdq import codes_in_float
 from mpcompile.frontend.qoperator import expand
-from mpcompile.frontend.values import Activation, Constant, IntegerInput
+from mpcompile.frontend.shapes import Shapes, fix_shapes, wanted
+from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput
 from mpcompile.ir.graph import FloatOp, Graph, Reshape, TensorType
 
 logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # what it warns of is refused here, by a line of ours
@@ -37,14 +45,18 @@ BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, i
 """What numpy, onnx, onnx-ir and Python raise at a node that breaks its operator's definition: nothing checked it before."""
 
 
-INTEGERS = ("UINT8", "INT8", "UINT16", "INT16")
-"""Types of inputs that float32 holds exactly."""
+INTEGERS = ("UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "BOOL")
+"""Types that the graph holds in float32, of 32 and 64 bits up to 2^24, and that inputs and outputs may have."""
+KNOWS_INTEGERS = frozenset(
+    "Cast ConvInteger DequantizeLinear Dropout DynamicQuantizeLinear Identity MatMulInteger QuantizeLinear Shape".split()
+)
+"""Operators whose handlers take IntegerInput, or refuse it by name."""
 
 
-def read(path: Path) -> Graph:
+def read(path: Path, shapes: Shapes) -> Graph:
     """See `mpcompile.frontend.load`."""
     try:
-        return read_graph(path)
+        return read_graph(path, shapes)
     except MpError as error:
         if "\n" in str(error):  # a name of the file's has a line break in it
             raise type(error)(" ".join(str(error).split())) from error
@@ -53,17 +65,25 @@ def read(path: Path) -> Graph:
         raise ModelError(f"{path} is damaged ({first_line(error)})") from error
 
 
-def read_graph(path: Path) -> Graph:
+def read_graph(path: Path, shapes: Shapes) -> Graph:
     """The same, with errors as they come."""
     model = open_model(path)
+    fix_shapes(model, shapes)
+    widen(model)
     expand(model)
     graph = Graph(source=str(path))
     imp = Importer(model, graph)
     take_inputs(imp)
     for name, value in model.graph.initializers.items():
         imp.values[name] = Constant(data_of(value))
-    for index, node in enumerate(model.graph):
-        take_node(imp, Source(node, imp.unique(node.name or f"{node.op_type}_{index}")))
+    for index, node in enumerate(list(model.graph)):
+        name = imp.unique(node.name or f"{node.op_type}_{index}")
+        if node.domain == channels_last.DOMAIN:
+            rank = len(imp.shape(imp.value(Source(node, name), 0)))
+            for made in channels_last.spread(node, name, rank):
+                take_node(imp, Source(made, made.name or name))
+        else:
+            take_node(imp, Source(node, name))
     take_outputs(imp)
     drop_unread(graph)
     return graph.check()
@@ -77,6 +97,8 @@ def open_model(path: Path) -> ir.Model:
         model = ir.load(path)
         operators = sum(1 for _ in model.graph)
     except Exception as error:  # protobuf and onnx-ir raise many kinds at damaged bytes
+        if "Sparse tensors are not supported" in str(root_of(error)):  # by onnx-ir
+            raise ModelError(f"{path} holds a sparse tensor; a dense one would be accepted") from error
         raise ModelError(f"{path} is no ONNX file, or a damaged one ({first_line(error)})") from error
     if not operators and not model.graph.outputs:
         raise ModelError(f"{path} is no ONNX file, or an empty one: it has no nodes and no outputs")
@@ -105,6 +127,13 @@ def name_of(value: ir.Value) -> str:
     return value.name or ""
 
 
+def root_of(error: BaseException) -> BaseException:
+    """The error that it began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -121,7 +150,7 @@ def take_inputs(imp: Importer) -> None:
             raise ModelError(f"two inputs are called {name}; a name for each would be accepted")
         kind = value.dtype.name if value.dtype else "of no known type"
         if kind != "FLOAT" and kind not in INTEGERS:
-            raise ModelError(f"input {name} is {kind}; FLOAT, {', '.join(INTEGERS)} would be accepted")
+            raise ModelError(f"input {name} is {kind}; FLOAT, FLOAT16, {', '.join(INTEGERS)} would be accepted")
         if value.shape is None or not len(value.shape):
             raise ModelError(f"input {name} has no batch axis; a shape of at least one axis would be accepted")
         batch, *sizes = (d if isinstance(d, int) else None for d in value.shape)
@@ -130,7 +159,7 @@ def take_inputs(imp: Importer) -> None:
             if size is None or size < 1:
                 raise ModelError(
                     f"input {name} has a dynamic dimension {axis} ({value.shape[axis]}); fixed sizes, and a dynamic "
-                    "batch in dimension 0, would be accepted"
+                    f"batch in dimension 0, would be accepted: {wanted(value)} would fix it"
                 )
             dims.append(size)
         check_elements(f"input {name}", dims)
@@ -138,6 +167,8 @@ def take_inputs(imp: Importer) -> None:
         graph.inputs.append(name)
         graph.types[name] = TensorType(tuple(dims))
         imp.set_type(name, kind)
+        if kind != "FLOAT":
+            graph.dtypes[name] = kind.lower()
         imp.values[name] = Activation(name) if kind == "FLOAT" else IntegerInput(name)
         imp.unique(name)
     if len(batches) > 1:
@@ -172,6 +203,8 @@ def take_node(imp: Importer, node: Source) -> None:
 
 def read_node(imp: Importer, node: Source, handler: Callable | None) -> None:
     """By its handler, or as a constant, or as a FloatOp."""
+    if on_integers(imp, node) or on_whole(imp, node):
+        handler = None
     if handler is not None and handler(imp, node) is not FALLBACK:
         if node.node.domain in ("", "ai.onnx"):
             check_outputs(imp, node)
@@ -181,6 +214,22 @@ def read_node(imp: Importer, node: Source, handler: Callable | None) -> None:
         float_op(imp, node)
 
 
+def on_integers(imp: Importer, node: Source) -> bool:
+    """Whether it reads integers and its handler knows real values only: then it runs as ONNX defines it."""
+    if node.op_type in KNOWS_INTEGERS or node.node.domain not in ("", "ai.onnx"):
+        return False
+    return any(isinstance(imp.value(node, i), IntegerInput) for i in range(node.count) if node.has(i))
+
+
+def on_whole(imp: Importer, node: Source) -> bool:
+    """Whether it reads a tensor whose axis 0 is not the batch, which handlers do not know: then it runs as ONNX defines
+    it."""
+    if node.op_type in ("Cast", "Dropout", "Identity", "Shape") or node.node.domain not in ("", "ai.onnx"):
+        return False
+    read = [imp.value(node, i) for i in range(node.count) if node.has(i)]
+    return any(isinstance(v, (Activation, IntegerInput)) and v.tensor in imp.whole for v in read)
+
+
 def take_outputs(imp: Importer) -> None:
     """Model outputs keep their names: an alias is renamed, and what has another name already gets a Reshape that
     copies."""
@@ -188,11 +237,22 @@ def take_outputs(imp: Importer) -> None:
     names = dict.fromkeys(name_of(v) for v in imp.model.graph.outputs)
     for name in names:
         held = imp.values.get(name)
-        if not isinstance(held, Activation):
+        if isinstance(held, Codes):
+            held = IntegerInput(codes_in_float(imp, name, held))
+        if not isinstance(held, (Activation, IntegerInput)):
             raise ModelError(
-                f"the model's output {name} is a constant or holds integer codes; a float32 tensor would be accepted"
+                f"the model's output {name} is a constant; a tensor that depends on an input would be accepted"
             )
+        if held.tensor in imp.whole:
+            raise ModelError(f"the model's output {name} has no batch in axis 0; one that has would be accepted")
         graph.outputs.append(name)
+        if isinstance(held, IntegerInput):
+            kind = imp.type_name(name)
+            if kind not in INTEGERS:
+                raise ModelError(
+                    f"output {name} is {kind or 'of no known type'}; FLOAT, {', '.join(INTEGERS)} would be accepted"
+                )
+            graph.dtypes[name] = kind.lower()
         if held.tensor == name:
             continue
         if held.tensor in graph.inputs or held.tensor in names:
@@ -219,6 +279,8 @@ def rename(imp: Importer, old: str, new: str) -> None:
     for name, held in imp.values.items():
         if isinstance(held, Activation) and held.tensor == old:
             imp.values[name] = Activation(new, held.on_grid)
+        elif isinstance(held, IntegerInput) and held.tensor == old:
+            imp.values[name] = replace(held, tensor=new)
 
 
 def renamed_model(model: bytes, old: str, new: str) -> bytes:

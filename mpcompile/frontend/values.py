@@ -89,10 +89,20 @@ class Codes:
 
 @dataclass(frozen=True)
 class IntegerInput:
-    """A model input of integers, as its caller gives it: `tensor` holds them in float32, exactly. They become real
-    values by a DequantizeLinear or a Cast."""
+    """Integers or truth values: a model input, as its caller gives it, or what an operator made. `tensor` holds them in
+    float32, exactly up to 2^24. They become real values by a DequantizeLinear or a Cast."""
 
     tensor: str
+
+
+@dataclass(frozen=True)
+class DynamicCodes(IntegerInput):
+    """The codes that a DynamicQuantizeLinear wrote: `tensor` holds them, 0 to 255, in float32; `source` is the real tensor
+    that it read, `scale` and `zero` hold its scale and zero point, a value of each, all axes kept."""
+
+    source: str
+    scale: str
+    zero: str
 
 
 @dataclass(frozen=True, eq=False)

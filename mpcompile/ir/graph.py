@@ -234,7 +234,8 @@ class FloatOp(Node):
 class Graph:
     """`types` maps every tensor name; `inputs`/`outputs` are the model's, float32 as in the source.
 
-    `source` says which file it came from; `batch` is the model's own batch size (None: free).
+    `source` says which file it came from; `batch` is the model's own batch size (None: free). `dtypes`: input or output →
+    numpy's name of its type in the source, where that is not float32; the graph holds such values in float32.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -243,6 +244,7 @@ class Graph:
     outputs: list[str] = field(default_factory=list)
     source: str = ""
     batch: int | None = None
+    dtypes: dict[str, str] = field(default_factory=dict)
 
     def producer(self) -> dict[str, Node]:
         """Tensor name → the node that writes it."""

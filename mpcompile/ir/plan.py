@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from mpcompile.ir.formats import Buffer
 
 SPACES = ("workspace", "weights", "input", "output")
@@ -59,13 +61,22 @@ class Placed:
 
 @dataclass(frozen=True)
 class Port:
-    """A model input or output: float32, `shape` without the batch axis."""
+    """A model input or output, `shape` without the batch axis. `dtype` is the model's, which a run gives back; the plan's
+    own arrays are float32, which holds integers exactly up to 2^24."""
 
     name: str
     shape: tuple[int, ...]
+    dtype: str = "float32"
 
     def to_json(self) -> dict:
-        return {"name": self.name, "shape": list(self.shape), "dtype": "float32"}
+        return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+
+
+def random_input(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """float32 for an input: normal numbers, or, of a type of integers, 0 and 1, which an index, too, may be."""
+    if dtype == "float32":
+        return rng.standard_normal(shape, np.float32)
+    return rng.integers(0, 2, shape).astype(np.float32)
 
 
 @dataclass(frozen=True)

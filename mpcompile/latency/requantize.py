@@ -157,7 +157,7 @@ def requantize(graph: Graph, weights: Mapping[str, int], activations: Mapping[st
         if kept.quantizer and len(carried) == 1 and kept.quantizer in {quantize[q].quantizer for q in feeding}:
             kept = TensorType(kept.shape, carried.pop())
         types[tensor] = kept
-    return Graph(new, types, graph.inputs, graph.outputs, graph.source, graph.batch)
+    return Graph(new, types, graph.inputs, graph.outputs, graph.source, graph.batch, graph.dtypes)
 
 
 def _weight_kind(graph: Graph) -> str:

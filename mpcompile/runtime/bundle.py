@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpcompile.errors import ModelError, TargetError, UsageError
-from mpcompile.ir.plan import Plan, Port
+from mpcompile.ir.plan import Plan, Port, random_input
 from mpcompile.runtime.archive import read_archive, tvm_version
 from mpcompile.runtime.driver import driver_of
 from mpcompile.runtime.shared_weights import joined
@@ -38,7 +38,7 @@ class Bundle:
     # -- what it is ------------------------------------------------------------------------------------
     @property
     def inputs(self) -> tuple[Port, ...]:
-        """Name and shape (without batch) of each input; all float32."""
+        """Name, shape (without batch) and type of each input, as the model has them."""
         return self.plan.inputs
 
     @property
@@ -56,11 +56,11 @@ class Bundle:
 
     # -- running it ------------------------------------------------------------------------------------
     def run(self, x: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray | dict[str, np.ndarray]:
-        """float32 in, float32 out: one array where the model has one input (output), else a dict by name.
+        """One array where the model has one input (output), else a dict by name; outputs have the model's types.
 
-        Each array has the port's shape, or a batch axis of any size before it; the outputs have it too. Integers and
-        float64 are converted to float32 as numpy does. Raises UsageError naming the input that does not fit, ModelError
-        where a kernel refuses what the plan calls it with.
+        Each array has the port's shape, or a batch axis of any size before it; the outputs have it too. Inputs are
+        converted to float32, in which the network computes, as numpy does. Raises UsageError naming the input that does
+        not fit, ModelError where a kernel refuses what the plan calls it with.
         """
         from mpcompile.runtime.executor import named_inputs
 
@@ -69,6 +69,7 @@ class Bundle:
             results = live.run(inputs)
         except ModelError as error:
             raise ModelError(f"{self.path}: {error}") from error
+        results = [y if p.dtype == "float32" else y.astype(p.dtype) for p, y in zip(self.outputs, results)]
         if len(results) == 1:
             return results[0]
         return {port.name: result for port, result in zip(self.outputs, results)}
@@ -124,7 +125,7 @@ class Bundle:
 
         if x is None:
             rng = np.random.default_rng(0)
-            return [rng.standard_normal(p.shape, np.float32) for p in self.inputs]
+            return [random_input(rng, p.shape, p.dtype) for p in self.inputs]
         arrays = named_inputs(self.plan, x)
         for port, array in zip(self.inputs, arrays):
             if array.shape not in (port.shape, (1, *port.shape)):

@@ -153,7 +153,7 @@ class Device(Protocol):
     def run(
         self, file: Path, inputs: Mapping[str, np.ndarray], threads: int, *, variant: str | None = None
     ) -> dict[str, np.ndarray]:
-        """A .mpc or .onnx file's outputs by name, float32, of inputs by name, with or without a batch axis."""
+        """A .mpc or .onnx file's outputs by name, in the model's types, of inputs by name, with or without a batch axis."""
         ...
 
     def trace(

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from mpcompile.errors import ModelError, UsageError
-from mpcompile.ir.plan import Arg, Plan
+from mpcompile.ir.plan import Arg, Plan, Port
 from mpcompile.latency.timer import Timer
 from mpcompile.runtime.arguments import Arguments
 from mpcompile.runtime.driver import Driver
 from mpcompile.runtime.memory import Block, Memory, View
 
+WIDE, EXACT = ("int32", "int64"), 1 << 24
+"""Types of inputs that hold more than float32 does, and up to where it holds every integer."""
 KERNEL_ERRORS = (RuntimeError, ValueError, TypeError, AssertionError)
 """What TVM's kernels raise where they are called with what they do not take."""
 
@@ -190,16 +192,20 @@ def named_inputs(plan: Plan, x: np.ndarray | Mapping[str, np.ndarray]) -> list[n
         if missing or unknown:
             which = f"lacks {', '.join(missing)}" if missing else f"has {', '.join(map(str, unknown))}"
             raise UsageError(f"the model's inputs are {', '.join(names)}; what was given {which}")
-        return [_as_float32(name, x[name]) for name in names]
+        return [_as_float32(port, x[port.name]) for port in plan.inputs]
     if len(names) != 1:
         raise UsageError(f"the model has {len(names)} inputs: pass a dict with {', '.join(names)}")
-    return [_as_float32(names[0], x)]
+    return [_as_float32(plan.inputs[0], x)]
 
 
-def _as_float32(name: str, x: object) -> np.ndarray:
+def _as_float32(port: Port, x: object) -> np.ndarray:
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":
-        raise UsageError(f"input {name} must hold real numbers, got dtype {array.dtype}")
+        raise UsageError(f"input {port.name} must hold real numbers, got dtype {array.dtype}")
+    if port.dtype in WIDE and array.size and (array.min() < -EXACT or array.max() > EXACT):
+        raise UsageError(
+            f"input {port.name} holds integers beyond ±{EXACT}, which the network, computing in float32, cannot tell apart"
+        )
     return array.astype(np.float32, copy=False)
 
 

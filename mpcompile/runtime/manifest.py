@@ -92,10 +92,10 @@ class PlacedEntry(Struct):
 class PortEntry(Struct):
     name: str
     shape: Shape
-    dtype: Annotated[str, Meta(pattern="^float32$")]
+    dtype: Annotated[str, Meta(pattern="^(float32|bool|u?int8|u?int16|int32|int64)$")]
 
     def port(self) -> Port:
-        return Port(self.name, self.shape)
+        return Port(self.name, self.shape, self.dtype)
 
 
 class PlanEntry(Struct):

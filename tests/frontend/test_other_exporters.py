@@ -212,16 +212,6 @@ def test_an_image_of_integers(tmp_path, way, kind, dtype):
     )
 
 
-def test_an_input_of_integers_that_something_else_reads_is_refused(tmp_path):
-    path = saved(tmp_path, [node("Relu", ["x"], ["y"])], {"x": [1, 4]}, {"y": [1, 4]}, [])
-    model = onnx.load(path)
-    for port in (model.graph.input[0], model.graph.output[0]):
-        port.type.tensor_type.elem_type = TensorProto.INT8
-    onnx.save(model, path)
-    with pytest.raises(ModelError, match=r"\(Relu\): input 0 is integer codes; a float32 tensor would be accepted"):
-        load(path)
-
-
 def per_channel(groups: int, multiplier: int, readers) -> tuple[list, list]:
     """A quantizer with a scale for each of 4 channels, and what reads it."""
     rng = np.random.default_rng(7)
@@ -288,6 +278,39 @@ def test_a_scale_for_each_channel_in_qonnx(tmp_path, op):
     np.testing.assert_allclose(interpret(graph, {"x": x})["y"], by_qonnx(path, x)["y"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("domain", ["", "com.microsoft"])
+@pytest.mark.parametrize("kind", [np.int16, np.uint16])
+def test_activations_of_16_bits_run_in_float(tmp_path, kind, domain):
+    """To ONNX Runtime's numbers, clamped ones among them; a tensor of 8 bits beside them stays an integer layer's."""
+    rng, zero = np.random.default_rng(3), 300 if kind == np.int16 else 40000
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"], domain=domain),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"], domain=domain),
+        node("DequantizeLinear", ["wq", "ws"], ["w"]),
+        node("Conv", ["d", "w"], ["c"]),
+        node("QuantizeLinear", ["c", "t", "z8"], ["c8"]),
+        node("DequantizeLinear", ["c8", "t", "z8"], ["d8"]),
+        node("DequantizeLinear", ["vq", "ws"], ["v"]),
+        node("Conv", ["d8", "v"], ["y"]),
+    ]
+    constants = [
+        constant(1 / 9000, "s"),
+        constant(zero, "z", kind),
+        constant(rng.integers(-127, 128, (4, 2, 3, 3)), "wq", np.int8),
+        constant(0.01, "ws"),
+        constant(0.2, "t"),
+        constant(100, "z8", np.uint8),
+        constant(rng.integers(-127, 128, (3, 4, 1, 1)), "vq", np.int8),
+    ]
+    domains = [domain] if domain else []
+    path = saved(tmp_path, nodes, {"x": [1, 2, 6, 6]}, {"y": [1, 3, 4, 4]}, constants, 21, domains)
+    graph = load(path)
+    assert [n.op_type for n in graph.nodes if n.op == "FloatOp"] == ["QuantizeLinear of 16 bits", "Conv"]
+    assert [n.op for n in graph.nodes].count("Conv") == 1
+    mine, theirs = both(path, 3 * rng.standard_normal((1, 2, 6, 6)).astype(np.float32))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
 # -- QOperator ---------------------------------------------------------------------------------------------------------
 def float_network(folder, classes: int = 5):
     """A float32 network with what ONNX Runtime's quantizer writes operators on codes for."""
@@ -312,7 +335,8 @@ def float_network(folder, classes: int = 5):
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_a_file_of_operators_on_codes(tmp_path, per_channel):
-    """ONNX Runtime's quantizer with QuantFormat.QOperator, against ONNX Runtime on that very file."""
+    """ONNX Runtime's quantizer with QuantFormat.QOperator, against ONNX Runtime on that very file. Weights of 7 bits: on
+    CPUs without VNNI its products of uint8 by int8 saturate at 16 bits."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     rng = np.random.default_rng(9)
@@ -324,6 +348,7 @@ def test_a_file_of_operators_on_codes(tmp_path, per_channel):
             return next(self.left, None)
 
     options = dict(quant_format=QuantFormat.QOperator, per_channel=per_channel, weight_type=QuantType.QInt8)
+    options["reduce_range"] = True
     path = tmp_path / "q.onnx"
     quantize_static(float_network(tmp_path), path, Samples(), activation_type=QuantType.QUInt8, **options)
     operators = {n.op_type for n in onnx.load(path).graph.node}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 
-from mpcompile.cli import console
+from mpcompile.cli import console, shape_option
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.onnx", help="QONNX, or ONNX with QuantizeLinear and DequantizeLinear")
+    shape_option.arguments(parser)
     parser.add_argument(
         "--target",
         default="native",
@@ -50,6 +51,7 @@ def work(args: argparse.Namespace) -> dict:
     with console.steps() as step:
         output = mp.compile(
             args.model,
+            shapes=shape_option.shapes(args),
             target=args.target,
             output=args.output,
             dump_ir=args.dump_ir,
@@ -83,7 +85,15 @@ def _c(args: argparse.Namespace) -> dict:
         raise UsageError("--dump-ir is of --format bundle: the phases are the same")
     start = time.perf_counter()
     with console.steps() as step:
-        made = mp.export_c(args.model, args.target, args.output, name=args.name, records=args.records, progress=step)
+        made = mp.export_c(
+            args.model,
+            args.target,
+            args.output,
+            shapes=shape_option.shapes(args),
+            name=args.name,
+            records=args.records,
+            progress=step,
+        )
     seconds = time.perf_counter() - start
     console.say(
         f"{made.folder}: {', '.join(made.files)}; {console.size(made.weights_bytes)} of weights, workspace of "

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import argparse
 
-from mpcompile.cli import console
+from mpcompile.cli import console, shape_option
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="M.mpc|MODEL.onnx")
+    shape_option.arguments(parser)
     parser.add_argument(
         "--target", default="native", metavar="T", help="the board that a model's expected families are for"
     )
 
 
 def work(args: argparse.Namespace) -> dict:
-    return _model(args.file, args.target) if args.file.endswith(".onnx") else _bundle(args.file)
+    from mpcompile.errors import UsageError
+
+    shapes = shape_option.shapes(args)
+    if args.file.endswith(".onnx"):
+        return _model(args.file, args.target, shapes)
+    if shapes:
+        raise UsageError("--shape is of a MODEL.onnx: a bundle's inputs have their shapes")
+    return _bundle(args.file)
 
 
 def _bundle(path: str) -> dict:
@@ -92,7 +100,7 @@ def _variants(path: str, variants: list, members: dict) -> None:
     )
 
 
-def _model(path: str, target: str) -> dict:
+def _model(path: str, target: str, shapes: dict[str, list[int]]) -> dict:
     from mpcompile.cli.graph_rows import graph_rows
     from mpcompile.cli.layer_table import layer_table
     from mpcompile.compiler.passes.base import apply_all
@@ -101,10 +109,10 @@ def _model(path: str, target: str) -> dict:
     from mpcompile.targets import load_target
 
     board = load_target(target)
-    graph = load(path)
+    graph = load(path, shapes)
     rows = graph_rows(apply_all(graph, TO_LAYERS), board)
     inputs, outputs = (
-        [{"name": t, "shape": list(graph.types[t].shape), "dtype": "float32"} for t in names]
+        [{"name": t, "shape": list(graph.types[t].shape), "dtype": graph.dtypes.get(t, "float32")} for t in names]
         for names in (graph.inputs, graph.outputs)
     )
     console.say(f"{path}: families as expected on {board.name} ({board.description}), before formats are weighed")

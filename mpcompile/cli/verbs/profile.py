@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 
-from mpcompile.cli import console, device_options
+from mpcompile.cli import console, device_options, shape_option
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.onnx")
+    shape_option.arguments(parser)
     parser.add_argument("--target", default="native", metavar="T", help="compile for this board (default: %(default)s)")
     parser.add_argument(
         "--bits", metavar="w1234a1248", help="every layer at every pair of these weight and activation bits"
@@ -55,6 +56,7 @@ def work(args: argparse.Namespace) -> dict:
             found = mp.profile(
                 args.model,
                 args.target,
+                shapes=shape_option.shapes(args),
                 bits=bits,
                 cache=cells,
                 threads=args.threads,

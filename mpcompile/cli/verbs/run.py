@@ -30,7 +30,7 @@ def work(args: argparse.Namespace) -> dict:
     write_arrays(args.output, results)
     for name, array in results.items():
         console.say(
-            f"{name}: {array.shape} from {array.min(initial=float('inf')):g} to {array.max(initial=float('-inf')):g}"
+            f"{name}: {array.shape} from {float(array.min()):g} to {float(array.max()):g}"
             if array.size
             else f"{name}: {array.shape}"
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from mpcompile.cli import console, device_options
+from mpcompile.cli import console, device_options, shape_option
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.onnx")
+    shape_option.arguments(parser)
     parser.add_argument("--target", default="native", metavar="T", help="compile for this board (default: %(default)s)")
     parser.add_argument(
         "--trials", type=int, default=64, metavar="N", help="schedules measured of each layer (default: %(default)s)"
@@ -43,6 +44,7 @@ def work(args: argparse.Namespace) -> dict:
                 args.model,
                 args.target,
                 args.output,
+                shapes=shape_option.shapes(args),
                 trials=args.trials,
                 threads=args.threads,
                 pool=pool if args.key else None,

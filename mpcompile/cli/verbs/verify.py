@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from mpcompile.cli import console
+from mpcompile.cli import console, shape_option
 
 ALL = "all"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.onnx", help="the file that the bundle was compiled from")
+    shape_option.arguments(parser)
     parser.add_argument("bundle", metavar="M.mpc")
     parser.add_argument(
         "--inputs", metavar="X.npz", help="arrays by input name (default: random ones, the same each time)"
@@ -27,7 +28,7 @@ def work(args: argparse.Namespace) -> tuple[dict, int]:
     from mpcompile.frontend import load
     from mpcompile.runtime import open_bundle
 
-    graph = load(args.model)
+    graph = load(args.model, shape_option.shapes(args))
     inputs = read_arrays(args.inputs, graph.inputs) if args.inputs else None
     reports = {}
     for name in _runnable(args.bundle) if args.variant == ALL else [args.variant]:

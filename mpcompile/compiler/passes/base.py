@@ -53,6 +53,7 @@ def with_nodes(graph: Graph, nodes, types=None) -> Graph:
         list(graph.outputs),
         graph.source,
         graph.batch,
+        graph.dtypes,
     )
 
 
