@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpcompile.errors import MissingDependency
 from mpcompile.ir.graph import Graph
+
+if TYPE_CHECKING:
+    from mpcompile.frontend.names import SourceFile
 
 
 def load(path: str | Path) -> Graph:
@@ -15,6 +19,11 @@ def load(path: str | Path) -> Graph:
     Raises UsageError where there is no such file, ModelError (one line that names node and operator) at what is damaged
     or cannot be compiled, MissingDependency where onnx or onnx-ir is not installed.
     """
+    return load_source(path).graph
+
+
+def load_source(path: str | Path) -> SourceFile:
+    """The same, with the names that its tensors have in the file. Raises as `load`."""
     try:
         from mpcompile.frontend import source
     except ModuleNotFoundError as missing:

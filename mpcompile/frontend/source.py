@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from mpcompile.errors import ModelError, MpError, UsageError
-from mpcompile.frontend import contract, elementwise, oncodes, qdq, qonnx, rearrange, spatial  # noqa: F401  (their handlers)
+from mpcompile.frontend import contract, elementwise, names, oncodes, qdq, qonnx, rearrange, spatial  # noqa: F401  (handlers)
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
@@ -31,8 +31,8 @@ INTEGERS = ("UINT8", "INT8", "UINT16", "INT16")
 """Types of inputs that float32 holds exactly."""
 
 
-def read(path: Path) -> Graph:
-    """See `mpcompile.frontend.load`."""
+def read(path: Path) -> names.SourceFile:
+    """See `mpcompile.frontend.load_source`."""
     try:
         return read_graph(path)
     except MpError as error:
@@ -43,7 +43,7 @@ def read(path: Path) -> Graph:
         raise ModelError(f"{path} is damaged ({first_line(error)})") from error
 
 
-def read_graph(path: Path) -> Graph:
+def read_graph(path: Path) -> names.SourceFile:
     """The same, with errors as they come."""
     model = open_model(path)
     expand(model)
@@ -56,7 +56,9 @@ def read_graph(path: Path) -> Graph:
         take_node(imp, Source(node, imp.unique(node.name or f"{node.op_type}_{index}")))
     take_outputs(imp)
     drop_unread(graph)
-    return graph.check()
+    graph.check()
+    inputs = {name: ir.DataType[imp.type_name(name)].numpy() for name in graph.inputs}
+    return names.SourceFile(str(path), graph, names.file_tensors(imp), inputs)
 
 
 def open_model(path: Path) -> ir.Model:

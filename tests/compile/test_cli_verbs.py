@@ -104,8 +104,12 @@ def test_verify_finds_a_difference(here, capsys):
     assert main(["verify", "model.onnx", "model.mpc", "--threads", "1", "--json", "v.json"]) == 1
     out, err = said(capsys)
     assert (
-        "DIFFERENT: first difference: " in out and not err and json.loads(Path("v.json").read_text())["equal"] is False
+        "DIFFERENT: bundle against reference: first difference: " in out
+        and "equal: read as ONNX Runtime computes it: " in out
+        and not err
     )
+    told = json.loads(Path("v.json").read_text())
+    assert told["equal"] is False and told["failed"] == ["bundle"] and told["reading"]["equal"] is True
 
 
 def test_verify_against_another_model(here, capsys):
