@@ -24,8 +24,8 @@ SAMPLES = 4
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found by two comparisons: `bundle`, of every buffer with the exact reference, bit for bit; `reading`, of
-    the model as it was read with the file in an outside executor, with the tolerance that float sums need."""
+    """What `verify` found by two comparisons: `bundle`, of every buffer with the exact reference, bit for bit; `reading`,
+    of the model as it was read with the file in an outside executor, with the tolerance that float sums need."""
 
     bundle: check.Report
     reading: Reading
@@ -59,7 +59,9 @@ class Verification:
         """One for each comparison, which says which it is."""
         return [
             self.bundle.summary if self.bundle.equal else f"bundle against reference: {self.bundle.summary}",
-            self.reading.summary if self.reading.equal else f"reading against {self.reading.against}: {self.reading.summary}",
+            self.reading.summary
+            if self.reading.equal
+            else f"reading against {self.reading.against}: {self.reading.summary}",
         ]
 
     def to_json(self) -> dict:
@@ -76,8 +78,8 @@ def verify(
     threads: int | None = None,
     witness: str = AUTO,
 ) -> Verification:
-    """Runs `model` and `bundle` on `inputs` and compares every buffer of every layer with the exact reference; and the model
-    as it was read with what an outside executor makes of the file, tensor by tensor.
+    """Runs `model` and `bundle` on `inputs` and compares every buffer of every layer with the exact reference; and the
+    model as it was read with what an outside executor makes of the file, tensor by tensor.
 
     model: an ONNX file or a normalised Graph, of which no other executor knows. bundle: a file, or one that is open, here
     or on a device. inputs: by name, or one array where the model has one input, with or without a batch axis; without it,
@@ -87,7 +89,9 @@ def verify(
     """
     if isinstance(model, Graph):
         source, graph = None, model
-        reading = Reading("" if witness == "none" else "an outside executor", "" if witness == "none" else "it is no file")
+        reading = Reading(
+            "" if witness == "none" else "an outside executor", "" if witness == "none" else "it is no file"
+        )
         given = inputs_of(graph, inputs)
     else:
         source = load_source(Path(model))

@@ -33,7 +33,7 @@ class FileTensor:
 
 @dataclass(frozen=True, eq=False)
 class SourceFile:
-    """A file as it was read. `inputs`: the model's inputs and the ONNX types that the file gives them, as numpy has them."""
+    """A file as it was read. `inputs`: the model's inputs, and the types that the file gives them."""
 
     path: str
     graph: Graph
@@ -42,8 +42,8 @@ class SourceFile:
 
 
 def file_tensors(imp: Importer) -> list[FileTensor]:
-    """All of the file that are tensors of the graph, which is complete; codes, too: what operators on codes write is nowhere
-    else in their file."""
+    """All of the file that are tensors of the graph, which is complete; codes, too: what operators on codes write is
+    nowhere else in their file."""
     one, none = np.ones(1), np.zeros(1)
     found, kept = [], imp.graph.types
     for name, held in imp.values.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ class CannotRun(Exception):
 
 @dataclass(frozen=True)
 class Executor:
-    """`title`: what messages call it; `module`: what it is imported as, by this very `install`; `start(path, model, wanted)`
-    gives what runs the model: its inputs by name to the tensors `wanted`, all with their batch axis."""
+    """`title`: what messages call it; `module`: what it is imported as, and `install` makes that possible.
+    `start(path, model, wanted)` gives what runs the model: its inputs by name to the tensors `wanted`, all with their batch
+    axis."""
 
     title: str
     module: str
@@ -87,9 +89,10 @@ def start(executor: Executor, path: Path, wanted: Sequence[str], batch: int) -> 
 
 
 def reason_of(error: Exception) -> str:
-    """One line, without ONNX Runtime's own prefix, not too long."""
+    """One line, not too long, without ONNX Runtime's prefix and the place in its source."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     line = line.rpartition("[ONNXRuntimeError] : ")[2]
+    line = re.sub(r"/\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])", "", line)
     return line if len(line) <= 200 else line[:197] + "..."
 
 

@@ -12,7 +12,7 @@ import onnx
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend.names import FileTensor, SourceFile
-from mpcompile.ir.graph import Graph, Quantizer
+from mpcompile.ir.graph import Graph, Quantize, Quantizer
 from mpcompile.reference.compare import compare_float, samples_of
 from mpcompile.reference.interpret import interpret
 from mpcompile.witness.executors import AUTO, Arrays, CannotRun, choose, start
@@ -27,8 +27,8 @@ OFF_GRID = 0.01
 class ComparedTensor:
     """One tensor of the file over all samples. `node`, `op`: what writes it there. `kind`: "codes" or "float".
 
-    `steps` is the largest difference, in levels for codes; `first` names the first one, "" where there is none. `wrong`:
-    more or greater ones than two executors may have.
+    `steps` is the largest difference, in levels for codes; `first` names the first one, "" where there is none.
+    `impossible`: the executor has a shape, or values, that the tensor cannot have as it was read.
     """
 
     tensor: str
@@ -39,22 +39,32 @@ class ComparedTensor:
     differing: int = 0
     steps: float = 0.0
     first: str = ""
-    wrong: bool = False
+    impossible: bool = False
 
-    def add(self, elements: int, differing: int, steps: float, first: str, wrong: bool = False) -> None:
+    @property
+    def wrong(self) -> bool:
+        """Whether there are more or greater differences than two executors may have."""
+        if self.kind == "float":
+            return self.impossible or self.differing > 0
+        return self.impossible or self.steps > 1 or self.differing > max(1, int(FLIPPED * self.elements))
+
+    def add(self, elements: int, differing: int, steps: float, first: str, impossible: bool = False) -> None:
         self.elements += elements
         self.differing += differing
         self.steps = max(self.steps, steps)
         self.first = self.first or first
-        allowed = max(1, int(FLIPPED * self.elements)) if self.kind == "codes" else 0
-        self.wrong |= wrong or self.differing > allowed or (self.kind == "codes" and self.steps > 1)
+        self.impossible |= impossible
+
+    def to_json(self) -> dict:
+        """A largest difference that is infinite or NaN is None."""
+        return vars(self) | {"steps": self.steps if np.isfinite(self.steps) else None, "wrong": self.wrong}
 
 
 @dataclass
 class Reading:
     """What comparing a file with an executor found. `against`: the executor, "" where none was asked for; `unchecked` says
-    why it was not compared, "" where it was. `rows`: in the file's order. `compared` of the `tensors` that the graph's nodes
-    write are tensors of the file too."""
+    why it was not compared, "" where it was. `rows`: in the file's order. `compared` of the `tensors` that the graph's
+    nodes write are tensors of the file too."""
 
     against: str
     unchecked: str = ""
@@ -97,7 +107,7 @@ class Reading:
         )
 
     def to_json(self) -> dict:
-        """Plain numbers and strings; a largest difference that is infinite or NaN is None."""
+        """Plain numbers and strings; "equal" is None where nothing was compared."""
         return {
             "equal": self.equal if self.rows else None,
             "against": self.against,
@@ -106,7 +116,7 @@ class Reading:
             "compared": self.compared,
             "tensors": self.tensors,
             "summary": self.summary,
-            "rows": [vars(r) | {"steps": r.steps if np.isfinite(r.steps) else None} for r in self.rows],
+            "rows": [r.to_json() for r in self.rows],
         }
 
 
@@ -173,16 +183,19 @@ def _compare(
     graph: Graph, pairs: list[tuple[FileTensor, ComparedTensor]], sample: Arrays, theirs: Arrays, said: str
 ) -> None:
     """One sample, and the executor's tensors without their batch axis; the rows are added to."""
+    requantized = {t for n in graph.nodes if isinstance(n, Quantize) for t in n.inputs}
     given: Arrays = {}
     real = [t.real(theirs[t.file]) if t.file in theirs else None for t, _ in pairs]
     for (t, _), value in zip(pairs, real):
         kind = graph.types[t.graph]
         if value is None or value.shape != kind.shape or t.graph in given:
             continue
-        if kind.quantizer is None:
-            given[t.graph] = value
-        elif _on_grid(value, kind.quantizer).all():  # else it is told below, and what reads it goes on from our own
+        if kind.quantizer and _on_grid(value, kind.quantizer).all():
             given[t.graph] = (np.rint(value / kind.quantizer.scale) * kind.quantizer.scale).astype(np.float32)
+        elif (
+            kind.quantizer is None or t.graph not in requantized
+        ):  # what is off its grid has no codes to quantize again
+            given[t.graph] = value
     mine = interpret(graph, sample, given)
     for (t, row), value in zip(pairs, real):
         kind = graph.types[t.graph]

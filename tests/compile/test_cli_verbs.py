@@ -105,11 +105,53 @@ def test_verify_finds_a_difference(here, capsys):
     out, err = said(capsys)
     assert (
         "DIFFERENT: bundle against reference: first difference: " in out
-        and "equal: read as ONNX Runtime computes it: " in out
+        and "equal: read as qonnx computes it: " in out
         and not err
     )
     told = json.loads(Path("v.json").read_text())
     assert told["equal"] is False and told["failed"] == ["bundle"] and told["reading"]["equal"] is True
+
+
+def test_verify_finds_a_wrong_reading(here, capsys, monkeypatch):
+    """Compiled from what was read wrongly, a bundle equals the reference of the same reading; only ONNX Runtime knows."""
+    from mpcompile import frontend
+
+    def wrongly(path):
+        source = right(path)
+        next(n for n in source.graph.nodes if n.op == "Conv").weight.q[0, 0, 0, 0] *= -1
+        return source
+
+    right = frontend.load_source
+    monkeypatch.setattr(frontend, "load_source", wrongly)
+    assert main(["compile", "model.onnx", "-o", "wrong.mpc", "--target", "x86-64-v2"]) == 0
+    capsys.readouterr()
+    words = ["verify", "model.onnx", "wrong.mpc", "--threads", "1", "--json", "v.json"]
+    assert main(words) == 1
+    out, err = said(capsys)
+    assert "\nequal: " in out and "\nDIFFERENT: reading against qonnx: first difference: node " in out and not err
+    told = json.loads(Path("v.json").read_text())
+    assert told["failed"] == ["reading"] and told["equal"] is told["reading"]["equal"] is False
+    assert main([*words, "--witness", "none"]) == 0
+    assert "not checked against an outside executor: none was asked for" in said(capsys)[0]
+    assert main([*words, "--witness", "onnxruntime"]) == 3
+    assert "model.onnx: ONNX Runtime does not take it: " in said(capsys)[1][0]
+
+
+def test_verify_offers_each_witness_there_is():
+    from mpcompile.cli.command_line import parser
+    from mpcompile.witness.executors import AUTO, EXECUTORS, NONE
+
+    (verbs,) = (a for a in parser()._actions if a.dest == "verb")
+    (witness,) = (a for a in verbs.choices["verify"]._actions if a.dest == "witness")
+    assert tuple(witness.choices) == (AUTO, *EXECUTORS, NONE)
+
+
+def test_verify_says_both_in_python(here):
+    found = mp.verify("model.onnx", "model.mpc", np.load("x.npz")["x"], threads=1)
+    assert found.equal and not found.failed and found.reading.against == "qonnx" and found.reading.rows
+    assert found.summary == f"{found.bundle.summary}; {found.reading.summary}"
+    graph = mp.verify(mp.load("model.onnx"), "model.mpc", np.load("x.npz")["x"], threads=1)
+    assert graph.equal and graph.reading.summary == "not checked against an outside executor: it is no file"
 
 
 def test_verify_against_another_model(here, capsys):

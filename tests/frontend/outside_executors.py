@@ -20,7 +20,9 @@ def name_of(path: Path) -> str:
 def _running(name: str, path: Path, changed: int):
     """Remembered while the file stays as it is: many inputs are given to one model. Also the input's name."""
     model = onnx.load(path, load_external_data=False)
-    known = model if name == "qonnx" else onnx.shape_inference.infer_shapes(model)  # of its operators onnx knows nothing
+    known = (
+        model if name == "qonnx" else onnx.shape_inference.infer_shapes(model)
+    )  # of its operators onnx knows nothing
     types = {v.name: v.type.tensor_type.elem_type for v in known.graph.value_info}
     written = [o for n in model.graph.node for o in n.output if o]
     wanted = [o for o in written if types.get(o, onnx.TensorProto.FLOAT) == onnx.TensorProto.FLOAT]
