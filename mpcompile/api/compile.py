@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from mpcompile.api.float_operators import require_quantized as check_quantized
 from mpcompile.compiler import pipeline
 from mpcompile.compiler.manifest import layer_rows
 from mpcompile.compiler.passes.choose_formats import Allowed
@@ -32,6 +33,7 @@ def compile_model(
     allowed: Allowed | None = None,
     tiles: Mapping[str, Tile] | None = None,
     records: str | os.PathLike | None = None,
+    require_quantized: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
     """Compiles `model` for `target` and writes the bundle; its path.
@@ -41,8 +43,8 @@ def compile_model(
     without it, beside the model, with the suffix .mpc. dump_ir: a folder for the text of every phase, a folder in it
     for each board of a fleet. families: layer → kernel family ("*": all that can have it); allowed: layer → (term,
     part) → the families to choose from; tiles: layer → tile; both for one board only. records: a folder that `tune`
-    wrote, whose tiles win over those that ship; "none": neither, every schedule as set by hand. Nothing is left behind
-    where it fails.
+    wrote, whose tiles win over those that ship; "none": neither, every schedule as set by hand. require_quantized: refuse a
+    model of which an operator would run in float. Nothing is left behind where it fails.
     Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
     """
     path = _output(model, output)
@@ -53,6 +55,8 @@ def compile_model(
         raise UsageError(f"target {fleet.name} stands for several boards: tiles and allowed families are of one")
     say = progress or (lambda line: None)
     graph = model if isinstance(model, Graph) else _load(model, say)
+    if require_quantized:
+        check_quantized(graph)
     dump = Path(dump_ir) if dump_ir is not None else None
     options = [
         pipeline.Options(families or {}, allowed or {}, tiles or {}, TunedTiles(records_for(board, records)), dump, say)

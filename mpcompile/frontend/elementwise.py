@@ -9,10 +9,13 @@ import onnx_ir as ir
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend import grids
-from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
+from mpcompile.frontend.importer import FALLBACK, Fallback, Importer, Source, operator
 from mpcompile.frontend.ranges import real_range
 from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
 from mpcompile.ir.graph import Add, Affine, Clip, Concat, PRelu, Quantizer
+
+NOT_AFFINE = Fallback("none of its inputs is a constant for each channel")
+BROADCAST = Fallback("its inputs have different shapes, and none is a constant for each channel")
 
 
 def per_channel(constant: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -46,7 +49,7 @@ def affine(imp: Importer, node: Source, index: int, a: np.ndarray, b: np.ndarray
 def batch_normalization(imp: Importer, node: Source):
     gamma, beta, mean, var = (imp.real_constant(node, i) for i in range(1, 5))
     if any(p is None for p in (gamma, beta, mean, var)):
-        return FALLBACK
+        return Fallback("its parameters are computed at run time")
     if node.attribute("training_mode", 0):
         raise ModelError(f"{node}: in training mode; a model exported for inference would be accepted")
     with np.errstate(all="ignore"):  # what comes out not finite is refused below, by name
@@ -66,13 +69,13 @@ def split(imp: Importer, node: Source):
 @operator("Add", "Sum")
 def add(imp: Importer, node: Source):
     if node.count != 2:
-        return FALLBACK
+        return Fallback(f"it is a sum of {node.count}")
     parts = split(imp, node)
     if parts:
         return affine(imp, node, parts[0], np.ones(1), parts[1])
     x, y = imp.value(node, 0), imp.value(node, 1)
     if not (isinstance(x, Activation) and isinstance(y, Activation)) or imp.shape(x) != imp.shape(y):
-        return FALLBACK
+        return BROADCAST
     imp.write(node, Add(node.name, [x.tensor, y.tensor], [node.outputs[0]]))
 
 
@@ -80,7 +83,7 @@ def add(imp: Importer, node: Source):
 def sub(imp: Importer, node: Source):
     parts = split(imp, node)
     if not parts:
-        return FALLBACK
+        return NOT_AFFINE
     index, c = parts
     return affine(imp, node, 0, np.ones(1), -c) if index == 0 else affine(imp, node, 1, -np.ones(1), c)
 
@@ -100,7 +103,7 @@ def mul(imp: Importer, node: Source):
         if isinstance(weight, QuantizedConstant) and isinstance(factor, Constant):
             return scaled_weight(imp, node, weight, factor.array.astype(np.float64))
     parts = split(imp, node)
-    return affine(imp, node, parts[0], parts[1], np.zeros(1)) if parts else FALLBACK
+    return affine(imp, node, parts[0], parts[1], np.zeros(1)) if parts else NOT_AFFINE
 
 
 @operator("Div")
@@ -111,7 +114,7 @@ def div(imp: Importer, node: Source):
             return scaled_weight(imp, node, weight, 1 / divisor.array.astype(np.float64))
     parts = split(imp, node)
     if not parts or parts[0] == 1:
-        return FALLBACK
+        return NOT_AFFINE
     if not parts[1].all():
         raise ModelError(f"{node}: division by 0; constants other than 0 would be accepted")
     return affine(imp, node, 0, 1 / parts[1], np.zeros(1))
@@ -179,7 +182,7 @@ def clip_op(imp: Importer, node: Source):
 def prelu(imp: Importer, node: Source):
     slope = per_channel(imp.real_constant(node, 1), imp.shape(imp.value(node, 0)))
     if slope is None:
-        return FALLBACK
+        return Fallback("its slope is no constant for each channel")
     imp.write(node, PRelu(node.name, [imp.tensor(node, 0)], [node.outputs[0]], slope))
 
 
@@ -195,10 +198,10 @@ def concat(imp: Importer, node: Source):
     given = [imp.value(node, i) for i in range(node.count)]
     values = [v for v in given if isinstance(v, Activation)]
     if len(values) < len(given):
-        return FALLBACK
+        return Fallback("it joins constants")
     rank = len(imp.shape(values[0]))
     if node.attribute("axis", 1) % rank != 1:
-        return FALLBACK
+        return Fallback("it is along another axis than the channels")
     tensors = [v.tensor for v in values]
     if len(tensors) == 1:
         return imp.define(node, values[0])
@@ -216,9 +219,18 @@ def concat(imp: Importer, node: Source):
 
 @operator("Identity", "Dropout")
 def identity(imp: Importer, node: Source):
+    if node.op_type == "Dropout" and node.has(2) and trains(imp, node):
+        raise ModelError(f"{node}: in training mode; a model exported for inference would be accepted")
     if len(node.outputs) > 1 and node.uses(1):
         raise ModelError(f"{node}: its mask is read; a model exported for inference would be accepted")
     imp.define(node, imp.value(node, 0))
+
+
+def trains(imp: Importer, node: Source) -> bool:
+    """Whether a Dropout with a training mode drops something."""
+    ratio = imp.real_constant(node, 1) if node.has(1) else np.array(0.5)
+    mode = imp.real_constant(node, 2)
+    return bool((mode is None or mode.any()) and (ratio is None or ratio.any()))
 
 
 @operator("Cast")

@@ -23,6 +23,9 @@ MODERN = 17
 """Older forms of operators are converted to this opset before TVM sees them."""
 
 
+MANY = 99_991
+"""Samples for which a free batch is tried: a Slice of the first ten must not pass for one that keeps them all."""
+
 PICKING = ("DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Tile")
 """Operators that compute nothing: every value of their output is one of input 0."""
 
@@ -119,8 +122,9 @@ def kept_grid(imp: Importer, node: Source) -> Quantizer | None:
     return replace(quantizer, rounding="half_even", zero_first=True) if picks else None
 
 
-def float_op(imp: Importer, node: Source) -> None:
-    """Appends a FloatOp. Raises ModelError where an output is not float32, has no fixed shape, or mixes the batch."""
+def float_op(imp: Importer, node: Source, reason: str) -> None:
+    """Appends a FloatOp, for that reason. Raises ModelError where an output is not float32, has no fixed shape, or mixes
+    the batch."""
     constants, inputs = {}, {}
     rename = {}
     for i in range(node.count):
@@ -143,20 +147,24 @@ def float_op(imp: Importer, node: Source) -> None:
     resolve_auto_pad(imp, node, proto)
     try:
         shapes = inferred(model)
-        twice = onnx.ModelProto.FromString(model.SerializeToString())
-        for value in twice.graph.input:
-            value.type.tensor_type.shape.dim[0].dim_value = 2
-        double = inferred(twice) if imp.graph.batch != 1 else [(kind, (2,)) for kind, _ in shapes]
+        many = imp.graph.batch or MANY
+        several = onnx.ModelProto.FromString(model.SerializeToString())
+        for value in several.graph.input:
+            value.type.tensor_type.shape.dim[0].dim_value = many
+        others = inferred(several) if many > 1 else shapes
     except onnx.shape_inference.InferenceError as error:
-        raise ModelError(f"{node}: its shapes do not fit ({str(error).splitlines()[-1].strip()})") from error
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"{node}: its shapes do not fit ({reason[-1].strip()})") from error
     kinds = []
-    for (kind, shape), (_, second), name in zip(shapes, double, outputs):
+    for (kind, shape), (_, second), name in zip(shapes, others, outputs):
         if kind != onnx.TensorProto.FLOAT:
             raise ModelError(f"{node}: writes {onnx.TensorProto.DataType.Name(kind)}; FLOAT would be accepted")
         if shape is None:
             raise ModelError(f"{node}: the shape of its output {name} depends on data; a fixed one would be accepted")
-        if not shape or shape[0] != 1 or not second or second[0] != 2:
+        if not shape or shape[0] != 1 or not second or second[0] != many:
             raise ModelError(f"{node}: it mixes the batch (axis 0); one that leaves axis 0 alone would be accepted")
+        if 0 in shape:
+            raise ModelError(f"{node}: its output {name} has no values; a tensor of some would be accepted")
         kinds.append((kind, shape))
     if imp.graph.batch != 1:  # where the file fixes it, there never is another sample
         check_samples_apart(node, model, inputs)
@@ -166,4 +174,5 @@ def float_op(imp: Importer, node: Source) -> None:
     for (_, shape), name in zip(kinds, outputs):
         imp.graph.types[name] = TensorType(shape[1:])
         imp.values[name] = Activation(name, kept_grid(imp, node))
-    imp.graph.nodes.append(FloatOp(node.name, list(inputs), outputs, node.op_type, model.SerializeToString()))
+    made = FloatOp(node.name, list(inputs), outputs, node.op_type, model.SerializeToString(), reason)
+    imp.graph.nodes.append(made)

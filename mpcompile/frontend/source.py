@@ -15,7 +15,7 @@ from mpcompile.errors import ModelError, MpError, UsageError
 from mpcompile.frontend import contract, elementwise, names, oncodes, qdq, qonnx, rearrange, spatial  # noqa: F401  (handlers)
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
-from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
+from mpcompile.frontend.importer import NO_FORM, QONNX_DOMAINS, Fallback, Importer, Source, handler_of
 from mpcompile.frontend.inference import check_outputs
 from mpcompile.frontend.limits import check_elements, check_functions
 from mpcompile.frontend.qoperator import expand
@@ -111,6 +111,8 @@ def take_inputs(imp: Importer) -> None:
             continue
         if name in graph.types:
             raise ModelError(f"two inputs are called {name}; a name for each would be accepted")
+        if value.type is not None and not isinstance(value.type, ir.TensorType):
+            raise ModelError(f"input {name} is no tensor, but {type(value.type).__name__}; a tensor would be accepted")
         kind = value.dtype.name if value.dtype else "of no known type"
         if kind != "FLOAT" and kind not in INTEGERS:
             raise ModelError(f"input {name} is {kind}; FLOAT, {', '.join(INTEGERS)} would be accepted")
@@ -164,13 +166,14 @@ def take_node(imp: Importer, node: Source) -> None:
 
 def read_node(imp: Importer, node: Source, handler: Callable | None) -> None:
     """By its handler, or as a constant, or as a FloatOp."""
-    if handler is not None and handler(imp, node) is not FALLBACK:
+    made = handler(imp, node) if handler is not None else NO_FORM
+    if not isinstance(made, Fallback):
         if node.node.domain in ("", "ai.onnx"):
             check_outputs(imp, node)
     elif (given := [i for i in range(node.count) if node.has(i)]) and all(imp.is_constant(node, i) for i in given):
         fold(imp, node)
     else:
-        float_op(imp, node)
+        float_op(imp, node, made.reason)
 
 
 def take_outputs(imp: Importer) -> None:
