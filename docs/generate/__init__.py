@@ -4,7 +4,7 @@ stands for what the function of that name in PARTS gives, as Markdown."""
 from collections.abc import Callable
 
 from docs.generate.api import functions, results
-from docs.generate.boards import boards, operators
+from docs.generate.boards import boards, float_operators, operators
 from docs.generate.keys import board_keys, search_keys
 from docs.generate.modules import modules
 from docs.generate.verbs import exit_codes, verb_list, verbs
@@ -17,6 +17,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "board-keys": board_keys,
     "boards": boards,
     "operators": operators,
+    "float-operators": float_operators,
     "modules": modules,
     "api-functions": functions,
     "api-results": results,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
+from pathlib import Path
 
 from docs.generate.verbs import cell
 from mpcompile.targets import list_fleets, list_targets, load_fleet, load_target
@@ -20,6 +22,25 @@ def boards() -> str:
         fleet = load_fleet(name)
         rows.append(f"| `{name}` | {cell(fleet.description)} | {', '.join(f'`{b.name}`' for b in fleet.boards)} |")
     return "\n".join(rows)
+
+
+TESTED = Path(__file__).with_name("onnx_backend.json")
+"""Written by `python -m tests.compile.onnx_backend`; tests compare it with what passes."""
+
+
+def float_operators() -> str:
+    """The operators that run in float, with how many of ONNX's own tests of each are compiled and give what ONNX says;
+    before them a sentence with the sums."""
+    told = json.loads(TESTED.read_text(encoding="utf-8"))
+    passed, refused, compiled = (sum(t[kind] for t in told.values()) for kind in ("passed", "refused", "compiled"))
+    said = (
+        f"Of ONNX's backend tests of one operator, {passed} pass in the reference and {refused} are refused, most of "
+        "them for a type that is not float32 or for mixing the batch; none gives another result than ONNX Runtime, which "
+        f"the reference asks. Of those that pass and have an operator in float, {compiled} are compiled and give ONNX's "
+        "numbers: "
+    )
+    rows = [f"`{name}` {t['compiled']}" for name, t in sorted(told.items()) if t["compiled"]]
+    return textwrap.fill(said + ", ".join(rows) + ".", 118)
 
 
 def operators() -> str:

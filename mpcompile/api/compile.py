@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mpcompile.api.float_operators import require_quantized as check_quantized
 from mpcompile.compiler import pipeline
 from mpcompile.compiler.manifest import layer_rows
 from mpcompile.compiler.passes.choose_formats import Allowed
@@ -33,6 +34,7 @@ def compile_model(
     allowed: Allowed | None = None,
     tiles: Mapping[str, Tile] | None = None,
     records: str | os.PathLike | None = None,
+    require_quantized: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
     """Compiles `model` for `target` and writes the bundle; its path.
@@ -43,7 +45,8 @@ def compile_model(
     sizes open. dump_ir: a folder for the text of every phase, a folder in it for each board of a fleet. families: layer →
     kernel family ("*": all that can have it); allowed: layer → (term, part) → the families to choose from; tiles: layer →
     tile; both for one board only. records: a folder that `tune` wrote, whose tiles win over those that ship; "none":
-    neither, every schedule as set by hand. Nothing is left behind where it fails.
+    neither, every schedule as set by hand. require_quantized: refuse a model of which an operator would run in float.
+    Nothing is left behind where it fails.
     Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
     """
     path = _output(model, output)
@@ -56,6 +59,8 @@ def compile_model(
     if not isinstance(model, Graph):
         say(f"reading {model}")
     graph = graph_of(model, shapes)
+    if require_quantized:
+        check_quantized(graph)
     dump = Path(dump_ir) if dump_ir is not None else None
     options = [
         pipeline.Options(families or {}, allowed or {}, tiles or {}, TunedTiles(records_for(board, records)), dump, say)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpcompile import __version__
+from mpcompile.api.float_operators import require_quantized as check_quantized
 from mpcompile.compiler import pipeline
 from mpcompile.compiler.backend import backend_of
 from mpcompile.compiler.c_export import source
@@ -50,14 +51,16 @@ def export_c(
     name: str | None = None,
     families: Mapping[str, str] | None = None,
     records: str | os.PathLike | None = None,
+    require_quantized: bool = False,
     flags: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Exported:
     """Writes libNAME.a, NAME.h, example.c and CMakeLists.txt into `folder`; it is made where it is not there.
 
     Everything public is called NAME_…, all else is local to the library, so that several fit into one program. name:
-    what the symbols begin with; without it, from the model's file. shapes, families, records: as compile_model has them.
-    flags: of the C compiler, for the library's own C (sanitizers, say). Nothing in `folder` is replaced before all is made.
+    what the symbols begin with; without it, from the model's file. shapes, families, records, require_quantized: as
+    compile_model has them. flags: of the C compiler, for the library's own C (sanitizers, say). Nothing in `folder` is
+    replaced before all is made.
     Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
     """
     board = target if isinstance(target, Target) else load_target(target)
@@ -65,6 +68,8 @@ def export_c(
     if not backend.exports_c:
         raise TargetError(f"target {board.name}: there is no C library for a {board.kind}: compile a bundle for it")
     graph = graph_of(model, shapes)
+    if require_quantized:
+        check_quantized(graph)
     name = source.check_name(name) if name else source.identifier(Path(graph.source).stem)
     tools, say = Tools.find(board.arch, f"a C library for {board.name}"), progress or (lambda line: None)
     with (

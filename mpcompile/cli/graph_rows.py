@@ -18,12 +18,9 @@ def graph_rows(graph: Graph, target: Target) -> list[dict]:
 def _row(node: Node, graph: Graph, target: Target) -> dict:
     outputs = [{"tensor": t, "formats": [], "grid": _grid(graph, t)} for t in node.outputs]
     if not isinstance(node, Layer):
-        return {
-            "name": node.name,
-            "op": node.op_type if isinstance(node, FloatOp) else node.op,
-            "shape": list(graph.types[node.outputs[0]].shape),
-            "outputs": outputs,
-        }
+        op, told = (node.op_type, {"reason": node.reason}) if isinstance(node, FloatOp) else (node.op, {})
+        shape = list(graph.types[node.outputs[0]].shape)
+        return {"name": node.name, "op": op, "shape": shape, "outputs": outputs, **told}
     parts = [
         _part(part, node, graph, target) for term in node.terms if isinstance(term, ContractTerm) for part in term.parts
     ]

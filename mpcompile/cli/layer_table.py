@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from mpcompile.cli import console
 
+EXACT = ("Layer", "Reshape", "Transpose", "Flatten")
+"""What a row's operator is where it computes no float32, beside float operators."""
 COLUMNS = ("layer", "shape", "kernel", "weights", "inputs", ">MAC", "family", "schedule", "writes")
 
 
@@ -21,6 +23,14 @@ def layer_table(layers: Sequence[dict]) -> None:
         rows.append((layer["name"], "×".join(map(str, layer["shape"])), *first, _schedule(layer), writes))
         rows += [("", "", *part, "", "") for part in rest]
     console.table(COLUMNS, rows)
+
+
+def float_table(layers: Sequence[dict]) -> None:
+    """The float operators among these rows, each with the reason; nothing where there are none. Of a concat of what only
+    float operators read, and in bundles of older versions, there is no reason."""
+    rows = [(r["name"], r["op"], r.get("reason") or "") for r in layers if r["op"] not in EXACT]
+    if rows:
+        console.table(("runs in float", "operator", "because"), rows)
 
 
 def bits(grid: dict | None) -> str:

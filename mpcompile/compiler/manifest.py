@@ -19,7 +19,8 @@ def layer_rows(planned: Planned) -> list[dict]:
     A layer: name, op "Layer", source (names of the fused nodes), shape [O, HO, WO], macs, tile, tile_source (from:
     default, record, transferred or given; gain and cpu of a record), `parts` (one a contraction: input, family, kernel
     [O, C/groups, KH, KW], strides, groups, macs, weight_grid, activation_grid) and `outputs`. Any other
-    node: name, op, shape, outputs. An output: tensor, formats, grid (null for float32).
+    node: name, op, shape, outputs, and of a float operator `reason`: why it is none on integers. An output: tensor,
+    formats, grid (null for float32).
     """
     return [_row(node, planned) for node in planned.graph.nodes]
 
@@ -40,8 +41,9 @@ def _row(node: Node, planned: Planned) -> dict:
         for t in node.outputs
     ]
     if not isinstance(node, Layer):
-        op = node.op_type if isinstance(node, FloatOp) else node.op
-        return {"name": node.name, "op": op, "shape": list(graph.types[node.outputs[0]].shape), "outputs": outputs}
+        op, told = (node.op_type, {"reason": node.reason}) if isinstance(node, FloatOp) else (node.op, {})
+        shape = list(graph.types[node.outputs[0]].shape)
+        return {"name": node.name, "op": op, "shape": shape, "outputs": outputs, **told}
     families = planned.assignment.families.get(node.name, {})
     parts = [
         _part(part, node, families[i, n], graph)

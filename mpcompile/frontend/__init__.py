@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpcompile.errors import MissingDependency, UsageError
 from mpcompile.ir.graph import Graph
+
+if TYPE_CHECKING:
+    from mpcompile.frontend.names import SourceFile
 
 
 def load(path: str | os.PathLike, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
@@ -17,6 +21,11 @@ def load(path: str | os.PathLike, shapes: Mapping[str, Sequence[int]] | None = N
     Raises UsageError where there is no such file, or shapes do not fit it, ModelError (one line that names node and
     operator) at what is damaged or cannot be compiled, MissingDependency where onnx or onnx-ir is not installed.
     """
+    return load_source(path, shapes).graph
+
+
+def load_source(path: str | os.PathLike, shapes: Mapping[str, Sequence[int]] | None = None) -> SourceFile:
+    """The same, with the names that its tensors have in the file. Raises as `load`."""
     try:
         from mpcompile.frontend import source
     except ModuleNotFoundError as missing:

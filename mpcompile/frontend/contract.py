@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpcompile.errors import ModelError
-from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
-from mpcompile.frontend.values import Activation, QuantizedConstant
+from mpcompile.frontend.importer import Fallback, Importer, Source, operator
+from mpcompile.frontend.values import Activation, Constant, QuantizedConstant, Value
 from mpcompile.ir.graph import Conv, Dense
 
 
@@ -62,15 +62,22 @@ def bias_of(imp: Importer, node: Source, index: int, channels: int) -> np.ndarra
     return np.broadcast_to(bias.reshape(-1), (channels,)).copy()
 
 
+def no_weights(value: Value) -> Fallback:
+    """Why input 1 of a contraction is no quantized constant."""
+    return Fallback("its weights are " + ("not quantized" if isinstance(value, Constant) else "computed at run time"))
+
+
 @operator("Conv")
 def conv(imp: Importer, node: Source):
     weight = imp.value(node, 1)
-    if not isinstance(weight, QuantizedConstant) or weight.u.ndim not in (3, 4):
-        return FALLBACK
+    if not isinstance(weight, QuantizedConstant):
+        return no_weights(weight)
+    if weight.u.ndim not in (3, 4):
+        return Fallback(f"it is over {weight.u.ndim - 2} axes")
     groups = node.attribute("group", 1)
     source = imp.quantized(node, 0, through_pad=True, per_channel=weight.u.shape[1] == 1 and groups > 1)
     if source is None:
-        return FALLBACK
+        return imp.not_quantized(node, 0, "its input")
     x, factor, pads_before = source
     made = weight.weight(str(node))
     if factor.size > 1:  # depthwise: each channel has output channels of its own
@@ -98,13 +105,15 @@ def conv(imp: Importer, node: Source):
 def gemm(imp: Importer, node: Source):
     weight = imp.value(node, 1)
     alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
-    if not isinstance(weight, QuantizedConstant) or node.attribute("transA", 0):
-        return FALLBACK
+    if not isinstance(weight, QuantizedConstant):
+        return no_weights(weight)
+    if node.attribute("transA", 0):
+        return Fallback("its input is transposed")
     if node.has(2) and not imp.is_constant(node, 2):
-        return FALLBACK
+        return Fallback("its bias is computed at run time")
     source = imp.quantized(node, 0)
     if source is None:
-        return FALLBACK
+        return imp.not_quantized(node, 0, "its input")
     if not node.attribute("transB", 0):
         weight = weight.rearranged(np.transpose)
     bias = bias_of(imp, node, 2, len(weight.u))
@@ -115,11 +124,15 @@ def gemm(imp: Importer, node: Source):
 def matmul(imp: Importer, node: Source):
     """x @ W over a vector. An Add of a constant that follows stays an Affine."""
     weight, x = imp.value(node, 1), imp.value(node, 0)
-    if not isinstance(weight, QuantizedConstant) or weight.u.ndim != 2:
-        return FALLBACK
-    source = imp.quantized(node, 0) if isinstance(x, Activation) and len(imp.shape(x)) == 2 else None
+    if not isinstance(weight, QuantizedConstant):
+        return no_weights(weight)
+    if weight.u.ndim != 2:
+        return Fallback(f"its weights have {weight.u.ndim} axes")
+    if len(imp.shape(x)) != 2:
+        return Fallback("its input is no vector")
+    source = imp.quantized(node, 0) if isinstance(x, Activation) else None
     if source is None:
-        return FALLBACK
+        return imp.not_quantized(node, 0, "its input")
     dense(imp, node, source.tensor, weight.rearranged(np.transpose), None, source.factor)
 
 

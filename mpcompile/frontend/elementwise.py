@@ -9,11 +9,14 @@ import onnx_ir as ir
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend import grids
-from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
+from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
 from mpcompile.frontend.picking import spread
 from mpcompile.frontend.ranges import real_range
 from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
 from mpcompile.ir.graph import Add, Affine, Clip, Concat, Mul, PRelu, Quantizer
+
+NOT_AFFINE = Fallback("none of its inputs is a constant for each channel")
+BROADCAST = Fallback("its inputs have different shapes, and none is a constant for each channel")
 
 
 def per_channel(constant: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -47,7 +50,7 @@ def affine(imp: Importer, node: Source, index: int, a: np.ndarray, b: np.ndarray
 def batch_normalization(imp: Importer, node: Source):
     gamma, beta, mean, var = (imp.real_constant(node, i) for i in range(1, 5))
     if any(p is None for p in (gamma, beta, mean, var)):
-        return FALLBACK
+        return Fallback("its parameters are computed at run time")
     if node.attribute("training_mode", 0):
         raise ModelError(f"{node}: in training mode; a model exported for inference would be accepted")
     with np.errstate(all="ignore"):  # what comes out not finite is refused below, by name
@@ -67,7 +70,7 @@ def split(imp: Importer, node: Source):
 @operator("Add", "Sum")
 def add(imp: Importer, node: Source):
     if node.count != 2:
-        return FALLBACK
+        return Fallback(f"it is a sum of {node.count}")
     parts = split(imp, node)
     if parts:
         return affine(imp, node, parts[0], np.ones(1), parts[1])
@@ -76,17 +79,19 @@ def add(imp: Importer, node: Source):
 
 def pointwise(imp: Importer, node: Source, made: type[Add] | type[Mul], sign: float = 1.0):
     """Add or Mul of two tensors, the second times `sign`; a value for each channel, or for each pixel, is spread over the
-    map. FALLBACK where they fit otherwise, or are no maps, or a product of what is on no grid."""
+    map. A Fallback where they fit otherwise, or are no maps, or a product of what is on no grid."""
     x, y = imp.value(node, 0), imp.value(node, 1)
     if not (isinstance(x, Activation) and isinstance(y, Activation)):
-        return FALLBACK
+        return NOT_AFFINE
     shapes = imp.type(x.tensor).shape, imp.type(y.tensor).shape
     quantized = [imp.quantized(node, i) is not None for i in (0, 1)]
-    if max(len(s) for s in shapes) > 3 or ((shapes[0] != shapes[1] or made is Mul) and not any(quantized)):
-        return FALLBACK
+    if max(len(s) for s in shapes) > 3:
+        return Fallback("its inputs have more axes than a map")
+    if (shapes[0] != shapes[1] or made is Mul) and not any(quantized):
+        return UNQUANTIZED
     tensors = spread(imp, node, [x.tensor, y.tensor])
     if tensors is None:
-        return FALLBACK
+        return BROADCAST
     if sign != 1:
         name = imp.unique(f"{node.outputs[0]}.negative")
         negative = Affine(imp.unique(f"{node.name}.negative"), [tensors[1]], [name], np.array([sign]), np.zeros(1))
@@ -107,7 +112,7 @@ def scaled_weight(imp: Importer, node: Source, weight: QuantizedConstant, factor
     """Positive factors over quantized weights go into their scale (DoReFa, weight normalisation)."""
     positive = (np.isfinite(factor) & (factor > 0)).all()
     if not positive or np.broadcast_shapes(factor.shape, weight.u.shape) != weight.u.shape:
-        return FALLBACK
+        return Fallback("its factors of quantized weights are negative, or not one for each")
     return imp.define(node, replace(weight, scale=weight.scale * factor))
 
 
@@ -129,7 +134,7 @@ def div(imp: Importer, node: Source):
             return scaled_weight(imp, node, weight, 1 / divisor.array.astype(np.float64))
     parts = split(imp, node)
     if not parts or parts[0] == 1:
-        return FALLBACK
+        return NOT_AFFINE
     if not parts[1].all():
         raise ModelError(f"{node}: division by 0; constants other than 0 would be accepted")
     return affine(imp, node, 0, 1 / parts[1], np.zeros(1))
@@ -197,7 +202,7 @@ def clip_op(imp: Importer, node: Source):
 def prelu(imp: Importer, node: Source):
     slope = per_channel(imp.real_constant(node, 1), imp.shape(imp.value(node, 0)))
     if slope is None:
-        return FALLBACK
+        return Fallback("its slope is no constant for each channel")
     imp.write(node, PRelu(node.name, [imp.tensor(node, 0)], [node.outputs[0]], slope))
 
 
@@ -213,10 +218,10 @@ def concat(imp: Importer, node: Source):
     given = [imp.value(node, i) for i in range(node.count)]
     values = [v for v in given if isinstance(v, Activation)]
     if len(values) < len(given):
-        return FALLBACK
+        return Fallback("it joins constants")
     rank = len(imp.shape(values[0]))
     if node.attribute("axis", 1) % rank != 1:
-        return FALLBACK
+        return Fallback("it is along another axis than the channels")
     tensors = [v.tensor for v in values]
     if len(tensors) == 1:
         return imp.define(node, values[0])
@@ -234,6 +239,8 @@ def concat(imp: Importer, node: Source):
 
 @operator("Identity", "Dropout")
 def identity(imp: Importer, node: Source):
+    if node.op_type == "Dropout" and node.has(2) and trains(imp, node):
+        raise ModelError(f"{node}: in training mode; a model exported for inference would be accepted")
     if len(node.outputs) > 1 and node.uses(1):
         raise ModelError(f"{node}: its mask is read; a model exported for inference would be accepted")
     imp.define(node, imp.value(node, 0), imp.dtype(node, 0))
@@ -241,6 +248,13 @@ def identity(imp: Importer, node: Source):
 
 CAST = ("BOOL", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64")
 """What casts may make of real values."""
+
+
+def trains(imp: Importer, node: Source) -> bool:
+    """Whether a Dropout with a training mode drops something."""
+    ratio = imp.real_constant(node, 1) if node.has(1) else np.array(0.5)
+    mode = imp.real_constant(node, 2)
+    return bool((mode is None or mode.any()) and (ratio is None or ratio.any()))
 
 
 @operator("Cast")
@@ -253,7 +267,7 @@ def cast(imp: Importer, node: Source):
     if isinstance(value, (Activation, IntegerInput)) and to.name in CAST:
         if isinstance(value, IntegerInput) and to.name in ("INT32", "INT64"):  # all that float32 holds exactly
             return imp.define(node, IntegerInput(value.tensor), to.name)
-        return FALLBACK
+        return Fallback("it makes integers of real values")
     if to != ir.DataType.FLOAT:
         raise ModelError(f"{node}: a cast to {to.name}; FLOAT would be accepted")
     if isinstance(value, IntegerInput):

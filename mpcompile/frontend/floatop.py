@@ -27,6 +27,9 @@ MODERN = 17
 WRITTEN = tuple(onnx.TensorProto.DataType.Value(t) for t in "FLOAT BOOL UINT8 INT8 UINT16 INT16 INT32 INT64".split())
 """Element types that an operator may write: float32 holds their values, of 32 and 64 bits up to 2^24."""
 INDEXED = ("Gather", "GatherElements", "GatherND", "Scatter", "ScatterElements", "ScatterND")
+MANY = 99_991
+"""Samples for which a free batch is tried: a Slice of the first ten must not pass for one that keeps them all."""
+
 PICKING = ("DepthToSpace", "SpaceToDepth", "Slice", "Split", "Gather", "Tile")
 """Operators that compute nothing: every value of their output is one of input 0."""
 
@@ -196,9 +199,9 @@ def kept_grid(imp: Importer, node: Source) -> Quantizer | None:
     return replace(quantizer, rounding="half_even", zero_first=True) if picks else None
 
 
-def float_op(imp: Importer, node: Source) -> None:
-    """Appends a FloatOp. Its model declares integers as such; outside of it they lie in float32. Raises ModelError where an
-    output is of a type that float32 does not stand for, has no fixed shape, or mixes the batch."""
+def float_op(imp: Importer, node: Source, reason: str) -> None:
+    """Appends a FloatOp, for that reason. Its model declares integers as such; outside of it they lie in float32. Raises
+    ModelError where an output is of a type that float32 does not stand for, has no fixed shape, or mixes the batch."""
     constants, inputs, types = {}, {}, {}
     rename = {}
     for i in range(node.count):
@@ -223,14 +226,16 @@ def float_op(imp: Importer, node: Source) -> None:
     resolve_auto_pad(imp, node, proto)
     try:
         shapes = inferred(model)
-        twice = onnx.ModelProto.FromString(model.SerializeToString())
-        for value in twice.graph.input:
-            value.type.tensor_type.shape.dim[0].dim_value = 2
-        double = inferred(twice) if imp.graph.batch != 1 else [(kind, (2,)) for kind, _ in shapes]
+        many = imp.graph.batch or MANY
+        several = onnx.ModelProto.FromString(model.SerializeToString())
+        for value in several.graph.input:
+            value.type.tensor_type.shape.dim[0].dim_value = many
+        others = inferred(several) if many > 1 else shapes
     except onnx.shape_inference.InferenceError as error:
-        raise ModelError(f"{node}: its shapes do not fit ({str(error).splitlines()[-1].strip()})") from error
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"{node}: its shapes do not fit ({said[-1].strip()})") from error
     kinds = []
-    for (kind, shape), (_, second), name in zip(shapes, double, outputs):
+    for (kind, shape), (_, second), name in zip(shapes, others, outputs):
         if kind not in WRITTEN:
             raise ModelError(
                 f"{node}: writes {onnx.TensorProto.DataType.Name(kind)}; FLOAT, BOOL and integers of up to 64 bits would "
@@ -238,8 +243,10 @@ def float_op(imp: Importer, node: Source) -> None:
             )
         if shape is None:
             raise ModelError(f"{node}: the shape of its output {name} depends on data; a fixed one would be accepted")
-        if imp.graph.batch != 1 and (not shape or shape[0] != 1 or not second or second[0] != 2):
+        if imp.graph.batch != 1 and (not shape or shape[0] != 1 or not second or second[0] != many):
             raise ModelError(f"{node}: it mixes the batch (axis 0); one that leaves axis 0 alone would be accepted")
+        if 0 in shape:
+            raise ModelError(f"{node}: its output {name} has no values; a tensor of some would be accepted")
         kinds.append((kind, shape))
     if imp.graph.batch != 1:  # where the file fixes it, there never is another sample
         check_samples_apart(node, model, inputs)
@@ -256,4 +263,5 @@ def float_op(imp: Importer, node: Source) -> None:
         real = kind == onnx.TensorProto.FLOAT
         imp.values[name] = Activation(name, kept_grid(imp, node)) if real else IntegerInput(name)
         imp.set_type(name, onnx.TensorProto.DataType.Name(kind))
-    imp.graph.nodes.append(FloatOp(node.name, list(inputs), outputs, node.op_type, model.SerializeToString()))
+    made = FloatOp(node.name, list(inputs), outputs, node.op_type, model.SerializeToString(), reason)
+    imp.graph.nodes.append(made)

@@ -7,7 +7,7 @@ import numpy as np
 from onnx.reference import ReferenceEvaluator
 
 from mpcompile.frontend.floatop import single_node
-from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
+from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
 from mpcompile.frontend.values import Activation
 from mpcompile.ir.graph import Table
 
@@ -29,16 +29,18 @@ def function(imp: Importer, node: Source):
 def power(imp: Importer, node: Source):
     """By a constant exponent."""
     exponent = imp.real_constant(node, 1)
-    return FALLBACK if exponent is None or exponent.size != 1 else tabulated(imp, node, 0)
+    if exponent is None or exponent.size != 1:
+        return Fallback("its exponent is no constant number")
+    return tabulated(imp, node, 0)
 
 
 def tabulated(imp: Importer, node: Source, index: int):
-    """A Table of input `index`, the others being constants; FALLBACK where it is on no grid of so few levels, or where a
+    """A Table of input `index`, the others being constants; a Fallback where it is on no grid of so few levels, or where a
     value is not finite."""
     source = imp.quantized(node, index)
     quantizer = imp.type(source.tensor).quantizer if source else None
     if source is None or quantizer is None or quantizer.grid.levels > MOST_LEVELS:
-        return FALLBACK
+        return UNQUANTIZED
     x = (quantizer.grid.values * quantizer.scale * source.factor).astype(np.float32)
     constants = {
         node.input_name(i): imp.constant(node, i, "parameter", integer=True)
@@ -51,6 +53,6 @@ def tabulated(imp: Importer, node: Source, index: int):
         (result,) = ReferenceEvaluator(model).run(None, {name: x[None]})
     y = np.asarray(result)
     if y.shape != (1, len(x)) or y.dtype != np.float32 or not np.isfinite(y).all():
-        return FALLBACK
+        return Fallback("its value at some code is not finite")
     imp.emit(Table(node.name, [source.tensor], [node.outputs[0]], y[0]))
     imp.define(node, Activation(node.outputs[0]))

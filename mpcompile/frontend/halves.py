@@ -11,9 +11,11 @@ NAMES_A_TYPE = ("to", "dtype", "output_dtype", "output_datatype", "precision", "
 """Attributes whose number is an element type."""
 
 
-def widen(model: ir.Model) -> None:
-    """Makes every half of `model` a float32: constants, types of values, and what casts and the like write."""
+def widen(model: ir.Model) -> bool:
+    """Makes every half of `model` a float32: constants, types of values, and what casts and the like write. Whether there
+    was any."""
     graph = model.graph
+    found = _has_halves(graph)
     for value in (*graph.inputs, *graph.initializers.values()):
         _widen_value(value)
     for node in graph:
@@ -24,6 +26,15 @@ def widen(model: ir.Model) -> None:
                 node.attributes[name] = ir.AttrInt64(name, ir.DataType.FLOAT)
         for value in node.outputs:
             _widen_value(value)
+    return found
+
+
+def _has_halves(graph: ir.Graph) -> bool:
+    values = [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
+    casts = (
+        a for node in graph for name, a in node.attributes.items() if name == "to" and a.type == ir.AttributeType.INT
+    )
+    return any(v.dtype in HALVES for v in values) or any(a.value in HALVES for a in casts)
 
 
 def _widen_value(value: ir.Value) -> None:

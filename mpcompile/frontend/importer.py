@@ -1,12 +1,14 @@
 """The walk over an ONNX graph: one handler per operator turns each node into nodes of the normalised graph.
 
 Handlers live in the other modules of this folder and register themselves with @operator. A handler that meets a form of
-its operator which the normalised graph has no node for returns FALLBACK; the node then runs in float (see floatop.py).
+its operator which the normalised graph has no node for returns a Fallback, which says why; the node then runs in float
+(see floatop.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +23,18 @@ MICROSOFT = "com.microsoft"
 """Where ONNX Runtime's quantizer puts QuantizeLinear and DequantizeLinear of types that ONNX got only later (4 and 16 bits
 below opset 21); they mean what those of ai.onnx do."""
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
-FALLBACK = object()
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """What a handler returns of a node that is to run in float. `reason`: why, a clause about "it"."""
+
+    reason: str
+
+
+NO_FORM = Fallback("it has no form on integers")
+"""Of an operator without a handler."""
+UNQUANTIZED = Fallback("its input is on no grid")
 _HANDLERS: dict[tuple[bool, str], Callable] = {}
 
 
@@ -243,6 +256,13 @@ class Importer:
             return Quantized(self._requantized(value.tensor, value.on_grid), np.ones(1), pads)
         known = self.type(value.tensor).quantizer or self.mixed_parts(value.tensor)
         return Quantized(value.tensor, np.ones(1), pads) if known else None
+
+    def not_quantized(self, node: Source, index: int, what: str) -> Fallback:
+        """Why `quantized` finds input `index` on no grid. `what` it is called."""
+        value = self.value(node, index)
+        if isinstance(value, Activation) and value.scaled:
+            return Fallback(f"{what} has a scale for each channel")
+        return Fallback(f"{what} is not quantized")
 
     def _requantized(self, tensor: str, quantizer: Quantizer) -> str:
         """A float tensor of values on a grid as a quantized tensor: a Quantize, once for all its readers."""

@@ -55,9 +55,14 @@ def _grid(codes: Codes) -> tuple:
     return tuple(np.asarray(codes.spacing)), codes.zero, codes.low, codes.high
 
 
+def on_grid_name(codes: Codes) -> str:
+    """The graph tensor that holds these codes' values, where an operator on codes read them."""
+    return f"{codes.node}.on_grid"
+
+
 def _on_grid(imp: Importer, codes: Codes) -> str:
     """The tensor that the codes were made of, quantized: once for all that read it so."""
-    name = f"{codes.node}.on_grid"
+    name = on_grid_name(codes)
     if name not in imp.writers:
         made = quantizer(f"node {codes.node}", codes.spacing[0], codes.zero, codes.low, codes.high, "half_even", False)
         imp.emit(Quantize(imp.unique(name), [codes.tensor], [name], made), quantizer=made)

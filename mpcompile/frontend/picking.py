@@ -10,10 +10,12 @@ import numpy as np
 from onnx.reference import ReferenceEvaluator
 
 from mpcompile.frontend.floatop import single_node
-from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
+from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
 from mpcompile.frontend.limits import MOST_FOLDED
 from mpcompile.frontend.values import Activation, Constant
 from mpcompile.ir.graph import Along, Concat, View
+
+UNEVEN = Fallback("it picks elements in no even steps, or not along each axis by itself")
 
 
 def pattern(indices: np.ndarray) -> Along | None:
@@ -41,14 +43,14 @@ def pick(imp: Importer, node: Source):
     shape = imp.shape(imp.value(node, 0))
     others = [i for i in range(1, node.count) if node.has(i)]
     if math.prod(shape) > MOST_FOLDED or not all(isinstance(imp.value(node, i), Constant) for i in others):
-        return FALLBACK
+        return Fallback("what it picks is computed at run time, or too much")
     name = node.input_name(0)
     constants = {node.input_name(i): imp.constant(node, i, "parameter", integer=True) for i in others}
     model = single_node(imp, node, constants, {name: shape}, [o for o in node.outputs if o])
     numbers = np.arange(math.prod(shape)).reshape(shape)
     found = [along_axes(n, shape) for n in ReferenceEvaluator(model).run(None, {name: numbers})]
     if any(along is None for along in found):
-        return FALLBACK
+        return UNEVEN
     return picked(imp, node, {o: along for o, along in zip([o for o in node.outputs if o], found) if along})
 
 
@@ -73,10 +75,10 @@ def resize(imp: Importer, node: Source):
     """To the nearest, by factors that repeat every pixel as often."""
     before = imp.shape(imp.value(node, 0))
     if node.attribute("mode", "nearest") != "nearest" or node.attribute("antialias", 0):
-        return FALLBACK
+        return Fallback("it interpolates")
     after, scales = target_size(imp, node, before)
     if after is None or len(after) != len(before) or after[0] != before[0]:
-        return FALLBACK
+        return Fallback("its sizes are computed at run time, or along axes that it names")
     mode = node.attribute("coordinate_transformation_mode", "half_pixel" if imp.opset > 10 else "asymmetric")
     rounding = node.attribute("nearest_mode", "round_prefer_floor" if imp.opset > 10 else "floor")
     along = []
@@ -84,7 +86,7 @@ def resize(imp: Importer, node: Source):
         at = nearest(old, new, scale, mode, rounding)
         found = None if at is None else pattern(at)
         if found is None:
-            return FALLBACK
+            return UNEVEN
         along.append(found)
     return picked(imp, node, {node.outputs[0]: tuple(along)})
 
@@ -129,11 +131,11 @@ def nearest(old: int, new: int, scale: float, mode: str, rounding: str) -> np.nd
 
 
 def picked(imp: Importer, node: Source, wanted: dict[str, tuple[Along, ...]]):
-    """Views of input 0, a quantized tensor or a concat of such: output → what it picks. FALLBACK where the input is on no
+    """Views of input 0, a quantized tensor or a concat of such: output → what it picks. A Fallback where the input is on no
     grid, or has more axes than a map."""
     source = imp.quantized(node, 0)
     if source is None or (source.factor != 1).any() or len(imp.type(source.tensor).shape) > 3:
-        return FALLBACK
+        return UNQUANTIZED
     parts = imp.mixed_parts(source.tensor) or [source.tensor]
     channels = [imp.type(t).shape[0] for t in parts]
     ends = list(accumulate(channels))
@@ -141,7 +143,7 @@ def picked(imp: Importer, node: Source, wanted: dict[str, tuple[Along, ...]]):
     for output, along in wanted.items():
         slices = [of_slice(along, end - n, end) for n, end in zip(channels, ends)]
         if any(s is None for s in slices):
-            return FALLBACK
+            return UNEVEN
         read = [(t, s) for t, s in zip(parts, slices) if s]
         if len(read) == 1:
             made[output] = view(imp, node, read[0][0], read[0][1], imp.unique(output))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from mpcompile.errors import ModelError
-from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
+from mpcompile.frontend.importer import Fallback, Importer, Source, operator
 from mpcompile.frontend.turns import unturned
 from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
 from mpcompile.ir.graph import Concat, Node, Reshape, Transpose
@@ -50,10 +50,10 @@ def moved(imp: Importer, node: Source, shape: tuple[int, ...], make) -> None:
 
 
 def moves_batch(imp: Importer, node: Source):
-    """FALLBACK where the file's batch is 1: there never is another sample, and it runs as ONNX defines it. Else raises
+    """A Fallback where the file's batch is 1: there never is another sample, and it runs as ONNX defines it. Else raises
     ModelError."""
     if imp.graph.batch == 1:
-        return FALLBACK
+        return Fallback("it moves axis 0")
     raise ModelError(
         f"{node}: it moves elements across the batch; one that leaves axis 0 alone, or a batch of 1, would be accepted"
     )

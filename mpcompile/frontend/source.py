@@ -20,6 +20,7 @@ from mpcompile.frontend import (  # noqa: F401  (their handlers)
     elementwise,
     functions,
     integers,
+    names,
     oncodes,
     picking,
     qdq,
@@ -31,7 +32,7 @@ from mpcompile.frontend import (  # noqa: F401  (their handlers)
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.halves import widen
-from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
+from mpcompile.frontend.importer import NO_FORM, QONNX_DOMAINS, Fallback, Importer, Source, handler_of
 from mpcompile.frontend.inference import check_outputs
 from mpcompile.frontend.limits import check_elements, check_functions
 from mpcompile.frontend.qdq import codes_in_float
@@ -53,8 +54,8 @@ KNOWS_INTEGERS = frozenset(
 """Operators whose handlers take IntegerInput, or refuse it by name."""
 
 
-def read(path: Path, shapes: Shapes) -> Graph:
-    """See `mpcompile.frontend.load`."""
+def read(path: Path, shapes: Shapes) -> names.SourceFile:
+    """See `mpcompile.frontend.load_source`."""
     try:
         return read_graph(path, shapes)
     except MpError as error:
@@ -65,11 +66,11 @@ def read(path: Path, shapes: Shapes) -> Graph:
         raise ModelError(f"{path} is damaged ({first_line(error)})") from error
 
 
-def read_graph(path: Path, shapes: Shapes) -> Graph:
+def read_graph(path: Path, shapes: Shapes) -> names.SourceFile:
     """The same, with errors as they come."""
     model = open_model(path)
     fix_shapes(model, shapes)
-    widen(model)
+    halves = widen(model)
     expand(model)
     graph = Graph(source=str(path))
     imp = Importer(model, graph)
@@ -86,7 +87,9 @@ def read_graph(path: Path, shapes: Shapes) -> Graph:
             take_node(imp, Source(node, name))
     take_outputs(imp)
     drop_unread(graph)
-    return graph.check()
+    graph.check()
+    inputs = {name: ir.DataType[imp.type_name(name)].numpy() for name in graph.inputs}
+    return names.SourceFile(str(path), graph, names.file_tensors(imp), inputs, halves)
 
 
 def open_model(path: Path) -> ir.Model:
@@ -148,6 +151,8 @@ def take_inputs(imp: Importer) -> None:
             continue
         if name in graph.types:
             raise ModelError(f"two inputs are called {name}; a name for each would be accepted")
+        if value.type is not None and not isinstance(value.type, ir.TensorType):
+            raise ModelError(f"input {name} is no tensor, but {type(value.type).__name__}; a tensor would be accepted")
         kind = value.dtype.name if value.dtype else "of no known type"
         if kind != "FLOAT" and kind not in INTEGERS:
             raise ModelError(f"input {name} is {kind}; FLOAT, FLOAT16, {', '.join(INTEGERS)} would be accepted")
@@ -203,15 +208,20 @@ def take_node(imp: Importer, node: Source) -> None:
 
 def read_node(imp: Importer, node: Source, handler: Callable | None) -> None:
     """By its handler, or as a constant, or as a FloatOp."""
-    if on_integers(imp, node) or on_whole(imp, node):
-        handler = None
-    if handler is not None and handler(imp, node) is not FALLBACK:
+    made: object = NO_FORM
+    if on_integers(imp, node):
+        made = Fallback("it reads integers")
+    elif on_whole(imp, node):
+        made = Fallback("it reads a tensor whose axis 0 is not the batch")
+    elif handler is not None:
+        made = handler(imp, node)
+    if not isinstance(made, Fallback):
         if node.node.domain in ("", "ai.onnx"):
             check_outputs(imp, node)
     elif (given := [i for i in range(node.count) if node.has(i)]) and all(imp.is_constant(node, i) for i in given):
         fold(imp, node)
     else:
-        float_op(imp, node)
+        float_op(imp, node, made.reason)
 
 
 def on_integers(imp: Importer, node: Source) -> bool:

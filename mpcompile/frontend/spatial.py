@@ -6,7 +6,7 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend.contract import window, window_shape
-from mpcompile.frontend.importer import FALLBACK, Importer, Source, operator
+from mpcompile.frontend.importer import Fallback, Importer, Source, operator
 from mpcompile.frontend.values import Activation
 from mpcompile.ir.graph import Concat, Pooling, Reshape
 
@@ -37,8 +37,10 @@ def windowed(imp: Importer, node: Source):
     x = imp.value(node, 0)
     channels, *spatial = imp.shape(x)[1:]
     kernel = tuple(node.attribute("kernel_shape", ()))
-    if len(spatial) not in (1, 2) or any(node.outputs[1:]):
-        return FALLBACK
+    if len(spatial) not in (1, 2):
+        return Fallback(f"it is over {len(spatial)} axes")
+    if any(node.outputs[1:]):
+        return Fallback("it writes indices, too")
     strides, pads, dilations = window(node, spatial, kernel)
     size = window_shape(spatial, kernel, strides, pads, dilations)
     if node.attribute("ceil_mode", 0):
@@ -47,12 +49,14 @@ def windowed(imp: Importer, node: Source):
             for s, k, t, (a, b), d in zip(spatial, kernel, strides, pads, dilations)
         ]
         if tuple(up) != size:
-            return FALLBACK
+            return Fallback("its last window hangs over the border (ceil_mode)")
     average = node.op_type == "AveragePool"
-    if any(d != 1 for d in dilations) or (average and np.any(pads) and not node.attribute("count_include_pad", 0)):
-        return FALLBACK
+    if any(d != 1 for d in dilations):
+        return Fallback("its windows are dilated")
+    if average and np.any(pads) and not node.attribute("count_include_pad", 0):
+        return Fallback("its averages leave the padding out")
     if any(max(p) >= k for p, k in zip(pads, kernel)):
-        return FALLBACK
+        return Fallback("its padding is as wide as its windows")
     if min(size) < 1:
         raise ModelError(f"{node}: a kernel of {list(kernel)} does not fit into a map of {spatial}")
     made = pool(
@@ -73,7 +77,7 @@ def windowed(imp: Importer, node: Source):
 def whole(imp: Importer, node: Source):
     channels, *spatial = imp.shape(imp.value(node, 0))[1:]
     if len(spatial) not in (1, 2):
-        return FALLBACK
+        return Fallback(f"it is over {len(spatial)} axes")
     made = pool(
         imp,
         node,
@@ -92,12 +96,12 @@ def whole(imp: Importer, node: Source):
 def reduce(imp: Importer, node: Source):
     """Over every spatial axis: global pooling."""
     if node.has(1) and not imp.is_constant(node, 1):
-        return FALLBACK
+        return Fallback("its axes are computed at run time")
     axes = imp.constant(node, 1, "axes", integer=True).tolist() if node.has(1) else node.attribute("axes", None)
     shape = imp.shape(imp.value(node, 0))
     rank = len(shape)
     if axes is None or sorted(a % rank for a in axes) != list(range(2, rank)) or rank not in (3, 4):
-        return FALLBACK
+        return Fallback("it is over other axes than the spatial ones")
     x, channels, spatial = imp.tensor(node, 0), shape[1], shape[2:]
     keep = node.attribute("keepdims", 1)
     output = node.outputs[0] if keep else imp.unique(f"{node.outputs[0]}.pooled")
@@ -123,9 +127,9 @@ def pad(imp: Importer, node: Source):
     """Zeros around the spatial axes: kept for the convolution that reads it (Importer.quantized_padded)."""
     x = imp.value(node, 0)
     if not isinstance(x, Activation) or node.attribute("mode", "constant") != "constant":
-        return FALLBACK
+        return Fallback("it pads with other values than zeros")
     if (node.has(1) and not imp.is_constant(node, 1)) or node.has(3):
-        return FALLBACK
+        return Fallback("its pads are computed at run time, or along axes that it names")
     flat = imp.constant(node, 1, "pads", integer=True).tolist() if node.has(1) else node.attribute("pads", [])
     value = imp.real_constant(node, 2) if node.has(2) else np.array(float(node.attribute("value", 0.0)))
     rank = len(imp.shape(x))
@@ -133,6 +137,6 @@ def pad(imp: Importer, node: Source):
     if not np.any(flat):
         return imp.define(node, x)
     if len(pads) != rank or value is None or value.any() or np.any(pads[:2]) or min(flat) < 0:
-        return FALLBACK
+        return Fallback("it pads other axes than the spatial ones, with other values than zeros, or cuts")
     imp.padded[node.outputs[0]] = (x, tuple((int(a), int(b)) for a, b in pads[2:]))
-    return FALLBACK
+    return Fallback("no convolution on integers takes in all of its zeros")

@@ -223,11 +223,13 @@ class FloatOp(Node):
     """An operator that runs in float32 through TVM's own operators.
 
     `model` is a serialised single-node ONNX ModelProto whose graph inputs and outputs are, in order, this
-    node's `inputs` and `outputs`, WITH a leading batch axis of 1; constants are initializers inside it.
+    node's `inputs` and `outputs`, WITH a leading batch axis of 1; constants are initializers inside it. `reason` says why
+    it is no operator on integers.
     """
 
     op_type: str = ""
     model: bytes = b""
+    reason: str = ""
 
 
 @dataclass(eq=False)

@@ -124,14 +124,14 @@ def verify(graph: Graph, bundle: TracedBundle, inputs: Mapping[str, np.ndarray])
     """
     _same_model(graph, bundle)
     rows: dict[tuple[str, str], ComparedBuffer] = {}
-    samples = _samples(graph, inputs)
+    samples = samples_of(graph, inputs)
     for number, sample in enumerate(samples):
         said = f"input {number}, " if len(samples) > 1 else ""
         _SampleComparison(graph, bundle, sample, rows, said).compare()
     return Report(list(rows.values()), len(samples))
 
 
-def _samples(graph: Graph, inputs: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+def samples_of(graph: Graph, inputs: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
     """One dict a sample. Raises UsageError naming the input that is missing, unknown or has another shape."""
     odd = sorted(set(inputs) ^ set(graph.inputs))
     if odd:
@@ -222,7 +222,7 @@ class _SampleComparison:
             self.inexact.add(name)
             return None
         got = formats.decode(self._raw(buffer), buffer).reshape(self.tensors[name].shape)
-        self._add(node, name, f"{buffer.format} (near)", *_compare_float(self.tensors[name], got))
+        self._add(node, name, f"{buffer.format} (near)", *compare_float(self.tensors[name], got))
         self.tensors[name] = got
         return buffer
 
@@ -234,7 +234,7 @@ class _SampleComparison:
         for name in self.graph.outputs:
             buffer, expected = Buffer(name, "plain", self.graph.types[name].shape), self.tensors[name]
             got = np.asarray(results[name], np.float32).reshape(buffer.shape)
-            found = _compare_float(expected, got) if name in self.inexact else _compare(expected, got, buffer)
+            found = compare_float(expected, got) if name in self.inexact else _compare(expected, got, buffer)
             self._add(None, name, OUTPUT, *found)
 
     def _raw(self, buffer: Buffer) -> np.ndarray:
@@ -272,7 +272,7 @@ def _compare(expected: np.ndarray, got: np.ndarray, buffer: Buffer) -> tuple[int
     return want.size, count, float(largest), f"{_place(at, buffer)}: expected {_say(want[at])}, got {_say(have[at])}"
 
 
-def _compare_float(expected: np.ndarray, got: np.ndarray) -> tuple[int, int, float, str]:
+def compare_float(expected: np.ndarray, got: np.ndarray) -> tuple[int, int, float, str]:
     """As `_compare`, for float32 arrays of one shape that may differ by the tolerance."""
     with np.errstate(invalid="ignore"):
         error = np.abs(got.astype(np.float64) - expected)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import mpcompile as mp
@@ -26,10 +28,8 @@ def compiled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("verbs")
     shutil.copy(DATA / f"{MODEL}.onnx", folder / "model.onnx")
     shutil.copy(DATA / f"{MODEL}.npz", folder / "x.npz")
-    assert (
-        main(["compile", str(folder / "model.onnx"), "--target", "x86-64-v2", "--json", str(folder / "compile.json")])
-        == 0
-    )
+    words = ["compile", str(folder / "model.onnx"), "--target", "x86-64-v2", "--require-quantized"]  # it is, wholly
+    assert main([*words, "--json", str(folder / "compile.json")]) == 0
     return folder
 
 
@@ -104,13 +104,87 @@ def test_verify_finds_a_difference(here, capsys):
     assert main(["verify", "model.onnx", "model.mpc", "--threads", "1", "--json", "v.json"]) == 1
     out, err = said(capsys)
     assert (
-        "DIFFERENT: first difference: " in out and not err and json.loads(Path("v.json").read_text())["equal"] is False
+        "DIFFERENT: bundle against reference: first difference: " in out
+        and "equal: read as qonnx computes it: " in out
+        and not err
     )
+    told = json.loads(Path("v.json").read_text())
+    assert told["equal"] is False and told["failed"] == ["bundle"] and told["reading"]["equal"] is True
+
+
+def test_verify_finds_a_wrong_reading(here, capsys, monkeypatch):
+    """Compiled from what was read wrongly, a bundle equals the reference of the same reading; only ONNX Runtime knows."""
+    from mpcompile import frontend
+
+    def wrongly(path):
+        source = right(path)
+        next(n for n in source.graph.nodes if n.op == "Conv").weight.q[0, 0, 0, 0] *= -1
+        return source
+
+    right = frontend.load_source
+    monkeypatch.setattr(frontend, "load_source", wrongly)
+    assert main(["compile", "model.onnx", "-o", "wrong.mpc", "--target", "x86-64-v2"]) == 0
+    capsys.readouterr()
+    words = ["verify", "model.onnx", "wrong.mpc", "--threads", "1", "--json", "v.json"]
+    assert main(words) == 1
+    out, err = said(capsys)
+    assert "\nequal: " in out and "\nDIFFERENT: reading against qonnx: first difference: node " in out and not err
+    told = json.loads(Path("v.json").read_text())
+    assert told["failed"] == ["reading"] and told["equal"] is told["reading"]["equal"] is False
+    assert main([*words, "--witness", "none"]) == 0
+    assert "not checked against an outside executor: none was asked for" in said(capsys)[0]
+    assert main([*words, "--witness", "onnxruntime"]) == 3
+    assert "model.onnx: ONNX Runtime does not take it: " in said(capsys)[1][0]
+
+
+def test_verify_offers_each_witness_there_is():
+    from mpcompile.cli.command_line import parser
+    from mpcompile.witness.executors import AUTO, EXECUTORS, NONE
+
+    (verbs,) = (a for a in parser()._actions if a.dest == "verb")
+    (witness,) = (a for a in verbs.choices["verify"]._actions if a.dest == "witness")
+    assert tuple(witness.choices) == (AUTO, *EXECUTORS, NONE)
+
+
+def test_verify_says_both_in_python(here):
+    found = mp.verify("model.onnx", "model.mpc", np.load("x.npz")["x"], threads=1)
+    assert found.equal and not found.failed and found.reading.against == "qonnx" and found.reading.rows
+    assert found.summary == f"{found.bundle.summary}; {found.reading.summary}"
+    graph = mp.verify(mp.load("model.onnx"), "model.mpc", np.load("x.npz")["x"], threads=1)
+    assert graph.equal and graph.reading.summary == "not checked against an outside executor: it is no file"
 
 
 def test_verify_against_another_model(here, capsys):
     assert main(["verify", str(DATA / "brevitas_cnn_w2a2.onnx"), "model.mpc"]) == 3
     assert "another model" in said(capsys)[1][0]
+
+
+def test_operators_in_float_are_listed_and_refused(tmp_path, monkeypatch, capsys):
+    """By compile and inspect, of model and bundle, with the reason; nothing is written where they are refused."""
+    from tests.data.hand_made import Builder
+
+    monkeypatch.chdir(tmp_path)
+    b = Builder("net", 13, (4, 6, 6))
+    scale, zero = b.constant(np.float32(0.05)), b.constant(3, np.int8)
+    x = b.add("DequantizeLinear", b.add("QuantizeLinear", "x", scale, zero), scale, zero)
+    w = b.add("DequantizeLinear", b.constant(b.rng.integers(-128, 128, (5, 4, 3, 3)), np.int8), np.float32(0.02))
+    y = b.add("Softmax", b.add("Conv", b.add("Conv", x, w), b.constant(b.rng.standard_normal((3, 5, 1, 1)))), axis=1)
+    onnx.save(b.model(y), "m.onnx")
+    words = ["compile", "m.onnx", "--target", "x86-64-v2"]
+    assert main([*words, "--require-quantized"]) == 3
+    out, err = said(capsys)
+    assert len(err) == 1 and "(Conv) would run in float: its weights are not quantized, and 1 other would; " in err[0]
+    assert main([*words, "--require-quantized", "--format", "c", "-o", "c"]) == 3 and not Path("m.mpc").exists()
+    assert said(capsys)[1] == err and not Path("c").exists()
+    for verb in (words, ["inspect", "m.onnx"], ["inspect", "m.mpc"]):
+        assert main([*verb, "--json", "j.json"]) == 0
+        out, _ = said(capsys)
+        assert re.search(r"runs in float +operator +because", out)
+        assert re.search(r"Conv +its weights are not quantized *\n", out)
+        assert re.search(r"Softmax +it has no form on integers *\n", out)
+        told = json.loads(Path("j.json").read_text())
+        rows = told["layers"] if "layers" in told else told["variants"][0]["layers"]
+        assert [row["op"] for row in rows if row.get("reason")] == ["Conv", "Softmax"]
 
 
 def test_bench_beside_onnxruntime(here, capsys):

@@ -103,6 +103,14 @@ def test_the_operators_are_the_frontends():
     assert "<!-- generate: operators -->" in (DOCS / "reference" / "supported.md").read_text()
 
 
+def test_the_operators_in_float_are_those_that_were_compiled():
+    """The page says what is written down; tests/frontend and tests/compile compare that with what passes."""
+    told = json.loads((DOCS / "generate" / "onnx_backend.json").read_text())
+    shown = dict(re.findall(r"`(\w+)` (\d+)", PARTS["float-operators"]().replace("\n", " ")))
+    assert {name: str(t["compiled"]) for name, t in told.items() if t["compiled"]} == shown and len(shown) > 60
+    assert "<!-- generate: float-operators -->" in (DOCS / "reference" / "supported.md").read_text()
+
+
 def test_the_boards_that_ship_are_listed():
     listed = re.findall(r"^\| `([\w-]+)` \|", PARTS["boards"](), re.MULTILINE)
     assert sorted(listed) == sorted({*list_targets(), *list_fleets()} - {"native"})

@@ -1,98 +1,55 @@
-"""Every tensor of an ONNX file as somebody else computes it: qonnx's executor, ONNX Runtime, onnx's reference
-evaluator."""
+"""Every float tensor of an ONNX file as somebody else computes it: by what `verify` compares with, one sample at a time."""
 
 from __future__ import annotations
 
-import warnings
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
-from onnx.reference import ReferenceEvaluator
+
+from mpcompile.witness.executors import EXECUTORS, is_qonnx, start
 
 
-def is_qonnx(path: Path) -> bool:
-    return any(node.domain for node in onnx.load(path, load_external_data=False).graph.node)
+def name_of(path: Path) -> str:
+    """Whose file it is: qonnx's for its own operators, ONNX Runtime's for standard ones."""
+    return "qonnx" if is_qonnx(onnx.load(path, load_external_data=False)) else "onnxruntime"
 
 
-def one_sample(path: Path) -> onnx.ModelProto:
-    """The model with batch 1, its external data inside."""
-    model = onnx.load(path)
+@lru_cache(maxsize=4)
+def _running(name: str, path: Path, changed: int):
+    """Remembered while the file stays as it is: many inputs are given to one model. Also the input's name."""
+    model = onnx.load(path, load_external_data=False)
+    known = (
+        model if name == "qonnx" else onnx.shape_inference.infer_shapes(model)
+    )  # of its operators onnx knows nothing
+    types = {v.name: v.type.tensor_type.elem_type for v in known.graph.value_info}
+    written = [o for n in model.graph.node for o in n.output if o]
+    wanted = [o for o in written if types.get(o, onnx.TensorProto.FLOAT) == onnx.TensorProto.FLOAT]
     constants = {t.name for t in model.graph.initializer}
-    inputs = [
-        v for v in model.graph.input if v.name not in constants
-    ]  # older exporters list initializers as inputs too
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
-    for value in (*model.graph.input, *model.graph.output):
-        if value.type.tensor_type.shape.dim:
-            value.type.tensor_type.shape.dim[0].dim_value = 1
-    return model
+    (given,) = (v.name for v in model.graph.input if v.name not in constants)
+    return start(EXECUTORS[name], path, wanted, 1), given
 
 
-def prepared_once(prepare):
-    """`prepare(path)`, remembered while the file stays as it is: many inputs are given to one model."""
-
-    @lru_cache(maxsize=4)
-    def remembered(path: Path, changed: int):
-        return prepare(path)
-
-    return lambda path: remembered(path, path.stat().st_mtime_ns)
-
-
-@prepared_once
-def _for_qonnx(path: Path):
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.transformation.infer_shapes import InferShapes
-
-    return ModelWrapper(one_sample(path)).transform(InferShapes())
+def by(name: str, path: Path, x: np.ndarray) -> dict[str, np.ndarray]:
+    """x without batch axis; every tensor by name, without it too. `name`: of EXECUTORS."""
+    run, given = _running(name, path, path.stat().st_mtime_ns)
+    return {n: a[0] for n, a in run({given: x[None]}).items() if np.ndim(a) and len(a) == 1}
 
 
 def by_qonnx(path: Path, x: np.ndarray) -> dict[str, np.ndarray]:
-    """x without batch axis; every tensor by name, without it too."""
-    from qonnx.core.onnx_exec import execute_onnx
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = _for_qonnx(path)
-        name = model.graph.input[0].name
-        found = execute_onnx(model, {name: x[None]}, return_full_exec_context=True)
-    return {n: a[0] for n, a in found.items() if np.ndim(a) and len(a) == 1}
-
-
-def all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with every float32 tensor among its outputs."""
-    model = onnx.shape_inference.infer_shapes(model)
-    wanted = {o for n in model.graph.node for o in n.output} - {o.name for o in model.graph.output}
-    model.graph.output.extend(
-        v for v in model.graph.value_info if v.name in wanted and v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    )
-    return model
-
-
-@prepared_once
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    """Optimisations off: they would move and merge quantizers."""
-    model = all_outputs(one_sample(path))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return by("qonnx", path, x)
 
 
 def by_onnxruntime(path: Path, x: np.ndarray) -> dict[str, np.ndarray]:
-    """As by_qonnx."""
-    session = _session(path)
-    names = [o.name for o in session.get_outputs()]
-    found = session.run(names, {session.get_inputs()[0].name: x[None]})
-    return {n: a[0] for n, a in zip(names, found) if np.ndim(a) and len(a) == 1}
+    return by("onnxruntime", path, x)
 
 
 def by_onnx(path: Path, x: np.ndarray) -> dict[str, np.ndarray]:
     """onnx's own evaluator, for what ONNX Runtime has no kernels for."""
-    model = all_outputs(one_sample(path))
-    names = [o.name for o in model.graph.output]
-    found = ReferenceEvaluator(model).run(names, {model.graph.input[0].name: x[None]})
-    return {n: a[0] for n, a in zip(names, found) if np.ndim(a) and len(a) == 1}
+    return by("onnx", path, x)
+
+
+def outside(path: Path, x: np.ndarray) -> dict[str, np.ndarray]:
+    """By the executor whose file it is."""
+    return by(name_of(path), path, x)

@@ -24,6 +24,7 @@ MAY_KNOW = {
     "report": set(),
     "reference": {"ir"},
     "frontend": {"ir"},
+    "witness": {"ir", "reference", "frontend"},
     "latency": {"ir"},
     "search": {"ir", "latency"},
     "kernels": {"ir", "targets", "reference"},

@@ -32,13 +32,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="schedules that `mpcompile tune` wrote there win over those that ship; none: every schedule as set by hand",
     )
+    parser.add_argument(
+        "--require-quantized", action="store_true", help="refuse a model of which an operator would run in float"
+    )
     parser.add_argument("--dump-ir", metavar="DIR", help="write what each phase made there, as text")
 
 
 def work(args: argparse.Namespace) -> dict:
     import mpcompile as mp
     from mpcompile.cli.doctor import require_compiler
-    from mpcompile.cli.layer_table import layer_table
+    from mpcompile.cli.layer_table import float_table, layer_table
     from mpcompile.errors import UsageError
     from mpcompile.runtime.archive import read_manifest
 
@@ -56,6 +59,7 @@ def work(args: argparse.Namespace) -> dict:
             output=args.output,
             dump_ir=args.dump_ir,
             records=args.records,
+            require_quantized=args.require_quantized,
             progress=step,
         )
     seconds = time.perf_counter() - start
@@ -64,6 +68,7 @@ def work(args: argparse.Namespace) -> dict:
         if len(manifest["variants"]) > 1:
             console.say(f"{variant['target']['name']}: {variant['target']['description']}")
         layer_table(variant["layers"])
+    float_table(manifest["variants"][0]["layers"])
     console.say(
         f"{output}: {len(manifest['variants'][0]['layers'])} layers for {manifest['target']['name']}, "
         f"{console.size(output.stat().st_size)}, compiled in {console.seconds(seconds)}"
@@ -92,6 +97,7 @@ def _c(args: argparse.Namespace) -> dict:
             shapes=shape_option.shapes(args),
             name=args.name,
             records=args.records,
+            require_quantized=args.require_quantized,
             progress=step,
         )
     seconds = time.perf_counter() - start

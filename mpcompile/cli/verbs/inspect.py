@@ -27,7 +27,7 @@ def work(args: argparse.Namespace) -> dict:
 
 
 def _bundle(path: str) -> dict:
-    from mpcompile.cli.layer_table import layer_table
+    from mpcompile.cli.layer_table import float_table, layer_table
     from mpcompile.runtime.archive import read_manifest
     from mpcompile.runtime.variants import variants_of
 
@@ -63,6 +63,7 @@ def _bundle(path: str) -> dict:
                 "runs_here": v.fits,
             }
         )
+    float_table(variants[0].layers)
     if len(variants) > 1:
         _variants(path, variants, members)
     return manifest | {"inputs": plan["inputs"], "outputs": plan["outputs"], "variants": rows}
@@ -102,7 +103,7 @@ def _variants(path: str, variants: list, members: dict) -> None:
 
 def _model(path: str, target: str, shapes: dict[str, list[int]]) -> dict:
     from mpcompile.cli.graph_rows import graph_rows
-    from mpcompile.cli.layer_table import layer_table
+    from mpcompile.cli.layer_table import float_table, layer_table
     from mpcompile.compiler.passes.base import apply_all
     from mpcompile.compiler.passes.to_layers import TO_LAYERS
     from mpcompile.frontend import load
@@ -118,6 +119,7 @@ def _model(path: str, target: str, shapes: dict[str, list[int]]) -> dict:
     console.say(f"{path}: families as expected on {board.name} ({board.description}), before formats are weighed")
     _ports(inputs, outputs)
     layer_table(rows)
+    float_table(rows)
     macs = sum(row.get("macs", 0) for row in rows)
     console.say(f"{len(rows)} layers, {console.count(macs)} multiply-accumulates in quantized layers")
     return {"model": path, "target": board.name, "inputs": inputs, "outputs": outputs, "layers": rows, "macs": macs}

@@ -1,4 +1,4 @@
-"""mpcompile verify MODEL.onnx M.mpc [--inputs X.npz] [--variant NAME|all]"""
+"""mpcompile verify MODEL.onnx M.mpc [--inputs X.npz] [--variant NAME|all] [--witness WHO]"""
 
 from __future__ import annotations
 
@@ -20,27 +20,43 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant", metavar="NAME", help=f"of the bundle, or {ALL} that this CPU can run (default: the best for it)"
     )
+    parser.add_argument(
+        "--witness",
+        choices=("auto", "onnxruntime", "qonnx", "onnx", "none"),
+        default="auto",
+        help="whose results the file's reading is compared with: auto is qonnx for files with its operators, else ONNX "
+        "Runtime, where installed; onnx is onnx's own evaluator, slow (default: %(default)s)",
+    )
 
 
 def work(args: argparse.Namespace) -> tuple[dict, int]:
-    from mpcompile.api.verify import verify
+    from mpcompile.api.verify import Verification, compare_bundle, inputs_of
     from mpcompile.cli.arrays import read_arrays
-    from mpcompile.frontend import load
+    from mpcompile.frontend import load_source
     from mpcompile.runtime import open_bundle
+    from mpcompile.witness.reading import check_reading
 
-    graph = load(args.model, shape_option.shapes(args))
-    inputs = read_arrays(args.inputs, graph.inputs) if args.inputs else None
-    reports = {}
+    source = load_source(args.model, shape_option.shapes(args))
+    graph = source.graph
+    inputs = inputs_of(graph, read_arrays(args.inputs, graph.inputs) if args.inputs else None)
+    reading = check_reading(source, inputs, args.witness)
+    found = {}
     for name in _runnable(args.bundle) if args.variant == ALL else [args.variant]:
         with open_bundle(args.bundle, args.threads, variant=name) as bundle:
-            report = reports[bundle.variant.name] = verify(graph, bundle, inputs)
-        console.table(*report.table())
-        said = f"{bundle.variant.name}, " if args.variant else ""
-        console.say(said + ("equal: " if report.equal else "DIFFERENT: ") + report.summary)
-    code = 0 if all(report.equal for report in reports.values()) else 1
+            one = found[bundle.variant.name] = Verification(compare_bundle(graph, bundle, inputs), reading)
+        console.table(*one.bundle.table())
+        console.say((f"{bundle.variant.name}, " if args.variant else "") + _told(one.bundle.equal, one.lines()[0]))
+    if not reading.equal:
+        console.table(*reading.table())
+    console.say(_told(reading.equal, one.lines()[1]) if reading.rows else reading.summary)
+    code = 0 if all(one.equal for one in found.values()) else 1
     if args.variant == ALL:
-        return {"variants": {name: report.to_json() for name, report in reports.items()}}, code
-    return report.to_json() | {"variant": bundle.variant.name}, code
+        return {"variants": {name: one.to_json() for name, one in found.items()}}, code
+    return one.to_json() | {"variant": bundle.variant.name}, code
+
+
+def _told(equal: bool, said: str) -> str:
+    return ("equal: " if equal else "DIFFERENT: ") + said
 
 
 def _runnable(path: str) -> list[str]:

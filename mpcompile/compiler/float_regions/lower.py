@@ -12,7 +12,8 @@ from mpcompile.compiler.float_regions.emit import emit_regions
 from mpcompile.compiler.float_regions.read import VIEW, RegionCode, read
 from mpcompile.compiler.float_regions.regions import Region
 from mpcompile.compiler.float_regions.schedule import schedule
-from mpcompile.ir.graph import Graph
+from mpcompile.errors import ModelError
+from mpcompile.ir.graph import FloatOp, Graph, Node
 from mpcompile.kernels.tvm_names import PrimFunc, Target
 
 
@@ -37,6 +38,35 @@ def lower_regions(graph: Graph, regions: Sequence[Region], target: dict) -> Floa
     """`target`: TVM's dict. All regions are functions of one module, so that equal operators share a PrimFunc. Raises
     ModelError naming the node that TVM cannot compile."""
     emitted = emit_regions(graph, regions)
+    try:
+        functions, mod = _lowered(emitted.mod, target)
+    except (
+        Exception
+    ) as error:  # whatever a legalisation of TVM's happens to: one of the operators has it by itself, too
+        for region in regions:
+            for node in region.nodes:
+                _refuse(graph, node, target, region)
+        raise error
+    code = {region.name: read(region, mod[region.name], emitted.nodes) for region in regions}
+    return FloatCode(code, functions, (emitted.mod, mod))
+
+
+def _refuse(graph: Graph, node: Node, target: dict, region: Region) -> None:
+    """Raises ModelError where TVM fails at this operator alone."""
+    if not isinstance(node, FloatOp):
+        return
+    alone = Region(region.name, (node,), tuple(dict.fromkeys(node.inputs)), tuple(node.outputs))
+    try:
+        _lowered(emit_regions(graph, [alone]).mod, target)
+    except Exception as error:
+        told = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ModelError(
+            f"node {node.name} ({node.op_type}) cannot be compiled: TVM says: {told[-1] if told else type(error).__name__}"
+        ) from error
+
+
+def _lowered(emitted: tvm.IRModule, target: dict) -> tuple[dict[str, PrimFunc], tvm.IRModule]:
+    """The PrimFuncs by name, scheduled, and the module that calls them."""
     with Target(target), tvm.transform.PassContext(opt_level=3):
         mod = tvm.transform.Sequential(
             [
@@ -48,11 +78,10 @@ def lower_regions(graph: Graph, regions: Sequence[Region], target: dict) -> Floa
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
             ]
-        )(emitted.mod)
+        )(emitted)
     functions = {}
     for gvar, function in list(mod.functions.items()):
         if isinstance(function, PrimFunc):
             functions[gvar.name_hint] = schedule(function)
             mod.update_func(gvar, functions[gvar.name_hint])
-    code = {region.name: read(region, mod[region.name], emitted.nodes) for region in regions}
-    return FloatCode(code, functions, (emitted.mod, mod))
+    return functions, mod

@@ -14,6 +14,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from mpcompile.compiler.float_regions.misread import misread
 from mpcompile.errors import MissingDependency, ModelError
 from mpcompile.ir.graph import FloatOp
 
@@ -47,6 +48,8 @@ def import_float_op(node: FloatOp, inputs: Sequence[Shape], outputs: Sequence[Sh
     declared = [i for i in model.graph.input if i.name not in constants]
     if len(declared) != len(inputs):
         raise ModelError(f"node {node.name} ({node.op_type}) reads {len(inputs)} tensors, its model {len(declared)}")
+    if otherwise := misread(model, inputs, outputs):
+        raise ModelError(f"node {node.name} ({node.op_type}) cannot be compiled: {otherwise}")
     dtypes = [str(onnx.helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type)) for i in declared]
     try:
         with warnings.catch_warnings():
@@ -92,6 +95,8 @@ def _checked(node: FloatOp, function: Any, outputs: Sequence[Shape]) -> list[Sha
         if sizes is None or not all(isinstance(n, int | tvm.tirx.IntImm) for n in sizes):
             raise ModelError(f"node {node.name} ({node.op_type}) gives a tensor whose shape only a run can tell")
         shapes.append(tuple(int(n) for n in sizes))
+        if not shapes[-1]:  # every output has a batch axis: this is what the importer puts where it computes none
+            raise ModelError(f"node {node.name} ({node.op_type}): TVM's operator has no output {len(shapes) - 1}")
         if np.prod(shapes[-1], dtype=np.int64) != np.prod(wanted, dtype=np.int64):
             raise ModelError(f"node {node.name} ({node.op_type}) gives {shapes[-1]}, the model says {(1, *wanted)}")
     return shapes
