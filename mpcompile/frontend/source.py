@@ -11,11 +11,11 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from mpcompile.errors import ModelError, MpError, UsageError
+from mpcompile.errors import ModelError, UsageError
 from mpcompile.frontend import contract, elementwise, oncodes, qdq, qonnx, rearrange, spatial  # noqa: F401  (their handlers)
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
-from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, handler_of
+from mpcompile.frontend.importer import FALLBACK, QONNX_DOMAINS, Importer, Source, array_of, handler_of
 from mpcompile.frontend.inference import check_outputs
 from mpcompile.frontend.limits import check_elements, check_functions
 from mpcompile.frontend.qoperator import expand
@@ -35,10 +35,6 @@ def read(path: Path) -> Graph:
     """See `mpcompile.frontend.load`."""
     try:
         return read_graph(path)
-    except MpError as error:
-        if "\n" in str(error):  # a name of the file's has a line break in it
-            raise type(error)(" ".join(str(error).split())) from error
-        raise
     except BROKEN as error:
         raise ModelError(f"{path} is damaged ({first_line(error)})") from error
 
@@ -81,14 +77,24 @@ def open_model(path: Path) -> ir.Model:
     load_external(model, path)
     if model.functions:
         check_functions(model, path)
-        model = InlinePass()(model).model
+        model = inlined(model, path)
     return model
+
+
+def inlined(model: ir.Model, path: Path) -> ir.Model:
+    """Raises ModelError where a function cannot be put in the place of its calls."""
+    try:
+        return InlinePass()(model).model
+    except Exception as error:  # onnx-ir wraps what goes wrong in others of its own
+        while error.__cause__ is not None:
+            error = error.__cause__
+        raise ModelError(f"{path} is damaged: its functions cannot be inlined ({first_line(error)})") from error
 
 
 def data_of(initializer: ir.Value) -> np.ndarray:
     if initializer.const_value is None:
         raise ValueError("there are none")
-    return initializer.const_value.numpy()
+    return array_of(initializer.const_value)
 
 
 def name_of(value: ir.Value) -> str:
