@@ -92,9 +92,16 @@ def inlined(model: ir.Model, path: Path) -> ir.Model:
 
 
 def data_of(initializer: ir.Value) -> np.ndarray:
-    if initializer.const_value is None:
+    """Raises ModelError where the file also declares it, as an input say, and of another type."""
+    held = initializer.const_value
+    if held is None:
         raise ValueError("there are none")
-    return array_of(initializer.const_value)
+    if initializer.dtype is not None and initializer.dtype != held.dtype:
+        raise ModelError(
+            f"initializer {initializer.name} holds {held.dtype.name}, and is declared as {initializer.dtype.name}; one type "
+            "would be accepted"
+        )
+    return array_of(held)
 
 
 def name_of(value: ir.Value) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -105,6 +106,7 @@ def main() -> int:
     parser.add_argument("--keep", default=str(FOUND), help=f"folder for what is found; {NONE}: not kept")
     parser.add_argument("--write", action="store_true", help="write the totals into the documentation")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # children are ended either way
     if unknown := set(args.only.split(",")) - set(ALL):
         parser.error(f"there is no kind {', '.join(sorted(unknown))}: there are {', '.join(ALL)}")
     kinds = [ALL[name] for name in args.only.split(",")]

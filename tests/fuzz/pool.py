@@ -55,6 +55,16 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__}: {' < '.join(reversed(seen))} | {said}"
 
 
+def _jobs(pipe: Connection) -> Iterator[Number | bytes]:
+    """Until nobody is at the other end."""
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        yield job
+
+
 def _work(pipe: Connection, kind: Kind, quiet: bool) -> None:
     """A child's life."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -64,7 +74,7 @@ def _work(pipe: Connection, kind: Kind, quiet: bool) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     pipe.send(("ready", ""))
     with tempfile.TemporaryDirectory(prefix="fuzz-") as top:
-        for turn, job in enumerate(iter(pipe.recv, None)):
+        for turn, job in enumerate(_jobs(pipe)):
             folder = Path(top) / str(turn)
             folder.mkdir()
             begun, wrong, word = time.monotonic(), "", "wrong"
