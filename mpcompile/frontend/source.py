@@ -92,14 +92,14 @@ def inlined(model: ir.Model, path: Path) -> ir.Model:
 
 
 def data_of(initializer: ir.Value) -> np.ndarray:
-    """Raises ModelError where the file also declares it, as an input say, and of another type."""
+    """Its values. Raises ModelError where the file also declares it, as an input say, of another type."""
     held = initializer.const_value
     if held is None:
         raise ValueError("there are none")
     if initializer.dtype is not None and initializer.dtype != held.dtype:
         raise ModelError(
-            f"initializer {initializer.name} holds {held.dtype.name}, and is declared as {initializer.dtype.name}; one type "
-            "would be accepted"
+            f"initializer {initializer.name} holds {held.dtype.name}, and is declared as {initializer.dtype.name}; one "
+            "type would be accepted"
         )
     return array_of(held)
 
