@@ -86,9 +86,10 @@ def inlined(model: ir.Model, path: Path) -> ir.Model:
     try:
         return InlinePass()(model).model
     except Exception as error:  # onnx-ir wraps what goes wrong in others of its own
-        while error.__cause__ is not None:
-            error = error.__cause__
-        raise ModelError(f"{path} is damaged: its functions cannot be inlined ({first_line(error)})") from error
+        reason: BaseException = error
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        raise ModelError(f"{path} is damaged: its functions cannot be inlined ({first_line(reason)})") from error
 
 
 def data_of(initializer: ir.Value) -> np.ndarray:
@@ -108,7 +109,7 @@ def name_of(value: ir.Value) -> str:
     return value.name or ""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
