@@ -7,13 +7,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup lint test test-arm mutants demo docs bench clean
+.PHONY: help setup lint test test-arm mutants fuzz soak demo docs bench clean
 
 help:
 	@echo "make lint    check style, format and types: ruff, pyright"
 	@echo "make test    run the tests; the slowest ten are listed"
 	@echo "make test-arm  run kernels, networks and boards of ARM under QEMU; ARM=quick: a few of them"
 	@echo "make mutants  change FILE place by place, and list the changes that no test of TESTS notices"
+	@echo "make fuzz    random inputs of every kind for ten minutes; FUZZ=3: for three hours. What is found goes to tests/data/fuzz"
+	@echo "make soak    ten minutes of threads, forks, bundles and sessions, and nothing that grows; SOAK=60: seconds"
 	@echo "make demo    search bitwidths by measured latency, retrain, compile, verify, time; leaves runs/demo/report.html"
 	@echo "make bench   measure this machine against the speeds that mpcompile aims at; into benchmarks/results, docs/performance, README.md"
 	@echo "make docs    build the documentation into site/; everything that is wrong with it is an error"
@@ -45,6 +47,12 @@ test-arm: $(READY)
 # make mutants FILE=mpcompile/latency/table.py TESTS="tests/latency/test_table_sums.py"
 mutants: $(READY)
 	@bash .ci/mutants $(BIN)/python "$(FILE)" $(TESTS)
+
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --jobs $(JOBS) $(if $(FUZZ),--hours $(FUZZ))
+
+soak: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.soak $(if $(SOAK),--seconds $(SOAK))
 
 demo: $(READY)
 	$(BIN)/python examples/demo/run.py

@@ -5,9 +5,16 @@ import resource
 
 
 class MpError(Exception):
-    """A problem that the user can act on; the command line prints its one line and exits with `exit_code`."""
+    """A problem that the user can act on; the command line prints its one line and exits with `exit_code`.
+
+    It is one line whatever is in it: names from a file, which a message tells, may have line breaks.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: object = ""):
+        said = str(message)
+        super().__init__(" ".join(said.split()) if len(said.splitlines()) > 1 else said)
 
 
 class UsageError(MpError):

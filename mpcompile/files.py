@@ -128,6 +128,8 @@ def validated(data: object, kind: type[Kind], wrong: Callable[[str], Exception],
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         raise wrong(_in_one_line(str(error), data, place)) from error
+    except UnicodeEncodeError as error:  # JSON may name half of a character
+        raise wrong(f"{place} holds a text that is no Unicode ({error.reason})".lstrip()) from error
 
 
 _JSON_WORDS = {"`object`": "an object", "`array`": "a list", "`float` > 0.0": "positive", "`int` >= 1": "1 or more"}

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from mpcompile.errors import TargetError
 from mpcompile.targets.board import BOARDS, load_board, path_of, shipped
-from mpcompile.targets.target import Fleet
+from mpcompile.targets.target import Fleet, Target
 from mpcompile.targets.toml_file import must_be, read_keys, read_toml
 
 NATIVE = "native"
@@ -45,7 +45,12 @@ def read_fleet(name_or_path: str | os.PathLike) -> Fleet:
     found = read_keys(path, table, FleetFile, "a fleet has")
     if NATIVE in found.boards:
         refuse(must_be(BOARDS, "names", table[BOARDS]))
-    boards = tuple(load_board(path.parent / n if n.endswith(".toml") else n) for n in found.boards)
+    boards: list[Target] = []
+    for name in found.boards:
+        try:
+            boards.append(load_board(path.parent / name if name.endswith(".toml") else name))
+        except TargetError as error:
+            refuse(str(error))
     for i, board in enumerate(boards):
         for better in boards[:i]:
             if board.name == better.name:
@@ -59,4 +64,4 @@ def read_fleet(name_or_path: str | os.PathLike) -> Fleet:
                     f"no CPU would ever run {board.name}: all that have its features have those of "
                     f"{better.name}, which comes first",
                 )
-    return Fleet(path.stem, found.description, boards)
+    return Fleet(path.stem, found.description, tuple(boards))

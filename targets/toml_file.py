@@ -37,7 +37,7 @@ def read_toml(path: Path) -> dict:
             return tomllib.load(file)
     except OSError as error:
         raise TargetError(f"cannot read target {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of numbers with thousands of digits, and lists in lists, too
         raise TargetError(f"target {path} is no TOML: {error}") from error
 
 

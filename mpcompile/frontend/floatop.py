@@ -64,13 +64,18 @@ def single_node(
 
 
 def check_known(imp: Importer, node: Source) -> None:
-    """Raises ModelError at an ai.onnx operator that the installed onnx does not define at this opset."""
+    """Raises ModelError at an ai.onnx operator that the installed onnx does not define at this opset, or not with
+    attributes of these types."""
     try:
-        onnx.defs.get_schema(node.op_type, imp.opset, "")
+        schema = onnx.defs.get_schema(node.op_type, imp.opset, "")
     except onnx.defs.SchemaError:
         raise ModelError(
             f"{node}: no operator of ONNX opset {imp.opset}; those that onnx {onnx.__version__} knows would be accepted"
         ) from None
+    for name, found in node.node.attributes.items():
+        wanted = str(schema.attributes[name].type).rpartition(".")[2] if name in schema.attributes else found.type.name
+        if found.type.name != wanted:
+            raise ModelError(f"{node}: its attribute {name} is {found.type.name}; {wanted} would be accepted")
     if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.node.attributes.values()):
         raise ModelError(f"{node}: control flow; a graph without subgraphs would be accepted")
 
@@ -104,12 +109,22 @@ def resolve_auto_pad(imp: Importer, node: Source, proto: onnx.NodeProto) -> None
     proto.attribute.extend([*kept, onnx.helper.make_attribute("pads", [p[0] for p in pads] + [p[1] for p in pads])])
 
 
+def check_node(model: onnx.ModelProto) -> None:
+    """Raises onnx's ValidationError where the one node of a model is not what its operator's schema says: the converter
+    would read what is not there."""
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.ir_version
+    context.opset_imports = {"": model.opset_import[0].version}
+    onnx.checker.check_node(model.graph.node[0], context)
+
+
 def modern(node: Source, model: onnx.ModelProto) -> onnx.ModelProto:
     """The node's model in the opset that TVM's importer is made for, by onnx's converter: attributes of an old Slice or
     Upsample became inputs. It may be several nodes then. Raises ModelError where the converter cannot."""
     if model.opset_import[0].version >= MODERN:
         return model
     try:
+        check_node(model)
         return onnx.version_converter.convert_version(model, MODERN)
     except Exception as error:  # the converter's C++ raises what it likes
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -49,6 +49,15 @@ def operator(*op_types: str, qonnx: bool = False):
     return register
 
 
+def array_of(tensor) -> np.ndarray:
+    """A tensor's values. Raises ValueError where its data are not those of its type, ModelError where they are too many."""
+    check_elements(f"constant {tensor.name}", tensor.shape.numpy())  # onnx-ir would make room for what a header says
+    try:
+        return tensor.numpy()
+    except AssertionError as error:  # onnx-ir's, of data in the field of another type
+        raise ValueError(str(error) or "its data are of another type") from error
+
+
 class Source:
     """A source node, as handlers read it; as a string it begins every message: node NAME (OPERATOR)."""
 
@@ -62,13 +71,18 @@ class Source:
         return f"node {self.name} ({self.op_type})"
 
     def attribute(self, name: str, default: Any) -> Any:
-        """Its value as Python or numpy; `default` where the node has none."""
+        """Its value as Python or numpy; `default` where the node has none. Raises ValueError where it is of another kind
+        than `default` (a number, a text, a list)."""
         found = self.node.attributes.get(name)
         if found is None:
             return default
         if found.type == ir.AttributeType.TENSOR:
-            return found.value.numpy()
-        return list(found.value) if isinstance(found.value, (tuple, list)) else found.value
+            return array_of(found.value)
+        value = list(found.value) if isinstance(found.value, (tuple, list)) else found.value
+        for kind, what in ((int | float, "a number"), (str, "a text"), (list | tuple, "a list")):
+            if isinstance(default, kind) and not isinstance(value, kind):
+                raise ValueError(f"{name} is no {what.split()[1]}; {what} would be accepted")
+        return value
 
     def has(self, index: int) -> bool:
         return index < self.count and self.node.inputs[index] is not None

@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mpcompile.errors import ModelError
+from mpcompile.frontend.importer import array_of
 
 MICROSOFT = "com.microsoft"
 
@@ -57,7 +58,7 @@ class _Expansion:
             value = self.input(i)
             if value is None or value.const_value is None:
                 raise ModelError(f"{self}: a scale that is computed at run time; a constant would be accepted")
-            scale = scale * value.const_value.numpy().astype(np.float64)
+            scale = scale * array_of(value.const_value).astype(np.float64)
         made = self.add("Constant", [], [ir.AttrTensor("value", ir.tensor(scale.astype(np.float32)))], "bias_scale")
         axis = [ir.AttrInt64("axis", 0)] if scale.size > 1 else []
         return self.add("DequantizeLinear", [self.input(index), made], axis, "bias")

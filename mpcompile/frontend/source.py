@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from mpcompile.errors import ModelError, MpError, UsageError
+from mpcompile.errors import ModelError, UsageError
 from mpcompile.frontend import (  # noqa: F401  (their handlers)
     channels_last,
     contract,
@@ -32,7 +32,7 @@ from mpcompile.frontend import (  # noqa: F401  (their handlers)
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.halves import widen
-from mpcompile.frontend.importer import NO_FORM, QONNX_DOMAINS, Fallback, Importer, Source, handler_of
+from mpcompile.frontend.importer import NO_FORM, QONNX_DOMAINS, Fallback, Importer, Source, array_of, handler_of
 from mpcompile.frontend.inference import check_outputs
 from mpcompile.frontend.limits import check_elements, check_functions
 from mpcompile.frontend.qdq import codes_in_float
@@ -58,10 +58,6 @@ def read(path: Path, shapes: Shapes) -> names.SourceFile:
     """See `mpcompile.frontend.load_source`."""
     try:
         return read_graph(path, shapes)
-    except MpError as error:
-        if "\n" in str(error):  # a name of the file's has a line break in it
-            raise type(error)(" ".join(str(error).split())) from error
-        raise
     except BROKEN as error:
         raise ModelError(f"{path} is damaged ({first_line(error)})") from error
 
@@ -116,14 +112,32 @@ def open_model(path: Path) -> ir.Model:
     load_external(model, path)
     if model.functions:
         check_functions(model, path)
-        model = InlinePass()(model).model
+        model = inlined(model, path)
     return model
 
 
+def inlined(model: ir.Model, path: Path) -> ir.Model:
+    """Raises ModelError where a function cannot be put in the place of its calls."""
+    try:
+        return InlinePass()(model).model
+    except Exception as error:  # onnx-ir wraps what goes wrong in others of its own
+        reason: BaseException = error
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        raise ModelError(f"{path} is damaged: its functions cannot be inlined ({first_line(reason)})") from error
+
+
 def data_of(initializer: ir.Value) -> np.ndarray:
-    if initializer.const_value is None:
+    """Its values. Raises ModelError where the file also declares it, as an input say, of another type."""
+    held = initializer.const_value
+    if held is None:
         raise ValueError("there are none")
-    return initializer.const_value.numpy()
+    if initializer.dtype is not None and initializer.dtype != held.dtype:
+        raise ModelError(
+            f"initializer {initializer.name} holds {held.dtype.name}, and is declared as {initializer.dtype.name}; one "
+            "type would be accepted"
+        )
+    return array_of(held)
 
 
 def name_of(value: ir.Value) -> str:
@@ -137,7 +151,7 @@ def root_of(error: BaseException) -> BaseException:
     return error
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

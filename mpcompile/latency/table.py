@@ -244,9 +244,18 @@ class LatencyTable:
         for name, c in file.contractions.items():
             if c.layer not in file.layers or name not in file.layers[c.layer].LUT:
                 raise wrong(f"contraction {name} is of layer {c.layer}, which has no LUT of it")
+            if not c.quantizers:
+                raise wrong(f"contraction {name} reads no quantizer")
             for q in c.quantizers:
                 if q not in file.quantizers:
                     raise wrong(f"contraction {name} reads {q}, which is none of its quantizers")
+        for name, row in file.layers.items():
+            for k in row.LUT:
+                if k not in file.contractions or file.contractions[k].layer != name:
+                    raise wrong(f"layer {name} has a LUT of {k}, which is no contraction of it")
+            for q in [*row.PACK, *row.views]:
+                if q not in file.quantizers:
+                    raise wrong(f"layer {name} has times of {q}, which is none of its quantizers")
         layers = {
             name: LayerTimes(
                 row.base,
@@ -278,7 +287,7 @@ class LatencyTable:
             raise ModelError(f"{path} is no latency table (not text)") from error
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"{path} is no latency table ({error})") from error
         if not isinstance(data, dict):
             raise ModelError(f"{path} is no latency table")

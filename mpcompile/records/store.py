@@ -164,7 +164,7 @@ def read_records(path: str | os.PathLike, family: str) -> list[Record]:
         data = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise wrong(f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise wrong(f"is no JSON: {error}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise wrong(f"format must be {FORMAT}: these are no records, or of another version")

@@ -106,7 +106,7 @@ def _json(path: Path) -> dict | None:
         return None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is damaged: {error}") from error
     if isinstance(data, dict) and "key" in data and "result" in data:
         data = data["result"]

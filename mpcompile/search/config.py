@@ -227,7 +227,7 @@ def read(path: str | os.PathLike) -> Config:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of numbers with thousands of digits, and lists in lists, too
         raise ModelError(f"{path} is no TOML file: {error}") from error
     config = typed(Config, given, str(path))
     if config.data.path:

@@ -1,6 +1,5 @@
 """Manifests whose hashes hold and whose content is odd: a bundle that works, or one line that says what is wrong."""
 
-import copy
 import json
 import math
 import random
@@ -17,15 +16,11 @@ from mpcompile.ir.grid import odd as odd_grid
 from mpcompile.ir.grid import unsigned
 from mpcompile.ir.plan import Arg, Placed
 from mpcompile.runtime import archive, open_bundle
+from tests.fuzz.structured import edited
 from tests.runtime.small_bundle import BIAS, SHAPE, small_plan, small_variant, write_small
 from tests.runtime.test_bundle_file import rewritten
 
 EDITS = 400
-ODD = (
-    None, True, False, 0, -1, 1, 63, 64, 4096, 1 << 31, 1 << 40, 1 << 62, 1 << 70, -(1 << 40), 0.5, -0.0, 1e300,
-    math.nan, math.inf, -math.inf, "", "x", "cpu", "workspace", "weights", "int8", "O", "float32", "é\n\x00", [], [[]],
-    {}, {"x": 1}, [1, 2, 3], ["input", 0, "float32", [4, 8, 8]],
-)  # fmt: skip
 
 
 ROW = {
@@ -60,46 +55,6 @@ def rich_path(tmp_path, library):
     """The small bundle, with a row and a buffer that have all that such a one may have."""
     plan = replace(small_plan(), buffers=(*small_plan().buffers, CODES))
     return write_small(tmp_path / "rich.mpc", small_variant(library, plan=plan, layers=[ROW]))
-
-
-def places(value, path=()):
-    """The path of every value inside, itself included."""
-    yield path
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, child in children:
-        yield from places(child, (*path, key))
-
-
-def edited(manifest: dict, rng: random.Random) -> tuple[dict, str]:
-    """A copy with one or two structural edits, and what they were."""
-    found, said = copy.deepcopy(manifest), []
-    for _ in range(rng.choice((1, 1, 2))):
-        *way, key = rng.choice([path for path in places(found) if path])
-        parent = found
-        for step in way:
-            parent = parent[step]
-        edit = rng.choice(("odd", "odd", "nudge", "drop", "twice", "swap", "more", "elsewhere"))
-        if edit == "drop":
-            del parent[key]
-        elif edit == "nudge" and type(parent[key]) is int:
-            parent[key] += rng.choice((-64, -1, 1, 64, 1000))
-        elif edit == "twice" and isinstance(parent, list):
-            parent.insert(key, copy.deepcopy(parent[key]))
-        elif edit == "swap" and len(parent) > 1:
-            other = rng.choice(list(parent) if isinstance(parent, dict) else range(len(parent)))
-            parent[key], parent[other] = parent[other], parent[key]
-        elif edit == "more" and isinstance(parent[key], dict):
-            parent[key]["unknown"] = rng.choice(ODD)
-        elif edit == "elsewhere":
-            *there, last = rng.choice([path for path in places(found) if path])
-            source = found
-            for step in (*there, last):
-                source = source[step]
-            parent[key] = copy.deepcopy(source)
-        else:
-            parent[key] = copy.deepcopy(rng.choice(ODD))
-        said.append(f"{edit} at {'.'.join(map(str, (*way, key)))}")
-    return found, ", ".join(said)
 
 
 @pytest.mark.parametrize("seed", range(4))
