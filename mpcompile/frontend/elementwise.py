@@ -87,8 +87,8 @@ def pointwise(imp: Importer, node: Source, made: type[Add] | type[Mul], sign: fl
     quantized = [imp.quantized(node, i) is not None for i in (0, 1)]
     if max(len(s) for s in shapes) > 3:
         return Fallback("its inputs have more axes than a map")
-    if (shapes[0] != shapes[1] or made is Mul) and not any(quantized):
-        return UNQUANTIZED
+    if not any(quantized) and (shapes[0] != shapes[1] or made is Mul):
+        return UNQUANTIZED if shapes[0] == shapes[1] else BROADCAST
     tensors = spread(imp, node, [x.tensor, y.tensor])
     if tensors is None:
         return BROADCAST

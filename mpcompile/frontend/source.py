@@ -173,6 +173,8 @@ def take_inputs(imp: Importer) -> None:
         if value.shape is None or not len(value.shape):
             raise ModelError(f"input {name} has no batch axis; a shape of at least one axis would be accepted")
         batch, *sizes = (d if isinstance(d, int) else None for d in value.shape)
+        if batch == 0:
+            raise ModelError(f"input {name} has a batch of 0; one of 1, or a dynamic one, would be accepted")
         dims: list[int] = []
         for axis, size in enumerate(sizes, 1):
             if size is None or size < 1:

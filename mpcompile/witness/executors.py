@@ -78,13 +78,13 @@ class Running:
 
 
 def start(
-    executor: Executor, path: Path, wanted: Sequence[str], batch: int, sizes: Mapping[str, Sequence[int]]
+    executor: Executor, path: Path, wanted: Sequence[str], batch: int, sizes: Mapping[str, Sequence[int]] | None = None
 ) -> Running:
     """The file of `path` in `executor`, a free batch fixed to `batch`, and what else is free of inputs to `sizes`, which
     are without batch. Raises CannotRun where it does not take the file."""
     try:
         model = onnx.load(path, load_external_data=executor.module != "onnxruntime")
-        _fix_sizes(model.graph, batch, sizes)
+        _fix_sizes(model.graph, batch, sizes or {})
         return Running(executor, executor.start(path, model, list(wanted)))
     except Exception as error:
         raise CannotRun(f"does not take it: {reason_of(error)}") from error
@@ -110,7 +110,8 @@ def _fix_sizes(graph: onnx.GraphProto, batch: int, sizes: Mapping[str, Sequence[
         if dims and not dims[0].HasField("dim_value"):
             dims[0].dim_value = batch
         for dim, size in zip(dims[1:], sizes.get(value.name, ())):
-            dim.dim_value = size
+            if not dim.HasField("dim_value"):
+                dim.dim_value = size
     # What the file says of shapes in between may have the free batch too: it is inferred again where somebody needs it.
     known = [v for v in graph.value_info if all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)]
     del graph.value_info[:]

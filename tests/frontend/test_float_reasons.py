@@ -47,7 +47,8 @@ CASES = {
     ),
     "two activations": (SEQUENCE, lambda b: b.add("MatMul", "x", b.add("Transpose", "x", perm=[0, 2, 1])), "run time"),
     "a float vector": (VECTOR, lambda b: b.add("Gemm", "x", weights(b, 8, 5)), "its input is not quantized"),
-    "an activation without a handler": (VECTOR, lambda b: b.add("Erf", "x"), "it has no form on integers"),
+    "a function of what is on no grid": (VECTOR, lambda b: b.add("Erf", "x"), "its input is on no grid"),
+    "an operator without a handler": (VECTOR, lambda b: b.add("Softmax", "x"), "it has no form on integers"),
     "a dilated pool": (
         MAP,
         lambda b: b.add("MaxPool", quantized(b, "x"), kernel_shape=[2, 2], dilations=[2, 2]),
@@ -105,7 +106,7 @@ def network(*ends: str) -> Builder:
 @pytest.mark.parametrize(
     "ends, told",
     [
-        (("Erf", "Relu"), "it has no form on integers; with"),
+        (("Erf", "Relu"), "its input is on no grid; with"),
         (("Erf", "Relu", "Erf"), ", and 1 other would; with"),
         (("Erf", "Sin", "Erf"), ", and 2 others would; with"),
     ],
