@@ -71,7 +71,7 @@ def _dtype(arg: Arg) -> np.dtype:
         dtype = np.dtype(arg.dtype)
     except TypeError as error:
         raise ModelError(f"the plan names a dtype {arg.dtype!r}") from error
-    if dtype.kind not in "fiu":
+    if dtype.kind not in "fiub":
         raise ModelError(f"the plan names a dtype {arg.dtype!r}")
     return dtype
 

@@ -28,10 +28,18 @@ TOGETHER = 80
 
 
 def with_float(found: Mapping[str, Mapping[str, Outcome]]) -> dict[str, Outcome]:
-    """The cases that pass and have an operator in float, by name."""
+    """The cases that pass and have an operator in float, by name; without those of integers that a bundle refuses."""
     return {
-        n: o for outcomes in found.values() for n, o in outcomes.items() if o.kind == "passed" and "float" in o.nodes
+        n: o
+        for outcomes in found.values()
+        for n, o in outcomes.items()
+        if o.kind == "passed" and "float" in o.nodes and all(map(_held, o.inputs.values()))
     }
+
+
+def _held(array: np.ndarray | None) -> bool:
+    """Whether float32 tells its integers apart."""
+    return array is None or array.dtype.kind not in "iu" or int(np.abs(array.astype(object)).max(initial=0)) <= 1 << 24
 
 
 def refused(graph: Graph) -> str:
@@ -52,17 +60,23 @@ def differing(cases: Mapping[str, Outcome], folder: Path) -> list[str]:
         together.types |= one.types
         together.inputs += one.inputs
         together.outputs += one.outputs
+        together.dtypes |= one.dtypes
     with open_bundle(compile_model(together, output=folder / "cases.mpc"), 1) as bundle:
         results = []
         for i in range(max(case.graph.batch or 1 for case in cases.values())):
             fed = {
-                prefixes[name] + t: np.asarray(case.inputs[t][min(i, len(case.inputs[t]) - 1)], np.float32)
+                prefixes[name] + t: _as_declared(case, t)[min(i, len(case.inputs[t]) - 1)]
                 for name, case in cases.items()
                 for t in case.graph.inputs
             }
             result = bundle.run(fed)
             results.append(result if isinstance(result, dict) else {together.outputs[0]: result})
     return [name for name, case in cases.items() if not _equal(case, prefixes[name], results)]
+
+
+def _as_declared(case: Outcome, name: str) -> np.ndarray:
+    """A case's input in the type that a bundle takes."""
+    return case.inputs[name].astype(case.graph.dtypes.get(name, "float32"))
 
 
 def _equal(case: Outcome, prefix: str, results: list) -> bool:
@@ -79,6 +93,7 @@ def _prefixed(graph: Graph, prefix: str) -> Graph:
         {prefix + t: kind for t, kind in graph.types.items()},
         [prefix + t for t in graph.inputs],
         [prefix + t for t in graph.outputs],
+        dtypes={prefix + t: dtype for t, dtype in graph.dtypes.items()},
     )
 
 

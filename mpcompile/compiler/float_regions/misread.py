@@ -22,8 +22,10 @@ def misread(model, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> str:
     for node in model.graph.node:
         if node.op_type in WITHOUT_CODE:
             return "TVM makes no machine code of it"
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type == "IsInf" and not (attributes.get("detect_negative", 1) and attributes.get("detect_positive", 1)):
+            return "TVM's operator does not tell positive infinities from negative ones"
         if node.op_type in ("Resize", "Upsample"):
-            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             scales = constants.get(node.input[2]) if len(node.input) > 2 else None
             return _resize(attributes, scales, inputs[0], outputs[0])
     return ""
