@@ -42,6 +42,18 @@ def test_concat_slices_in_one_contraction(board):
 
 
 @pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("form", ["codes", "planes"])
+def test_tables_of_levels_and_their_product(board, form):
+    layers.test_tables_of_levels_and_their_product(board, form)
+
+
+@pytest.mark.parametrize("board", ("rpi4b", "rpi4b-32"))
+@pytest.mark.parametrize("name", layers.VIEWS)
+def test_view(board, name):
+    layers.test_view(board, "codes", name)
+
+
+@pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_rounding(board, rounding):
     layers.test_rounding(board, rounding)
