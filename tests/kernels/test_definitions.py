@@ -1,7 +1,7 @@
 """What families define for every architecture, without its schedule: each sum, exactly as the reference has it.
 
 A definition that is not scheduled needs none of an architecture's instructions: ARM's forms and those of AVX-512 are
-compiled for this CPU, whichever it is. Activations end at a page that nobody may read.
+compiled for this CPU, whichever it is. Activations end at a page that nobody may read; no index leaves what is computed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from mpcompile.kernels.tvm_names import buffer_of
 from mpcompile.reference.run import run
 from mpcompile.schedules import architecture_of
 from mpcompile.targets import load_target
+from tests.kernels.bounds import reads_beyond
 from tests.kernels.guarded import guarded
 from tests.kernels.harness import stored
-from tests.kernels.test_contract import codes
+from tests.kernels.test_contract import codes, convolution
 
 
 class Shape(NamedTuple):
@@ -77,6 +78,7 @@ def defined(family: str, target: str, shape: Shape, grid_w: Grid, grid_a: Grid, 
         architecture,
     )
     function, _ = build(found.spec, architecture.kind)
+    assert not reads_beyond(function)
     parameters = [buffer_of(function, i) for i in range(len(function.params))]
     inputs = [formats.encode(x, b) for b in found.inputs]
     inputs = [a.view(str(p.dtype)).reshape([int(n) for n in p.shape]) for a, p in zip(inputs, parameters)]
@@ -256,3 +258,16 @@ def test_lookup_of_a_plane_that_weighs_as_much_as_the_second_digit():
 def test_depthwise(channels):
     shape = UNEVEN._replace(channels=channels, outputs=channels, groups=channels)
     defined("depthwise", "native", shape, sign_magnitude(8), unsigned(8, 3))
+
+
+def test_depthwise_where_planes_are_wider_than_codes():
+    """96 channels are computed of 80."""
+    size, grid = (66, 5, 4, 66, (3, 3), (1, 1), (1, 1, 1, 1)), unsigned(2)
+    layer, types, _ = convolution(np.random.default_rng(0), *size, twos_complement(8), grid, grid, groups=66)
+    x, y = (
+        stored(name, types[name].shape, grid, (form,), (1, 1, 1, 1)) for name, form in (("x", "codes"), ("y", "planes"))
+    )
+    architecture = architecture_of(load_target("native"))
+    found = describe(layer, {"x": x}, {"y": y}, {(0, 0): "depthwise"}, architecture)
+    assert found.spec.padded == 96 and found.spec.parts[0].weight_shape == (3, 3, 80)
+    assert not reads_beyond(build(found.spec, architecture.kind)[0])
