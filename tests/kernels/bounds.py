@@ -1,4 +1,5 @@
-"""Reads of a definition past what it reads from, also of values that nobody uses: no guard page sees all of these."""
+"""What a definition computes, and whether it reads past what it reads from, be it a value that nobody uses: no guard page
+sees all of these."""
 
 from __future__ import annotations
 
@@ -10,6 +11,13 @@ from mpcompile.kernels import tvm_names
 from mpcompile.kernels.tvm_names import IS_TIRX, PrimFunc, SBlock, TensorLoad, tirx
 
 _Analyzer, _Call = (tvm.sym.Analyzer, tvm.ir.Call) if IS_TIRX else (tvm.arith.Analyzer, tirx.Call)  # pyright: ignore
+
+
+def computed(function: PrimFunc) -> set[str]:
+    """The names of its stages."""
+    found = set()
+    tvm_names._map_nodes(function.body, [(SBlock, lambda block: found.add(block.name_hint) or block)])
+    return found - {"root"}
 
 
 def reads_beyond(function: PrimFunc) -> list[str]:

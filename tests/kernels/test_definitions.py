@@ -1,7 +1,8 @@
 """What families define for every architecture, without its schedule: each sum, exactly as the reference has it.
 
 A definition that is not scheduled needs none of an architecture's instructions: ARM's forms and those of AVX-512 are
-compiled for this CPU, whichever it is. Activations end at a page that nobody may read; no index leaves what is computed.
+compiled for this CPU, whichever it is. Activations end at a page that nobody may read; no index leaves what is computed,
+and every stage has the name by which schedules find it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mpcompile.kernels.tvm_names import buffer_of
 from mpcompile.reference.run import run
 from mpcompile.schedules import architecture_of
 from mpcompile.targets import load_target
-from tests.kernels.bounds import reads_beyond
+from tests.kernels.bounds import computed, reads_beyond
 from tests.kernels.guarded import guarded
 from tests.kernels.harness import stored
 from tests.kernels.test_contract import codes, convolution
@@ -77,8 +78,11 @@ def defined(family: str, target: str, shape: Shape, grid_w: Grid, grid_a: Grid, 
         {(0, 0): family},
         architecture,
     )
-    function, _ = build(found.spec, architecture.kind)
+    function, stages = build(found.spec, architecture.kind)
     assert not reads_beyond(function)
+    named = {name for name in vars(stages.parts[0]).values() if isinstance(name, str)} - {""}
+    others = {"value", *stages.windows, *stages.accumulators, *(s.name for s in stages.stored)}
+    assert computed(function) == named | others  # a stage without a name would never be scheduled
     parameters = [buffer_of(function, i) for i in range(len(function.params))]
     inputs = [formats.encode(x, b) for b in found.inputs]
     inputs = [a.view(str(p.dtype)).reshape([int(n) for n in p.shape]) for a, p in zip(inputs, parameters)]

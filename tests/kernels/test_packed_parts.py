@@ -176,6 +176,7 @@ def test_tables_indices():
         ("dot", "zen5", odd(8), unsigned(8), "vnni_512"),
         ("lookup", "x86-64-v3", twos_complement(3), unsigned(2), "3 planes 1x2 bits"),
         ("lookup", "x86-64-v3", bipolar(), unsigned(8), "1 planes 2x4 bits"),
+        ("lookup", "x86-64-v3", bipolar(), Grid((1, 2, 4, 8, 16), 0, 0, 16), "1 planes 1x5 bits"),
     ],
 )
 def test_steps_of_records(family, target, grid_w, grid_a, step):
