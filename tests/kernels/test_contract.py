@@ -208,12 +208,12 @@ def test_depthwise(target, channels, grid_w):
 
 
 @pytest.mark.parametrize("target", LEVELS)
-def test_depthwise_where_planes_are_wider_than_codes(target):
-    """66 channels: 96 are computed, 80 have weights."""
+@pytest.mark.parametrize("channels", [66, 80])
+def test_depthwise_where_planes_are_wider_than_codes(target, channels):
+    """96 channels are computed, 80 have weights."""
     grid_w, grid_a, grid_out = grids.twos_complement(8), grids.unsigned(8, 5), grids.unsigned(2)
-    case = convolution(
-        np.random.default_rng(66), 66, 5, 4, 66, (3, 3), (1, 1), (1, 1, 1, 1), grid_w, grid_a, grid_out, groups=66
-    )
+    rng, size = np.random.default_rng(channels), (channels, 5, 4, channels, (3, 3), (1, 1), (1, 1, 1, 1))
+    case = convolution(rng, *size, grid_w, grid_a, grid_out, groups=channels)
     lowered = run(case, "depthwise", target, ("planes",))
     assert lowered.spec.padded == 96 and lowered.spec.parts[0].weight_shape == (3, 3, 80)
 

@@ -1,7 +1,8 @@
 """What families define for every architecture, without its schedule: each sum, exactly as the reference has it.
 
 A definition that is not scheduled needs none of an architecture's instructions: ARM's forms and those of AVX-512 are
-compiled for this CPU, whichever it is. Activations end at a page that nobody may read.
+compiled for this CPU, whichever it is. Activations end at a page that nobody may read; no index leaves what is computed,
+and every stage has the name by which schedules find it.
 """
 
 from __future__ import annotations
@@ -18,18 +19,21 @@ from mpcompile.ir import formats
 from mpcompile.ir.graph import Graph, Quantizer, TensorType
 from mpcompile.ir.grid import Grid, bipolar, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.ir.layer import ContractPart, ContractTerm, Layer, Load, Output
+from mpcompile.kernels import accumulators
 from mpcompile.kernels.build import build
 from mpcompile.kernels.describe import describe
 from mpcompile.kernels.families import family as family_of
+from mpcompile.kernels.families import popcount_bytes
 from mpcompile.kernels.families.dot import WinogradSpec
 from mpcompile.kernels.spec import PartSpec
 from mpcompile.kernels.tvm_names import buffer_of
 from mpcompile.reference.run import run
 from mpcompile.schedules import architecture_of
 from mpcompile.targets import load_target
+from tests.kernels.bounds import computed, reads_beyond
 from tests.kernels.guarded import guarded
 from tests.kernels.harness import stored
-from tests.kernels.test_contract import codes
+from tests.kernels.test_contract import codes, convolution
 
 
 class Shape(NamedTuple):
@@ -74,7 +78,11 @@ def defined(family: str, target: str, shape: Shape, grid_w: Grid, grid_a: Grid, 
         {(0, 0): family},
         architecture,
     )
-    function, _ = build(found.spec, architecture.kind)
+    function, stages = build(found.spec, architecture.kind)
+    assert not reads_beyond(function)
+    named = {name for name in vars(stages.parts[0]).values() if isinstance(name, str)} - {""}
+    others = {"value", *stages.windows, *stages.accumulators, *(s.name for s in stages.stored)}
+    assert computed(function) == named | others  # a stage without a name would never be scheduled
     parameters = [buffer_of(function, i) for i in range(len(function.params))]
     inputs = [formats.encode(x, b) for b in found.inputs]
     inputs = [a.view(str(p.dtype)).reshape([int(n) for n in p.shape]) for a, p in zip(inputs, parameters)]
@@ -117,12 +125,28 @@ def test_popcount_of_groups_and_of_deep_rows(target):
     defined("popcount", target, shape, twos_complement(2), unsigned(2))
 
 
-@pytest.mark.parametrize("target, channels, rows", [("x86-64-v3", 1024, 1), ("x86-64-v3", 512, 3), ("rpi4b-32", 32, 1)])
+@pytest.mark.parametrize(
+    "target, channels, rows", [("x86-64-v3", 1024, 1), ("x86-64-v3", 512, 3), ("rpi4b-32", 32, 1), ("rpi4b-32", 512, 1)]
+)
 def test_popcount_where_all_bits_are_set(target, channels, rows):
-    """64 steps of nibbles are one more than 8 bits hold."""
+    """64 steps of nibbles are one more than 8 bits hold, as are 16 of pairs of bytes, which 16 bits take."""
     shape = Shape(channels, (rows, 2), 8, (rows, 1))
     ones = np.ones((8, channels, rows, 1), np.int64)
     defined("popcount", target, shape, unsigned(1), unsigned(1), ones, np.ones((channels, rows, 2), np.int64))
+
+
+@pytest.mark.parametrize("kernel, inner", [((4, 5), (1, 5, 10)), ((5, 4), (5, 1, 10))])
+def test_popcount_of_bytes_that_are_widened_after_half_of_a_row_of_taps(kernel, inner):
+    """Of 20 steps: two parts of each tap, and one tap of four."""
+    assert popcount_bytes.chunk(*kernel, 20, 63) == inner
+    spec = defined("popcount", "x86-64-v3", Shape(320, kernel, 16, kernel), bipolar(), unsigned(1))
+    assert spec.weight_shape == (2, 1, *kernel, 20, 8, 4)
+
+
+@pytest.mark.parametrize("planes", [(-1, 2), (2, -1)], ids=str)
+def test_popcount_of_bytes_that_count_minus_one(planes):
+    """First and later, on a map that has fewer columns than planes."""
+    defined("popcount", "x86-64-v3", Shape(37, (3, 1), 21), Grid(planes, 0, -1, 2), twos_complement(2))
 
 
 # -- dot ---------------------------------------------------------------------------------------------------------------
@@ -155,6 +179,11 @@ def test_dot_of_groups(target, grid_w, channels, outputs, kept):
     assert defined("dot", target, shape, grid_w, unsigned(8)).groups == kept
 
 
+def test_dot_of_two_groups():
+    shape = UNEVEN._replace(channels=16, outputs=64, groups=2)
+    assert defined("dot", "x86-64-v3", shape, twos_complement(4), unsigned(8)).groups == 2
+
+
 @pytest.mark.parametrize("target", ["zen5", "x86-64-v3", "rpi5", "rpi4b"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_dot_of_images(target, channels):
@@ -170,18 +199,31 @@ def test_dot_where_all_products_are_the_greatest(channels, rows, columns):
     assert spec.instr.most == 8
 
 
+@pytest.mark.parametrize("channels, steps, inner", [(4, 1, (3, 2, 1)), (8, 2, (1, 2, 2)), (64, 16, (1, 1, 8))], ids=str)
+def test_dot_of_kernels_rows_and_parts_of_taps(channels, steps, inner):
+    """16 bits hold 8 sums, of the kernel's 6, 12 and 96."""
+    spec = defined("dot", "x86-64-v3", Shape(channels, (4, 5), 32, (3, 2)), twos_complement(8), unsigned(4))
+    assert spec.weight_shape[3] == steps and accumulators.chunk(3, 2, steps, spec.instr.most) == inner
+
+
+TILED = Shape(18, (5, 7), 20, (3, 3), pads=(1, 1, 1, 1))
+
+
 @pytest.mark.parametrize(
-    "target, size, pads, halo",
+    "target, shape",
     [
-        ("x86-64-v3", (5, 7), (1, 1, 1, 1), None),
-        ("x86-64-v2", (6, 4), (0, 1, 2, 1), None),
-        ("x86-64-v4", (4, 5), (1, 1, 1, 1), (2, 3, 1, 2)),
-        ("x86-64-v3", (7, 6), (0, 0, 0, 0), None),
+        ("x86-64-v3", TILED),
+        ("x86-64-v2", TILED._replace(size=(6, 4), pads=(0, 1, 2, 1))),
+        ("x86-64-v4", TILED._replace(size=(4, 5), halo=(2, 3, 1, 2))),
+        ("x86-64-v3", TILED._replace(size=(7, 6), pads=(0, 0, 0, 0))),
+        # not a byte between the last pixel and the page
+        ("x86-64-v3", TILED._replace(channels=16, size=(6, 5))),
+        ("x86-64-v3", TILED._replace(channels=16, size=(5, 5), halo=(1, 2, 1, 1))),
+        ("x86-64-v3", TILED._replace(channels=16, size=(5, 5), halo=(2, 1, 1, 1))),
     ],
 )
-def test_dot_by_tiles(target, size, pads, halo):
+def test_dot_by_tiles(target, shape):
     """Last tiles leave the map, which ends where the buffer does."""
-    shape = Shape(18, size, 20, (3, 3), pads=pads, halo=halo)
     assert isinstance(defined("dot", target, shape, odd(8), unsigned(8)), WinogradSpec)
 
 
@@ -204,8 +246,32 @@ def test_lookup_where_all_entries_are_the_greatest(channels, rows, columns):
     assert defined("lookup", "x86-64-v3", shape, unsigned(1), unsigned(4), q, x).lookup.most == 4
 
 
+@pytest.mark.parametrize("bits, inner", [(1, (3, 2, 8)), (2, (1, 2, 8)), (4, (1, 1, 4))])
+def test_lookup_of_kernels_rows_and_parts_of_taps(bits, inner):
+    """8 bits hold 63, 21 and 4 sums, of the kernel's 48."""
+    spec = defined("lookup", "x86-64-v3", Shape(32, (4, 5), 32, (3, 2)), twos_complement(2), unsigned(bits))
+    assert accumulators.chunk(3, 2, 8, spec.lookup.most) == inner
+
+
+def test_lookup_of_a_plane_that_weighs_as_much_as_the_second_digit():
+    defined("lookup", "x86-64-v3", Shape(16, (2, 2), 32), Grid((16,), 0, 0, 16, 16), unsigned(8))
+
+
 # -- depthwise ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("channels", [3, 16, 21])
 def test_depthwise(channels):
     shape = UNEVEN._replace(channels=channels, outputs=channels, groups=channels)
     defined("depthwise", "native", shape, sign_magnitude(8), unsigned(8, 3))
+
+
+def test_depthwise_where_planes_are_wider_than_codes():
+    """96 channels are computed of 80."""
+    size, grid = (66, 5, 4, 66, (3, 3), (1, 1), (1, 1, 1, 1)), unsigned(2)
+    layer, types, _ = convolution(np.random.default_rng(0), *size, twos_complement(8), grid, grid, groups=66)
+    x, y = (
+        stored(name, types[name].shape, grid, (form,), (1, 1, 1, 1)) for name, form in (("x", "codes"), ("y", "planes"))
+    )
+    architecture = architecture_of(load_target("native"))
+    found = describe(layer, {"x": x}, {"y": y}, {(0, 0): "depthwise"}, architecture)
+    assert found.spec.padded == 96 and found.spec.parts[0].weight_shape == (3, 3, 80)
+    assert not reads_beyond(build(found.spec, architecture.kind)[0])

@@ -85,6 +85,19 @@ def test_depthwise_numbers():
     assert found.weight.dtype == np.int16 and found.spec.weight_dtype == "int16"
 
 
+def test_specs_have_their_parts_window():
+    """Nothing like the other: a kernel of 3×2, every second line, every third column of it."""
+    for name, groups in (("popcount", 1), ("dot", 1), ("lookup", 1), ("depthwise", 32)):
+        q = np.ones((32, 32 // groups, 3, 2), np.int64)
+        part = ContractPart("x", q, twos_complement(2), (2, 1), (1, 2, 3, 4), (5, 6), groups)
+        data = Buffer("x", family_of(name).reads, (32, 8, 8), unsigned(2))
+        spec = (
+            family_of(name).describe(Given(part, data, 32, 32, (8, 8), architecture_of(load_target("x86-64-v3")))).spec
+        )
+        assert (spec.kernel, spec.strides, spec.dilations) == ((3, 2), (2, 1), (5, 6))
+        assert (spec.data, spec.pads, spec.groups) == (data, (1, 2, 3, 4), groups)
+
+
 # -- which form weights have -------------------------------------------------------------------------------------------
 def test_weights_of_popcount():
     """Words of 32 channels, of 16 outputs; 4 bytes, or 4 of low and 4 of high nibbles, of a vector's outputs."""
@@ -163,6 +176,7 @@ def test_tables_indices():
         ("dot", "zen5", odd(8), unsigned(8), "vnni_512"),
         ("lookup", "x86-64-v3", twos_complement(3), unsigned(2), "3 planes 1x2 bits"),
         ("lookup", "x86-64-v3", bipolar(), unsigned(8), "1 planes 2x4 bits"),
+        ("lookup", "x86-64-v3", bipolar(), Grid((1, 2, 4, 8, 16), 0, 0, 16), "1 planes 1x5 bits"),
     ],
 )
 def test_steps_of_records(family, target, grid_w, grid_a, step):
@@ -184,6 +198,33 @@ def test_steps_of_records_of_tiles_and_of_depthwise_layers():
     assert tiles.spec.weight_shape == (1, 16, 4, 8, 8, 2)
     depthwise = packed("depthwise", "zen5", np.ones((16, 1, 3, 3)), twos_complement(8), unsigned(8), groups=16)
     assert family_of("depthwise").step(depthwise.spec) == "int16"
+
+
+def test_only_steps_that_multiply_words_take_tiles():
+    for target, grid_w, grid_a in (
+        ("x86-64-v3", twos_complement(4), unsigned(2)),
+        ("zen5", twos_complement(8), unsigned(8)),
+        ("rpi5", twos_complement(8), unsigned(8)),
+        ("rpi4b", twos_complement(8), unsigned(8)),
+    ):
+        found = packed("dot", target, np.full((32, 16, 3, 3), grid_w.hi), grid_w, grid_a)
+        assert not isinstance(found.spec, WinogradSpec), target
+
+
+def test_steps_that_add_by_narrow_lanes():
+    """SDOT by none; of 128·127 16 bits hold two."""
+    sdot = packed("dot", "rpi5", np.full((16, 16), 127), twos_complement(8), unsigned(8)).spec.instr
+    assert (sdot.whole, sdot.most, sdot.run) == ("sdot", 0, 0)
+    smlal = packed("dot", "rpi4b", np.full((16, 16), 127), twos_complement(8), unsigned(8)).spec.instr
+    assert (smlal.whole, smlal.most, smlal.run) == ("smlal", 0, 2)
+
+
+def test_who_counts_bytes_by_a_micro_kernel():
+    whole = [
+        packed("popcount", t, np.ones((16, 16)), bipolar(), unsigned(1)).spec.count.whole
+        for t in ("rpi5", "rpi4b-32", "x86-64-v3")
+    ]
+    assert whole == [True, False, False]
 
 
 # -- sums that narrow lanes hold ---------------------------------------------------------------------------------------
@@ -281,6 +322,7 @@ def test_a_sample_is_a_small_part_that_the_family_computes(name):
 
 
 def test_families_in_their_order():
+    assert family_of("depthwise").rate(load_target("native"), 1, 1) == 0
     assert [(f.name, f.reads, f.only) for f in families()] == [
         ("popcount", "planes", False),
         ("dot", "codes", False),

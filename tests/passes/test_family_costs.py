@@ -295,6 +295,14 @@ def test_look_ups_sums_are_of_as_many_products_as_16_bits_hold():
     assert cost(rpi5) == pytest.approx(124 * (9 * 2 + 2 * 1.3) * 4 * 16 + 32 * 100)
 
 
+def test_look_ups_digits_hold_the_greatest_level():
+    """16 has five bits: an entry of up to 4·31 is added to one more in 8 bits."""
+    part = ContractPart("x", np.ones((32, 16, 1, 1)), bipolar())
+    board = replace(AVX2, lookup_macs_per_cycle=RATE)
+    cycles = RATE * dict(select.candidates(part, Grid(BYTE, 0, 0, 16), board, (1, 1)))["lookup"] - RATE / 4
+    assert cycles == pytest.approx(4 * (1 + 3 / 2 + 2) * 4 * 32 + 32 * 100)
+
+
 @pytest.mark.parametrize("strides", [(2, 1), (1, 2)])
 def test_look_ups_make_the_tables_of_all_that_is_read(strides):
     """Two pixels an output, of which two lines make some again."""
