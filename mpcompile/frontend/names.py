@@ -50,8 +50,10 @@ def file_tensors(imp: Importer) -> list[FileTensor]:
     found, kept = [], imp.graph.types
     for name, held in imp.values.items():
         if isinstance(held, Codes) and held.spacing.size == 1:
-            tensor = next((t for t in (name, on_grid_name(held)) if t in kept), None)
-            if tensor is not None:
+            tensor = next((t for t in (name, on_grid_name(held)) if t in kept and kept[t].quantizer), None)
+            if name in kept and tensor != name:  # the codes are an output, in float32
+                found.append(FileTensor(name, name, one, none))
+            elif tensor is not None:
                 found.append(FileTensor(name, tensor, held.spacing, np.array([float(held.zero)]), codes=True))
         if not isinstance(held, Activation) or held.tensor in imp.whole:
             continue

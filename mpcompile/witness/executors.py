@@ -125,6 +125,11 @@ def _also_out(model: onnx.ModelProto, wanted: list[str]) -> onnx.ModelProto:
     return model
 
 
+def _on_codes(node: onnx.NodeProto) -> bool:
+    """Whether an operator multiplies codes as such."""
+    return (node.domain.removeprefix("ai.onnx"), node.op_type) in EXPANSIONS or "Integer" in node.op_type
+
+
 def _onnxruntime(path: Path, model: onnx.ModelProto, wanted: list[str]) -> Callable[[Arrays], Arrays]:
     """Optimisations off: they would move and merge quantizers. External data stay in their files, which it reads itself.
 
@@ -135,7 +140,7 @@ def _onnxruntime(path: Path, model: onnx.ModelProto, wanted: list[str]) -> Calla
 
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if any((node.domain.removeprefix("ai.onnx"), node.op_type) in EXPANSIONS for node in model.graph.node):
+    if any(_on_codes(node) for node in model.graph.node):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         _also_out(model, [o for node in model.graph.node for o in node.output if o])
     options.log_severity_level = 4

@@ -146,6 +146,8 @@ def check_reading(source: SourceFile, inputs: Mapping[str, np.ndarray], witness:
             found = running(_fed(source, some + some[-1:] * (batch - len(some))))
             for i, sample in enumerate(some):
                 theirs = {name: a[i] for name, a in found.items() if np.ndim(a) and len(a) == batch}
+                if batch == 1:  # a number that the file computes: read with the axes of what it scales
+                    theirs |= _numbers(graph, pairs, found)
                 _compare(graph, pairs, sample, theirs, f"input {at + i}, " if len(samples) > 1 else "")
     except CannotRun as error:
         if witness != AUTO:
@@ -169,6 +171,12 @@ def _shared(source: SourceFile, model: onnx.ModelProto) -> list[tuple[FileTensor
         kind = "codes" if source.graph.types[t.graph].quantizer else "float"
         found.append((t, ComparedTensor(t.file, node.name or f"{node.op_type}_{index}", node.op_type, kind)))
     return found
+
+
+def _numbers(graph: Graph, pairs: list[tuple[FileTensor, ComparedTensor]], found: Arrays) -> Arrays:
+    """Scalars among what an executor found, in the shapes that they were read in."""
+    shapes = {t.file: graph.types[t.graph].shape for t, _ in pairs}
+    return {name: a.reshape(shapes[name]) for name, a in found.items() if a.ndim == 0 and set(shapes[name]) <= {1}}
 
 
 def _fed(source: SourceFile, samples: list[Arrays]) -> Arrays:

@@ -29,12 +29,11 @@ TOGETHER = 80
 
 def with_float(found: Mapping[str, Mapping[str, Outcome]]) -> dict[str, Outcome]:
     """The cases that pass and have an operator in float, by name; without those of integers that a bundle refuses."""
-    return {
-        n: o
-        for outcomes in found.values()
-        for n, o in outcomes.items()
-        if o.kind == "passed" and "float" in o.nodes and all(map(_held, o.inputs.values()))
-    }
+    return {n: o for outcomes in found.values() for n, o in outcomes.items() if compiles(o)}
+
+
+def compiles(case: Outcome) -> bool:
+    return case.kind == "passed" and "float" in case.nodes and all(map(_held, case.inputs.values()))
 
 
 def _held(array: np.ndarray | None) -> bool:

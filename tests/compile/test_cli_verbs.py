@@ -116,8 +116,8 @@ def test_verify_finds_a_wrong_reading(here, capsys, monkeypatch):
     """Compiled from what was read wrongly, a bundle equals the reference of the same reading; only ONNX Runtime knows."""
     from mpcompile import frontend
 
-    def wrongly(path):
-        source = right(path)
+    def wrongly(path, shapes):
+        source = right(path, shapes)
         next(n for n in source.graph.nodes if n.op == "Conv").weight.q[0, 0, 0, 0] *= -1
         return source
 

@@ -55,7 +55,8 @@ def test_each_phase_leaves_its_text(bundle, tmp_path):
     assert "no float operators" in text["float.txt"]
     called = {call["function"] for call in json.loads(text["plan.txt"])["calls"]}
     assert called and {f for f in called if f"# {f}: " in text["kernels.txt"]} == called
-    assert text["kernels.txt"].count("def main") == len(called) and "popcount" in text["kernels.txt"]
+    assert text["kernels.txt"].count("def main") == len(called)
+    assert any(family in text["kernels.txt"] for family in ("popcount", "lookup"))  # the weights have few bits
 
 
 def test_a_dump_replaces_the_one_before(tmp_path):

@@ -19,7 +19,7 @@ def read(tmp_path_factory):
         (operator,) = case.operators
         if case.name in REFUSED or (operator not in seen and told[operator].get("compiled")):
             outcome = attempt(case, folder)
-            if outcome.kind == "passed" and "float" in outcome.nodes:
+            if onnx_backend.compiles(outcome):
                 found[case.name] = outcome
                 seen |= set() if case.name in REFUSED else {operator}
     return found
