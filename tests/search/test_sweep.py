@@ -194,7 +194,7 @@ def test_a_folder_of_another_kind_of_device_is_refused(tmp_path):
     out = tmp_path / "run"
     out.mkdir()
     (out / "config.toml").write_text("")
-    (out / "run.json").write_text(json.dumps({"device": {"cpu": "another formula"}}))
+    Folder(out).write("run.json", {"device": {"cpu": "another formula"}})
     with pytest.raises(UsageError, match="measured with cpu another formula, not a formula: choose another folder"):
         run(tmp_path / "a.toml", CONFIG, out, SimulatedDevice())
 
