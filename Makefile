@@ -7,11 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup lint test test-arm mutants fuzz soak demo docs bench clean
+.PHONY: help setup lint test test-long test-arm mutants fuzz soak demo docs bench clean
 
 help:
 	@echo "make lint    check style, format and types: ruff, pyright"
 	@echo "make test    run the tests; the slowest ten are listed"
+	@echo "make test-long  run those that take longer: whole networks, ONNX's own tests, full disks, kills"
 	@echo "make test-arm  run kernels, networks and boards of ARM under QEMU; ARM=quick: a few of them"
 	@echo "make mutants  change FILE place by place, and list the changes that no test of TESTS notices"
 	@echo "make fuzz    random inputs of every kind for ten minutes; FUZZ=3: for three hours. What is found goes to tests/data/fuzz"
@@ -36,7 +37,11 @@ lint: $(READY)
 
 # One thread a process: the tests run in JOBS processes.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -n $(JOBS) --dist worksteal $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -n $(JOBS) --dist worksteal $(if $(TESTS),$(TESTS),-m "not long")
+
+# What takes longer: whole networks, ONNX's backend tests, full disks, kills, a little of make fuzz.
+test-long: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=10 -n $(JOBS) --dist worksteal -m long
 
 # ARM under QEMU: kernels, C libraries, boards. Installs Debian's cross compilers and the like where they are missing, and
 # makes an arm64 system in .arm. ARM=quick: the tests that are marked so.
