@@ -3,7 +3,8 @@ for each: the faults are real, the product has no part in them, and a command co
 
     python -m tests.faults.workshop MODULE[:FUNCTION]…
 
-(where a function is named, it is called: it loads what it needs) reads a request a line (JSON; see `Request`) and answers with a line (`Ended`).
+(where a function is named, it is called: it loads what it needs) reads a request a line (JSON; see `Request`) and
+answers with a line (`Ended`).
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ HERE = Path(__file__).parent
 @dataclass
 class Request:
     """A command line, and its fault. `at`: "module:function" or "module:Class.method"; when it is called for the `nth`
-    time (of the calls with an argument that holds the text `given`), just `when` ("before" or "after" it), `what` happens: "kill" (SIGKILL) or "memory" (from then on no more than
-    `room` bytes of address space beside those that are taken). `limits`: resource limits from the start.
-    `env`: of the command, "" for none. `clock`: seconds by which the wall clock jumps at that place ("clock").
-    `instead`: what stands for something else in the command: {"module:function": "module:Class.method"}."""
+    time (of the calls with an argument that holds the text `given`), just `when` ("before" or "after" it), `what`
+    happens: "kill" (SIGKILL), "memory" (from then on no more than `room` bytes of address space beside those that are
+    taken) or "clock" (it jumps by `clock` seconds). `limits`: resource limits from the start. `env`: of the command, ""
+    for none. `instead`: what stands for something else in it: {"module:function": "module:Class.method"}."""
 
     arguments: list[str]
     folder: str

@@ -23,9 +23,7 @@ def misread(model, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> str:
         if node.op_type in WITHOUT_CODE:
             return "TVM makes no machine code of it"
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        if node.op_type == "IsInf" and not (
-            attributes.get("detect_negative", 1) and attributes.get("detect_positive", 1)
-        ):
+        if node.op_type == "IsInf" and not (attributes.get("detect_negative", 1) and attributes.get("detect_positive", 1)):
             return "TVM's operator does not tell positive infinities from negative ones"
         if node.op_type in ("Resize", "Upsample"):
             scales = constants.get(node.input[2]) if len(node.input) > 2 else None
