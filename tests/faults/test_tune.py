@@ -92,5 +92,5 @@ def test_no_room_for_the_session(write, searching_disk, model):
     """Of the process that measures: for its folder, and for what it makes in there."""
     folder = searching_disk.folder(f"tune session {write}")
     ended, _ = searching_disk.run(command(model), write, "mpcompile-session-", folder)
-    assert ended.code == 2 and ended.line.startswith(f"cannot write temporary files into {folder}/tmp: No space left")
+    assert ended.code == 2 and f" {folder}/tmp: No space left on device" in ended.line  # whoever meets it first
     assert contents(folder) == {} and not list((folder / "tmp").iterdir())
