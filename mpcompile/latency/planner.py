@@ -104,7 +104,11 @@ class Planner:
             return False
         same = [c for c in seconds if c.row == "reads" and c.name == cell.name]
         codes = [seconds[c] for c in same if c.form == "codes" and c.index == cell.index]
-        pairs = {c.index[0] * c.index[1]: seconds[c] for c in same if c.form == "planes"}
+        pairs: dict[int, float] = {}  # w1a2 and w2a1 are as many: the order in which they came must not tell
+        for c in same:
+            if c.form == "planes":
+                product = c.index[0] * c.index[1]
+                pairs[product] = min(seconds[c], pairs.get(product, seconds[c]))
         if not codes or len(pairs) < 2:
             return False
         few, most = min(pairs), max(pairs)
