@@ -43,7 +43,7 @@ class _Builder:
         self.floats = self.table(spec.float_rows, "float32", "floats")
         self.ints = self.table(spec.int_rows, "int32", "ints")
         sizes = {op.args[1]: op.args[2] for op in spec.ops if op.kind == "LookUp"}
-        self.lookups = [self.constant((sizes[i],), "float32", f"lookup{i}") for i in range(len(sizes))]
+        self.lookups = [self.constant((sizes[i],), "float32", f"by_level{i}") for i in range(len(sizes))]
         self.accumulated()
         outputs = self.outputs()
         return prim_func([*self.inputs, *self.constants, *outputs], "main"), self.stages
