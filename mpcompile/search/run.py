@@ -48,15 +48,13 @@ from mpcompile.search.objective import (
     land,
     normalised_bits,
 )
+from mpcompile.search.ownership import CONFIG, CONFIG_HASH, RUN, check_device, check_its_own, holds
 from mpcompile.search.record import about_run
 from mpcompile.search.sizes import searched_macs, weight_bytes
 from mpcompile.search.stamp import sha256_of
 
-RUN, TABLE, FRONT, METRICS = "run.json", "LUT.json", "front.json", "metrics.json"
+TABLE, FRONT, METRICS = "LUT.json", "front.json", "metrics.json"
 NETWORK, SEARCHED, WEIGHTS = "network.onnx", "search.npz", "weights.npz"
-
-CONFIG, CONFIG_HASH = "config.toml", "config_sha256"
-"""The copy of the configuration file; its hash in run.json."""
 
 METHODS: dict[str, type[Method]] = {"ebs": EBS}
 
@@ -458,17 +456,6 @@ def _about(table: LatencyTable) -> dict:
     return {k: v for k, v in table.to_json().items() if k != "model"}
 
 
-def _same_device(folder: Folder, device: SearchDevice) -> None:
-    """Times of two kinds of devices say nothing about each other, and a front of both is none."""
-    before = (folder.read(RUN) or {}).get("device", {})
-    for what in ("cpu", "target", "threads"):
-        was, now = before.get(what), device.identity.get(what)
-        if was is not None and was != now:
-            raise UsageError(
-                f"{folder.path} holds a run that was measured with {what} {was}, not {now}: choose another folder"
-            )
-
-
 def run(
     config_file: Path,
     config: Config,
@@ -485,34 +472,12 @@ def run(
     copy, text = out / CONFIG, config_file.read_bytes()
     with output_folder(out):
         folder = Folder(out, warn)
-        if not _holds(copy, text):  # before anything is tidied up in it
-            _check_its_own(folder, config_file, text)
+        if not holds(copy, text):  # before anything is tidied up in it
+            check_its_own(folder, config_file, text)
         with folder.locked():
-            _same_device(folder, device)
+            check_device(folder, device)
             sweep = Sweep(config, out, device, show, name=config_file.name, text=text, warn=warn)
-            if not _holds(copy, text):  # the folder belongs to a configuration once its data could be read
+            if not holds(copy, text):  # the folder belongs to a configuration once its data could be read
                 with atomic_path(copy) as temporary:
                     temporary.write_bytes(text)
             return sweep.run()
-
-
-def _holds(path: Path, text: bytes) -> bool:
-    try:
-        return path.read_bytes() == text
-    except OSError:
-        return False
-
-
-def _check_its_own(folder: Folder, config_file: Path, text: bytes) -> None:
-    """Where the copy of the configuration is missing or another one. Raises UsageError unless the folder is empty, or
-    run.json knows that it is the run of this configuration: then the copy was damaged."""
-    copy = folder.path / CONFIG
-    if (folder.read(RUN) or {}).get(CONFIG_HASH) == hashlib.sha256(text).hexdigest():
-        why = "is damaged" if copy.exists() else "is missing"
-        folder.warn(f"{copy} {why}: it is written again from {config_file}")
-    elif copy.exists():
-        raise UsageError(
-            f"{folder.path} holds the run of another configuration ({copy}): choose another folder for {config_file}"
-        )
-    elif any(folder.path.iterdir()):
-        raise UsageError(f"{folder.path} is not empty, and holds no run of a search")

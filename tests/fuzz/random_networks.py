@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from math import prod, sqrt
 
 import numpy as np
@@ -55,37 +56,10 @@ class Network(Builder):
         self.free.append(tensor)
         return tensor
 
-    # -- what the formats differ in ------------------------------------------------------------------------
-    def quantized(self, tensor: str) -> str:
-        raise NotImplementedError
-
-    def weights(self, shape: tuple[int, ...], axis: int = 0) -> str:
-        raise NotImplementedError
-
     def scale(self, spread: float, levels: int) -> np.float32:
         """Of a grid of so many levels over about ±2.5·spread; a power of two now and then, so that there are ties."""
         scale = 5 * max(spread, 1e-3) / max(levels - 1, 1)
         return np.float32(2.0 ** round(np.log2(scale)) if self.random.random() < 0.3 else scale)
-
-    def bias(self, count: int, spread: float) -> list[str]:
-        """None, or one of float."""
-        return [self.constant(self.rng.normal(0, spread, count))] if self.random.random() < 0.6 else []
-
-    # -- operators -----------------------------------------------------------------------------------------
-    def step(self) -> None:
-        steps = (
-            [self.contract] * 5
-            + [self.unary] * 4
-            + [self.pool] * 2
-            + [self.add_two, self.concat, self.move, self.residual]
-        )
-        self.random.choice(steps)()
-
-    def contract(self) -> None:
-        tensor = self.pick()
-        self.free_up(
-            self.conv(tensor) if len(self.shapes[tensor]) > 1 and self.random.random() < 0.8 else self.dense(tensor)
-        )
 
     def geometry(self, size, pool: bool = False) -> tuple[dict, list[int]]:
         """(attributes, the output's size) of a convolution or pool that fits."""
@@ -109,6 +83,74 @@ class Network(Builder):
         groups = self.random.choice((1, 1, 1, channels, 2 if channels % 2 == 0 else 1))
         filters = groups * self.random.randint(1, 3) if groups > 1 else self.random.randint(1, 18)
         return groups, filters
+
+    def flatten(self, tensor: str, size: int) -> str:
+        return self.put("Flatten", tensor, shape=(size,))
+
+    def reshape(self, tensor: str, size: int) -> str:
+        return self.put("Reshape", tensor, self.constant([1, -1], np.int64), shape=(size,))
+
+    def move(self) -> None:
+        tensor = self.pick(lambda t: len(self.shapes[t]) == 3)
+        if tensor is None:
+            return
+        c, h, w = self.shapes[tensor]
+        what = self.random.choice(("transpose", "reshape", "pad", "identity", "mean"))
+        if what == "transpose":
+            perm = self.random.sample((1, 2, 3), 3)
+            made = self.put("Transpose", tensor, shape=[(c, h, w)[p - 1] for p in perm], perm=[0, *perm])
+        elif what == "reshape":
+            made = self.put("Reshape", tensor, self.constant([0, c, -1], np.int64), shape=(c, h * w))
+        elif what == "pad":
+            pads = [0, 0, self.random.randint(0, 2), 1, 0, 0, 1, 0]
+            made = self.put("Pad", tensor, self.constant(pads, np.int64), shape=(c, h + pads[2] + 1, w + 1))
+        elif what == "mean" and self.opset >= 18:
+            made = self.put("ReduceMean", tensor, self.constant([2, 3], np.int64), shape=(c, 1, 1), keepdims=1)
+        else:
+            made = self.put("Identity", tensor)
+        self.free_up(made)
+
+    def finished(self) -> onnx.ModelProto:
+        read = {i for n in self.nodes for i in n.input}
+        leaves = [t for t in self.shapes if t not in read and t != "x"]
+        value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, *self.shapes[name]))
+        graph = helper.make_graph(self.nodes, self.name, [value("x")], [value(t) for t in leaves], self.constants)
+        opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, 1) for d in self.domains)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        if self.random.random() < 0.3:
+            for v in (*model.graph.input, *model.graph.output):
+                v.type.tensor_type.shape.dim[0].dim_param = "N"
+        return model
+
+
+class RealNetwork(Network, ABC):
+    """Of real-valued operators between quantizers, which each format writes in its way."""
+
+    @abstractmethod
+    def quantized(self, tensor: str) -> str: ...
+
+    @abstractmethod
+    def weights(self, shape: tuple[int, ...], axis: int = 0) -> str: ...
+
+    def bias(self, count: int, spread: float) -> list[str]:
+        """None, or one of float."""
+        return [self.constant(self.rng.normal(0, spread, count))] if self.random.random() < 0.6 else []
+
+    # -- operators -----------------------------------------------------------------------------------------
+    def step(self) -> None:
+        steps = (
+            [self.contract] * 5
+            + [self.unary] * 4
+            + [self.pool] * 2
+            + [self.add_two, self.concat, self.move, self.residual]
+        )
+        self.random.choice(steps)()
+
+    def contract(self) -> None:
+        tensor = self.pick()
+        self.free_up(
+            self.conv(tensor) if len(self.shapes[tensor]) > 1 and self.random.random() < 0.8 else self.dense(tensor)
+        )
 
     def conv(self, tensor: str) -> str:
         read = self.quantized(tensor)
@@ -146,12 +188,6 @@ class Network(Builder):
             return self.put("Gemm", read, weight, *self.bias(out, spread), shape=(out,), spread=spread, transB=1)
         made = self.put("MatMul", read, self.weights((size, out), 1), shape=(out,), spread=spread)
         return self.put("Add", made, self.rng.normal(0, spread, out)) if self.random.random() < 0.5 else made
-
-    def flatten(self, tensor: str, size: int) -> str:
-        return self.put("Flatten", tensor, shape=(size,))
-
-    def reshape(self, tensor: str, size: int) -> str:
-        return self.put("Reshape", tensor, self.constant([1, -1], np.int64), shape=(size,))
 
     def unary(self) -> None:
         tensor = self.pick()
@@ -232,40 +268,8 @@ class Network(Builder):
             y = self.quantized(y if last else self.put("Relu", y))
         self.free_up(self.put("Relu", self.put("Add", y, skip)))
 
-    def move(self) -> None:
-        tensor = self.pick(lambda t: len(self.shapes[t]) == 3)
-        if tensor is None:
-            return
-        c, h, w = self.shapes[tensor]
-        what = self.random.choice(("transpose", "reshape", "pad", "identity", "mean"))
-        if what == "transpose":
-            perm = self.random.sample((1, 2, 3), 3)
-            made = self.put("Transpose", tensor, shape=[(c, h, w)[p - 1] for p in perm], perm=[0, *perm])
-        elif what == "reshape":
-            made = self.put("Reshape", tensor, self.constant([0, c, -1], np.int64), shape=(c, h * w))
-        elif what == "pad":
-            pads = [0, 0, self.random.randint(0, 2), 1, 0, 0, 1, 0]
-            made = self.put("Pad", tensor, self.constant(pads, np.int64), shape=(c, h + pads[2] + 1, w + 1))
-        elif what == "mean" and self.opset >= 18:
-            made = self.put("ReduceMean", tensor, self.constant([2, 3], np.int64), shape=(c, 1, 1), keepdims=1)
-        else:
-            made = self.put("Identity", tensor)
-        self.free_up(made)
 
-    def finished(self) -> onnx.ModelProto:
-        read = {i for n in self.nodes for i in n.input}
-        leaves = [t for t in self.shapes if t not in read and t != "x"]
-        value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, *self.shapes[name]))
-        graph = helper.make_graph(self.nodes, self.name, [value("x")], [value(t) for t in leaves], self.constants)
-        opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, 1) for d in self.domains)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-        if self.random.random() < 0.3:
-            for v in (*model.graph.input, *model.graph.output):
-                v.type.tensor_type.shape.dim[0].dim_param = "N"
-        return model
-
-
-class Qdq(Network):
+class Qdq(RealNetwork):
     def __init__(self, rng: random.Random):
         super().__init__(rng, rng.choice((13, 17, 19, 21, 22)))
 
@@ -303,7 +307,7 @@ class Qdq(Network):
         return [self.add("DequantizeLinear", codes, self.constant(np.float32(spread / 1000)))]
 
 
-class Qonnx(Network):
+class Qonnx(RealNetwork):
     def __init__(self, rng: random.Random):
         super().__init__(rng, rng.choice((11, 13, 17)), (QONNX,))
 

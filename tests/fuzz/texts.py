@@ -7,6 +7,7 @@ import json
 import random
 import tempfile
 import tomllib
+from abc import abstractmethod
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ class Texts(Kind):
     share = 0.01
     file: str
 
-    def seed(self) -> dict:
-        raise NotImplementedError
+    @abstractmethod
+    def seed(self) -> dict: ...
 
     def text(self, found: dict) -> bytes:
         return (json.dumps(found) if self.suffix == ".json" else toml(found)).encode(errors="replace")
@@ -49,8 +50,8 @@ class Texts(Kind):
             return refused(error, path.stem if self.named else "")
         return "works"
 
-    def use(self, path: Path) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def use(self, path: Path) -> Any: ...
 
 
 @cache
@@ -167,7 +168,7 @@ def _table() -> tuple[dict, str]:
         folder = Path(name)
         model = load(branching(folder / "m.onnx"))
         table = build_table(model, BitCandidates.of([1, 2], [2, 4]), Simulated(), Cache(folder / "cells"))
-        return table.to_json(), (folder / "cells").read_text()
+        return table.to_json() | {"model": "m.onnx"}, (folder / "cells").read_text()
 
 
 class Tables(Texts):

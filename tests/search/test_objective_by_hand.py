@@ -201,7 +201,7 @@ class Sum(objective.Cost):
         self.knobs, self.together = knobs, together
 
     def expected(self, weights, tensors):
-        raise NotImplementedError
+        raise AssertionError("landing asks what an assignment costs, not what a mixture is expected to")
 
     def of(self, assignment):
         bits = dict(assignment.weights)
