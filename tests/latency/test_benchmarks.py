@@ -96,8 +96,7 @@ def test_the_ceilings_are_ceilings():
     found = roofline.Ceilings.of(measure(roofline.timers(), rounds=5))
     assert 0.5e9 < found.clock < 10e9
     assert 8 <= found.popcount / found.clock <= 2100 and 4 <= found.dot / found.clock <= 520
-    steps = roofline.loops()
-    assert steps["popcount"].work % 12 == 0 and steps["dot"].work % 12 == 0
+    assert all(loop.work > 0 for loop in roofline.loops().values())
 
 
 def test_rows_of_one_layer(monkeypatch):
