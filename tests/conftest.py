@@ -1,20 +1,59 @@
 """For all tests."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
-LONG = (
-    "compile/test_exported_networks.py",
-    "compile/test_onnx_backend.py",
-    "faults",
-    "frontend/test_onnx_backend.py",
-    "fuzz",
-    "kernels/test_definitions.py",
-    "latency/test_two_processes.py",
-    "search/test_damaged_run.py",
+LONG = re.compile(
+    "|".join(
+        (
+            # Every way in which a command may be broken off, and random inputs.
+            r"faults/",
+            r"fuzz/",
+            r"tuning/test_killed",
+            r"tuning/test_runner.py::test_what_crashes",
+            r"latency/test_cell_batches.py::test_a_kill",
+            r"latency/test_pool_workbench.py::test_an_interrupted",
+            r"latency/test_two_processes",
+            r"remote/test_served.py::test_(a_device_killed|an_interrupt|a_slow_device)",
+            r"latency/test_table.py::test_a_killed",
+            r"remote/test_lost.py::test_others_do_the_work",
+            r"remote/test_serve.py::test_a_host_that_is_killed",
+            r"search/test_damaged_run",
+            r"search/test_sweep.py::test_killed",
+            # Whole networks, whole searches, whole commands of the documents.
+            r"compile/test_exported_networks",
+            r"compile/test_whole_networks.py::test_the_bundle_equals_the_reference.(?!resnet20)",
+            r"compile/test_models.py::test_the_same_class",
+            r"compile/test_c_export.py::test_the_library.*(concat|keywords|separable|skip|uint8|pool|half)",
+            r"compile/test_random_graphs.py::.*(-12-x86-64|-18-)",
+            r"examples/test_compile_your_own.py::test_(brevitas|float|onnx_file.)",
+            r"examples/test_demo.py::test_the_whole",
+            r"examples/test_site",
+            r"examples/test_tutorials.py::.*(search|first-bundle)",
+            r"families/test_a_new_family.py::test_it_is_tuned",
+            r"latency/test_prediction.py::test_rows",
+            r"latency/test_pool_workbench.py::test_a_table_of_real_layers",
+            r"remote/test_served.py::test_a_(search|table)",
+            r"tuning/test_tune.py::test_the_search",
+            # ONNX's own tests.
+            r"compile/test_onnx_backend",
+            r"frontend/test_onnx_backend",
+            # Every bit pair on the oldest level, every variant, every order of imports, every file.
+            r"kernels/test_(contract|layers).py::.*x86-64-v2",
+            r"kernels/test_definitions",
+            r"kernels/test_lookup.py::test_bit_pair.[2468]",
+            r"compile/test_dispatch.py::test_every_variant",
+            r"compile/test_float_ops.py::test_nothing_else",
+            r"runtime/test_bundle_file.py::test_runtime_alone.*1",
+            r"latency/test_fingerprint.py::test_every_file_of_the_set",
+            r"runtime/test_tvm_runtime.py::test_whatever_is_loaded",
+            r"tuning/test_space.py::test_random_points",
+        )
+    )
 )
-"""What `make test` leaves to `make test-long`: whole networks, and every way in which a command may be broken off."""
+"""What `make test` leaves to `make test-long`, by the beginning of a test's name below `tests/`."""
 
 # Where the tests run in the background of a shell, SIGINT arrives ignored, and so it would in the processes that they
 # interrupt.
@@ -33,6 +72,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     here = Path(__file__).parent
     for item in items:
-        name = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else ""
-        if any(name == part or name.startswith(f"{part}/") for part in LONG):
-            item.add_marker("long")
+        if item.path.is_relative_to(here):
+            name = item.path.relative_to(here).as_posix() + item.nodeid.partition(".py")[2]
+            if LONG.match(name):
+                item.add_marker("long")
