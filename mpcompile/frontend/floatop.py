@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from mpcompile.errors import ModelError
 from mpcompile.frontend.batch import check_samples_apart
 from mpcompile.frontend.contract import window
-from mpcompile.frontend.importer import Importer, Source
+from mpcompile.frontend.importer import Fallback, Importer, Source
 from mpcompile.frontend.inference import inferred
 from mpcompile.frontend.limits import MOST_FOLDED, check_elements
 from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
@@ -90,12 +90,19 @@ def fold(imp: Importer, node: Source) -> None:
             check_elements(node, shape or (), MOST_FOLDED)
     except onnx.shape_inference.InferenceError:
         pass  # the evaluator says it better
-    try:
-        results = ReferenceEvaluator(model).run(None, {})
-    except Exception as error:  # the evaluator raises whatever its operators do
-        raise ModelError(f"{node}: does not compute ({str(error).splitlines()[0]})") from error
+    results = evaluated(model, {})
+    if isinstance(results, Fallback):
+        raise ModelError(f"{node}: {results.reason}")
     for name, result in zip(node.outputs, results):
         imp.values[name] = Constant(np.asarray(result))
+
+
+def evaluated(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> list | Fallback:
+    """What onnx's own evaluator computes for each output of a model, or why it computes nothing."""
+    try:
+        return list(ReferenceEvaluator(model).run(None, feed))
+    except Exception as error:  # the evaluator raises whatever its operators do
+        return Fallback(f"does not compute ({(str(error).strip().splitlines() or [type(error).__name__])[0]})")
 
 
 def resolve_auto_pad(imp: Importer, node: Source, proto: onnx.NodeProto) -> None:

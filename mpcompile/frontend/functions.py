@@ -4,9 +4,8 @@ construction; of a tensor that is on no grid they run in float."""
 from __future__ import annotations
 
 import numpy as np
-from onnx.reference import ReferenceEvaluator
 
-from mpcompile.frontend.floatop import single_node
+from mpcompile.frontend.floatop import evaluated, single_node
 from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
 from mpcompile.frontend.values import Activation
 from mpcompile.ir.graph import Table
@@ -50,8 +49,10 @@ def tabulated(imp: Importer, node: Source, index: int):
     name = node.input_name(index)
     model = single_node(imp, node, constants, {name: (1, len(x))}, [o for o in node.outputs if o])
     with np.errstate(all="ignore"):  # what comes out not finite is no table
-        (result,) = ReferenceEvaluator(model).run(None, {name: x[None]})
-    y = np.asarray(result)
+        results = evaluated(model, {name: x[None]})
+    if isinstance(results, Fallback):
+        return results
+    y = np.asarray(results[0])
     if y.shape != (1, len(x)) or y.dtype != np.float32 or not np.isfinite(y).all():
         return Fallback("its value at some code is not finite")
     imp.emit(Table(node.name, [source.tensor], [node.outputs[0]], y[0]))

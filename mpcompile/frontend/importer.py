@@ -72,15 +72,16 @@ class Source:
 
     def attribute(self, name: str, default: Any) -> Any:
         """Its value as Python or numpy; `default` where the node has none. Raises ValueError where it is of another kind
-        than `default` (a number, a text, a list)."""
+        than `default` (an integer, a number, a text, a list)."""
         found = self.node.attributes.get(name)
         if found is None:
             return default
         if found.type == ir.AttributeType.TENSOR:
             return array_of(found.value)
         value = list(found.value) if isinstance(found.value, (tuple, list)) else found.value
-        for kind, what in ((int | float, "a number"), (str, "a text"), (list | tuple, "a list")):
-            if isinstance(default, kind) and not isinstance(value, kind):
+        kinds = ((int, int, "an integer"), (float, int | float, "a number"), (str, str, "a text"))
+        for kind, taken, what in (*kinds, (list | tuple, list, "a list")):
+            if isinstance(default, kind) and not isinstance(value, taken):
                 raise ValueError(f"{name} is no {what.split()[1]}; {what} would be accepted")
         return value
 

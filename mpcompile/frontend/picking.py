@@ -7,9 +7,8 @@ import math
 from itertools import accumulate
 
 import numpy as np
-from onnx.reference import ReferenceEvaluator
 
-from mpcompile.frontend.floatop import single_node
+from mpcompile.frontend.floatop import evaluated, single_node
 from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
 from mpcompile.frontend.limits import MOST_FOLDED
 from mpcompile.frontend.values import Activation, Constant
@@ -48,7 +47,10 @@ def pick(imp: Importer, node: Source):
     constants = {node.input_name(i): imp.constant(node, i, "parameter", integer=True) for i in others}
     model = single_node(imp, node, constants, {name: shape}, [o for o in node.outputs if o])
     numbers = np.arange(math.prod(shape)).reshape(shape)
-    found = [along_axes(n, shape) for n in ReferenceEvaluator(model).run(None, {name: numbers})]
+    results = evaluated(model, {name: numbers})
+    if isinstance(results, Fallback):
+        return results
+    found = [along_axes(n, shape) for n in results]
     if any(along is None for along in found):
         return UNEVEN
     return picked(imp, node, {o: along for o, along in zip([o for o in node.outputs if o], found) if along})
