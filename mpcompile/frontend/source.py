@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
+from onnx.inliner import inline_local_functions
 
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.frontend import (  # noqa: F401  (their handlers)
@@ -109,22 +109,22 @@ def open_model(path: Path) -> ir.Model:
         raise ModelError(
             f"{path} is of ONNX opset {opset}; up to {newest}, which onnx {onnx.__version__} knows, would be accepted"
         )
-    load_external(model, path)
     if model.functions:
         check_functions(model, path)
-        model = inlined(model, path)
+        model = inlined(path)
+    load_external(model, path)
     return model
 
 
-def inlined(model: ir.Model, path: Path) -> ir.Model:
-    """Raises ModelError where a function cannot be put in the place of its calls."""
+def inlined(path: Path) -> ir.Model:
+    """The model of a file, its functions in the place of their calls. By onnx's inliner: onnx-ir's takes time in the square
+    of how often a function is called. Raises ModelError where it cannot be done."""
     try:
-        return InlinePass()(model).model
-    except Exception as error:  # onnx-ir wraps what goes wrong in others of its own
-        reason: BaseException = error
-        while reason.__cause__ is not None:
-            reason = reason.__cause__
-        raise ModelError(f"{path} is damaged: its functions cannot be inlined ({first_line(reason)})") from error
+        return ir.from_proto(inline_local_functions(onnx.load(path, load_external_data=False)))
+    except Exception as error:  # of C++, and what its result makes onnx-ir raise
+        raise ModelError(
+            f"{path} is damaged: its functions cannot be inlined ({first_line(root_of(error))})"
+        ) from error
 
 
 def data_of(initializer: ir.Value) -> np.ndarray:
