@@ -163,7 +163,7 @@ def reshaped(m: Mutator, rng: random.Random) -> None:
         lambda: array[:0] if array.ndim else array,
         lambda: array[:1] if array.ndim else array.reshape(1),
         lambda: array.T,
-        lambda: array.reshape(()) if array.size == 1 else array.reshape(-1)[0].reshape(()),
+        lambda: array.reshape(-1)[:1].reshape(()) if array.size else array,
         lambda: np.concatenate([array, array]) if array.ndim else np.stack([array, array]),
         lambda: np.squeeze(array),
     ]
