@@ -132,7 +132,13 @@ def validated(data: object, kind: type[Kind], wrong: Callable[[str], Exception],
         raise wrong(f"{place} holds a text that is no Unicode ({error.reason})".lstrip()) from error
 
 
-_JSON_WORDS = {"`object`": "an object", "`array`": "a list", "`float` > 0.0": "positive", "`int` >= 1": "1 or more"}
+_JSON_WORDS = {
+    "`object`": "an object",
+    "`array`": "a list",
+    "`array` of length >= 1": "a list of at least one",
+    "`float` > 0.0": "positive",
+    "`int` >= 1": "1 or more",
+}
 
 
 def _in_one_line(message: str, data: object, place: str) -> str:

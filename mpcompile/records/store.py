@@ -36,6 +36,7 @@ NONE = "none"
 
 
 Positive = Annotated[int, Meta(ge=1)]
+Sizes = Annotated[list[Positive], Meta(min_length=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 
 
@@ -190,14 +191,14 @@ class _Part(Struct, forbid_unknown_fields=True):
 
     family: str
     step: str
-    input: list[Positive] = field(name="in")
-    kernel: list[Positive]
-    strides: list[Positive]
+    input: Sizes = field(name="in")
+    kernel: Sizes
+    strides: Sizes
     groups: Positive
 
 
 class _Key(Struct, forbid_unknown_fields=True):
-    out: list[Positive]
+    out: Sizes
     parts: list[_Part]
     reads: list[str]
     epilogue: int

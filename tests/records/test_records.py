@@ -116,6 +116,7 @@ BROKEN = {
     "records[0].key lacks out": {"records": [asdict(record({k: v for k, v in key().items() if k != "out"}))]},
     "records[0].key.parts[0] must be an object": {"records": [asdict(record(key() | {"parts": [3]}))]},
     "records[0].key.out[1] must be 1 or more, not 0": {"records": [asdict(record(key() | {"out": [64, 0, 28]}))]},
+    "records[0].key.out must be a list of at least one, not []": {"records": [asdict(record(key() | {"out": []}))]},
     "records[0].key.parts[0].kernel must be a list, not 3": {
         "records": [asdict(record(key(kernel=3) | bad("kernel")))]
     },
