@@ -34,18 +34,20 @@ def is_qonnx(model: onnx.ModelProto) -> bool:
 
 
 def beyond_witnesses(model: onnx.ModelProto) -> bool:
-    """Whether the witness's own numbers do not hold: ONNX Runtime's of 2 bits, and of operators on codes with biases near
-    the end of 32 bits, or with int8 weights whose sums of 16 bits saturate on AVX2; qonnx's where what a quantizer is told
-    is no float32, since it computes in that type."""
+    """Whether the witness's own numbers do not hold: ONNX Runtime's of 2 bits, of biases or zero points near the end of 32
+    bits, which it adds and subtracts in that type, and of operators on codes with int8 weights whose sums of 16 bits
+    saturate on AVX2; qonnx's where what a quantizer is told is no float32, since it computes in that type."""
     types = {t.name: t.data_type for t in model.graph.initializer}
     for node in model.graph.node:
         if node.domain in QONNX_DOMAINS and any(types.get(i, FLOAT) != FLOAT for i in node.input):
             return True
     if {onnx.TensorProto.INT2, onnx.TensorProto.UINT2} & set(types.values()):
         return True
-    if not any(node.op_type in ("QLinearConv", "QLinearMatMul", "QGemm") for node in model.graph.node):
-        return False
+    on_codes = any(node.op_type in ("QLinearConv", "QLinearMatMul", "QGemm") for node in model.graph.node)
+    zeros = {i for node in model.graph.node if node.op_type == "DequantizeLinear" for i in node.input[2:3]}
     for tensor in model.graph.initializer:
+        if not on_codes and tensor.name not in zeros:
+            continue
         if tensor.data_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT8):
             most = 1 << 28 if tensor.data_type == onnx.TensorProto.INT32 else 64
             try:
