@@ -64,6 +64,8 @@ def _on_grid(imp: Importer, codes: Codes) -> str:
     """The tensor that the codes were made of, quantized: once for all that read it so."""
     name = on_grid_name(codes)
     if name not in imp.writers:
-        made = quantizer(f"node {codes.node}", codes.spacing[0], codes.zero, codes.low, codes.high, "half_even", False)
+        made = quantizer(
+            f"node {codes.node}", codes.spacing[0], codes.zero, codes.low, codes.high, "half_even", codes.zero_first
+        )
         imp.emit(Quantize(imp.unique(name), [codes.tensor], [name], made), quantizer=made)
     return name

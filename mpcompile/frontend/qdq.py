@@ -10,6 +10,7 @@ from mpcompile.frontend import dynamic
 from mpcompile.frontend.floatop import emit_nodes
 from mpcompile.frontend.importer import Importer, Source, operator
 from mpcompile.frontend.quantizers import (
+    ZERO_FIRST,
     affine,
     finite,
     per_tensor,
@@ -61,7 +62,7 @@ def linear_parameters(imp: Importer, node: Source, shape: tuple[int, ...]) -> tu
 
 @operator("QuantizeLinear")
 def quantize_linear(imp: Importer, node: Source):
-    """u = saturate(round_half_even(x/s) + z)."""
+    """u = saturate(round_half_even(x/s) + z), or with the zero point inside (ZERO_FIRST)."""
     value = imp.value(node, 0)
     shape = imp.shape(value)
     scale, zero, dtype = linear_parameters(imp, node, shape)
@@ -72,7 +73,8 @@ def quantize_linear(imp: Importer, node: Source):
         u = np.clip(np.rint(x / scale.astype(x.dtype)) + zero, low, high).astype(np.int64)
         return imp.define(node, Constant(u), dtype)
     spacing, zero = spacings(node, scale, shape), int(per_tensor(node, zero, "zero point"))
-    return imp.define(node, Codes(imp.tensor(node, 0), node.name, spacing, zero, low, high), dtype)
+    zero_first = bool(node.attribute(ZERO_FIRST, 0))
+    return imp.define(node, Codes(imp.tensor(node, 0), node.name, spacing, zero, low, high, zero_first), dtype)
 
 
 def codes_in_float(imp: Importer, name: str, codes: Codes, real: bool = False) -> str:
@@ -82,10 +84,11 @@ def codes_in_float(imp: Importer, name: str, codes: Codes, real: bool = False) -
         raise ModelError(f"{name}: codes with a scale for each channel; one scale per tensor would be accepted")
     ends = {"low": codes.low, "high": codes.high, "zero": codes.zero, "scale": codes.spacing[0]}
     written = "codes" if real else name
+    first, then = ("Add", "Round") if codes.zero_first else ("Round", "Add")
     nodes = [
         make_node("Div", [codes.tensor, "scale"], ["steps"]),
-        make_node("Round", ["steps"], ["whole"]),
-        make_node("Add", ["whole", "zero"], ["moved"]),
+        make_node(first, ["steps", "zero"][: 1 + codes.zero_first], ["half"]),
+        make_node(then, ["half", "zero"][: 2 - codes.zero_first], ["moved"]),
         make_node("Clip", ["moved", "low", "high"], [written]),
     ]
     if real:
@@ -127,6 +130,6 @@ def dequantize_linear(imp: Importer, node: Source):
         return imp.define(node, Activation(codes_in_float(imp, name, codes, real=True)))
 
     def on_grid(scale: float) -> Quantizer:
-        return quantizer(node, scale, codes.zero, codes.low, codes.high, "half_even", False)
+        return quantizer(node, scale, codes.zero, codes.low, codes.high, "half_even", codes.zero_first)
 
     return quantize_channels(imp, node, codes.tensor, codes.spacing, on_grid)

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend.importer import array_of
+from mpcompile.frontend.quantizers import ZERO_FIRST
 
 MICROSOFT = "com.microsoft"
 
@@ -63,9 +64,10 @@ class _Expansion:
         axis = [ir.AttrInt64("axis", 0)] if scale.size > 1 else []
         return self.add("DequantizeLinear", [self.input(index), made], axis, "bias")
 
-    def codes(self, value: ir.Value, scale: int, zero: int) -> None:
+    def codes(self, value: ir.Value, scale: int, zero: int, zero_first: bool = False) -> None:
         """QuantizeLinear to the old output."""
-        self.add("QuantizeLinear", [value, self.input(scale), self.input(zero)], what="codes")
+        attributes = [ir.AttrInt64(ZERO_FIRST, 1)] if zero_first else []
+        self.add("QuantizeLinear", [value, self.input(scale), self.input(zero)], attributes, "codes")
 
 
 def _kept(node: ir.Node, *names: str) -> list[ir.Attr]:
@@ -91,14 +93,14 @@ def _gemm(e: _Expansion) -> None:
 
 def _binary(op: str) -> Callable[[_Expansion], None]:
     def expand(e: _Expansion) -> None:
-        e.codes(e.add(op, [e.real(0, "a"), e.real(3, "b")]), 6, 7)
+        e.codes(e.add(op, [e.real(0, "a"), e.real(3, "b")]), 6, 7, zero_first=True)
 
     return expand
 
 
 def _unary(op: str, *attributes: str) -> Callable[[_Expansion], None]:
     def expand(e: _Expansion) -> None:
-        e.codes(e.add(op, [e.real(0, "input")], _kept(e.old, *attributes)), 3, 4)
+        e.codes(e.add(op, [e.real(0, "input")], _kept(e.old, *attributes)), 3, 4, zero_first=op == "AveragePool")
 
     return expand
 

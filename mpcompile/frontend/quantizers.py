@@ -46,6 +46,11 @@ def finite(imp: Importer, node: Source) -> np.ndarray:
     return data
 
 
+ZERO_FIRST = "zero_first"
+"""Attribute of a QuantizeLinear that takes the place of an operator on codes: round(x/s + z), as ONNX Runtime's sums,
+products and average pools do, in place of round(x/s) + z. They differ at ties where z is odd."""
+
+
 def quantizer(
     where, spacing: float, zero: float, low: int, high: int, rounding: str, zero_first: bool, max_bits: int = MAX_BITS
 ) -> Quantizer:

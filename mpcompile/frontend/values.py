@@ -77,7 +77,7 @@ class QuantizedConstant:
 @dataclass(frozen=True, eq=False)
 class Codes:
     """The integers that QuantizeLinear wrote, before DequantizeLinear. `tensor` is the real graph tensor it read.
-    `spacing`: float64 [C], one for each channel, or [1]."""
+    `spacing`: float64 [C], one for each channel, or [1]. `zero_first`: see ir.graph.Quantizer."""
 
     tensor: str
     node: str
@@ -85,6 +85,7 @@ class Codes:
     zero: int
     low: int
     high: int
+    zero_first: bool = False
 
 
 @dataclass(frozen=True)

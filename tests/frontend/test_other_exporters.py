@@ -360,3 +360,34 @@ def test_a_file_of_operators_on_codes(tmp_path, per_channel):
     found = check_reading(source, {"x": rng.standard_normal((8, 3, 8, 8), np.float32)}, "onnxruntime")
     assert found.equal, found.summary
     assert found.compared >= 9 and {row.kind for row in found.rows} == {"codes"}
+
+
+@pytest.mark.parametrize("zero", [0, 1, -95])
+@pytest.mark.parametrize("op", ["QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearAdd", "QLinearMul"])
+def test_ties_of_operators_on_codes_are_onnx_runtimes(tmp_path, op, zero):
+    """Which of two codes a half becomes: some operators round with the zero point, some before it is added."""
+    two = op in ("QLinearAdd", "QLinearMul")
+    out = ["two", "zero"] if two else ["one", "zero"]
+    beside = ["other", "one", "none"] if two else []
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "one", "none"], ["codes"]),
+        helper.make_node(
+            op, ["codes", "one", "none", *beside, *out], ["made"], domain="com.microsoft",
+            **({"kernel_shape": [1, 2], "strides": [1, 2]} if op == "QLinearAveragePool" else {}),
+        ),
+        helper.make_node("DequantizeLinear", ["made", *out], ["y"]),
+    ]  # fmt: skip
+    constants = [
+        constant(np.float32(1), "one"),
+        constant(np.float32(2), "two"),
+        constant(np.int8(0), "none", np.int8),
+        constant(np.int8(zero), "zero", np.int8),
+        constant(np.int8(op == "QLinearMul"), "other", np.int8),
+    ]
+    shape = [1, 20, 1, 2] if op == "QLinearGlobalAveragePool" else [1, 1, 5, 8]
+    x = np.arange(40, dtype=np.float32)
+    x[1::2] += np.arange(20) % 2  # a pair's mean is a half, or whole
+    written = [1, 20, 1, 1] if op == "QLinearGlobalAveragePool" else [1, 1, 5, 8 if two else 4]
+    path = saved(tmp_path, nodes, {"x": shape}, {"y": written}, constants, domains=("com.microsoft",))
+    ours, theirs = both(path, x.reshape(shape))
+    np.testing.assert_array_equal(ours, theirs)
