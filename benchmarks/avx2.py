@@ -38,13 +38,13 @@ LAYERS = {
     Bits(1, 1): ("popcount", "dot", "lookup"),
     Bits(1, 2): ("popcount", "dot", "lookup"),
     Bits(2, 2): ("popcount", "dot", "lookup"),
-    Bits(8, 8): ("dot",),
+    Bits(8, 8): ("dot", "winograd"),
 }
 CHOICES = [Bits(w, a) for w in (1, 2, 3, 4) for a in (1, 2, 4, 8)] + [Bits(3, 3), Bits(8, 8)]
 CHOICE_SHAPES = (RESNET18_LAYERS[2], RESNET18_LAYERS[4])
-FAMILIES = ("popcount", "dot", "lookup")
+FAMILIES = ("popcount", "dot", "lookup", "winograd")
 NETWORKS = (Bits(1, 1), Bits(1, 2), Bits(2, 2), Bits(8, 8))
-IN_C = {"popcount": "popcount", "lookup": "lookup", "dot": "dot in 16 bits"}
+IN_C = {"popcount": "popcount", "lookup": "lookup", "dot": "dot in 16 bits", "winograd": "dot in 16 bits"}
 RESULTS = Path(__file__).with_name("results")
 CHOSEN = "chosen.json"
 
@@ -63,11 +63,18 @@ class Folder:
         """The bundle whose layer `conv` is computed by `family`."""
         name = f"conv {shape} {bits}"
         source = self.bench.onnx(name, lambda: conv_layer(shape, bits))
-        path = source.with_name(f"{source.stem}_{family}.mpc")
+        path = self._path(source, family)
         if not path.exists():
             self.bench.say(f"compiling {name} by {family}")
             mp.compile(source, target=TARGET, output=path, families={"conv": family})
         return path
+
+    def has(self, shape: ConvShape, bits: Bits, family: str) -> bool:
+        """Whether the folder has that bundle."""
+        return self._path(self.bench.onnx(f"conv {shape} {bits}", lambda: conv_layer(shape, bits)), family).exists()
+
+    def _path(self, source: Path, family: str) -> Path:
+        return source.with_name(f"{source.stem}_{family}.mpc")
 
     def chosen(self, shape: ConvShape, bits: Bits) -> str:
         """The family that compiling would choose, remembered in the folder."""
@@ -111,7 +118,7 @@ class Folder:
             for bits, families in LAYERS.items():
                 for shape in RESNET18_LAYERS:
                     self.chosen(shape, bits)
-                    for family in families:
+                    for family in _of(shape, families):
                         for one in {shape, *halves(shape)}:
                             self.layer(one, bits, family)
         if "choices" in parts:
@@ -126,6 +133,11 @@ class Folder:
                 self.bench.compiled(f"resnet18 {bits}", lambda: resnet18(bits))
 
 
+def _of(shape: ConvShape, families: tuple[str, ...]) -> list[str]:
+    """Those that compute such a layer."""
+    return [family for family in families if family != "winograd" or shape.stride == 1]
+
+
 def layer_results(now: Folder, before: Folder | None, rounds: int) -> list[dict]:
     """Of each layer, bit pair and family: seconds, shares of the ceiling, seconds before and of the loop in C."""
     library, found = build(), []
@@ -134,12 +146,12 @@ def layer_results(now: Folder, before: Folder | None, rounds: int) -> list[dict]
             small, large = halves(shape)
             subjects: dict[str, Timer] = dict(roofline.timers(TARGET))
             case = Case(library, bits.w, bits.a, shape.c)
-            for family in families:
+            for family in _of(shape, families):
                 subjects |= {
                     f"{family} {n}": now.timer(s, bits, family)
                     for n, s in (("whole", shape), ("small", small), ("large", large))
                 }
-                if before:
+                if before and before.has(shape, bits, family):
                     subjects[f"{family} before"] = before.timer(shape, bits, family)
                 in_c = IN_C[family] if IN_C[family] in case.operands else "dot in 32 bits"
                 subjects[f"{family} C"] = case.timer(in_c)
@@ -156,8 +168,8 @@ def layer_results(now: Folder, before: Folder | None, rounds: int) -> list[dict]
                 "families": {},
             }
             row |= {"chosen_before": before.chosen(shape, bits)} if before else {}
-            for family in families:
-                work = {"popcount": bits.w * bits.a, "lookup": bits.w * -(-bits.a // 4), "dot": 1}[family]
+            for family in _of(shape, families):
+                work = {"popcount": bits.w * bits.a, "lookup": bits.w * -(-bits.a // 4)}.get(family, 1)
                 ceiling = (
                     ceilings.lookup
                     if family == "lookup"
@@ -174,7 +186,7 @@ def layer_results(now: Folder, before: Folder | None, rounds: int) -> list[dict]
                     "loop": inside * work / ceiling,
                     "whole": shape.macs / seconds[f"{family} whole"] * work / ceiling,
                     "c_seconds": seconds[f"{family} C"] * shape.macs / (case.sums.size * 9 * shape.c),
-                    **({"before": seconds[f"{family} before"]} if before else {}),
+                    **({"before": seconds[f"{family} before"]} if f"{family} before" in seconds else {}),
                 }
             found.append(row)
     return found

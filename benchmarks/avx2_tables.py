@@ -75,17 +75,15 @@ def _layers(rows: list[dict]) -> str:
 
 
 def _choices(rows: list[dict]) -> str:
+    names = list(rows[0]["seconds"])
     lines = [
         "Microseconds of each family, and what the cost model chooses.\n",
-        "| layer | bits | popcount | dot | lookup | chosen | over the fastest |",
-        "|---|---|---|---|---|---|---|",
+        f"| layer | bits | {' | '.join(names)} | chosen | over the fastest |",
+        "|---|---|" + "---|" * len(names) + "---|---|",
     ]
     for row in rows:
         best = min(row["seconds"], key=row["seconds"].get)
-        cells = [
-            f"{'**' * (name == best)}{row['seconds'][name] * 1e6:.0f}{'**' * (name == best)}"
-            for name in ("popcount", "dot", "lookup")
-        ]
+        cells = [f"{'**' * (name == best)}{row['seconds'][name] * 1e6:.0f}{'**' * (name == best)}" for name in names]
         lines.append(
             f"| {row['layer']} | {row['bits']} | {' | '.join(cells)} | {row['chosen']} | "
             f"{row['seconds'][row['chosen']] / row['seconds'][best]:.2f} |"
@@ -96,12 +94,16 @@ def _choices(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+NUMBERS = {3: "three", 4: "four"}
+
+
 def _hits(rows: list[dict], which: str, who: str) -> str:
     losses = [row["seconds"][row[which]] / min(row["seconds"].values()) for row in rows]
     misses = [loss for loss in losses if loss > 1]
     most = f"; elsewhere its choice takes up to {max(misses):.2f} times as long" if misses else ""
+    of = NUMBERS[len(rows[0]["seconds"])]
     return (
-        f"{who} picks the fastest of the three in {len(losses) - len(misses)} of {len(losses)}{most} "
+        f"{who} picks the fastest of the {of} in {len(losses) - len(misses)} of {len(losses)}{most} "
         f"({prod(losses) ** (1 / len(losses)):.3f} in the geometric mean of all)."
     )
 

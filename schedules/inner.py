@@ -25,8 +25,6 @@ class InnerLoops(ABC, Generic[S, L]):
 
     longest_row: ClassVar[int] = 16
     """Pixels between two epilogues, at most, by default."""
-    line_step: ClassVar[int] = 1
-    """Output lines that are computed together: a group serves a multiple of them, or all."""
     in_tiles: ClassVar[bool] = True
     """Whether the reduction's loops are those of the register tile; else `apply` places it."""
 
@@ -62,6 +60,10 @@ class InnerLoops(ABC, Generic[S, L]):
     def shallow(self, part: S) -> bool:
         """Whether so few steps make an output that the epilogue decides the tile."""
         return False
+
+    def line_step(self, part: S) -> int:
+        """Output lines that are computed together: a group serves a multiple of them, or all."""
+        return 1
 
     def lines(self, spec: LayerSpec, parts: list[S]) -> int | None:
         """Output lines that a group serves by default, where `parts` of a layer want more than one; None where they do

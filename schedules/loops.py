@@ -244,7 +244,7 @@ class LayerLoops(ABC):
         if tile.lines == 1:
             found.append((height * rows, (1, "rows")))
         found += [(height // n, (n, "lines")) for n in reversed(divisors(tile.lines, tile.lines - 1))]
-        step = max((loops_of(self.architecture, p).line_step for p in self.spec.parts), default=1)
+        step = max((loops_of(self.architecture, p).line_step(p) for p in self.spec.parts), default=1)
         found = [choice for choice in found if choice[1][0] % step == 0 or choice[1][0] == height]
         even = [choice for iterations, choice in found if evenness(iterations) >= EVEN]
         return even[0] if even else max(found, key=lambda one: evenness(one[0]))[1]

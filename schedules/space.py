@@ -61,12 +61,15 @@ class Space:
         loops = tuple(loops_of(architecture, p) for p in parts)
         lanes = [inner.lanes(p) for inner, p in zip(loops, parts)]
         steps = [inner.taps(p) for inner, p in zip(loops, parts)]
+        lines = _lines(spec)
+        if not any(_whole(spec, loops, n) for n in lines):  # steps of several lines, of which the map has few
+            lines = (default.lines,)
         spatial, deep = any(kh * kw > 1 for kh, kw, _ in steps), any(step > 1 for *_, step in steps)
         choices = {
             "row": divisors(width, width),
             "pixels": divisors(width, MOST_PIXELS),
             "block": [max(lanes) * n for n in divisors(channels // max(lanes), 8)],
-            "lines": _lines(spec),
+            "lines": lines,
             "unroll": (0, 1, 2, 3) if spatial else (0, 3),
             "words_first": (False, True) if spatial and deep else (False,),
             "apart": (False, True) if any(inner.slots(p) > 1 for inner, p in zip(loops, parts)) else (False,),
@@ -123,11 +126,11 @@ class Space:
             return False
         if not parts:
             return True
+        if not _whole(self.spec, self.loops, tile.lines):
+            return False
         return tile.row % tile.pixels == 0 and all(self._holds(*one, tile) for one in zip(self.loops, parts))
 
     def _holds(self, loops: InnerLoops, part: PartSpec, tile: Tile) -> bool:
-        if tile.lines % loops.line_step and tile.lines != self.spec.shape[1]:
-            return False
         vectors = -(-tile.block // loops.lanes(part))
         slots = 1 if tile.apart else loops.slots(part)
         taps = loops.taps(part)
@@ -150,6 +153,11 @@ def _lines(spec: LayerSpec) -> tuple[int, ...]:
     _, height, _ = spec.shape
     shared = spec.blocking[0] >= THREAD_CHUNKS
     return tuple(n for n in divisors(height, height) if n == 1 or shared or height // n >= THREAD_CHUNKS)
+
+
+def _whole(spec: LayerSpec, loops: tuple[InnerLoops, ...], lines: int) -> bool:
+    """Whether so many lines are whole steps of all parts."""
+    return lines == spec.shape[1] or all(lines % inner.line_step(p) == 0 for inner, p in zip(loops, spec.parts))
 
 
 def _stores_sums(spec: LayerSpec) -> bool:

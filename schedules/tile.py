@@ -91,7 +91,7 @@ def default_lines(architecture: str, spec: LayerSpec) -> int:
     by_loops: dict[InnerLoops, list[PartSpec]] = {}
     for part in spec.parts:
         by_loops.setdefault(loops_of(architecture, part), []).append(part)
-    for loops in sorted(by_loops, key=lambda inner: -inner.line_step):
+    for loops in sorted(by_loops, key=lambda inner: -max(map(inner.line_step, by_loops[inner]))):
         lines = loops.lines(spec, by_loops[loops])
         if lines is not None:
             return lines

@@ -7,11 +7,13 @@ TVM's own VNNI intrinsic does not build with LLVM 22, whose VPDPBUSD takes bytes
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
+from operator import add
 
 from mpcompile.kernels.accumulators import int16_steps
 from mpcompile.kernels.families.dot_step import DotInstr
 from mpcompile.kernels.tvm_names import T, TensorIntrin, llvm_intrin, tirx
+from mpcompile.kernels.wrapping import wrapped_sum
 from mpcompile.schedules.x86_narrow import MADD, MADDUBS, maddubs16
 
 # name → (lanes, group, data dtype, weight dtype); the suffix is the vector's width in bits
@@ -55,7 +57,11 @@ def register(name: str) -> DotInstr:
     step = {"vnni": _vnni, "maddubs": _maddubs, "madd": _madd}[kind](lanes, int(bits))
     shape = (lanes, group, data, weight)
     TensorIntrin.register(f"mpcompile.{name}", _description(*shape), _implementation(*shape, step), override=True)
-    return DotInstr(f"mpcompile.{name}", *shape, tiles=kind == "madd")
+    if kind != "madd":
+        return DotInstr(f"mpcompile.{name}", *shape)
+    wrapping = _implementation(*shape, _madd(lanes, int(bits), partial(wrapped_sum, lanes=lanes)))
+    TensorIntrin.register(f"mpcompile.{name}_wrapping", _description(*shape), wrapping, override=True)
+    return DotInstr(f"mpcompile.{name}", *shape, tiles=True, wrapping=f"mpcompile.{name}_wrapping")
 
 
 def _description(lanes: int, group: int, data: str, weight: str):
@@ -118,8 +124,8 @@ def _maddubs(lanes: int, bits: int):
     return step
 
 
-def _madd(lanes: int, bits: int):
+def _madd(lanes: int, bits: int, plus=add):
     def step(c, a, b):
-        return c + llvm_intrin(f"int32x{lanes}", MADD[bits], 2, _broadcast(a, lanes, "int16", 2), b)
+        return plus(c, llvm_intrin(f"int32x{lanes}", MADD[bits], 2, _broadcast(a, lanes, "int16", 2), b))
 
     return step

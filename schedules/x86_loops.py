@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+from mpcompile.kernels.families import winograd
 from mpcompile.kernels.families.depthwise import DepthwiseSpec
 from mpcompile.kernels.families.dot import DotSpec, DotStages, WinogradSpec, WinogradStages
 from mpcompile.kernels.families.lookup import LookupSpec, LookupStages
@@ -20,7 +21,7 @@ from mpcompile.kernels.families.popcount_words import LANES
 from mpcompile.kernels.families.winograd_form import PRODUCTS, TILE, tiles
 from mpcompile.kernels.spec import LayerSpec
 from mpcompile.kernels.stages import PartStages
-from mpcompile.schedules import narrow_loops, winograd_loops
+from mpcompile.schedules import narrow_loops, winograd_loops, winograd_tile_loops
 from mpcompile.schedules.depthwise_loops import DepthwiseLoops
 from mpcompile.schedules.inner import InnerLoops, register
 from mpcompile.schedules.loops import LayerLoops
@@ -170,7 +171,6 @@ class Dot(InnerLoops[DotSpec, LayerLoops]):
 
 
 class Winograd(InnerLoops[WinogradSpec, LayerLoops]):
-    line_step = TILE
     in_tiles = False
 
     def lanes(self, part: WinogradSpec) -> int:
@@ -185,6 +185,9 @@ class Winograd(InnerLoops[WinogradSpec, LayerLoops]):
     def sums_stay(self, part: WinogradSpec) -> bool:
         return True
 
+    def line_step(self, part: WinogradSpec) -> int:
+        return TILE
+
     def lines(self, spec: LayerSpec, parts: list[WinogradSpec]) -> int | None:
         _, height, width = spec.shape
         whole = [n for n in divisors(height, height) if n % TILE == 0 or n == height]
@@ -193,6 +196,41 @@ class Winograd(InnerLoops[WinogradSpec, LayerLoops]):
     def apply(self, layer: LayerLoops, part: PartStages[WinogradSpec]) -> None:
         assert isinstance(part, WinogradStages)
         winograd_loops.dot(layer, part, 32 if part.spec.instr.lanes == 16 else 16)
+
+
+class WinogradTiles(InnerLoops[winograd.WinogradSpec, LayerLoops]):
+    in_tiles = False
+
+    def lanes(self, part: winograd.WinogradSpec) -> int:
+        return part.instr.lanes
+
+    def cost(
+        self, part: winograd.WinogradSpec, pixels: int, block: int, registers: int, vector_bits: int
+    ) -> float | None:
+        return _wide(part.instr.lanes, pixels, block, registers, vector_bits)
+
+    def steps(self, part: winograd.WinogradSpec, padded: int) -> float:
+        high, wide = part.tile.outputs
+        return part.tile.products * -(-part.data.shape[0] // 2) / (high * wide) * padded / part.instr.lanes
+
+    def taps(self, part: winograd.WinogradSpec) -> tuple[int, int, int]:
+        return 1, 1, 1
+
+    def sums_stay(self, part: winograd.WinogradSpec) -> bool:
+        return True
+
+    def line_step(self, part: winograd.WinogradSpec) -> int:
+        return part.tile.outputs[0]
+
+    def lines(self, spec: LayerSpec, parts: list[winograd.WinogradSpec]) -> int | None:
+        _, height, width = spec.shape
+        tile = parts[0].tile
+        whole = [n for n in divisors(height, height) if n % tile.outputs[0] == 0 or n == height]
+        return next((n for n in whole if tile.count(n, width) >= winograd.TOGETHER), height)
+
+    def apply(self, layer: LayerLoops, part: PartStages[winograd.WinogradSpec]) -> None:
+        assert isinstance(part, winograd.WinogradStages)
+        winograd_tile_loops.apply(layer, part, 32 if part.spec.instr.lanes == 16 else 16)
 
 
 class Lookup(InnerLoops[LookupSpec, LayerLoops]):
@@ -250,5 +288,6 @@ register(NAME, PopcountSpec, Popcount())
 register(NAME, PopcountBytesSpec, PopcountBytes())
 register(NAME, DotSpec, Dot())
 register(NAME, WinogradSpec, Winograd())
+register(NAME, winograd.WinogradSpec, WinogradTiles())
 register(NAME, LookupSpec, Lookup())
 register(NAME, DepthwiseSpec, Depthwise())

@@ -23,7 +23,7 @@ from mpcompile.kernels import accumulators
 from mpcompile.kernels.build import build
 from mpcompile.kernels.describe import describe
 from mpcompile.kernels.families import family as family_of
-from mpcompile.kernels.families import popcount_bytes
+from mpcompile.kernels.families import popcount_bytes, winograd
 from mpcompile.kernels.families.dot import WinogradSpec
 from mpcompile.kernels.spec import PartSpec
 from mpcompile.kernels.tvm_names import buffer_of
@@ -225,6 +225,24 @@ TILED = Shape(18, (5, 7), 20, (3, 3), pads=(1, 1, 1, 1))
 def test_dot_by_tiles(target, shape):
     """Last tiles leave the map, which ends where the buffer does."""
     assert isinstance(defined("dot", target, shape, odd(8), unsigned(8)), WinogradSpec)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize(
+    "target, shape",
+    [
+        ("x86-64-v3", TILED),
+        ("x86-64-v2", TILED._replace(size=(6, 4), pads=(0, 1, 2, 1))),
+        ("x86-64-v4", TILED._replace(size=(4, 5), halo=(2, 3, 1, 2))),
+        ("x86-64-v3", TILED._replace(size=(10, 6))),
+        ("x86-64-v3", TILED._replace(channels=16, size=(5, 9), halo=(1, 2, 1, 1))),
+    ],
+)
+def test_winograd(target, shape, stored, monkeypatch):
+    """Last tiles leave the map, which ends where the buffer does."""
+    monkeypatch.setattr(winograd, "MOST_STORED", winograd.MOST_STORED if stored else 0)
+    spec = defined("winograd", target, shape, odd(8), unsigned(8))
+    assert isinstance(spec, winograd.WinogradSpec) and spec.weight_dtype == ("int16" if stored else "int8")
 
 
 # -- lookup ------------------------------------------------------------------------------------------------------------

@@ -200,6 +200,31 @@ def test_steps_of_records_of_tiles_and_of_depthwise_layers():
     assert family_of("depthwise").step(depthwise.spec) == "int16"
 
 
+def test_winograds_numbers():
+    """3, −5 = 2·1 + 1, 2·−3 + 1, in 3×3 kernels of 16 channels; levels 0 to 3 less 2, weights by 6·6·|−3| at the most."""
+    weights = np.stack([np.full((16, 3, 3), 3), np.full((16, 3, 3), -5)] * 8)
+    found = packed("winograd", "x86-64-v3", weights, odd(8), THREES)
+    assert (found.spec.multiplier, found.spec.offset, found.base, found.spec.middle) == (2 * 3, 1 * 3, -3, 2)
+    assert found.reach == 3 * (6 * 3 * 144 + 3 * 144)
+    assert found.constant.tolist() == [6 * 2 * 144, 6 * 2 * -3 * 144] * 8
+    assert found.spec.tile.outputs == (4, 4) and found.spec.weight_shape == (36, 2, 8, 8, 2)
+    assert found.weight[0, 0, 0].tolist() == [[36, 36], [-108, -108]] * 4 and found.weight.dtype == np.int16
+    assert family_of("winograd").step(found.spec) == "madd_256 4x4"
+
+
+def test_many_transformed_weights_are_made_in_the_kernel():
+    """2 MiB are 36·2 bytes of 29127 weights, or 24·2 bytes of 43690: 160·182 are stored, 160·183 by the smaller tile,
+    160·275 are not."""
+    shape = lambda channels: packed(
+        "winograd", "x86-64-v3", np.full((160, channels, 3, 3), -8), twos_complement(4), unsigned(4)
+    )
+    stored, smaller, made = shape(182), shape(183), shape(275)
+    assert stored.spec.weight_shape == (36, 20, 91, 8, 2) and stored.weight.dtype == np.int16
+    assert smaller.spec.weight_shape == (24, 20, 92, 8, 2) and smaller.weight.dtype == np.int16
+    assert made.spec.weight_shape == (20, 138, 3, 3, 8, 2) and made.weight.dtype == np.int8
+    assert not made.weight[:, 137, ..., 1].any() and (made.weight[:, 137, ..., 0] == -8).all()
+
+
 def test_only_steps_that_multiply_words_take_tiles():
     for target, grid_w, grid_a in (
         ("x86-64-v3", twos_complement(4), unsigned(2)),
@@ -310,13 +335,14 @@ def test_tiles_cover_all_outputs():
 
 
 # -- samples -----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", ["popcount", "dot", "lookup", "depthwise"])
+@pytest.mark.parametrize("name", ["popcount", "dot", "lookup", "depthwise", "winograd"])
 def test_a_sample_is_a_small_part_that_the_family_computes(name):
     record = family_of(name)
     part = record.sample("t", 32, (1, 2, 3, 4))
     grouped = name == "depthwise"
     outputs = 64 if name == "lookup" else 16  # whole vectors of look-ups, on every target
-    assert part.q.shape == ((32, 1, 1, 1) if grouped else (outputs, 32, 1, 1))
+    kernel = (3, 3) if name == "winograd" else (1, 1)
+    assert part.q.shape == ((32, 1, 1, 1) if grouped else (outputs, 32, *kernel))
     assert (part.input, part.pads, part.groups) == ("t", (1, 2, 3, 4), 32 if grouped else 1)
     assert part.grid == (bipolar() if name == "popcount" else twos_complement(8))
     assert set(np.unique(part.q)) <= set(part.grid.values.tolist()) and len(np.unique(part.q)) > 1
@@ -329,4 +355,5 @@ def test_families_in_their_order():
         ("dot", "codes", False),
         ("lookup", "codes", False),
         ("depthwise", "codes", True),
+        ("winograd", "codes", False),
     ]

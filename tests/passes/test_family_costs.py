@@ -335,6 +335,25 @@ def test_a_transformed_kernel_does_half_the_work_in_whole_tiles():
     assert counted("dot", odd(8), PIXELS, size=9, target=COUNTS) == pytest.approx(128 * (9 * 128 + 40) + RATE * 9 / 4)
 
 
+@pytest.mark.parametrize(
+    "size, channels, outputs, products, tiles, weights",
+    [
+        (9, 128, 128, 36, 9, 0.5),  # of 4×4 outputs
+        (6, 128, 128, 24, 6, 0.5),  # of 2×4
+        (28, 64, 32, 36, 49, 0.5),
+        (32, 64, 32, 36, 64, 2 * 0.5),  # weights serve 28 tiles at least
+        (12, 256, 128, 36, 9, 3.5),  # more weights than are stored
+    ],
+)
+def test_transformed_tiles_work(size, channels, outputs, products, tiles, weights):
+    """Of each product of a tile: channels · outputs, what reading or making a weight takes, and 6 for each channel and
+    output, which are transformed."""
+    slow = replace(AVX2, dot_macs_per_cycle=RATE, dot16_macs_per_cycle=0.0)
+    cycles = products * (channels * outputs * (tiles + weights) + 6 * tiles * (channels + outputs))
+    found = counted("winograd", twos_complement(4), PIXELS, channels, outputs, size=size, target=slow)
+    assert found * size**2 == pytest.approx(cycles + size**2 * outputs * 40, rel=1e-12)
+
+
 @pytest.mark.parametrize("groups, names", [(1, {"popcount", "dot", "lookup"}), (32, {"depthwise"})])
 def test_every_line_and_every_column_counts(groups, names):
     part = ContractPart("x", np.ones((32, 32 // groups, 1, 1)), twos_complement(4), groups=groups)
@@ -407,7 +426,7 @@ def test_codes_are_bytes():
     """Of 257 levels none can be stored, of 256 any."""
     nine = tuple(1 << i for i in range(9))
     for levels, weights, can in (
-        (256, np.ones((32, 16, 3, 3)), {"popcount", "dot", "lookup"}),
+        (256, np.ones((32, 16, 3, 3)), {"popcount", "dot", "lookup", "winograd"}),
         (257, np.ones((32, 16, 3, 3)), {"popcount"}),
         (256, np.ones((32, 1, 3, 3)), {"depthwise"}),
         (257, np.ones((32, 1, 3, 3)), {"popcount"}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -97,8 +99,12 @@ def test_crossover_is_where_it_was_measured(w, a, first):
     [(1, 1, "lookup"), (1, 4, "lookup"), (2, 2, "lookup"), (3, 4, "dot"), (4, 2, "dot"), (4, 8, "dot"), (8, 8, "dot")],
 )
 def test_crossover_on_avx2(w, a, first):
+    """3×3 kernels of what `dot` multiplies are tiles' where their stride is 1."""
     grid = bipolar() if w == 1 else twos_complement(w)
-    assert candidates(part(grid), unsigned(a), AVX2, (28, 28))[0][0] == first
+    apart = replace(part(grid), strides=(2, 2))
+    assert candidates(apart, unsigned(a), AVX2, (28, 28))[0][0] == first
+    tiled = "winograd" if first == "dot" else first
+    assert candidates(part(grid), unsigned(a), AVX2, (28, 28))[0][0] == tiled
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from mpcompile.kernels.families.dot import DOT
 from mpcompile.kernels.families.family import Family
 from mpcompile.kernels.families.lookup import LOOKUP
 from mpcompile.kernels.families.popcount import POPCOUNT
+from mpcompile.kernels.families.winograd import WINOGRAD
 
 __all__ = ["Family", "families", "family", "register", "unregister"]
 
-_SHIPPED = (POPCOUNT, DOT, LOOKUP, DEPTHWISE)
+_SHIPPED = (POPCOUNT, DOT, LOOKUP, DEPTHWISE, WINOGRAD)
 _BY_NAME = {f.name: f for f in _SHIPPED}
 
 

@@ -130,8 +130,13 @@ SAMPLE_OUTPUTS = 16
 
 
 def sample(
-    tensor: str, channels: int, pads: tuple[int, int, int, int], grid: Grid, outputs: int = SAMPLE_OUTPUTS
+    tensor: str,
+    channels: int,
+    pads: tuple[int, int, int, int],
+    grid: Grid,
+    outputs: int = SAMPLE_OUTPUTS,
+    kernel: tuple[int, int] = (1, 1),
 ) -> ContractPart:
-    """A 1×1 convolution over all channels with weights on `grid`: what most families give as their sample."""
-    q = np.random.default_rng(0).choice(grid.values, (outputs, channels, 1, 1))
+    """A convolution over all channels with weights on `grid`, of a 1×1 kernel: what most families give as their sample."""
+    q = np.random.default_rng(0).choice(grid.values, (outputs, channels, *kernel))
     return ContractPart(tensor, q, grid, pads=pads)

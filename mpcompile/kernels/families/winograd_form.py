@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpcompile.kernels.accumulators import INT32
+from mpcompile.kernels.families.winograd_scheme import scheme
 
 INT16 = (1 << 15) - 1
 TILE = 2
@@ -20,7 +21,7 @@ PRODUCTS = 16
 WORK = 0.5
 """Of a direct product's time, transforming included: 16/36 of its products."""
 
-G2 = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], np.int64)
+G2 = np.array(scheme(TILE, 3, (0, 1, -1), 3).weights, np.int64)
 """2·G."""
 
 LEAST_CHANNELS, LEAST_SIZE = 16, 4

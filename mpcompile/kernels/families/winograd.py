@@ -1,0 +1,192 @@
+"""Family `winograd`: levels times weights by tiles of outputs, in exact integers (winograd_tile.py): of a 3×3 kernel
+36 products for 16 outputs and each channel, not 144, where a CPU multiplies 16 bits.
+
+    Σ_k w_k·a_k = m_w·m_a·Σ_k w8_k·l_k + …      w = m_w·w8 + o_w,  a = m_a·l + lo_a  (level l in 0..255)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mpcompile.ir import grid as grids
+from mpcompile.ir.grid import Grid
+from mpcompile.ir.layer import ContractPart
+from mpcompile.kernels.accumulators import dot_reach
+from mpcompile.kernels.families import dot_step, winograd_compute
+from mpcompile.kernels.families.dot_step import DotInstr
+from mpcompile.kernels.families.family import Expressed, Family, Given, PackedPart, sample
+from mpcompile.kernels.families.winograd_tile import INT16, TILES, WinogradTile, middle
+from mpcompile.kernels.spec import LayerSpec, PartSpec
+from mpcompile.kernels.stages import PartStages
+from mpcompile.kernels.weights import dot_form, dot_weights, round_up
+from mpcompile.targets import Target
+
+KERNEL = 3, 3
+LEAST_CHANNELS, LEAST_SIZE = 16, 4
+"""With fewer channels, or smaller maps, transforming costs more than it saves."""
+
+MOST_BITS = 256
+"""Of a vector: longer ones were not measured."""
+
+_TRANSFORM = 6.0
+"""Work on a transformed number of an input channel or of an output, in products."""
+_OUTPUT = 40.0
+"""Work beside, for each output value, in products."""
+TOGETHER = 28
+"""Tiles that weights serve, at least, once they are transformed, where a layer has as many."""
+MOST_STORED = 2 << 20
+"""Bytes of a layer's transformed weights that are stored. More of them would have to come from memory, where making them
+anew of an eighth as many bytes takes less time."""
+_MADE, _READ = 3.5, 0.5
+"""Work on a transformed weight that is made, or read, in products."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinogradSpec(PartSpec):
+    """middle: what is taken from each level. Weights are int16 where they are stored transformed, else int8."""
+
+    family = "winograd"
+    instr: DotInstr
+    tile: WinogradTile
+    middle: int
+
+
+@dataclass(frozen=True)
+class WinogradStages(PartStages[WinogradSpec]):
+    """half, tiles: of the data, transformed along one axis and along both. filters, weights: of the weights, "" where
+    they are stored transformed. products: of tiles and weights. sums: of those, transformed along one axis."""
+
+    half: str
+    tiles: str
+    filters: str
+    weights: str
+    products: str
+    sums: str
+
+
+def cycles(part: ContractPart, in_grid: Grid, target: Target, output: tuple[int, int]) -> float | None:
+    """Activations of at most 256 levels, weights m·int8 + o, 3×3 kernels whose filters' sums fit, on maps and channels
+    that fill tiles, where a CPU multiplies 16 bits in vectors as long as were measured."""
+    pays = target.multiplies_16_bits and target.vector_bits <= MOST_BITS
+    tile = choose(part, in_grid, output) if pays else None
+    return None if tile is None else _work(tile, part, output) / target.dot_rate(0)
+
+
+def choose(part: ContractPart, in_grid: Grid, output: tuple[int, int]) -> WinogradTile | None:
+    """The cheapest tile that gives every output exactly; None where there is none, or where tiles do not pay."""
+    if not _has_form(part, in_grid, output):
+        return None
+    fitting = [tile for tile in TILES if _fits(tile, part, in_grid.levels - 1)]
+    return min(fitting, key=lambda tile: _work(tile, part, output), default=None)
+
+
+def _has_form(part: ContractPart, in_grid: Grid, output: tuple[int, int]) -> bool:
+    return (
+        in_grid.levels <= 256
+        and dot_form(part.grid) is not None
+        and tuple(part.q.shape[2:]) == KERNEL
+        and tuple(part.strides) == tuple(part.dilations) == (1, 1)
+        and part.groups == 1
+        and min(part.q.shape[:2]) >= LEAST_CHANNELS
+        and min(output) >= LEAST_SIZE
+    )
+
+
+def _fits(tile: WinogradTile, part: ContractPart, max_level: int) -> bool:
+    """By the grid where that suffices, else by the filters themselves."""
+    form = dot_form(part.grid)
+    assert form is not None
+    furthest = max(abs(part.grid.lo - form[1]), abs(part.grid.hi - form[1])) // form[0]
+    if not tile.holds(furthest, max_level):
+        return False
+    most = tile.sums(max_level)
+    if furthest * part.q[0].size <= most:
+        return True
+    w8, _, _ = dot_weights(part.q, part.grid)
+    return int(np.abs(w8.astype(np.int64)).sum((1, 2, 3)).max()) <= most
+
+
+def _work(tile: WinogradTile, part: ContractPart, output: tuple[int, int]) -> float:
+    """In products of 16 bits."""
+    outputs, channels, tiles = round_up(part.q.shape[0], 16), round_up(part.q.shape[1], 2), tile.count(*output)
+    weight = _READ if _stored(tile, part) else _MADE
+    at = channels * outputs * (tiles + weight * max(1, tiles // TOGETHER)) + _TRANSFORM * tiles * (channels + outputs)
+    return tile.products * at + output[0] * output[1] * outputs * _OUTPUT
+
+
+def _stored(tile: WinogradTile, part: ContractPart) -> bool:
+    """Whether the bundle holds the transformed weights."""
+    return 2 * tile.products * part.q.shape[0] * part.q.shape[1] <= MOST_STORED
+
+
+def describe(given: Given) -> PackedPart[WinogradSpec]:
+    part, grid_a = given.part, given.grid
+    tile = choose(part, grid_a, given.output)
+    assert tile is not None, f"tiles were chosen for weights of shape {part.q.shape}"
+    w8, m, o = dot_weights(part.q, part.grid)
+    multiplier, offset = m * grid_a.step, o * grid_a.step
+    max_level = grid_a.levels - 1
+    reach = dot_reach(w8, max_level, multiplier, offset)
+    instr = given.architecture.dot_instruction(max_level, (-INT16, INT16), given.padded)
+    outputs, channels = round_up(given.padded, instr.lanes), round_up(part.q.shape[1], instr.group)
+    if _stored(tile, part):
+        weight = dot_step.pack_weights(tile.transform(w8), instr, outputs, channels)
+        weight = weight.reshape(outputs // instr.lanes, tile.products, channels // 2, instr.lanes, 2)
+        weight = np.ascontiguousarray(weight.transpose(1, 0, 2, 3, 4))
+    else:
+        weight = dot_step.pack_weights(w8, replace(instr, weight_dtype="int8"), outputs, channels)
+        weight = np.ascontiguousarray(weight.transpose(0, 3, 1, 2, 4, 5))  # a channel's taps together
+    spec = WinogradSpec(
+        **given.common(1),
+        weight_shape=weight.shape,
+        weight_dtype=str(weight.dtype),
+        multiplier=multiplier,
+        offset=offset,
+        instr=instr,
+        tile=tile,
+        middle=middle(max_level),
+    )
+    constant = multiplier * middle(max_level) * w8.sum((1, 2, 3), dtype=np.int64)
+    return PackedPart(spec, weight, reach, grid_a.lo, constant)
+
+
+def compute(tag: str, spec: WinogradSpec, data, weight, layer: LayerSpec) -> Expressed:
+    """D0_1 [tile y, rows, tile x, columns, block, lane] after the stages before it (winograd_compute.py)."""
+    name = f"D{tag}"
+    made = spec.weight_dtype == "int8"
+    stages = WinogradStages(
+        spec,
+        name,
+        half=f"{name}_half",
+        tiles=f"{name}_tiles",
+        filters=f"{name}_filters" if made else "",
+        weights=f"{name}_weights" if made else "",
+        products=f"{name}_products",
+        sums=f"{name}_sums",
+    )
+    found = winograd_compute.compute(name, spec.tile, spec.middle, data, weight, *layer.shape[1:], spec.origin)
+    return Expressed(stages, lambda y, x, o: winograd_compute.value(found, y, x, o))
+
+
+def step(spec: WinogradSpec) -> str:
+    rows, columns = spec.tile.outputs
+    return f"{spec.instr.intrin.removeprefix('mpcompile.')} {rows}x{columns}"
+
+
+def sums(part: ContractPart) -> bool:
+    form = dot_form(part.grid)
+    return form is not None and form[1] != 0
+
+
+WINOGRAD = Family(
+    name="winograd",
+    reads="codes",
+    cycles=cycles,
+    describe=describe,
+    compute=compute,
+    step=step,
+    sample=lambda tensor, channels, pads: sample(tensor, channels, pads, grids.twos_complement(8), kernel=KERNEL),
+    sums=sums,
+)

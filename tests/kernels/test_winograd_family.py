@@ -1,0 +1,118 @@
+"""Kernels of family `winograd`: every byte against the reference, with extreme codes, on every x86 level."""
+
+import numpy as np
+import pytest
+
+from mpcompile.ir import grid as grids
+from mpcompile.ir.layer import ContractTerm
+from mpcompile.kernels.families import winograd
+from mpcompile.kernels.families.winograd import WinogradSpec
+from mpcompile.kernels.families.winograd_tile import TILES
+from mpcompile.schedules.tile import Tile
+from tests.kernels.harness import LEVELS
+from tests.kernels.test_contract import run
+from tests.kernels.test_winograd import case
+
+EIGHT = grids.twos_complement(8)
+
+
+@pytest.fixture(params=TILES, ids=lambda t: f"{t.outputs}")
+def tile(request, monkeypatch):
+    """Each of the tiles, alone."""
+    monkeypatch.setattr(winograd, "TILES", (request.param,))
+    return request.param
+
+
+def check(found, target="x86-64-v3", **more) -> WinogradSpec:
+    (spec,) = run(found, "winograd", target, **more).spec.parts
+    assert isinstance(spec, WinogradSpec)
+    return spec
+
+
+@pytest.mark.parametrize("target", LEVELS)
+@pytest.mark.parametrize(
+    "channels, height, width, outputs, pads",
+    [
+        (64, 8, 8, 64, (1, 1, 1, 1)),
+        (20, 9, 14, 16, (1, 1, 1, 1)),
+        (32, 7, 7, 40, (1, 1, 1, 1)),
+        (16, 6, 7, 130, (0, 0, 0, 0)),
+        (24, 5, 8, 32, (2, 0, 1, 3)),
+    ],
+)
+def test_shapes(target, channels, height, width, outputs, pads):
+    check(case(channels, height, width, outputs, pads), target)
+
+
+@pytest.mark.parametrize("height, width", [(4, 4), (5, 6), (6, 11)])
+def test_tiles(tile, height, width):
+    assert check(case(18, height, width, 24)).tile == tile
+
+
+@pytest.mark.parametrize("target", LEVELS)
+def test_weights_that_are_made_in_the_kernel(tile, target, monkeypatch):
+    monkeypatch.setattr(winograd, "MOST_STORED", 0)
+    assert check(case(21, 9, 8, 70), target).weight_dtype == "int8"
+
+
+def test_a_halo_that_is_larger_than_the_paddings(tile):
+    check(case(20, 7, 8, 32), in_halo=(2, 4, 3, 1))
+
+
+@pytest.mark.parametrize(
+    "bits_w, bits_a, target",
+    [
+        (w, a, LEVELS[(w + a) % len(LEVELS)])
+        for w in range(1, 9)
+        for a in range(1, 9)
+        if w == a or {w, a} == {1, 8} or (w, a) == (2, 7)
+    ],
+)
+def test_bits(bits_w, bits_a, target):
+    """All of them by integers: test_winograd_tiles.py."""
+    grid = grids.twos_complement(bits_w) if bits_w > 1 else grids.bipolar()
+    check(case(17, 5, 6, 19, grid_w=grid, grid_a=grids.unsigned(bits_a)), target, out_forms=("codes",))
+
+
+@pytest.mark.parametrize(
+    "grid_w, grid_a",
+    [
+        (grids.odd(8), grids.unsigned(8)),
+        (grids.unsigned(8), grids.unsigned(8, 7)),
+        (EIGHT, grids.odd(8)),
+        (EIGHT, grids.twos_complement(8)),
+        (grids.twos_complement(4), grids.sign_magnitude(4)),
+        (grids.bipolar(), grids.odd(2)),
+    ],
+    ids=str,
+)
+def test_grids_with_offsets_and_borders(grid_w, grid_a):
+    check(case(18, 6, 9, 24, grid_w=grid_w, grid_a=grid_a))
+
+
+@pytest.mark.parametrize("target", LEVELS)
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_extreme_codes(target, sign):
+    """The largest and least weights that all add up, and those whose differences do: sums wrap."""
+    found = case(220, 8, 8, 16)
+    (term,), x = found[0].terms, found[2]["x"]
+    assert isinstance(term, ContractTerm)
+    q = term.parts[0].q
+    q[:], x[:] = 127 if sign > 0 else -128, 255
+    q[::2] = np.where(np.indices((3, 3)).sum(0) % 2 == (sign > 0), 127, -128)
+    x[:, ::2, 1::2] = 0
+    spec = check(found, target)
+    assert spec.tile == TILES[0]
+    assert spec.tile.rows.divisor * spec.tile.columns.divisor * 127 * abs(int(q[1].sum())) > 1 << 32
+
+
+@pytest.mark.parametrize("forms", [("planes", "codes"), ("float",), ("codes+sums",)], ids=str)
+def test_what_is_written(forms):
+    check(case(32, 8, 8, 64), out_forms=forms)
+
+
+@pytest.mark.parametrize(
+    "how", [Tile(8, 4, 8), Tile(2, 2, 16, lines=4), Tile(4, 4, 24, lines=8), Tile(8, 8, 8, lines=2)], ids=str
+)
+def test_schedules_change_no_byte(tile, how):
+    check(case(32, 8, 8, 96), out_forms=("codes",), tile=how)

@@ -1,0 +1,180 @@
+"""Schemes and tiles of family `winograd`, by integers alone: what they compute, and that what is proved of them holds."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from mpcompile.ir import grid as grids
+from mpcompile.ir.layer import ContractPart
+from mpcompile.kernels.families import winograd
+from mpcompile.kernels.families.winograd_scheme import scheme
+from mpcompile.kernels.families.winograd_tile import INT16, MOST, TILES, WinogradTile, middle
+from mpcompile.kernels.weights import dot_weights
+from mpcompile.targets import load_target
+
+POINTS = (0, 1, -1, 2, -2, 3, -3)
+
+
+def is_correlation(found) -> bool:
+    """divisor·y_i = Σ_k d_{i+k}·g_k, for all d and g: as an identity of each product d_t·g_k."""
+    for i, k, t in product(range(found.outputs), range(found.taps), range(found.size)):
+        total = sum(a * g[k] * b[t] for a, g, b in zip(found.sums[i], found.weights, found.levels, strict=True))
+        if total != found.divisor * (t == i + k):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("most", [0, MOST, 10**9])
+@pytest.mark.parametrize(
+    "outputs, taps", [(1, 1), (1, 3), (2, 3), (3, 3), (4, 3), (6, 3), (2, 5), (4, 5), (3, 2), (2, 1)]
+)
+def test_a_scheme_is_the_correlation(outputs, taps, most):
+    found = scheme(outputs, taps, POINTS[: outputs + taps - 2], most)
+    assert is_correlation(found) and found.products == found.size == outputs + taps - 1
+    rows = [sum(map(abs, row)) for row in found.weights]
+    least = [sum(map(abs, row)) for row in scheme(outputs, taps, POINTS[: outputs + taps - 2], 0).weights]
+    assert all(row <= max(most, alone) for row, alone in zip(rows, least))
+
+
+def test_other_points_make_other_schemes():
+    assert is_correlation(scheme(3, 3, (0, 1, -1, 5), MOST)) and is_correlation(scheme(2, 3, (7, -2, 3), MOST))
+
+
+def test_the_best_known_scheme():
+    """Lavin and Gray's F(2, 3), but for signs."""
+    found = scheme(2, 3, (0, 1, -1), MOST)
+    assert found.weights == ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)) and found.divisor == 2
+    assert found.levels == ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, -1, 0, 1))
+    assert found.sums == ((1, 1, 1, 0), (0, 1, -1, 1))
+
+
+@pytest.mark.parametrize("points", [(0, 1), (0, 1, 1), (0, 1, -1, 2)])
+def test_points_are_as_many_as_levels_but_one(points):
+    with pytest.raises(ValueError, match=r"^F\(2, 3\) needs 3 different points and infinity, not "):
+        scheme(2, 3, points, MOST)
+
+
+# -- two dimensions ----------------------------------------------------------------------------------------------------
+def by_tile(tile: WinogradTile, w8: np.ndarray, levels: np.ndarray, max_level: int) -> np.ndarray:
+    """[tiles, O, rows, columns] of levels [tiles, C, y, x], with operands of 16 and sums of 32 bits that wrap."""
+    down, along = np.array(tile.rows.levels), np.array(tile.columns.levels)
+    transformed = down @ (levels.astype(np.int64) - middle(max_level)) @ along.T
+    assert np.abs(transformed).max() <= INT16
+    weights = tile.transform(w8).reshape(*w8.shape[:2], tile.rows.products, tile.columns.products)
+    assert np.abs(weights).max() <= INT16
+    m = np.einsum("tcij,ocij->toij", transformed, weights).astype(np.int32).astype(np.int64)
+    z = (np.array(tile.rows.sums) @ m @ np.array(tile.columns.sums).T).astype(np.int32).astype(np.int64)
+    return (z * tile.inverse).astype(np.int32) >> tile.shift
+
+
+def directly(w8: np.ndarray, levels: np.ndarray, max_level: int) -> np.ndarray:
+    windows = np.lib.stride_tricks.sliding_window_view(levels.astype(np.int64) - middle(max_level), (3, 3), (2, 3))
+    return np.einsum("tcpqab,ocab->topq", windows, w8.astype(np.int64))
+
+
+@pytest.mark.parametrize("tile", TILES, ids=lambda t: f"{t.outputs}")
+def test_tiles_are_exact_for_all_bits(tile):
+    """Extreme weights and levels of every grid of 1 to 8 bits."""
+    rng = np.random.default_rng(0)
+    for w, a in product(range(1, 9), range(1, 9)):
+        for grid in (grids.twos_complement(w), grids.unsigned(w, (1 << w) // 2), grids.odd(w)):
+            ends = dot_weights(np.array([grid.lo, grid.hi]), grid)[0].astype(np.int64)
+            w8 = rng.choice(ends, (6, 5, 3, 3))
+            w8[0], w8[1] = ends[0], ends[1]
+            max_level = (1 << a) - 1
+            levels = rng.choice([0, max_level], (20, 5, tile.rows.size, tile.columns.size))
+            levels[0], levels[1] = 0, max_level
+            assert tile.holds(int(abs(ends).max()), max_level)
+            assert np.abs(w8).sum((1, 2, 3)).max() <= tile.sums(max_level)
+            np.testing.assert_array_equal(by_tile(tile, w8, levels, max_level), directly(w8, levels, max_level))
+
+
+@pytest.mark.parametrize("tile", TILES, ids=lambda t: f"{t.outputs}")
+def test_sums_are_exact_as_far_as_is_said_and_no_further(tile):
+    """All weights 127 and one that makes their sum what it may be at most; all levels 0 or all 255."""
+    most = tile.sums(255)
+    w8 = np.full(-(-most // 127) * 9, 127)
+    w8 = np.concatenate([w8[: most // 127], [most % 127], 0 * w8])[: -(-(most // 127 + 1) // 9) * 9]
+    w8 = w8.reshape(1, -1, 3, 3)
+    assert np.abs(w8).sum() == most
+    levels = np.zeros((2, w8.shape[1], tile.rows.size, tile.columns.size), np.int64)
+    levels[1] = 255
+    for sign in (1, -1):
+        np.testing.assert_array_equal(by_tile(tile, sign * w8, levels, 255), directly(sign * w8, levels, 255))
+    further = w8.copy()
+    further.reshape(-1)[np.flatnonzero(w8 < 127)[0]] += 127
+    assert (by_tile(tile, -further, levels, 255) != directly(-further, levels, 255)).any()
+
+
+@pytest.mark.parametrize("tile", TILES, ids=lambda t: f"{t.outputs}")
+def test_operands_reach_what_is_said(tile):
+    """Of the worst levels and weights no number is larger, and none smaller would do."""
+    worst = 0
+    for matrices in product(tile.rows.levels, tile.columns.levels):
+        levels = np.where(np.outer(*matrices) > 0, 255, 0) - middle(255)
+        worst = max(worst, abs((levels * np.outer(*matrices)).sum()))
+    assert tile.holds(128, 255) and worst <= INT16
+    weights = max(np.abs(np.outer(*rows)).sum() for rows in product(tile.rows.weights, tile.columns.weights))
+    assert tile.holds(INT16 // weights, 255) and not tile.holds(INT16 // weights + 1, 255)
+    steep = max(np.abs(np.outer(*rows)).sum() for rows in product(tile.rows.levels, tile.columns.levels))
+    assert tile.holds(1, 2 * (INT16 // steep)) and not tile.holds(1, 2 * (INT16 // steep) + 1)
+
+
+# -- choice ------------------------------------------------------------------------------------------------------------
+def part(outputs=64, channels=64, grid=grids.twos_complement(8), q=None, kernel=(3, 3), **more) -> ContractPart:
+    q = np.full((outputs, channels, *kernel), grid.hi) if q is None else q
+    return ContractPart("x", q, grid, **more)
+
+
+def outputs_of(found, levels=256, size=(28, 28)):
+    tile = winograd.choose(found, grids.unsigned((levels - 1).bit_length()), size)
+    return tile and tile.outputs
+
+
+def test_filters_decide_where_the_grid_does_not():
+    """128·9·256 weights may add up to 294912, which (4, 4) does not hold at 256 levels; half of them do."""
+    four, two = TILES[0].sums(255), TILES[1].sums(255)
+    assert four == (2**25 - 1) // 128 and two == (2**27 - 1) // 128 and four < 128 * 9 * 256 < two
+    assert outputs_of(part(channels=200)) == (4, 4)
+    large = np.full((64, 256, 3, 3), -128)
+    assert outputs_of(part(q=large)) in ((2, 4), (4, 2))
+    assert outputs_of(part(q=large // 2)) == (4, 4)
+    assert outputs_of(part(q=large), levels=16) == (4, 4)
+    one = np.full((64, 256, 3, 3), 1)
+    one[63] = -128
+    assert outputs_of(part(q=one)) in ((2, 4), (4, 2))
+    assert outputs_of(part(q=np.full((16, 1024, 3, 3), -128))) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(kernel=(3, 5)),
+        dict(kernel=(1, 1)),
+        dict(strides=(2, 2)),
+        dict(strides=(1, 2)),
+        dict(dilations=(1, 2)),
+        dict(groups=2),
+        dict(channels=15),
+        dict(outputs=15),
+    ],
+    ids=str,
+)
+def test_what_is_left_alone(change):
+    assert outputs_of(part()) and outputs_of(part(**change)) is None
+
+
+def test_small_maps_and_wide_grids_are_left_alone():
+    assert (
+        outputs_of(part(), size=(4, 4)) and not outputs_of(part(), size=(3, 4)) and not outputs_of(part(), size=(4, 3))
+    )
+    nine = grids.Grid(tuple(1 << i for i in range(9)), 0, 0, 511)
+    assert winograd.choose(part(), nine, (8, 8)) is None
+    assert winograd.choose(part(grid=nine), grids.unsigned(8), (8, 8)) is None
+
+
+def test_only_where_it_was_measured():
+    can = lambda target: winograd.cycles(part(), grids.unsigned(8), load_target(target), (8, 8)) is not None
+    assert can("x86-64-v2") and can("x86-64-v3")
+    assert not any(can(target) for target in ("x86-64-v4", "zen4", "rpi4b", "rpi5", "aarch64"))
