@@ -1,0 +1,163 @@
+"""What is attached to a module's layers: their weights' quantization as a parametrization, their input's as a hook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from mpcompile.errors import ModelError
+from mpcompile.ir.grid import Grid
+from mpcompile.search.layers import BitChoice
+
+SMALLEST_SIZE = 1e-8
+"""An output channel's weights have at least this deviation."""
+INPUT = "input_quantizer"
+"""The submodule of a layer that quantizes what it reads, and others with it."""
+QONNX = "qonnx.custom_op.general"
+NAME = "mpcompile_name"
+"""An attribute of nodes that lasts from tracing until the file is written."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """Of QONNX, at one bitwidth. All of it is computed before torch.export looks on, to which it is constant. `data`: what
+    is quantized, where that is constant, too."""
+
+    name: str
+    op: str
+    attributes: dict[str, Any]
+    constants: tuple[Tensor, ...]
+    data: Tensor | None = None
+
+    @staticmethod
+    def of(name: str, grid: Grid, scale: Tensor, data: Tensor | None = None) -> Node:
+        """Onto `grid`, real value scale·q: u = q/step + zero, 0 ≤ u < levels."""
+        scale = scale.float().cpu()
+        if grid.lo == -1 and grid.levels == 2 and grid.step == 2:
+            return Node(name, f"{QONNX}::BipolarQuant", {}, (scale,), data)
+        if grid.levels != 1 << grid.bits:
+            raise ModelError(f"{name}: a {grid} cannot be written as an unsigned QONNX quantizer")
+        constants = (scale * grid.step, torch.tensor(-grid.lo / grid.step), torch.tensor(float(grid.bits)))
+        attributes = dict(signed=0, narrow=0, rounding_mode="ROUND")
+        return Node(name, f"{QONNX}::IntQuant", attributes, constants, data)
+
+    def on(self, x: Tensor) -> Tensor:
+        """The node, for torch.onnx."""
+        inputs = (x if self.data is None else self.data, *self.constants)
+        attributes = {**self.attributes, NAME: self.name}
+        return torch.onnx.ops.symbolic(self.op, inputs, attributes, dtype=x.dtype, shape=tuple(x.shape), version=1)
+
+
+@dataclass
+class Passing:
+    """What the next forward pass is for, shared by all that is attached to a module. `nodes`: while it is traced for a
+    file, the node of each choice. `quantized`: choice → what it read in this pass and what came of it."""
+
+    starting: bool = False
+    nodes: dict[int, Node] = field(default_factory=dict)
+    quantized: dict[int, tuple[Tensor, int, Tensor]] = field(default_factory=dict)
+
+
+class WeightQuantization(nn.Module):
+    """A parametrization: w [O, …] → each output channel divided by its deviation, quantized, multiplied by it again. So
+    one clip fits all channels, and the network keeps its sizes whatever the bits; in float w is untouched.
+    """
+
+    def __init__(self, choice: BitChoice, passing: Passing):
+        super().__init__()
+        self.choice, self.passing = choice, passing
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if self.choice.probs is None and self.choice.bits is None:
+            return weight
+        if node := self.passing.nodes.get(id(self.choice)):
+            return node.on(weight)
+        size = self.size(weight)
+        return size * self.choice(weight / size)
+
+    @staticmethod
+    def size(weight: Tensor) -> Tensor:
+        """[O, 1, …]."""
+        return weight.square().mean(tuple(range(1, weight.dim())), keepdim=True).sqrt().clamp_min(SMALLEST_SIZE)
+
+    def codes(self, weight: Tensor) -> Tensor:
+        """The levels that stand in the file, weight's shape."""
+        return self.choice.quantizer.codes(weight / self.size(weight), settled(self.choice))
+
+    @torch.no_grad()
+    def node(self, weight: Tensor) -> Node:
+        """The quantized weights are what is stored, so that no function has to be computed the same way twice."""
+        bits, quantizer = settled(self.choice), self.choice.quantizer
+        grid, scale = quantizer.grid(bits), quantizer.scale(bits) * self.size(weight).double().cpu()
+        q = torch.from_numpy(grid.value(self.codes(weight).cpu().numpy()))
+        return Node.of(self.choice.name, grid, scale, (q * scale).float())
+
+
+class InputQuantization:
+    """A layer's pre-hook. All layers that read one tensor have hooks of one choice; each pass quantizes it once."""
+
+    def __init__(self, choice: BitChoice, passing: Passing):
+        self.choice, self.passing = choice, passing
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        x = args[0]
+        return (self.quantized(x), *args[1:])
+
+    def quantized(self, x: Tensor) -> Tensor:
+        choice, passing = self.choice, self.passing
+        if passing.starting:
+            choice.quantizer.start_from(x)
+        if choice.probs is None and choice.bits is None:
+            return x
+        done = passing.quantized.get(id(choice))
+        if done is not None and done[0] is x and done[1] == x._version:
+            return done[2]
+        node = passing.nodes.get(id(choice))
+        y = choice(x) if node is None else node.on(x)
+        passing.quantized[id(choice)] = (x, x._version, y)
+        return y
+
+
+def settled(choice: BitChoice) -> int:
+    """Raises ModelError where bits are being mixed."""
+    if choice.probs is not None or choice.bits is None:
+        raise ModelError(f"{choice.name} is a mixture of bitwidths: set its bits before exporting")
+    return choice.bits
+
+
+def input_node(choice: BitChoice) -> Node:
+    bits = settled(choice)
+    return Node.of(choice.name, choice.quantizer.grid(bits), torch.tensor(choice.quantizer.scale(bits)))
+
+
+class TracedLayer:
+    """A layer of a module as the search sees it."""
+
+    def __init__(self, name: str, module: nn.Module, choice: BitChoice):
+        self.name, self.module, self.choice = name, module, choice
+
+    @property
+    def weight(self) -> Tensor:
+        """As it is trained, whatever the bits."""
+        parametrizations = self.module.parametrizations
+        assert isinstance(parametrizations, nn.ModuleDict)
+        original = parametrizations["weight"].original
+        assert isinstance(original, Tensor)
+        return original
+
+
+def attach_weight(module: nn.Module, choice: BitChoice, passing: Passing) -> None:
+    parametrize.register_parametrization(module, "weight", WeightQuantization(choice, passing))
+
+
+def detach(model: nn.Module) -> None:
+    """Every layer's weights as they are quantized, for good; what quantizes inputs stays."""
+    for module in model.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            found = module.parametrizations["weight"]
+            if any(isinstance(p, WeightQuantization) for p in found):
+                parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
