@@ -2,6 +2,9 @@
 here.
 
     seed = 0                     # of weights, of the order of images and of every draw
+    module = "nets:task"         # what to search, in place of [data] and the network below: FILE:FUNCTION or
+                                 # PACKAGE.MODULE:FUNCTION, found beside this file first; the function returns the
+                                 # module, the data to train with and those to choose by, or a dict that names them
 
     [data]                       # all of it may be left out: scikit-learn's digits in clutter, 32×32
     path = "fashion"             # a folder or .npz file, relative to this file (data.py says which); left out: the digits
@@ -168,6 +171,7 @@ class TrainingOptions(Struct, frozen=True, forbid_unknown_fields=True):
 class PretrainOptions(TrainingOptions, frozen=True, forbid_unknown_fields=True):
     """Training in float; every other network is trained from this one."""
 
+    epochs: Annotated[FromZero, _said("epochs of the training; 0: a module as it comes")] = 10.0
     rate: Annotated[Positive, _said("learning rate at the beginning")] = 2e-3
 
 
@@ -193,6 +197,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """A search. `data.path` is absolute, or "" for the digits; `train`, `test` and `threads` are 0 where left out."""
 
     seed: Annotated[int, Meta(ge=0), _said("all chance is drawn from it")] = 0
+    module: Annotated[str, _said("FILE:FUNCTION that returns what is searched, in place of data and network")] = ""
     data: DataOptions = DataOptions()
     network: NetworkOptions = NetworkOptions()
     search: SearchOptions = SearchOptions()
@@ -229,15 +234,33 @@ def read(path: str | os.PathLike) -> Config:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # of numbers with thousands of digits, and lists in lists, too
         raise ModelError(f"{path} is no TOML file: {error}") from error
-    config = typed(Config, given, str(path))
+    config = of(given, str(path))
     if config.data.path:
         data = structs.replace(config.data, path=str((path.parent / config.data.path).resolve()))
         config = structs.replace(config, data=data)
-    _check(config, path)
     return config
 
 
-def _check(config: Config, path: Path) -> None:
+def of(given: dict[str, Any], where: str) -> Config:
+    """The configuration that such tables say. Raises ModelError, with `where` in front, as `read` does."""
+    config = typed(Config, given, where)
+    _check(config, where)
+    return config
+
+
+def as_toml(config: Config) -> str:
+    """Every key, as a file has it."""
+    lines: list[str] = []
+    tables = []
+    for name, value in config.to_json().items():
+        if isinstance(value, dict):
+            tables += ["", f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in value.items())]
+        else:
+            lines.append(f"{name} = {json.dumps(value)}")
+    return "\n".join([*lines, *tables, ""])
+
+
+def _check(config: Config, path: str) -> None:
     """What depends on more than one value. Raises ModelError."""
     search, network, objective = config.search, config.network, config.objective
 

@@ -127,6 +127,11 @@ class Network(nn.Module, ABC):
     input_shape: tuple[int, ...]
     classes: int
 
+    @property
+    def title(self) -> str:
+        """Its kind, for reports."""
+        return type(self).__name__
+
     @abstractmethod
     def layers(self) -> Iterator[SearchedLayer]:
         """Those whose weights are quantized."""

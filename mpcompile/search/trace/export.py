@@ -6,11 +6,12 @@ the search meet by them. Nothing else that torch.onnx notes, such as where the c
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import onnx
 import torch
@@ -46,7 +47,7 @@ def to_onnx(network: Traced) -> onnx.ModelProto:
     quantized = network.weights[next(iter(network.weights))].bits is not None
     if quantized:
         _named(model.graph, network)
-    model.graph.name, model.producer_name, model.producer_version = type(network.model).__name__, "mpcompile", ""
+    model.graph.name, model.producer_name, model.producer_version = network.title, "mpcompile", ""
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model)
     return model
@@ -78,7 +79,7 @@ def _traced(network: Traced, example: Tensor) -> onnx.ModelProto:
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"{type(network.model).__name__} cannot be traced: {said_of(_cause(error))}") from error
+        raise ModelError(f"{network.title} cannot be traced: {said_of(_cause(error))}") from error
     finally:
         network.passing.nodes = {}
         network.passing.quantized.clear()
@@ -105,11 +106,11 @@ def _cause(error: BaseException) -> BaseException:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch.onnx warns of its own deprecations, and logs its steps."""
+    """torch.onnx warns of its own deprecations, logs its steps, and prints what torch.export could not follow."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -64,6 +64,7 @@ class Traced(Network):
     def __init__(self, model: nn.Module, planned: Plan, example: Tensor, knobs: Knobs = Knobs()):
         super().__init__()
         self.model, self.planned, self.passing = copy.deepcopy(model), planned, Passing()
+        self._title = type(model).__name__
         self.input_shape, self.classes = tuple(example.shape[1:]), planned.classes
         fixed = kept(planned, knobs.keep)
         inputs: dict[str, BitChoice] = {}
@@ -90,6 +91,10 @@ class Traced(Network):
             return self.model(x)
         finally:
             self.passing.quantized.clear()
+
+    @property
+    def title(self) -> str:
+        return self._title
 
     # -- what the search asks -----------------------------------------------------------------------
     def layers(self) -> Iterator[TracedLayer]:
