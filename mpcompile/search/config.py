@@ -272,6 +272,7 @@ def _check(config: Config, path: str) -> None:
         texts = [str(v) for v in values]
         need(len(set(texts)) == len(texts), key, "without repetition", texts)
 
+    need(not (config.module and config.data.path), "data.path", "left out beside module", config.data.path)
     need_different("search.weights", search.weights)
     need_different("search.activations", search.activations)
     need(len(network.blocks) == len(network.widths), "network.blocks", "as many numbers as widths", network.blocks)

@@ -8,7 +8,7 @@ from mpcompile.latency.table import LatencyTable
 from mpcompile.search.config import Config
 from mpcompile.search.device import SearchDevice
 from mpcompile.search.layers import Network
-from mpcompile.search.task import Task
+from mpcompile.search.task import ImagesTask, Task
 
 FORMAT = 1
 """Of the JSON files that reports are made from."""
@@ -33,7 +33,13 @@ def about_run(
         for layer in network.layers()
     ]
     chosen = config.to_json()
-    chosen["data"]["path"] = Path(config.data.path).name  # a report is shown to others; where the data lay is nobody's
+    if not isinstance(task, ImagesTask):
+        chosen["network"] = {name: chosen["network"][name] for name in ("weight", "activation")}
+        del chosen["data"]
+    else:
+        chosen["data"]["path"] = Path(
+            config.data.path
+        ).name  # a report is shown to others; where the data lay is nobody's
     wanted = config.baselines
     return {
         "format": FORMAT,

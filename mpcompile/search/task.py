@@ -31,8 +31,8 @@ class Loss(Protocol):
 
 
 class Task(ABC):
-    """`fingerprint`: of all data and weights that results depend on; `shape`: what the network's times depend on besides the
-    configuration; `input`: the files' input; `loss`: see loop.Loss."""
+    """`fingerprint`: of all data and weights that results depend on; `shape`: what the network's times depend on besides
+    the configuration; `input`: the files' input."""
 
     fingerprint: str
     shape: Sequence[Any]

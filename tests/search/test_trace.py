@@ -207,7 +207,9 @@ def test_a_mixture_reaches_every_strength_and_weight():
     method.mix(network, 0.0, torch.Generator().manual_seed(0), learn=True)
     network(samples).square().sum().backward()
     for name, parameter in [*method.named_parameters(), *network.named_parameters()]:
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+        assert parameter.grad is not None, name
+        if not name.endswith("alpha"):  # nothing may lie beyond a clip
+            assert parameter.grad.abs().sum() > 0, name
 
 
 def test_one_candidate_with_all_probability_is_that_candidate():

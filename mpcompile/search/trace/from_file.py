@@ -20,8 +20,8 @@ NEEDED = "model", "train", "val"
 
 
 def problem_of(module: str, folder: Path) -> Problem:
-    """`module` is FILE:FUNCTION or PACKAGE.MODULE:FUNCTION, looked for in `folder` first. Raises ModelError, which names the
-    key, where it cannot be imported, raises an error itself, or returns something else."""
+    """`module` is FILE:FUNCTION or PACKAGE.MODULE:FUNCTION, looked for in `folder` first. Raises ModelError, which names
+    the key, where it cannot be imported, raises an error itself, or returns something else."""
     name, _, function = module.partition(":")
     if not name or not function:
         raise ModelError(f'module must be like "nets:task", a file or module and a function of it, not {module!r}')
@@ -43,8 +43,8 @@ def _problem(given: Any, module: str) -> Problem:
         given = dict(zip(NEEDED, given))
     if not isinstance(given, Mapping):
         raise ModelError(
-            f"module {module} returns a {type(given).__name__}: (model, train, val), or a dict of {', '.join(KEYS)}, would be "
-            "accepted"
+            f"module {module} returns a {type(given).__name__}: (model, train, val), or a dict of {', '.join(KEYS)}, would "
+            "be accepted"
         )
     for key in given:
         if key not in KEYS:

@@ -23,6 +23,7 @@ from mpcompile.search.trace.quantized import (
     WeightQuantization,
     attach_weight,
     detach,
+    parametrizations_of,
 )
 from mpcompile.search.trace.zero_point import ZeroPoint
 
@@ -126,10 +127,9 @@ class Traced(Network):
     def plain(self) -> nn.Module:
         """The module at the bits that are set, in evaluation mode, needing nothing of the search but its quantizers: the
         weights are the quantized ones, inputs are quantized by hooks."""
-        made = copy.deepcopy(self).eval()
-        made.passing.quantized.clear()
-        detach(made.model)
-        return made.model
+        made = copy.deepcopy(self.model).eval()
+        detach(made)
+        return made
 
 
 def trace(model: nn.Module, example: Tensor, knobs: Knobs = Knobs(), sample: Tensor | None = None) -> Traced:
@@ -141,8 +141,6 @@ def weights_of(network: Traced) -> Sequence[tuple[TracedLayer, WeightQuantizatio
     """Each layer with what quantizes it."""
     found = []
     for layer in network.layers():
-        parametrizations = layer.module.parametrizations
-        assert isinstance(parametrizations, nn.ModuleDict)
-        quantization = next(p for p in parametrizations["weight"] if isinstance(p, WeightQuantization))
-        found.append((layer, quantization))
+        attached = parametrizations_of(layer.module)
+        found.append((layer, next(p for p in attached if isinstance(p, WeightQuantization))))
     return found

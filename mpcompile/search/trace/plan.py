@@ -6,6 +6,7 @@ A tensor is one, however many layers read it: it is known by its identity and by
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils import _pytree as pytree
 
@@ -170,10 +172,8 @@ class _Watch:
                 tensor = f"{name or 'layer'}.input"
                 tensors.append((tensor, call))
             signed[tensor] = signed.get(tensor, False) or self.negative[name]
-            positions = 1
-            for size in call.out[2:] if module.weight.dim() > 2 else call.out[1:-1]:
-                positions *= size
-            layers[name] = PlannedLayer(tensor, module.weight.numel() * positions)
+            weight = getattr(module, "weight")  # noqa: B009  # of which nn.Module's type knows nothing
+            layers[name] = PlannedLayer(tensor, weight.numel() * math.prod(call.out[2:]))
         if not layers:
             why = "; ".join(f"{name or 'the module'} {reason}" for name, reason in list(self.floats.items())[:3])
             raise ModelError(
@@ -195,7 +195,7 @@ def _unfit(module: nn.Module, calls: list[_Call], shared: list[str]) -> str | No
         return f"is called {len(calls)} times"
     if shared:
         return f"shares its weights with {shared[0]}"
-    if not isinstance(weight, nn.Parameter):
+    if not isinstance(weight, nn.Parameter) or parametrize.is_parametrized(module):
         return "computes its weights anew in every pass"
     if weight.dtype != torch.float32 or calls[0].read.dtype != torch.float32:
         return f"is of {weight.dtype} and reads {calls[0].read.dtype}"

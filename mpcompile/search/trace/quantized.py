@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -143,21 +143,29 @@ class TracedLayer:
     @property
     def weight(self) -> Tensor:
         """As it is trained, whatever the bits."""
-        parametrizations = self.module.parametrizations
-        assert isinstance(parametrizations, nn.ModuleDict)
-        original = parametrizations["weight"].original
+        original = parametrizations_of(self.module).original
         assert isinstance(original, Tensor)
         return original
+
+
+def parametrizations_of(module: nn.Module) -> parametrize.ParametrizationList:
+    """Of its weights."""
+    found = cast(nn.ModuleDict, module.parametrizations)["weight"]
+    assert isinstance(found, parametrize.ParametrizationList)
+    return found
 
 
 def attach_weight(module: nn.Module, choice: BitChoice, passing: Passing) -> None:
     parametrize.register_parametrization(module, "weight", WeightQuantization(choice, passing))
 
 
+@torch.no_grad()
 def detach(model: nn.Module) -> None:
-    """Every layer's weights as they are quantized, for good; what quantizes inputs stays."""
+    """Every layer's weights as they are quantized, for good; what quantizes inputs stays. `model` may be a copy: torch's own
+    remove_parametrizations would take the weights from the original, too, whose class is the same."""
     for module in model.modules():
         if parametrize.is_parametrized(module, "weight"):
-            found = module.parametrizations["weight"]
-            if any(isinstance(p, WeightQuantization) for p in found):
-                parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+            weight, original = cast(Tensor, module.weight), parametrizations_of(module).original
+            module.__class__ = parametrize.type_before_parametrizations(module)
+            del module._modules["parametrizations"]
+            module.register_parameter("weight", nn.Parameter(weight.clone(), requires_grad=original.requires_grad))

@@ -83,8 +83,8 @@ def samples_of(given: Any, name: str) -> UserSamples:
         found = UserSamples(name, len(inputs), lambda index: (inputs[index], targets[index]))
     elif isinstance(given, IterableDataset) or not hasattr(given, "__getitem__") or not hasattr(given, "__len__"):
         raise UsageError(
-            f"{name} is a {type(given).__name__}: a pair of tensors, a data set whose samples have numbers, or a DataLoader "
-            "of one would be accepted"
+            f"{name} is a {type(given).__name__}: a pair of tensors, a data set whose samples have numbers, or a "
+            "DataLoader of one would be accepted"
         )
     elif isinstance(given, (tuple, list)):
         raise UsageError(
@@ -107,13 +107,13 @@ def _pair(batch: Any, name: str) -> tuple[Any, Any]:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Every source of chance that data sets draw from starts here; outside it goes on as if nothing had been drawn."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  # the one that others draw from
+    python, numpy = random.getstate(), np.random.get_state()  # the one that others draw from
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         random.seed(seed)
-        np.random.seed(seed % (1 << 32))  # noqa: NPY002
+        np.random.seed(seed % (1 << 32))
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+            np.random.set_state(numpy)

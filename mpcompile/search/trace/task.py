@@ -52,6 +52,7 @@ class ModuleTask(Task):
     """Raises UsageError and ModelError at what a Problem cannot be, before anything is trained."""
 
     input = INPUT
+    train: UserSamples
 
     def __init__(self, problem: Problem, config: Config):
         if not isinstance(problem.model, nn.Module):
