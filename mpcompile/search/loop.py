@@ -159,7 +159,7 @@ def search(
     train, held = Batches(mine, recipe, seed, "train"), Batches(others, recipe, seed, "held out")
     warm = steps_of(recipe.warmup, train.each)
     total = warm + steps_of(recipe.epochs, train.each)
-    theta, strengths = list(network.parameters()), list(method.parameters())
+    theta, strengths = _learned(network), list(method.parameters())
     steps = _Optimizers(
         _adam(theta, lr=recipe.rate, weight_decay=recipe.decay),
         _adam(strengths, lr=recipe.strength_rate, betas=(0.5, 0.999)),
@@ -210,7 +210,7 @@ def retrain(
     network.assign(assignment)
     batches = Batches(images, recipe, seed, what)
     total = steps_of(recipe.epochs, batches.each)
-    theta = list(network.parameters())
+    theta = _learned(network)
     steps = _Optimizers(_adam(theta, lr=recipe.rate, weight_decay=recipe.decay))
     figures: dict = {}
     first = 0
@@ -269,6 +269,11 @@ def _step(
             p.requires_grad_(True)
     optimizer.step()
     return loss.item()
+
+
+def _learned(network: nn.Module) -> list[nn.Parameter]:
+    """Those that are not frozen, which stay so."""
+    return [p for p in network.parameters() if p.requires_grad]
 
 
 def _full(x: Tensor) -> Tensor:

@@ -161,8 +161,8 @@ def attach_weight(module: nn.Module, choice: BitChoice, passing: Passing) -> Non
 
 @torch.no_grad()
 def detach(model: nn.Module) -> None:
-    """Every layer's weights as they are quantized, for good; what quantizes inputs stays. `model` may be a copy: torch's own
-    remove_parametrizations would take the weights from the original, too, whose class is the same."""
+    """Every layer's weights as they are quantized, for good; what quantizes inputs stays. `model` may be a copy: torch's
+    own remove_parametrizations would take the weights from the original, too, whose class is the same."""
     for module in model.modules():
         if parametrize.is_parametrized(module, "weight"):
             weight, original = cast(Tensor, module.weight), parametrizations_of(module).original

@@ -77,7 +77,9 @@ def samples_of(given: Any, name: str) -> UserSamples:
     if isinstance(given, DataLoader):
         collate, given = given.collate_fn, given.dataset
     if isinstance(given, (tuple, list)) and len(given) == 2 and all(isinstance(g, (Tensor, np.ndarray)) for g in given):
-        given = TensorDataset(*map(torch.as_tensor, given)) if len(given[0]) == len(given[1]) else given
+        if len(given[0]) != len(given[1]):
+            raise UsageError(f"{name} has {len(given[0])} inputs and {len(given[1])} targets")
+        given = TensorDataset(*map(torch.as_tensor, given))
     if isinstance(given, TensorDataset) and len(given.tensors) == 2 and collate is default_collate:
         inputs, targets = given.tensors
         found = UserSamples(name, len(inputs), lambda index: (inputs[index], targets[index]))
@@ -85,10 +87,6 @@ def samples_of(given: Any, name: str) -> UserSamples:
         raise UsageError(
             f"{name} is a {type(given).__name__}: a pair of tensors, a data set whose samples have numbers, or a "
             "DataLoader of one would be accepted"
-        )
-    elif isinstance(given, (tuple, list)):
-        raise UsageError(
-            f"{name} is a {type(given).__name__} of {len(given)}: a pair of tensors as long would be accepted"
         )
     else:
         found = UserSamples(name, len(given), lambda index: _pair(collate([given[i] for i in index]), name))
