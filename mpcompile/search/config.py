@@ -2,9 +2,9 @@
 here.
 
     seed = 0                     # of weights, of the order of images and of every draw
-    module = "nets:task"         # what to search, in place of [data] and the network below: FILE:FUNCTION or
-                                 # PACKAGE.MODULE:FUNCTION, found beside this file first; the function returns the
-                                 # module, the data to train with and those to choose by, or a dict that names them
+    module = ""                  # what to search instead of [data] and the residual CNN, like "nets:task": a file beside
+                                 # this one, or a module, and a function of it, which returns the nn.Module, the data to
+                                 # train with and those to compare by, or a dict that names these
 
     [data]                       # all of it may be left out: scikit-learn's digits in clutter, 32×32
     path = "fashion"             # a folder or .npz file, relative to this file (data.py says which); left out: the digits
@@ -89,6 +89,12 @@ Bits = Annotated[int, Meta(ge=1, le=8)]
 Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0, le=FINITE)]
 FromZero = Annotated[float, Meta(ge=0, le=FINITE)]
+
+
+MODULE = (
+    'what to search instead of the data and the residual CNN, like "nets:task": a file beside this one, or a module, and '
+    "a function of it, which returns the nn.Module, the data to train with and those to compare by, or a dict of these"
+)
 
 
 def _said(description: str) -> Meta:
@@ -197,7 +203,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """A search. `data.path` is absolute, or "" for the digits; `train`, `test` and `threads` are 0 where left out."""
 
     seed: Annotated[int, Meta(ge=0), _said("all chance is drawn from it")] = 0
-    module: Annotated[str, _said("FILE:FUNCTION that returns what is searched, in place of data and network")] = ""
+    module: Annotated[str, _said(MODULE)] = ""
     data: DataOptions = DataOptions()
     network: NetworkOptions = NetworkOptions()
     search: SearchOptions = SearchOptions()

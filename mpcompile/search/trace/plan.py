@@ -91,11 +91,11 @@ def plan(model: nn.Module, example: Tensor, sample: Tensor | None = None) -> Pla
 
 
 def said_of(error: BaseException) -> str:
-    """An error in one line, with the last place in code that is not torch's own."""
+    """An error in one line, with the last place in code that is neither torch's nor ours."""
     line = next((text for text in str(error).splitlines() if text.strip()), type(error).__name__).strip()
-    ours = str(Path(torch.__file__).parent)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((ours, "<"))]
-    place = next((f for f in reversed(frames) if "mpcompile/search" not in f.filename), None)
+    others = str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), "<"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
+    place = frames[-1] if frames else None
     return f"{line} ({Path(place.filename).name}, line {place.lineno}: {place.line})" if place else line
 
 
