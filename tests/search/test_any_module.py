@@ -62,7 +62,7 @@ NETS = """
 from tests.search.test_any_module import data_for, made
 
 def task():
-    return {"model": made("mlp"), "train": data_for("mlp", 96, 0), "val": data_for("mlp", 48, 1), "keep": {"*": 8, "3": 2}}
+    return {"model": made("mlp"), "train": data_for("mlp", 96, 0), "val": data_for("mlp", 48, 1), "keep": {"[05]": 8}}
 """
 TOML = """
 module = "nets_of_any_module:task"
@@ -95,4 +95,5 @@ def test_a_configuration_searches_a_module(tmp_path, capsys):
     about = json.loads((tmp_path / "run/run.json").read_text())
     assert about["network"]["name"] == "MLP" and about["data"]["image"] == [256] and about["data"]["train"] == 96
     front = json.loads((tmp_path / "run/front.json").read_text())
-    assert {p["name"]: p["assignment"]["weights"] for p in front["points"]}["target-100ms"] == {"0": 8, "3": 2, "5": 8}
+    bits = {p["name"]: p["assignment"]["weights"] for p in front["points"]}
+    assert bits["uniform-w2a2"] == {"0": 8, "3": 2, "5": 8} and bits["target-100ms"]["5"] == 8

@@ -177,6 +177,8 @@ def test_a_teacher_is_learned_from():
         ({"model": "resnet18"}, "a torch.nn.Module is searched, not a str"),
         ({"example": torch.zeros(1, 19)}, r"example is \[1, 19\], where train has samples of \[20\]"),
         ({"val": data(40)[:1] * 2}, "outputs are no logits"),
+        ({"keep": {"*": 8}}, "nothing is left to search"),
+        ({"model": nn.Sequential(nn.Linear(20, 9), nn.Linear(9, 5))}, "nothing is left to search"),
     ],
 )
 def test_what_does_not_fit_is_one_line(changes, said):

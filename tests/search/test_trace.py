@@ -92,6 +92,24 @@ def test_what_stays_float_is_named():
         assert not seen(name).floats, name
 
 
+def test_functions_between_layers_read_codes():
+    """Those that run once, before the last layer, and are not what the module returns."""
+    assert list(seen("mobilenet-v3").functions) == ["stem.2", "expand.2", "depthwise.2", "head.1"]
+    assert seen("mlp").functions == {"4": "4.input"} and seen("mlp").signed["4.input"]
+
+    class Ends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Sigmoid()
+            self.twice, self.early = nn.Tanh(), nn.Sigmoid()
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.early(x), self.last(self.b(self.twice(self.twice(x))))
+
+    assert plan(Ends().eval(), torch.randn(3, 4)).functions == {}
+
+
 def test_a_tensor_that_is_written_in_place_is_another_one():
     class Inplace(nn.Module):
         def __init__(self):

@@ -28,7 +28,7 @@ from mpcompile.search.trace.quantized import (
 from mpcompile.search.trace.zero_point import ZeroPoint
 
 ENDS = 8
-"""Bits of the first and the last layer and of what they read, where nothing else is said."""
+"""Bits of the first and the last layer and of what they read, where nothing else is said; and of what functions read."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,16 @@ class Traced(Network):
                 inputs[layer.tensor] = BitChoice(layer.tensor, kind(codes))
                 modules[name].add_module(INPUT, inputs[layer.tensor])
             attach_weight(modules[name], choice, self.passing)
-            modules[name].register_forward_pre_hook(InputQuantization(inputs[layer.tensor], self.passing))
+            self._read(modules[name], inputs[layer.tensor])
+        for name, tensor in planned.functions.items():
+            choice = BitChoice(tensor, ZeroPoint((ENDS,)))
+            modules[name].add_module(INPUT, choice)
+            self._read(modules[name], choice)
+
+    def _read(self, module: nn.Module, choice: BitChoice) -> None:
+        """`module` reads what `choice` quantizes."""
+        module.register_forward_pre_hook(InputQuantization(choice, self.passing))
+        self.passing.readers[choice] = self.passing.readers.get(choice, 0) + 1
 
     def forward(self, x: Tensor) -> Any:
         self.passing.quantized.clear()

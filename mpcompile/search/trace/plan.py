@@ -28,6 +28,8 @@ FLOATS = (
     *(nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase),
 )
 """Modules that hold products of weights, none of which our layers compute."""
+FUNCTIONS = nn.SiLU, nn.Hardswish, nn.GELU, nn.Mish, nn.ELU, nn.Sigmoid, nn.Hardsigmoid, nn.Tanh
+"""Of one number: quantized before, they are tables of codes in the layer that writes these; else they run in float."""
 PRODUCTS = (
     *("linear", "bilinear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention"),
     *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
@@ -45,11 +47,12 @@ class PlannedLayer:
 
 @dataclass(frozen=True)
 class Plan:
-    """`layers`: those that can be quantized, by their name in the module, in the order in which they run. `signed`: tensor
-    that they read → whether it has values below 0. `floats`: what stays in float → why. `outputs`: the structure of
-    what the module returns."""
+    """`layers`: those that can be quantized, by their name in the module, in the order in which they run. `functions`: of
+    FUNCTIONS, those between them → the tensor that each reads. `signed`: tensor → whether it has values below 0. `floats`:
+    what stays in float → why. `outputs`: the structure of what the module returns."""
 
     layers: dict[str, PlannedLayer]
+    functions: dict[str, str]
     signed: dict[str, bool]
     floats: dict[str, str]
     outputs: pytree.TreeSpec
@@ -101,18 +104,25 @@ def said_of(error: BaseException) -> str:
 
 @dataclass
 class _Call:
-    """A layer's: what it read (kept, so that its identity is nobody else's), and how often that had been written."""
+    """A layer's: what it read (kept, so that its identity is nobody else's), how often that had been written, and what it
+    made of it. `at`: how many calls came before."""
 
     read: Tensor
     version: int
-    out: tuple[int, ...]
+    at: int
+    negative: bool
+    out: Tensor | None = None
+
+    def reads(self, other: _Call) -> bool:
+        """Whether both read one tensor."""
+        return self.read is other.read and self.version == other.version
 
 
 @dataclass
 class _Watch:
     model: nn.Module
     calls: dict[str, list[_Call]] = field(default_factory=dict)
-    negative: dict[str, bool] = field(default_factory=dict)
+    count: int = 0
     floats: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
@@ -120,7 +130,7 @@ class _Watch:
         functions = _Functions(self.floats)
         with ExitStack() as stack:
             for name, module in self.model.named_modules():
-                if isinstance(module, LAYERS):
+                if isinstance(module, (*LAYERS, *FUNCTIONS)):
                     stack.callback(module.register_forward_pre_hook(self._before(name, functions)).remove)
                     stack.callback(module.register_forward_hook(self._after(name, functions), always_call=True).remove)
                 elif isinstance(module, FLOATS):
@@ -138,8 +148,9 @@ class _Watch:
             functions.inside += 1
             if args and isinstance(args[0], Tensor):
                 read = args[0]
-                self.calls.setdefault(name, []).append(_Call(read, read._version, ()))
-                self.negative[name] = bool((read < 0).any())
+                call = _Call(read, read._version, self.count, bool((read < 0).any()))
+                self.calls.setdefault(name, []).append(call)
+                self.count += 1
 
         return hook
 
@@ -147,7 +158,7 @@ class _Watch:
         def hook(module: nn.Module, args: tuple, out: Any) -> None:
             functions.inside -= 1
             if isinstance(out, Tensor) and name in self.calls:
-                self.calls[name][-1].out = tuple(out.shape)
+                self.calls[name][-1].out = out
 
         return hook
 
@@ -158,22 +169,25 @@ class _Watch:
             if isinstance(module, LAYERS) and name not in self.calls:
                 self.floats[name] = "is never called by itself"
         homes: dict[int, list[str]] = {}
-        for name in self.calls:
+        called = {name: calls for name, calls in self.calls.items() if isinstance(modules[name], LAYERS)}
+        for name in called:
             homes.setdefault(id(getattr(modules[name], "weight", None)), []).append(name)
-        for name, calls in self.calls.items():
+        for name, calls in called.items():
             module = modules[name]
             shared = [n for n in homes[id(getattr(module, "weight", None))] if n != name]
             if why := _unfit(module, calls, shared):
                 self.floats[name] = why
                 continue
             call = calls[0]
-            tensor = next((t for t, c in tensors if c.read is call.read and c.version == call.version), None)
+            tensor = next((t for t, c in tensors if c.reads(call)), None)
             if tensor is None:
                 tensor = f"{name or 'layer'}.input"
                 tensors.append((tensor, call))
-            signed[tensor] = signed.get(tensor, False) or self.negative[name]
+            signed[tensor] = signed.get(tensor, False) or call.negative
             weight = getattr(module, "weight")  # noqa: B009  # of which nn.Module's type knows nothing
-            layers[name] = PlannedLayer(tensor, weight.numel() * math.prod(call.out[2:]))
+            layers[name] = PlannedLayer(
+                tensor, weight.numel() * math.prod(call.out.shape[2:] if call.out is not None else ())
+            )
         if not layers:
             why = "; ".join(f"{name or 'the module'} {reason}" for name, reason in list(self.floats.items())[:3])
             raise ModelError(
@@ -185,7 +199,15 @@ class _Watch:
             raise ModelError(
                 f"{type(self.model).__name__} must return tensors with the batch in front, alone, in lists or dicts"
             )
-        return Plan(layers, signed, self.floats, spec, int(values[0].shape[-1]))
+        last = max(self.calls[name][0].at for name in layers)
+        functions = {}
+        for name, calls in self.calls.items():
+            taken = [c for _, c in tensors if c.reads(calls[0])]
+            if isinstance(modules[name], FUNCTIONS) and len(calls) == 1 and calls[0].at < last and not taken:
+                if calls[0].read.dtype == torch.float32 and not any(calls[0].out is v for v in values):
+                    functions[name] = f"{name}.input"
+                    signed[functions[name]] = calls[0].negative
+        return Plan(layers, functions, signed, self.floats, spec, int(values[0].shape[-1]))
 
 
 def _unfit(module: nn.Module, calls: list[_Call], shared: list[str]) -> str | None:

@@ -53,13 +53,25 @@ class Node:
 
 
 @dataclass
+class Quantized:
+    """`x` as it was when it had been written `version` times, and `y`, what came of it; `left`: who has not read it yet."""
+
+    x: Tensor
+    version: int
+    y: Tensor
+    left: int
+
+
+@dataclass
 class Passing:
     """What the next forward pass is for, shared by all that is attached to a module. `nodes`: while it is traced for a
-    file, the node of each choice. `quantized`: choice → what it read in this pass and what came of it."""
+    file, the node of each choice. `readers`: choice → how many layers read what it quantizes, `quantized`: while
+    some of them have not yet, what came of it."""
 
     starting: bool = False
     nodes: dict[int, Node] = field(default_factory=dict)
-    quantized: dict[int, tuple[Tensor, int, Tensor]] = field(default_factory=dict)
+    readers: dict[BitChoice, int] = field(default_factory=dict)
+    quantized: dict[BitChoice, Quantized] = field(default_factory=dict)
 
 
 class WeightQuantization(nn.Module):
@@ -113,12 +125,16 @@ class InputQuantization:
             choice.quantizer.start_from(x)
         if choice.probs is None and choice.bits is None:
             return x
-        done = passing.quantized.get(id(choice))
-        if done is not None and done[0] is x and done[1] == x._version:
-            return done[2]
+        done = passing.quantized.get(choice)
+        if done is not None and done.x is x and done.version == x._version:
+            done.left -= 1
+            if not done.left:
+                del passing.quantized[choice]
+            return done.y
         node = passing.nodes.get(id(choice))
         y = choice(x) if node is None else node.on(x)
-        passing.quantized[id(choice)] = (x, x._version, y)
+        if (left := passing.readers.get(choice, 1) - 1) > 0:
+            passing.quantized[choice] = Quantized(x, x._version, y, left)
         return y
 
 
@@ -164,6 +180,9 @@ def detach(model: nn.Module) -> None:
     """Every layer's weights as they are quantized, for good; what quantizes inputs stays. `model` may be a copy: torch's
     own remove_parametrizations would take the weights from the original, too, whose class is the same."""
     for module in model.modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, InputQuantization):
+                hook.passing.readers.clear()  # nobody says when a pass is over
         if parametrize.is_parametrized(module, "weight"):
             weight, original = cast(Tensor, module.weight), parametrizations_of(module).original
             module.__class__ = parametrize.type_before_parametrizations(module)

@@ -21,14 +21,16 @@ from mpcompile.search.config import Config
 from mpcompile.search.folder import key_of
 from mpcompile.search.layers import Network
 from mpcompile.search.loop import cross_entropy
-from mpcompile.search.task import TOGETHER, Task
+from mpcompile.search.task import Task
 from mpcompile.search.trace.export import INPUT, export, to_onnx
-from mpcompile.search.trace.network import Knobs, Traced
+from mpcompile.search.trace.network import Knobs, Traced, kept
 from mpcompile.search.trace.plan import plan
 from mpcompile.search.trace.samples import UserSamples, samples_of
 
-STARTING = 64
-"""Samples that signs and clips are taken from."""
+STARTING, SEEN = 64, 8
+"""Samples that clips and zero points are taken from, and signs."""
+TOGETHER = 1 << 24
+"""Numbers that a device is sent at once, at most, but for a sample that has more."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,12 @@ class ModuleTask(Task):
         self.example = self._example()
         s, n = config.search, config.network
         self.knobs = Knobs(tuple(s.weights), tuple(s.activations), n.weight, n.activation, problem.keep)
-        self.planned = plan(self.model, self.example, self.first)
+        self.planned = plan(self.model, self.example, self.first[:SEEN])
+        if len(kept(self.planned, problem.keep)) == len(self.planned.layers):
+            raise UsageError(
+                "nothing is left to search: keep has bits for all layers; left out, it has the first and the last"
+            )
+        self.together = max(1, min(512, TOGETHER // max(1, self.example[:1].numel())))
         self.teacher = copy.deepcopy(problem.teacher).cpu().eval() if problem.teacher is not None else None
         self.loss = self._loss
         described = to_onnx(self._float()).SerializeToString(deterministic=True)
@@ -98,7 +105,7 @@ class ModuleTask(Task):
         training = network.training
         network.eval()
         with torch.no_grad():
-            found = self._scored(lambda inputs: network(inputs))
+            found = self._scored(network, self.config.search.batch)
         network.train(training)
         return found
 
@@ -108,11 +115,11 @@ class ModuleTask(Task):
                 [torch.from_numpy(np.array(a)) for a in answer(_array(inputs))], self.planned.outputs
             )
 
-        return self._scored(outputs)
+        return self._scored(outputs, self.together)
 
     def inputs(self, count: int, part: str) -> np.ndarray:
         source = self.train if part == "train" else self.val
-        return np.concatenate([_array(inputs) for inputs, _ in source.in_order(TOGETHER, count)])
+        return np.concatenate([_array(inputs) for inputs, _ in source.in_order(self.together, count)])
 
     def about(self) -> dict[str, Any]:
         return {
@@ -125,9 +132,10 @@ class ModuleTask(Task):
             "floats": dict(self.planned.floats),
         }
 
-    def _scored(self, outputs: Callable[[Tensor], Any]) -> float:
+    def _scored(self, outputs: Callable[[Tensor], Any], together: int) -> float:
+        """`outputs` is given so many inputs at once."""
         found, wanted = [], []
-        for inputs, targets in self.val.in_order(TOGETHER):
+        for inputs, targets in self.val.in_order(together):
             found.append(outputs(inputs))
             wanted.append(targets)
         try:
