@@ -23,7 +23,7 @@ LONG = re.compile(
             r"search/test_damaged_run",
             r"search/test_sweep.py::test_killed",
             r"search/test_any_module",
-            r"search/test_trace.py::.*(resnet|preactivation|mobilenet-v2|googlenet|shufflenet|audio)",
+            r"search/test_trace.py::.*(resnet|preactivation|mobilenet-v2|googlenet|shufflenet|audio|deit)",
             r"search/test_module_task.py::test_an_interrupted",
             # Whole networks, whole searches, whole commands of the documents.
             r"compile/test_exported_networks",

@@ -209,6 +209,36 @@ class MLP(nn.Sequential):
         )
 
 
+class Encoder(nn.Module):
+    """A transformer's, as timm writes it."""
+
+    def __init__(self, width: int, heads: int = 2):
+        super().__init__()
+        self.heads, self.norm1, self.norm2 = heads, nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.fc1, self.act, self.fc2 = nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, c = x.shape
+        q, k, v = self.qkv(self.norm1(x)).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        attention = (q @ k.transpose(-2, -1) * (c // self.heads) ** -0.5).softmax(-1)
+        x = x + self.proj((attention @ v).transpose(1, 2).reshape(n, t, c))
+        return x + self.fc2(self.act(self.fc1(self.norm2(x))))
+
+
+class DeiT(nn.Module):
+    def __init__(self, channels: int = 3, classes: int = 10, width: int = 16):
+        super().__init__()
+        self.patches, self.token = nn.Conv2d(channels, width, 4, 4), nn.Parameter(0.1 * torch.randn(1, 1, width))
+        self.position = nn.Parameter(0.1 * torch.randn(1, 17, width))
+        self.block, self.norm, self.head = Encoder(width), nn.LayerNorm(width), nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.position
+        return self.head(self.norm(self.block(x))[:, 0])
+
+
 MODULES: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "resnet": (ResNet, (3, 32, 32)),
     "preactivation": (PreActivation, (3, 12, 12)),
@@ -218,6 +248,7 @@ MODULES: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "shufflenet": (ShuffleNet, (3, 16, 16)),
     "audio": (Audio, (1, 400)),
     "mlp": (MLP, (20,)),
+    "deit": (DeiT, (3, 16, 16)),
 }
 """Name → the module and the shape of a sample of it."""
 

@@ -45,6 +45,7 @@ def test_multiplications_are_counted():
     assert found["features.1.conv.1.0"] == 16 * 9 * 6 * 6  # depthwise, at stride 2
     assert found["classifier.1"] == 32 * 10
     assert seen("audio").layers["features.0"].macs == 16 * 16 * 97
+    assert seen("deit").layers["block.qkv"].macs == 17 * 16 * 48 and seen("deit").layers["head"].macs == 160
 
 
 def test_signs_are_those_of_the_data():
@@ -70,7 +71,7 @@ class Odd(nn.Module):
 
     def forward(self, x):
         x = self.mirror(self.up(self.conv(x))).flatten(2).transpose(1, 2)
-        x = self.attention(x, x, x)[0] + self.tokens(x)
+        x = self.attention(x, x, x)[0] + self.tokens(x[:, None])[:, 0]
         return self.two(self.one(x.mean(1))) @ self.table
 
 
@@ -81,13 +82,14 @@ def test_what_stays_float_is_named():
         "up": "ConvTranspose2d",
         "mirror": "pads by reflect",
         "attention": "MultiheadAttention",
-        "tokens": "3 axes",
+        "tokens": "4 axes",
         "unused": "never called",
         "one": "shares its weights with two",
         "matmul in Odd": "no layer",
     }.items():
         assert why in found.floats[name], found.floats
     assert "is called 2 times" in seen("preactivation").floats["shared"]
+    assert list(seen("deit").floats) == ["matmul in block"]
     for name in ("resnet", "mobilenet-v2", "mobilenet-v3", "googlenet", "shufflenet", "audio", "mlp"):
         assert not seen(name).floats, name
 

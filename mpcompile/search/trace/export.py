@@ -12,10 +12,11 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 
 import onnx
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpcompile.errors import MissingDependency, ModelError
 from mpcompile.files import atomic_path
@@ -60,11 +61,11 @@ def _traced(network: Traced, example: Tensor) -> onnx.ModelProto:
         raise MissingDependency(
             "modules are written to ONNX with onnxscript, which is not installed: pip install onnxscript==0.7.2"
         ) from None
-    network.passing.nodes = nodes_of(network)
     training = network.training
     network.eval()
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), torch.no_grad(), _tokens_as_pixels(network):
+            network.passing.nodes = nodes_of(network)
             outputs = [f"{OUTPUT}{i or ''}" for i in range(network.planned.outputs.num_leaves)]
             program = torch.onnx.export(
                 network.model,
@@ -86,6 +87,28 @@ def _traced(network: Traced, example: Tensor) -> onnx.ModelProto:
         network.train(training)
     assert program is not None
     return program.model_proto
+
+
+@contextmanager
+def _tokens_as_pixels(network: Traced) -> Iterator[None]:
+    """A Linear over tokens is written as a convolution of one tap along them: products of a matrix run in float."""
+    changed = []
+    for (layer, quantization), planned in zip(weights_of(network), network.planned.layers.values(), strict=True):
+        if planned.tokens and layer.choice.bits is not None:
+            quantization.axes = 1
+            layer.module.forward = partial(_over_tokens, layer.module)
+            changed.append((layer, quantization))
+    try:
+        yield
+    finally:
+        for layer, quantization in changed:
+            quantization.axes = 0
+            del layer.module.forward
+
+
+def _over_tokens(module: nn.Module, x: Tensor) -> Tensor:
+    weight, bias = (getattr(module, name) for name in ("weight", "bias"))
+    return nn.functional.conv1d(x.transpose(1, 2), weight, bias).transpose(1, 2)
 
 
 def nodes_of(network: Traced) -> dict[int, Node]:

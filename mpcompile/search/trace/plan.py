@@ -39,10 +39,11 @@ PRODUCTS = (
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """`tensor`: what it reads; `macs`: multiply-accumulates for one sample."""
+    """`tensor`: what it reads; `macs`: multiply-accumulates for one sample; `tokens`: a Linear over [N, T, C]."""
 
     tensor: str
     macs: int
+    tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,9 @@ class _Watch:
                 tensors.append((tensor, call))
             signed[tensor] = signed.get(tensor, False) or call.negative
             weight = getattr(module, "weight")  # noqa: B009  # of which nn.Module's type knows nothing
-            layers[name] = PlannedLayer(
-                tensor, weight.numel() * math.prod(call.out.shape[2:] if call.out is not None else ())
-            )
+            tokens = weight.dim() == 2 and call.read.dim() == 3
+            positions = call.read.shape[1:2] if tokens else call.out.shape[2:] if call.out is not None else ()
+            layers[name] = PlannedLayer(tensor, weight.numel() * math.prod(positions), tokens)
         if not layers:
             why = "; ".join(f"{name or 'the module'} {reason}" for name, reason in list(self.floats.items())[:3])
             raise ModelError(
@@ -221,9 +222,9 @@ def _unfit(module: nn.Module, calls: list[_Call], shared: list[str]) -> str | No
         return "computes its weights anew in every pass"
     if weight.dtype != torch.float32 or calls[0].read.dtype != torch.float32:
         return f"is of {weight.dtype} and reads {calls[0].read.dtype}"
-    wanted = 2 if isinstance(module, nn.Linear) else weight.dim()
-    if calls[0].read.dim() != wanted:
-        return f"reads a tensor of {calls[0].read.dim()} axes, where {wanted} can be quantized"
+    wanted = (2, 3) if type(module).forward is nn.Linear.forward else (weight.dim(),)
+    if calls[0].read.dim() not in wanted:
+        return f"reads a tensor of {calls[0].read.dim()} axes, where {' or '.join(map(str, wanted))} can be quantized"
     if getattr(module, "padding_mode", "zeros") != "zeros":
         return f"pads by {module.padding_mode}"
     return None

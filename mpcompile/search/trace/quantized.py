@@ -47,9 +47,11 @@ class Node:
 
     def on(self, x: Tensor) -> Tensor:
         """The node, for torch.onnx."""
-        inputs = (x if self.data is None else self.data, *self.constants)
-        attributes = {**self.attributes, NAME: self.name}
-        return torch.onnx.ops.symbolic(self.op, inputs, attributes, dtype=x.dtype, shape=tuple(x.shape), version=1)
+        data = x if self.data is None else self.data
+        attributes, shape = {**self.attributes, NAME: self.name}, tuple(data.shape)
+        return torch.onnx.ops.symbolic(
+            self.op, (data, *self.constants), attributes, dtype=x.dtype, shape=shape, version=1
+        )
 
 
 @dataclass
@@ -82,6 +84,8 @@ class WeightQuantization(nn.Module):
     def __init__(self, choice: BitChoice, passing: Passing):
         super().__init__()
         self.choice, self.passing = choice, passing
+        self.axes = 0
+        """Of one element, that the file's weights have besides, at the end."""
 
     def forward(self, weight: Tensor) -> Tensor:
         if self.choice.probs is None and self.choice.bits is None:
@@ -106,7 +110,10 @@ class WeightQuantization(nn.Module):
         bits, quantizer = settled(self.choice), self.choice.quantizer
         grid, scale = quantizer.grid(bits), quantizer.scale(bits) * self.size(weight).double().cpu()
         q = torch.from_numpy(grid.value(self.codes(weight).cpu().numpy()))
-        return Node.of(self.choice.name, grid, scale, (q * scale).float())
+        more = (1,) * self.axes
+        return Node.of(
+            self.choice.name, grid, scale.reshape(*scale.shape, *more), (q * scale).float().reshape(*q.shape, *more)
+        )
 
 
 class InputQuantization:
