@@ -155,8 +155,57 @@ def test_loss_and_metric_are_the_users():
     assert task.score_file(lambda inputs: [inputs[:, :5]]) == pytest.approx(metric(x[:, :5], y), rel=1e-5)
     with pytest.raises(UsageError, match="needs a metric"):
         ModuleTask(problem(loss=squared), CONFIG)
+    with pytest.raises(UsageError, match=r"loss cannot be taken: IndexError: Target 5 is out of bounds"):
+        ModuleTask(problem(), CONFIG).loss(outputs[:1], torch.tensor([5]), x)
+    with pytest.raises(
+        UsageError, match=r"metric cannot be taken: ZeroDivisionError.* \(test_module_task.py, line \d+"
+    ):
+        ModuleTask(problem(metric=lambda *_: 1 / 0), CONFIG).score(network)
     with pytest.raises(UsageError, match="metric is nan"):
         ModuleTask(problem(metric=lambda *_: float("nan")), CONFIG).score(network)
+
+
+class Detector(nn.Module):
+    """Two heads in a dict, as detectors have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.boxes, self.classes = nn.Linear(20, 16), nn.Linear(16, 4), nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.body(x))
+        return {"boxes": self.boxes(x), "classes": self.classes(x)}
+
+
+def test_outputs_and_targets_keep_their_structure(tmp_path):
+    from mpcompile.frontend import load
+    from mpcompile.reference.run import run
+
+    (x, y), names = data(20), [f"image {i}" for i in range(20)]
+    pairs = [(x[i], {"box": x[i, :4], "label": int(y[i]), "name": names[i]}) for i in range(20)]
+
+    def loss(outputs, targets):
+        boxes = (outputs["boxes"] - targets["box"]).square().mean()
+        return boxes + nn.functional.cross_entropy(outputs["classes"], targets["label"])
+
+    def metric(outputs, targets):
+        assert outputs["boxes"].shape == (20, 4) and targets["name"] == names
+        return 1 - loss(outputs, targets)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        task = ModuleTask(Problem(Detector(), pairs, pairs, loss=loss, metric=metric), CONFIG)
+    network = task.network()
+    network.assign(network.uniform(8, 8))
+    task.export(network, tmp_path / "m.onnx")
+    graph = load(tmp_path / "m.onnx")
+    assert graph.outputs == ["output", "output1"]
+
+    def answer(inputs):
+        found = [run(graph, {"input": sample}) for sample in inputs]
+        return [np.stack([f[name].reshape(-1) for f in found]) for name in graph.outputs]
+
+    assert task.score_file(answer) == pytest.approx(task.score(network), rel=1e-3)
 
 
 def test_a_teacher_is_learned_from():

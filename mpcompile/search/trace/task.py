@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from mpcompile.errors import UsageError
+from mpcompile.errors import MpError, UsageError
 from mpcompile.latency.fingerprint import fingerprint
 from mpcompile.search.config import Config
 from mpcompile.search.folder import key_of
@@ -24,7 +25,7 @@ from mpcompile.search.loop import cross_entropy
 from mpcompile.search.task import Task
 from mpcompile.search.trace.export import INPUT, export, to_onnx
 from mpcompile.search.trace.network import Knobs, Traced, kept
-from mpcompile.search.trace.plan import plan
+from mpcompile.search.trace.plan import plan, said_of
 from mpcompile.search.trace.samples import UserSamples, samples_of
 
 STARTING, SEEN = 64, 8
@@ -134,21 +135,21 @@ class ModuleTask(Task):
 
     def _scored(self, outputs: Callable[[Tensor], Any], together: int) -> float:
         """`outputs` is given so many inputs at once."""
-        found, wanted = [], []
+        found, wanted, sizes = [], [], []
         for inputs, targets in self.val.in_order(together):
             found.append(outputs(inputs))
             wanted.append(targets)
-        try:
-            score = float((self.problem.metric or right)(_joined(found), _joined(wanted)))
-        except (TypeError, ValueError, RuntimeError, IndexError) as error:
-            raise UsageError(f"metric cannot be taken: {str(error).splitlines()[0]}") from error
+            sizes.append(len(inputs))
+        with _blamed("metric"):
+            score = float((self.problem.metric or right)(_joined(found, sizes), _joined(wanted, sizes)))
         if not np.isfinite(score):
             raise UsageError(f"metric is {score}, on all of val: it must be a number")
         return score
 
     # -- losses ------------------------------------------------------------------------------------
     def _loss(self, outputs: Any, targets: Any, inputs: Any) -> Tensor:
-        loss = (self.problem.loss or cross_entropy)(outputs, targets)
+        with _blamed("loss"):
+            loss = (self.problem.loss or cross_entropy)(outputs, targets)
         if self.teacher is None:
             return loss
         with torch.no_grad():
@@ -184,6 +185,17 @@ class ModuleTask(Task):
         return made
 
 
+@contextmanager
+def _blamed(what: str) -> Iterator[None]:
+    """What a user's function raises is one line that names it."""
+    try:
+        yield
+    except (MpError, MemoryError):
+        raise
+    except Exception as error:
+        raise UsageError(f"{what} cannot be taken: {type(error).__name__}: {said_of(error)}") from error
+
+
 def right(outputs: Tensor, targets: Tensor) -> float:
     """The share of right classes: logits [N, C], labels [N]."""
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or targets.shape != outputs.shape[:1]:
@@ -191,18 +203,25 @@ def right(outputs: Tensor, targets: Tensor) -> float:
     return float((outputs.argmax(1) == targets).float().mean())
 
 
-def _joined(parts: list[Any]) -> Any:
-    """Tensors end to end, in whatever they are in; of what is none, a list of all."""
-    if all(isinstance(p, Tensor) for p in parts):
-        return torch.cat(parts)
-    flat, specs = zip(*(pytree.tree_flatten(p) for p in parts))
-    if any(s != specs[0] for s in specs):
-        return [one for p in parts for one in (p if isinstance(p, (list, tuple)) else [p])]
-    columns = [
-        torch.cat(list(values)) if all(isinstance(v, Tensor) and v.dim() for v in values) else list(values)
-        for values in zip(*flat)
-    ]
-    return pytree.tree_unflatten(columns, specs[0])
+def _joined(parts: Sequence[Any], sizes: Sequence[int]) -> Any:
+    """Batches of these sizes end to end: tensors and lists of what belongs to samples, in the dicts, tuples and lists that
+    they are in; what is neither, as a list."""
+    if all(isinstance(p, Tensor) and p.dim() for p in parts):
+        return torch.cat(list(parts))
+    if all(isinstance(p, Mapping) and p.keys() == parts[0].keys() for p in parts):
+        return {key: _joined([p[key] for p in parts], sizes) for key in parts[0]}
+    if all(isinstance(p, (list, tuple)) for p in parts):
+        if all(_of_samples(p, size) for p, size in zip(parts, sizes)):
+            return [one for p in parts for one in p]
+        if all(len(p) == len(parts[0]) for p in parts):
+            columns = [_joined(column, sizes) for column in zip(*parts)]
+            return type(parts[0])(*columns) if hasattr(parts[0], "_fields") else type(parts[0])(columns)
+    return list(parts)
+
+
+def _of_samples(part: Sequence[Any], size: int) -> bool:
+    """Whether these are a batch, one for each sample, and not tensors that hold a batch each."""
+    return len(part) == size and not all(isinstance(v, Tensor) and v.dim() and len(v) == size for v in part)
 
 
 def _array(inputs: Tensor) -> np.ndarray:
