@@ -8,8 +8,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from mpcompile.compiler.passes.base import apply_all
+from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import ModelError, UsageError
+from mpcompile.frontend import load
 from mpcompile.ir.bits import BitPair
+from mpcompile.reference.run import run
 from mpcompile.search import config as configs
 from mpcompile.search.run import Sweep
 from mpcompile.search.trace.found import result_of
@@ -178,9 +182,6 @@ class Detector(nn.Module):
 
 
 def test_outputs_and_targets_keep_their_structure(tmp_path):
-    from mpcompile.frontend import load
-    from mpcompile.reference.run import run
-
     (x, y), names = data(20), [f"image {i}" for i in range(20)]
     pairs = [(x[i], {"box": x[i, :4], "label": int(y[i]), "name": names[i]}) for i in range(20)]
 
@@ -198,7 +199,7 @@ def test_outputs_and_targets_keep_their_structure(tmp_path):
     network = task.network()
     network.assign(network.uniform(8, 8))
     task.export(network, tmp_path / "m.onnx")
-    graph = load(tmp_path / "m.onnx")
+    graph = apply_all(load(tmp_path / "m.onnx"), TO_LAYERS)
     assert graph.outputs == ["output", "output1"]
 
     def answer(inputs):
