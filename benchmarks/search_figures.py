@@ -37,7 +37,7 @@ from mpcompile.remote.pool import DevicePool
 from mpcompile.search import checkpoint, config, data
 from mpcompile.search.calibrate import calibrate
 from mpcompile.search.ebs import EBS, EBSOptions
-from mpcompile.search.export import export
+from mpcompile.search.export import INPUT, export
 from mpcompile.search.folder import Folder
 from mpcompile.search.layers import BitAssignment, Network
 from mpcompile.search.loop import Recipe, SearchRecipe, accuracy, retrain, search
@@ -239,8 +239,8 @@ class Study:
 
             def work() -> dict:
                 self.device.compile(model, bundle, table)
-                right = self.device.answers(bundle, pixels) == self.data.test.labels.numpy()
-                return {"accuracy": float(right.mean())}
+                (logits,) = self.device.outputs(bundle, {INPUT: pixels})
+                return {"accuracy": float((logits.argmax(1) == self.data.test.labels.numpy()).mean())}
 
             folder.once("compiled.json", json.dumps(dict(self.device.identity)), work, files=("model.mpc",))
 

@@ -20,10 +20,14 @@ _WHERE = {
     "verify": ("mpcompile.api.verify", "verify"),
     "profile": ("mpcompile.api.profile", "profile"),
     "tune": ("mpcompile.api.tune", "tune"),
+    "search": ("mpcompile.api.search", "search"),
     "run_search": ("mpcompile.api.search", "run_search"),
     "load_target": ("mpcompile.targets", "load_target"),
     "list_targets": ("mpcompile.targets", "list_targets"),
 }
+
+_ROOMS = ("search",)
+"""Names that are a room's, too: the room can be called."""
 
 __all__ = ["__version__", *_WHERE]
 
@@ -31,10 +35,17 @@ __all__ = ["__version__", *_WHERE]
 def __getattr__(name: str):
     if name not in _WHERE:
         raise AttributeError(f"module 'mpcompile' has no attribute {name!r}")
-    module, attribute = _WHERE[name]
-    value = getattr(import_module(module), attribute)
+    value = offered(name)
+    if name in _ROOMS:  # importing it has put the room here: it stays, and is what is called
+        return import_module(f"{__name__}.{name}")
     globals()[name] = value
     return value
+
+
+def offered(name: str):
+    """The function of that name."""
+    module, attribute = _WHERE[name]
+    return getattr(import_module(module), attribute)
 
 
 def __dir__():

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def offered() -> dict[str, str]:
     """Public name → path of the function that it is."""
-    found = {name: getattr(mpcompile, name) for name in mpcompile.__all__ if name != "__version__"}
+    found = {name: mpcompile.offered(name) for name in mpcompile.__all__ if name != "__version__"}
     return {name: f"{f.__module__}.{f.__qualname__}" for name, f in found.items()}
 
 

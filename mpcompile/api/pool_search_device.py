@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -26,8 +26,6 @@ NETWORK_MIN_TIME = 0.01
 """Seconds of one sample of a whole network."""
 PROFILE_ROUNDS = 5
 """Of a profile, which takes every layer between stirred caches: on a disturbed machine each costs up to eight rounds."""
-TOGETHER = 512
-"""Images that a device is sent at once."""
 VERSIONS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxruntime", "torch")
 
 
@@ -69,19 +67,9 @@ class PoolSearchDevice:
         """ONNX Runtime's static int8 quantization, calibrated on `images` [N, C, H, W]; done here."""
         onnxruntime.quantize_int8(source, target, images)
 
-    def answers(self, file: Path, images: np.ndarray) -> np.ndarray:
-        """int64 [N]: the class that the file gives each image, float32 [N, C, H, W]."""
-        from mpcompile.search.export import INPUT
-
-        def ask(device) -> np.ndarray:
-            found = []
-            for at in range(0, len(images), TOGETHER):
-                some = images[at : at + TOGETHER]
-                (result,) = device.run(file, {INPUT: some}, self.threads).values()
-                found.append(np.asarray(result).reshape(len(some), -1).argmax(1))
-            return np.concatenate(found)
-
-        return self.pool.run(ask)
+    def outputs(self, file: Path, inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+        found = self.pool.run(lambda device: device.run(file, dict(inputs), self.threads))
+        return [np.asarray(value) for value in found.values()]
 
     def verify(self, model: Path, bundle: Path, images: np.ndarray) -> dict:
         """The bundle, run there, against the exact reference here, buffer by buffer: equal, samples, summary."""

@@ -1,15 +1,15 @@
-"""`mp.run_search`: a search with devices, the search room with what it is handed."""
+"""`mp.search` of any module, and `mp.run_search` of a configuration file: the search room with what it is handed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from mpcompile.errors import MissingDependency
+from mpcompile.errors import MissingDependency, UsageError
 from mpcompile.locks import check_free
 from mpcompile.search import config as configs
 from mpcompile.search.config import Config
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mpcompile.latency.progress import PhaseProgress
     from mpcompile.remote.pool import DevicePool
     from mpcompile.search.run import Result
+    from mpcompile.search.trace.found import SearchResult
 
 
 IDLE_SECONDS = 30.0
@@ -49,12 +50,100 @@ def run_search(
     from mpcompile.search.loop import silent
     from mpcompile.search.run import run
 
+    make_task = None
+    if read.module:
+        from mpcompile.search.trace.from_file import problem_of
+        from mpcompile.search.trace.task import ModuleTask
+
+        make_task = lambda: ModuleTask(problem_of(read.module, Path(config).parent), read)
     with open_pool(asked.tracker or None, asked.key or None, warn=warn, idle=IDLE_SECONDS) as pool:
-        result = run(Path(config), read, Path(out), device_of(read, pool), show or silent, warn or (lambda line: None))
-        if pool.source and warn:
-            for line in pool.summary():
-                warn(line)
+        device = device_of(read, pool)
+        result = run(Path(config), read, Path(out), device, show or silent, warn or (lambda line: None), make_task)
+        _say(pool, warn)
         return result
+
+
+def search(
+    model: Any,
+    train: Any,
+    val: Any,
+    *,
+    budget: str | Sequence[str],
+    example: Any = None,
+    target: str = "native",
+    method: str = "ebs",
+    keep: Mapping[str, int] | None = None,
+    out: str | os.PathLike = "run",
+    epochs: float = 10,
+    pretrain: float = 0,
+    seed: int = 0,
+    loss: Callable[[Any, Any], Any] | None = None,
+    metric: Callable[[Any, Any], Any] | None = None,
+    teacher: Any = None,
+    uniform: Sequence[str] = (),
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    tracker: str | None = None,
+    key: str | None = None,
+    show: PhaseProgress | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> SearchResult:
+    """Searches bits for every convolution and linear layer of `model`, a torch.nn.Module as it is, so that it takes
+    `budget` on `target`: "12 ms", "w4a4" (what that takes everywhere), "60 %" (of the way from the fewest bits to the
+    most), "2 GBitOps"; each of several is a network of the front. Trains, exports, compiles, verifies and times them in the
+    folder `out`, and goes on where it was interrupted.
+
+    train, val: (inputs, targets) as tensors, a map-style data set, or a DataLoader of one; networks are compared on `val`.
+    example: an input, batch in front. keep: names of layers (with * and ?) → their bits; left out, the first and the last
+    layer have 8. epochs: of the search and of the training at the bits; `pretrain`: of training in float before, 0 takes
+    the module's weights as they are. loss(outputs, targets): left out, cross entropy; with one of your own, `metric`
+    (outputs, targets of all of `val`) says what is better, by larger numbers. teacher: a module whose logits are learned
+    from, too. uniform: networks to compare with, as "w8a8". options: any other key of a search's TOML, by table. tracker,
+    key: devices, instead of this machine. `show` and `warn` as run_search has them.
+
+    What cannot be quantized stays float, and `floats` of the result names it. Raises MpError's subclasses.
+    """
+    from mpcompile.remote.pool import open_pool
+    from mpcompile.search.budgets import UNITS
+
+    if isinstance(model, (str, os.PathLike)):
+        raise UsageError(f"{model}: an nn.Module is searched; a float ONNX file is not yet")
+    budgets = [budget] if isinstance(budget, str) else list(budget)
+    bit_units = [unit for unit, (kind, _) in UNITS.items() if kind == "bitops"]
+    kind = "bitops" if any(b.rstrip().endswith(unit) for b in budgets for unit in bit_units) else "latency"
+    given: dict[str, Any] = {
+        "seed": seed,
+        "search": {"method": method, "epochs": epochs},
+        "objective": {"kind": kind, "targets": budgets},
+        "pretrain": {"epochs": pretrain},
+        "retrain": {"epochs": epochs},
+        "baselines": {"uniform": list(uniform)},
+        "measure": {"target": str(target)},
+    }
+    for table, values in (options or {}).items():
+        given[table] = {**given.get(table, {}), **values} if isinstance(values, Mapping) else values
+    config = configs.of(given, "mp.search")
+    asked = replace(config.measure, tracker=tracker or config.measure.tracker, key=key or config.measure.key)
+    config = replace(config, measure=asked)
+    check_free(out)
+    from mpcompile.search.loop import silent
+    from mpcompile.search.run import run_text
+    from mpcompile.search.trace.found import result_of
+    from mpcompile.search.trace.task import ModuleTask, Problem
+
+    task = ModuleTask(Problem(model, train, val, example, loss, metric, teacher, keep), config)
+    text = f"# mp.search of {type(model).__name__}, {task.fingerprint}\n{configs.as_toml(config)}"
+    with open_pool(asked.tracker or None, asked.key or None, warn=warn, idle=IDLE_SECONDS) as pool:
+        device, told = device_of(config, pool), warn or (lambda line: None)
+        result = run_text("mp.search", text.encode(), config, Path(out), device, show or silent, told, lambda: task)
+        _say(pool, warn)
+    return result_of(result, task)
+
+
+def _say(pool: DevicePool, warn: Callable[[str], None] | None) -> None:
+    """What became of the devices."""
+    if pool.source and warn:
+        for line in pool.summary():
+            warn(line)
 
 
 def device_of(config: Config, pool: DevicePool) -> SearchDevice:

@@ -26,6 +26,7 @@ OPTIONAL = {
         "search and the demo",
         "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu",
     ),
+    "onnxscript": ("onnxscript", "searching a module of one's own", 'pip install "mpcompile[search]"'),
     "brevitas": ("brevitas", "the example of a Brevitas module", "pip install brevitas==0.13.4 onnxoptimizer"),
     "onnxruntime": ("onnxruntime", "comparisons with ONNX Runtime", "pip install onnxruntime==1.31.1"),
     "qonnx": ("qonnx", "verifying how QONNX files are read", 'pip install "mpcompile[verify]"'),

@@ -8,13 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mpcompile.ir.bits import BitPair
 from mpcompile.latency.progress import PhaseProgress
 from mpcompile.search.clock import Clock
 from mpcompile.search.config import Config
-from mpcompile.search.data import DataSet, Images
 from mpcompile.search.device import SearchDevice
 from mpcompile.search.folder import Folder, key_of
 from mpcompile.search.front import Point
@@ -22,6 +19,7 @@ from mpcompile.search.layers import Network
 from mpcompile.search.objective import bitops, normalised_bits
 from mpcompile.search.sizes import searched_macs, weight_bytes
 from mpcompile.search.stamp import sha256_of
+from mpcompile.search.task import Task
 
 POINTS, MODEL, BUNDLE, RACE = "points", "model.onnx", "model.mpc", "race.json"
 CALIBRATION_IMAGES = 128
@@ -36,7 +34,7 @@ class PointChecks:
 
     config: Config
     folder: Folder
-    data: DataSet
+    task: Task
     device: SearchDevice
     clock: Clock
     show: PhaseProgress
@@ -52,7 +50,7 @@ class PointChecks:
             with self.clock.phase(f"check {name}"):
                 found: dict[str, Any] = {"deployed": self._right(file)}
                 if bundle:
-                    found["verify"] = self.device.verify(model, bundle, _floats(self.data.test, VERIFIED_IMAGES))
+                    found["verify"] = self.device.verify(model, bundle, self.task.inputs(VERIFIED_IMAGES, "test"))
                     found["profile"] = self.device.profile(model, bundle)
             self.folder.log("checked", point=name, deployed=found["deployed"], **found.get("verify", {}))
             self.show(f"check {name}", 1, 1, {"accuracy": found["deployed"]})
@@ -69,7 +67,7 @@ class PointChecks:
         def quantize() -> dict:
             self.show("quantize int8", 0, 1, {})
             with self.clock.phase("quantize int8"):
-                self.device.quantize(source, model, _floats(self.data.train, CALIBRATION_IMAGES))
+                self.device.quantize(source, model, self.task.inputs(CALIBRATION_IMAGES, "train"))
                 found = self._right(model)
             self.folder.log("quantized", point="int8", accuracy=found)
             self.show("quantize int8", 1, 1, {"accuracy": found})
@@ -108,17 +106,12 @@ class PointChecks:
         return [replace(p, raced=timings[p.name]["seconds"]) for p in points]
 
     def _right(self, file: Path) -> float:
-        """The share of the test images that a file answers rightly on the device."""
-        return float((self.device.answers(file, _floats(self.data.test)) == self.data.test.labels.numpy()).mean())
+        """What a file scores on the device: for images, the share that it answers rightly."""
+        return float(self.task.score_file(lambda inputs: self.device.outputs(file, {self.task.input: inputs})))
 
     def _key(self, files: dict[str, Path]) -> str:
         """Of what the device says of these files."""
         hashes = {name: sha256_of(file) for name, file in files.items()}
         about = {name: dict(part) for name, part in self.device.about().items()}
         identity, measure = dict(self.device.identity), self.config.key("measure")
-        return key_of(hashes, identity, about, self.data.fingerprint, measure, VERIFIED_IMAGES)
-
-
-def _floats(images: Images, count: int | None = None) -> np.ndarray:
-    """float32 [N, C, H, W] in 0..1: the first so many, as files take them."""
-    return (images.pixels[:count].float() / 255).numpy()
+        return key_of(hashes, identity, about, self.task.fingerprint, measure, VERIFIED_IMAGES)

@@ -2,6 +2,9 @@
 here.
 
     seed = 0                     # of weights, of the order of images and of every draw
+    module = ""                  # what to search instead of [data] and the residual CNN, like "nets:task": a file beside
+                                 # this one, or a module, and a function of it, which returns the nn.Module, the data to
+                                 # train with and those to compare by, or a dict that names these
 
     [data]                       # all of it may be left out: scikit-learn's digits in clutter, 32×32
     path = "fashion"             # a folder or .npz file, relative to this file (data.py says which); left out: the digits
@@ -88,6 +91,12 @@ Positive = Annotated[float, Meta(gt=0, le=FINITE)]
 FromZero = Annotated[float, Meta(ge=0, le=FINITE)]
 
 
+MODULE = (
+    'what to search instead of the data and the residual CNN, like "nets:task": a file beside this one, or a module, and '
+    "a function of it, which returns the nn.Module, the data to train with and those to compare by, or a dict of these"
+)
+
+
 def _said(description: str) -> Meta:
     return Meta(description=description)
 
@@ -168,6 +177,7 @@ class TrainingOptions(Struct, frozen=True, forbid_unknown_fields=True):
 class PretrainOptions(TrainingOptions, frozen=True, forbid_unknown_fields=True):
     """Training in float; every other network is trained from this one."""
 
+    epochs: Annotated[FromZero, _said("epochs of the training; 0: a module as it comes")] = 10.0
     rate: Annotated[Positive, _said("learning rate at the beginning")] = 2e-3
 
 
@@ -193,6 +203,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """A search. `data.path` is absolute, or "" for the digits; `train`, `test` and `threads` are 0 where left out."""
 
     seed: Annotated[int, Meta(ge=0), _said("all chance is drawn from it")] = 0
+    module: Annotated[str, _said(MODULE)] = ""
     data: DataOptions = DataOptions()
     network: NetworkOptions = NetworkOptions()
     search: SearchOptions = SearchOptions()
@@ -229,15 +240,33 @@ def read(path: str | os.PathLike) -> Config:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # of numbers with thousands of digits, and lists in lists, too
         raise ModelError(f"{path} is no TOML file: {error}") from error
-    config = typed(Config, given, str(path))
+    config = of(given, str(path))
     if config.data.path:
         data = structs.replace(config.data, path=str((path.parent / config.data.path).resolve()))
         config = structs.replace(config, data=data)
-    _check(config, path)
     return config
 
 
-def _check(config: Config, path: Path) -> None:
+def of(given: dict[str, Any], where: str) -> Config:
+    """The configuration that such tables say. Raises ModelError, with `where` in front, as `read` does."""
+    config = typed(Config, given, where)
+    _check(config, where)
+    return config
+
+
+def as_toml(config: Config) -> str:
+    """Every key, as a file has it."""
+    lines: list[str] = []
+    tables = []
+    for name, value in config.to_json().items():
+        if isinstance(value, dict):
+            tables += ["", f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in value.items())]
+        else:
+            lines.append(f"{name} = {json.dumps(value)}")
+    return "\n".join([*lines, *tables, ""])
+
+
+def _check(config: Config, path: str) -> None:
     """What depends on more than one value. Raises ModelError."""
     search, network, objective = config.search, config.network, config.objective
 
@@ -249,6 +278,7 @@ def _check(config: Config, path: Path) -> None:
         texts = [str(v) for v in values]
         need(len(set(texts)) == len(texts), key, "without repetition", texts)
 
+    need(not (config.module and config.data.path), "data.path", "left out beside module", config.data.path)
     need_different("search.weights", search.weights)
     need_different("search.activations", search.activations)
     need(len(network.blocks) == len(network.widths), "network.blocks", "as many numbers as widths", network.blocks)

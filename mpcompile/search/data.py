@@ -41,6 +41,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def batch(self, index: Tensor, shift: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """These, moved by up to `shift` pixels: float32 [N, C, H, W] in 0..1, and their labels."""
+        return shifted(self.pixels[index], shift, draw).float() / 255, self.labels[index]
+
     def split(self, share: float, seed: int) -> tuple[Images, Images]:
         """Two disjoint parts, the second with this share of the images, drawn by `seed`; neither is empty."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))

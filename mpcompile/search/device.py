@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,8 @@ from mpcompile.latency.table import LatencyTable
 
 
 class SearchDevice(Protocol):
-    """Files are models (.onnx) and bundles (.mpc), as the device runs both; images float32 [N, C, H, W] in 0..1. All
+    """Files are models (.onnx) and bundles (.mpc), as the device runs both; images, or whatever the network
+    takes, float32 [N, …]. All
     raise MpError's subclasses."""
 
     @property
@@ -35,8 +36,8 @@ class SearchDevice(Protocol):
         """The bundle's time from end to end: median seconds of one image."""
         ...
 
-    def answers(self, file: Path, images: np.ndarray) -> np.ndarray:
-        """int64 [N]: the class that a bundle, or a model in ONNX Runtime, gives each image."""
+    def outputs(self, file: Path, inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+        """What a bundle, or a model in ONNX Runtime, makes of inputs [N, …]: its outputs [N, …] in the file's order."""
         ...
 
     def race(self, files: Mapping[str, Path], progress: Progress) -> dict:

@@ -22,14 +22,14 @@ from onnx import TensorProto, helper, numpy_helper
 from mpcompile.errors import ModelError
 from mpcompile.files import atomic_path
 from mpcompile.ir.grid import Grid
-from mpcompile.search.layers import BitChoice, ConvLayer, DenseLayer, ForwardPass, Network
+from mpcompile.search.layers import BitChoice, ConvLayer, DenseLayer, FlowNetwork, ForwardPass
 
 QONNX = "qonnx.custom_op.general"
 OPSET, QONNX_OPSET, IR_VERSION = 17, 1, 10
 INPUT, OUTPUT = "image", "logits"
 
 
-def export(network: Network, path: str | os.PathLike) -> None:
+def export(network: FlowNetwork, path: str | os.PathLike) -> None:
     """Writes the file, whole or not at all: input `image` [1, C, H, W] in 0..1, output `logits` [1, classes].
 
     The network is exported at the bits that are set, with its BatchNorms' running statistics. Raises ModelError where a
@@ -40,7 +40,7 @@ def export(network: Network, path: str | os.PathLike) -> None:
         temporary.write_bytes(model.SerializeToString())
 
 
-def to_onnx(network: Network) -> onnx.ModelProto:
+def to_onnx(network: FlowNetwork) -> onnx.ModelProto:
     """The same in memory."""
     writer = _Writer()
     network.flow(INPUT, writer)

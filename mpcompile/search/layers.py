@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,16 @@ class BitChoice(nn.Module):
         if self.probs is not None:
             return self.quantizer.mix(x, self.probs)
         return self.quantizer.real(x) if self.bits is None else self.quantizer.fake(x, self.bits)
+
+
+class SearchedLayer(Protocol):
+    """`name`: its node's in the file; `weight`: as it is trained; `choice`: the weights' bits."""
+
+    name: str
+    choice: BitChoice
+
+    @property
+    def weight(self) -> Tensor: ...
 
 
 class ConvLayer(nn.Module):
@@ -112,23 +122,35 @@ class ForwardPass:
 
 
 class Network(nn.Module, ABC):
-    """Images float32 [N, C, H, W] in 0..1 → logits [N, classes]. Subclasses build layers and write `flow` once, over a
-    `ForwardPass`."""
+    """What a search, its objective and its records ask of a network: samples float32 [N, …] → outputs."""
 
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: int
 
-    @abstractmethod
-    def flow(self, x, ops: ForwardPass) -> Any:
-        """Carries the operators out through `ops`, on whatever x is to it; returns the logits."""
-        ...
+    @property
+    def title(self) -> str:
+        """Its kind, for reports."""
+        return type(self).__name__
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.flow(x, ForwardPass())
+    @abstractmethod
+    def layers(self) -> Iterator[SearchedLayer]:
+        """Those whose weights are quantized."""
+
+    @abstractmethod
+    def reads(self) -> dict[str, str]:
+        """Layer name → the tensor that it reads."""
+
+    @abstractmethod
+    def macs(self) -> dict[str, int]:
+        """Layer name → multiply-accumulates for one sample."""
+
+    @abstractmethod
+    def start_clips(self, samples: Tensor) -> None:
+        """Clips of the activation quantizers from one batch, in the network without quantization."""
 
     # -- choices -------------------------------------------------------------------------------------
-    def layers(self) -> Iterator[ConvLayer | DenseLayer]:
-        return (m for m in self.modules() if isinstance(m, (ConvLayer, DenseLayer)))
+    def choices(self) -> Iterator[BitChoice]:
+        return (m for m in self.modules() if isinstance(m, BitChoice))
 
     @property
     def weights(self) -> dict[str, BitChoice]:
@@ -139,15 +161,7 @@ class Network(nn.Module, ABC):
     def tensors(self) -> dict[str, BitChoice]:
         """Tensor name → its choice."""
         of_layers = set(map(id, self.weights.values()))
-        return {m.name: m for m in self.modules() if isinstance(m, BitChoice) and id(m) not in of_layers}
-
-    def reads(self) -> dict[str, str]:
-        """Layer name → the tensor that it reads."""
-        return {name: tensor for name, (tensor, _) in _counted(self).items()}
-
-    def macs(self) -> dict[str, int]:
-        """Layer name → multiply-accumulates for one image."""
-        return {name: macs for name, (_, macs) in _counted(self).items()}
+        return {m.name: m for m in self.choices() if id(m) not in of_layers}
 
     def assign(self, assignment: BitAssignment | None) -> None:
         """One bitwidth each from now on; None: no quantization. Raises UsageError at a name or bits that are not the
@@ -176,16 +190,39 @@ class Network(nn.Module, ABC):
             {k: a if v.searched else v.candidates[0] for k, v in self.tensors.items()},
         )
 
+
+class FlowNetwork(Network):
+    """Images float32 [N, C, H, W] in 0..1 → logits [N, classes]. Subclasses build layers and write `flow` once, over a
+    `ForwardPass`."""
+
+    input_shape: tuple[int, int, int]
+
+    @abstractmethod
+    def flow(self, x, ops: ForwardPass) -> Any:
+        """Carries the operators out through `ops`, on whatever x is to it; returns the logits."""
+        ...
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.flow(x, ForwardPass())
+
+    def layers(self) -> Iterator[ConvLayer | DenseLayer]:
+        return (m for m in self.modules() if isinstance(m, (ConvLayer, DenseLayer)))
+
+    def reads(self) -> dict[str, str]:
+        return {name: tensor for name, (tensor, _) in _counted(self).items()}
+
+    def macs(self) -> dict[str, int]:
+        return {name: macs for name, (_, macs) in _counted(self).items()}
+
     @torch.no_grad()
-    def start_clips(self, images: Tensor) -> None:
-        """Clips of the activation quantizers from one batch, in the network without quantization."""
-        before = {id(k): (k.bits, k.probs) for k in self.modules() if isinstance(k, BitChoice)}
+    def start_clips(self, samples: Tensor) -> None:
+        before = {id(k): (k.bits, k.probs) for k in self.choices()}
         training = self.training
         self.train()
         self.assign(None)
-        self.flow(images, _StartClips())
+        self.flow(samples, _StartClips())
         self.train(training)
-        for k in (m for m in self.modules() if isinstance(m, BitChoice)):
+        for k in self.choices():
             k.bits, k.probs = before[id(k)]
 
 
@@ -229,7 +266,7 @@ class _Count(ForwardPass):
         return _Shape(x.shape[:1])
 
 
-def _counted(network: Network) -> dict[str, tuple[str, int]]:
+def _counted(network: FlowNetwork) -> dict[str, tuple[str, int]]:
     count = _Count()
     network.flow(_Shape(network.input_shape), count)
     return count.found

@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from mpcompile.latency.progress import PhaseProgress
 from mpcompile.search import checkpoint
-from mpcompile.search.data import Images, shifted
+from mpcompile.search.data import Images
 from mpcompile.search.layers import BitAssignment, Network
 from mpcompile.search.methods import Method
 from mpcompile.search.objective import Cost, Price
@@ -61,11 +63,29 @@ class SearchRecipe(Recipe):
     held_out: float = 0.5
 
 
-class Batches:
-    """Batch number `step` of an endless, shuffled, shifted pass over images; float32 [N, C, H, W] in 0..1 and
-    labels."""
+class Samples(Protocol):
+    """What is trained with. Raises MpError's subclasses where a sample cannot be read."""
 
-    def __init__(self, images: Images, recipe: Recipe, seed: int, name: str):
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor, shift: int, draw: torch.Generator) -> tuple[Any, Any]:
+        """Inputs and targets of these samples; `draw` is the only source of chance, `shift` for images."""
+        ...
+
+    def split(self, share: float, seed: int) -> tuple[Samples, Samples]:
+        """Two disjoint parts, the second with this share, drawn by `seed`; neither is empty."""
+        ...
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor, inputs: Any = None) -> Tensor:
+    """Of logits [N, C] and labels [N]."""
+    return nn.functional.cross_entropy(outputs, targets)
+
+
+class Batches:
+    """Batch number `step` of an endless, shuffled, shifted pass over samples: inputs and targets."""
+
+    def __init__(self, images: Samples, recipe: Recipe, seed: int, name: str):
         self.images, self.recipe, self.seed, self.name = images, recipe, seed, name
         whole, rest = divmod(len(images), recipe.batch)
         self.each = max(1, whole + (rest > 1))
@@ -73,7 +93,7 @@ class Batches:
         before."""
         self._order: tuple[int, list[Tensor]] = (-1, [])
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, step: int) -> tuple[Any, Any]:
         epoch, at = divmod(step, self.each)
         if self._order[0] != epoch:
             order = torch.randperm(len(self.images), generator=draw(self.seed, self.name, "order", epoch))
@@ -81,8 +101,7 @@ class Batches:
             ends = [*range(size, size * self.each, size), len(order)]
             self._order = epoch, [order[a:b] for a, b in zip([0, *ends], ends)]
         index = self._order[1][at]
-        pixels = shifted(self.images.pixels[index], self.recipe.shift, draw(self.seed, self.name, "shift", step))
-        return pixels.float() / 255, self.images.labels[index]
+        return self.images.batch(index, self.recipe.shift, draw(self.seed, self.name, "shift", step))
 
 
 @dataclass
@@ -122,10 +141,11 @@ def search(
     method: Method,
     cost: Cost,
     price: Price,
-    images: Images,
+    images: Samples,
     recipe: SearchRecipe,
     *,
     seed: int,
+    loss: Callable[[Any, Any, Any], Tensor] = cross_entropy,
     keeper: Keeper | None = None,
     show: PhaseProgress = silent,
 ) -> dict:
@@ -139,7 +159,7 @@ def search(
     train, held = Batches(mine, recipe, seed, "train"), Batches(others, recipe, seed, "held out")
     warm = steps_of(recipe.warmup, train.each)
     total = warm + steps_of(recipe.epochs, train.each)
-    theta, strengths = list(network.parameters()), list(method.parameters())
+    theta, strengths = _learned(network), list(method.parameters())
     steps = _Optimizers(
         _adam(theta, lr=recipe.rate, weight_decay=recipe.decay),
         _adam(strengths, lr=recipe.strength_rate, betas=(0.5, 0.999)),
@@ -156,13 +176,14 @@ def search(
         progress = max(0, step - warm) / max(1, total - warm)
         steps.theta.param_groups[0]["lr"] = recipe.rate_at(step / total)
         method.mix(network, progress, draw(seed, "mix", step), learn=False)
-        figures["loss"] = _step(network, train[step], theta, steps.theta)
+        chance = draw(seed, "forward", step)
+        figures["loss"] = _step(network, train[step], theta, steps.theta, loss, chance)
         if step >= warm and strengths:
             method.mix(network, progress, draw(seed, "mix held out", step), learn=True)
             expected = method.cost(cost)
             assert steps.strengths is not None
             figures["held out loss"] = _step(
-                network, held[step], strengths, steps.strengths, price.term(expected), frozen=theta
+                network, held[step], strengths, steps.strengths, loss, chance, price.term(expected), frozen=theta
             )
             figures["expected"] = expected.item()
             price.update(figures["expected"])
@@ -175,10 +196,11 @@ def search(
 def retrain(
     network: Network,
     assignment: BitAssignment | None,
-    images: Images,
+    images: Samples,
     recipe: Recipe,
     *,
     seed: int,
+    loss: Callable[[Any, Any, Any], Tensor] = cross_entropy,
     keeper: Keeper | None = None,
     show: PhaseProgress = silent,
     what: str = "retrain",
@@ -188,7 +210,7 @@ def retrain(
     network.assign(assignment)
     batches = Batches(images, recipe, seed, what)
     total = steps_of(recipe.epochs, batches.each)
-    theta = list(network.parameters())
+    theta = _learned(network)
     steps = _Optimizers(_adam(theta, lr=recipe.rate, weight_decay=recipe.decay))
     figures: dict = {}
     first = 0
@@ -198,7 +220,7 @@ def retrain(
     network.train()
     for step in range(first, total):
         steps.theta.param_groups[0]["lr"] = recipe.rate_at(step / total)
-        figures["loss"] = _step(network, batches[step], theta, steps.theta)
+        figures["loss"] = _step(network, batches[step], theta, steps.theta, loss, draw(seed, what, "forward", step))
         show(what, step + 1, total, figures)
         if keeper:
             keeper.keep(lambda: {**_state({"network": network}, steps), "step": step + 1, "figures": figures})
@@ -223,20 +245,23 @@ def _in_order(images: Images, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _step(
     network: Network,
-    batch: tuple[Tensor, Tensor],
+    batch: tuple[Any, Any],
     parameters: list[nn.Parameter],
     optimizer: torch.optim.Optimizer,
+    loss_of: Callable[[Any, Any, Any], Tensor],
+    chance: torch.Generator,
     more: Tensor | None = None,
     frozen: Sequence[nn.Parameter] = (),
 ) -> float:
-    """One step on cross entropy and what is added to it; the cross entropy. Gradients of `frozen` are not even
-    computed."""
+    """One step on the loss and what is added to it; the loss. Gradients of `frozen` are not even computed. `chance`: of
+    what the network draws, as dropout does."""
     for p in frozen:
         p.requires_grad_(False)
     try:
-        with torch.autocast("cpu", torch.bfloat16, enabled=_short()):
-            logits = network(batch[0])
-        loss = nn.functional.cross_entropy(logits.float(), batch[1])
+        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", torch.bfloat16, enabled=_short()):
+            torch.manual_seed(chance.initial_seed())
+            outputs = network(batch[0])
+        loss = loss_of(pytree.tree_map_only(Tensor, _full, outputs), batch[1], batch[0])
         optimizer.zero_grad(set_to_none=True)
         (loss if more is None else loss + more).backward()
     finally:
@@ -244,6 +269,16 @@ def _step(
             p.requires_grad_(True)
     optimizer.step()
     return loss.item()
+
+
+def _learned(network: nn.Module) -> list[nn.Parameter]:
+    """Those that are not frozen, which stay so."""
+    return [p for p in network.parameters() if p.requires_grad]
+
+
+def _full(x: Tensor) -> Tensor:
+    """Floating point as float32."""
+    return x.float() if x.is_floating_point() else x
 
 
 @cache

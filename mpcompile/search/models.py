@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from mpcompile.search.layers import BitChoice, ConvLayer, DenseLayer, ForwardPass, Network
+from mpcompile.search.layers import BitChoice, ConvLayer, DenseLayer, FlowNetwork, ForwardPass
 from mpcompile.search.quantizers import ACTIVATIONS, WEIGHTS, Pact
 
 ENDS = 8
@@ -51,7 +51,7 @@ class Block(nn.Module):
         return ops.relu(f"{self.name}.out", ops.add(f"{self.name}.add", y, skip))
 
 
-class ResNet(Network):
+class ResNet(FlowNetwork):
     """Stem 3×3, stages of basic blocks, mean, dense. ResNet-20 is widths (16, 32, 64), blocks (3, 3, 3).
 
     Every stage but the first halves the map; `stem_stride` 2 halves it before. First and last layer have 8 bits.

@@ -34,16 +34,16 @@ def holds(path: Path, text: bytes) -> bool:
         return False
 
 
-def check_its_own(folder: Folder, config_file: Path, text: bytes) -> None:
+def check_its_own(folder: Folder, where: str, text: bytes) -> None:
     """Where the copy of the configuration is missing or another one. Raises UsageError unless the folder is empty, or
     run.json knows that it is the run of this configuration: then the copy was damaged."""
     copy = folder.path / CONFIG
     if (folder.read(RUN) or {}).get(CONFIG_HASH) == hashlib.sha256(text).hexdigest():
         why = "is damaged" if copy.exists() else "is missing"
-        folder.warn(f"{copy} {why}: it is written again from {config_file}")
+        folder.warn(f"{copy} {why}: it is written again from {where}")
     elif copy.exists():
         raise UsageError(
-            f"{folder.path} holds the run of another configuration ({copy}): choose another folder for {config_file}"
+            f"{folder.path} holds the run of another configuration ({copy}): choose another folder for {where}"
         )
     elif any(folder.path.iterdir()):
         raise UsageError(f"{folder.path} is not empty, and holds no run of a search")

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from mpcompile.latency.table import LatencyTable
 from mpcompile.search.config import Config
-from mpcompile.search.data import DataSet
 from mpcompile.search.device import SearchDevice
 from mpcompile.search.layers import Network
+from mpcompile.search.task import ImagesTask, Task
 
 FORMAT = 1
 """Of the JSON files that reports are made from."""
 
 
 def about_run(
-    name: str, config: Config, data: DataSet, network: Network, device: SearchDevice, table: LatencyTable | None
+    name: str, config: Config, task: Task, network: Network, device: SearchDevice, table: LatencyTable | None
 ) -> dict:
     """run.json; `name` is the configuration file's. With the latency table it also tells which fused layer each layer
     is part of. `points`: those to come, in no particular order."""
@@ -33,21 +33,20 @@ def about_run(
         for layer in network.layers()
     ]
     chosen = config.to_json()
-    chosen["data"]["path"] = Path(config.data.path).name  # a report is shown to others; where the data lay is nobody's
+    if not isinstance(task, ImagesTask):
+        chosen["network"] = {name: chosen["network"][name] for name in ("weight", "activation")}
+        del chosen["data"]
+    else:
+        chosen["data"]["path"] = Path(
+            config.data.path
+        ).name  # a report is shown to others; where the data lay is nobody's
     wanted = config.baselines
     return {
         "format": FORMAT,
         "name": name,
-        "data": {
-            "name": data.name,
-            "sha256": data.fingerprint,
-            "train": len(data.train),
-            "test": len(data.test),
-            "classes": data.classes,
-            "image": [data.channels, data.side, data.side],
-        },
+        "data": task.about(),
         "config": chosen,
-        "network": {"name": type(network).__name__, "layers": layers},
+        "network": {"name": network.title, "layers": layers},
         "points": [
             *(["float"] * (wanted.float or wanted.int8)),
             *(["int8"] * wanted.int8),

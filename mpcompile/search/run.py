@@ -22,7 +22,7 @@ from mpcompile.ir.bits import BitPair
 from mpcompile.latency.fingerprint import fingerprint
 from mpcompile.latency.progress import PhaseProgress
 from mpcompile.latency.table import LatencyTable
-from mpcompile.search import checkpoint, data
+from mpcompile.search import checkpoint
 from mpcompile.search.budgets import Budget
 from mpcompile.search.calibrate import Calibration, calibrate
 from mpcompile.search.checks import BUNDLE, MODEL, POINTS, PointChecks
@@ -30,13 +30,11 @@ from mpcompile.search.clock import Clock
 from mpcompile.search.config import Config, TrainingOptions
 from mpcompile.search.device import SearchDevice
 from mpcompile.search.ebs import EBS
-from mpcompile.search.export import export
 from mpcompile.search.folder import Folder, key_of
 from mpcompile.search.front import Point, pareto
 from mpcompile.search.layers import BitAssignment, Network
-from mpcompile.search.loop import Keeper, Recipe, SearchRecipe, accuracy, retrain, search, silent
+from mpcompile.search.loop import Keeper, Recipe, SearchRecipe, retrain, search, silent
 from mpcompile.search.methods import Method
-from mpcompile.search.models import ResNet
 from mpcompile.search.objective import (
     BitOps,
     BudgetPrice,
@@ -52,6 +50,7 @@ from mpcompile.search.ownership import CONFIG, CONFIG_HASH, RUN, check_device, c
 from mpcompile.search.record import about_run
 from mpcompile.search.sizes import searched_macs, weight_bytes
 from mpcompile.search.stamp import sha256_of
+from mpcompile.search.task import ImagesTask, Task
 
 TABLE, FRONT, METRICS = "LUT.json", "front.json", "metrics.json"
 NETWORK, SEARCHED, WEIGHTS = "network.onnx", "search.npz", "weights.npz"
@@ -90,17 +89,13 @@ class Sweep:
         name: str = "config.toml",
         text: bytes = b"",
         warn: Callable[[str], None] = lambda line: None,
+        task: Task | None = None,
     ):
         """`name` and `text`: the configuration file's, for the record; `warn` is told in one line of what was damaged in
-        the folder."""
+        the folder. `task`: what is searched; left out, the images and the residual CNN of the configuration."""
         self.name, self.text, self.warn = name, text, warn
         self.config, self.device, self.keep_seconds = config, device, keep_seconds
-        self.data = data.load(
-            config.data.path or None,
-            side=config.data.side,
-            train=config.data.train or None,
-            test=config.data.test or None,
-        )
+        self.task = task or ImagesTask(config)
         self.folder = Folder(out, warn)
         self.clock = Clock(self.folder, keep_seconds)
 
@@ -109,9 +104,9 @@ class Sweep:
             show(what, done, total, figures)
 
         self.show: PhaseProgress = ticking
-        self.checks = PointChecks(config, self.folder, self.data, device, self.clock, self.show)
+        self.checks = PointChecks(config, self.folder, self.task, device, self.clock, self.show)
         chosen = config.key("network", "search", "pretrain")
-        self.base = key_of(_code(), torch.__version__, self.data.fingerprint, chosen)
+        self.base = key_of(_code(), torch.__version__, self.task.fingerprint, chosen)
         self.points: list[Point] = []
 
     def run(self) -> Result:
@@ -138,31 +133,13 @@ class Sweep:
     def _record(self) -> None:
         """What was run, on what: for reports."""
         table = getattr(self, "table", None)
-        about = about_run(self.name, self.config, self.data, self.network(), self.device, table)
+        about = about_run(self.name, self.config, self.task, self.network(), self.device, table)
         self.folder.write(RUN, {**about, CONFIG_HASH: hashlib.sha256(self.text).hexdigest()})
 
     # -- the network -------------------------------------------------------------------------------
     def network(self, start: Path | None = None) -> Network:
-        """Untrained and always the same, or with the weights of a file; its clips started from the first batch."""
-        n, s = self.config.network, self.config.search
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            made = ResNet(
-                n.widths,
-                n.blocks,
-                channels=self.data.channels,
-                side=self.data.side,
-                classes=self.data.classes,
-                stem_stride=n.stem_stride,
-                weights=s.weights,
-                activations=s.activations,
-                weight=n.weight,
-                activation=n.activation,
-            )
-        if start:
-            made.load_state_dict(_kept(start)["network"])
-        made.start_clips(self.data.train.pixels[: s.batch].float() / 255)
-        return made
+        """As the task has it at the beginning, or with the weights of a file."""
+        return self.task.network(_kept(start)["network"] if start else None)
 
     def _recipe(self, given: TrainingOptions) -> Recipe:
         return Recipe(epochs=given.epochs, batch=self.config.search.batch, rate=given.rate)
@@ -182,13 +159,11 @@ class Sweep:
             s.weights,
             s.activations,
             dict(self.device.identity),
-            self.data.channels,
-            self.data.side,
-            self.data.classes,
+            *self.task.shape,
         )
 
         def work() -> dict:
-            export(network, model)
+            self.task.export(network, model)
             cache = self.folder.path / f"{TABLE}.cells"
             with self.clock.phase("latency table"):
                 table = self.device.table(
@@ -277,9 +252,10 @@ class Sweep:
             method,
             cost,
             price,
-            self.data.train,
+            self.task.train,
             recipe,
             seed=self.config.seed,
+            loss=self.task.loss,
             keeper=keeper,
             show=lambda _, done, total, f: self.show(f"search {budget.name}", done, total, f),
         )
@@ -299,14 +275,15 @@ class Sweep:
                 found = retrain(
                     network,
                     assignment,
-                    self.data.train,
+                    self.task.train,
                     recipe,
                     seed=self.config.seed,
+                    loss=self.task.loss,
                     keeper=keeper,
                     show=lambda _, done, total, f: self.show(f"train {name}", done, total, f),
                 )
                 network.eval()
-                found["accuracy"] = accuracy(network, self.data.test)
+                found["accuracy"] = self.task.score(network)
             checkpoint.save(weights, {"key": key, "network": dict(network.state_dict())})
             self.folder.log("trained", point=name, **found)
             return found
@@ -315,7 +292,7 @@ class Sweep:
             network = self.network()
             network.assign(assignment)
             network.load_state_dict(_kept(weights)["network"])
-            export(network, folder.path / MODEL)
+            self.task.export(network, folder.path / MODEL)
             return {}
 
         trained = folder.once("trained.json", key, train, files=(WEIGHTS,))
@@ -361,7 +338,7 @@ class Sweep:
             self.show(f"measure {name}", 1, 1, {"ms": 1e3 * measured})
         checked = self.checks.point(name, folder, bundle if assignment is not None else None)
         point = self._point(name, kind, network, assignment, trained["accuracy"], measured, cost, price)
-        point = replace(point, deployed=checked["deployed"], figures={**(figures or {}), "final loss": trained["loss"]})
+        point = replace(point, deployed=checked["deployed"], figures={**(figures or {}), **_final(trained)})
         folder.publish(METRICS, point.to_json())
         return point
 
@@ -451,6 +428,11 @@ def _kept(path: Path) -> dict:
     return state
 
 
+def _final(trained: dict) -> dict[str, float]:
+    """Of a training that had any steps."""
+    return {"final loss": trained["loss"]} if "loss" in trained else {}
+
+
 def _about(table: LatencyTable) -> dict:
     """What it says, wherever its run's folder lies."""
     return {k: v for k, v in table.to_json().items() if k != "model"}
@@ -463,20 +445,39 @@ def run(
     device: SearchDevice,
     show: PhaseProgress = silent,
     warn: Callable[[str], None] = lambda line: None,
+    make_task: Callable[[], Task] | None = None,
 ) -> Result:
-    """The search of a configuration file, in `out`, begun or gone on with; `warn` is told of what is damaged there.
+    """The search of a configuration file, in `out`, begun or gone on with; see run_text."""
+    where, text = str(config_file), config_file.read_bytes()
+    return run_text(config_file.name, text, config, out, device, show, warn, make_task, where)
+
+
+def run_text(
+    name: str,
+    text: bytes,
+    config: Config,
+    out: Path,
+    device: SearchDevice,
+    show: PhaseProgress = silent,
+    warn: Callable[[str], None] = lambda line: None,
+    make_task: Callable[[], Task] | None = None,
+    where: str = "",
+) -> Result:
+    """`name` and `text` of a configuration, and `where` it lies, for messages; `warn` is told of what is damaged in `out`;
+    `make_task`: what is searched, see Sweep.
 
     Raises UsageError where `out` holds another configuration's run, or one that was measured on another kind of device,
     or another process is at work in it.
     """
-    copy, text = out / CONFIG, config_file.read_bytes()
+    copy = out / CONFIG
     with output_folder(out):
         folder = Folder(out, warn)
         if not holds(copy, text):  # before anything is tidied up in it
-            check_its_own(folder, config_file, text)
+            check_its_own(folder, where or name, text)
         with folder.locked():
             check_device(folder, device)
-            sweep = Sweep(config, out, device, show, name=config_file.name, text=text, warn=warn)
+            task = make_task() if make_task else None
+            sweep = Sweep(config, out, device, show, name=name, text=text, warn=warn, task=task)
             if not holds(copy, text):  # the folder belongs to a configuration once its data could be read
                 with atomic_path(copy) as temporary:
                     temporary.write_bytes(text)

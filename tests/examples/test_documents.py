@@ -130,7 +130,9 @@ def test_the_annotated_search_loads(tmp_path):
     assert len(config.read(tmp_path / "search.toml").budgets()) == 3
     given = tomllib.loads(annotated(config))
     keys = [key for section in given.values() if isinstance(section, dict) for key in section]
-    assert sorted(re.findall(r"^\| `(\w+)` \|", PARTS["search-keys"](), re.MULTILINE)) == sorted([*keys, "seed"])
+    assert sorted(re.findall(r"^\| `(\w+)` \|", PARTS["search-keys"](), re.MULTILINE)) == sorted(
+        [*keys, "seed", "module"]
+    )
 
 
 @pytest.mark.parametrize("name", ["board-keys", "search-keys"])
