@@ -19,6 +19,7 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.ir.grid import Grid
+from mpcompile.ir.order import Order
 
 ROUNDINGS = ("half_even", "half_up", "half_down", "ceil", "floor", "up", "down", "sign")
 """half_up: half away from 0; half_down: half to 0; up: away from 0; down: to 0; sign: the level is x ≥ 0."""
@@ -185,6 +186,17 @@ class View(Node):
     upsampling to the nearest, a channel's value repeated over a map. A quantized tensor's view is on the same grid."""
 
     along: tuple[Along, ...] = ()
+
+
+@dataclass(eq=False)
+class Rearrange(Node):
+    """Elements of the input in another order, as a tensor of the shape `whole`, and of that what `along` picks: a
+    transpose, DepthToSpace, a channel shuffle. A quantized tensor's is on the same grid. Passes make it of reshapes and
+    transposes."""
+
+    order: Order
+    whole: tuple[int, ...]
+    along: tuple[Along, ...]
 
 
 @dataclass(eq=False)

@@ -17,12 +17,14 @@ from mpcompile.kernels.architecture import Architecture
 from mpcompile.kernels.families.family import Given
 from mpcompile.kernels.spec import (
     IMAGE_CHANNELS,
+    ChannelsLastSpec,
     ContractSpec,
     LayerSpec,
     Op,
     OutputSpec,
     PartSpec,
     PoolSpec,
+    RearrangeSpec,
     ViewSpec,
     block_channels,
 )
@@ -115,6 +117,8 @@ class _Describer:
     def term(self, index: int, term):
         if isinstance(term, ir.ViewTerm):
             return ViewSpec(self.any_form(term.input), term.along)
+        if isinstance(term, ir.RearrangeTerm):
+            return RearrangeSpec(self.any_form(term.input), term.order, term.whole, term.along)
         if isinstance(term, ir.PoolTerm):
             (kh, kw), (sy, sx), (top, left, bottom, right) = term.kernel, term.strides, term.pads
             return PoolSpec(self.any_form(term.input), term.kind, (kh, kw), (sy, sx), (top, left, bottom, right))
@@ -245,7 +249,8 @@ class _Describer:
             compared = self.thresholds(i) if single and isinstance(instr, ir.Round) else None
             ops.append(compared or self.op(instr))
         outputs = tuple(
-            OutputSpec(r.value, tuple(anonymous(b, i) for b in bs)) for i, (r, bs) in enumerate(self.results)
+            (ChannelsLastSpec if r.channels_last else OutputSpec)(r.value, tuple(anonymous(b, i) for b in bs))
+            for i, (r, bs) in enumerate(self.results)
         )
         spec = LayerSpec(
             (self.channels, *self.layer.shape[1:]), terms, tuple(ops), outputs, len(self.floats), len(self.ints)

@@ -13,7 +13,7 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.ir.graph import Along
-from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm, Term, ViewTerm
+from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm, RearrangeTerm, Term, ViewTerm
 
 INT32 = np.iinfo(np.int32)
 
@@ -38,6 +38,8 @@ def term(t: Term, tensors: dict[str, np.ndarray]) -> np.ndarray:
             return pool(tensors[input], t)
         case ViewTerm(input, along):
             return view(tensors[input], along)
+        case RearrangeTerm(input, order, whole, along):
+            return view(tensors[input].reshape(-1)[order.indices()].reshape(whole), along)
     raise TypeError(f"{type(t).__name__} is no term of a layer")
 
 
