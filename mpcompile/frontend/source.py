@@ -14,6 +14,7 @@ from onnx_ir.passes.common import InlinePass
 
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.frontend import (  # noqa: F401  (their handlers)
+    blocks,
     channels_last,
     contract,
     dynamic,
