@@ -29,6 +29,7 @@ from mpcompile.frontend import (  # noqa: F401  (their handlers)
     rearrange,
     spatial,
     thresholds,
+    transposed,
 )
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
