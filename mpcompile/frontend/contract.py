@@ -150,5 +150,7 @@ def dense(
         return Fallback("its input joins tensors of different scales")
     if rows:
         over_rows(imp, node, x, made, bias, node.outputs[0])
+        if x in imp.whole:
+            imp.whole.add(node.outputs[0])
         return imp.define(node, Activation(node.outputs[0]))
     imp.write(node, Dense(node.name, [x], [node.outputs[0]], made, bias), (len(made.q),))

@@ -4,8 +4,10 @@ import numpy as np
 import onnx
 import pytest
 
-from mpcompile.frontend import load
+from mpcompile.errors import ModelError
+from mpcompile.frontend import load, load_source
 from mpcompile.reference.interpret import interpret
+from mpcompile.witness.reading import check_reading
 from tests.data.hand_made import QONNX, Builder
 from tests.frontend.as_layers import layers, terms
 from tests.frontend.outside_executors import by_qonnx
@@ -99,3 +101,62 @@ def test_rows_of_several_scales_are_a_float_op(tmp_path):
     b.add("MatMul", x, weights(b, (9, 5), 1), output="y")
     graph = check(tmp_path, b, "y", ops={"Quantize", "Concat", "FloatOp"})
     assert [n.reason for n in graph.nodes if n.op == "FloatOp"] == ["its input joins tensors of different scales"]
+
+
+# -- rows in axis 0, of a file whose batch is 1 --------------------------------------------------------------------------
+def number(b: Builder, *sizes: int) -> str:
+    return b.constant(list(sizes), np.int64)
+
+
+FLATTENED = {
+    "Reshape": (
+        lambda b, x: b.add("Reshape", x, number(b, 6, 9)),
+        lambda b, y: b.add("Reshape", y, number(b, 1, 6, -1)),
+    ),
+    "Reshape by its size": (
+        lambda b, x: b.add("Reshape", x, number(b, -1, 9)),
+        lambda b, y: b.add("Reshape", y, number(b, 1, 6, 7)),
+    ),
+    "Squeeze": (lambda b, x: b.add("Squeeze", x, number(b, 0)), lambda b, y: b.add("Unsqueeze", y, number(b, 0))),
+}
+
+
+@pytest.mark.parametrize("form", FLATTENED)
+@pytest.mark.parametrize("product", ["Gemm", "MatMul"])
+def test_a_gemm_over_rows_as_onnx_runtime_fuses_it(tmp_path, form, product):
+    """Its quantizer writes a MatMul and an Add over a sequence so: rows in axis 0 for the Gemm, then a sequence again."""
+    apart, together = FLATTENED[form]
+    b = Builder("gemm", 17, (6, 9))
+    x = requantized(b, apart(b, requantized(b, "x", 0.03, 128)), 0.03, 128)
+    bias = [b.rng.standard_normal(20)] if product == "Gemm" else []
+    y = b.add("Relu", b.add(product, x, weights(b, (9, 20), 1), *bias))
+    y = requantized(b, y, 0.05)
+    y = b.add("Gemm", y, weights(b, (7, 20), 0), b.rng.standard_normal(7), transB=1)
+    y = together(b, requantized(b, y, 0.1, 120))
+    b.add("Relu", y, output="y")
+    graph = check(tmp_path, b, "y", ops={"Quantize", "Reshape", "Transpose", "Conv", "Clip"})
+    found = layers(graph)
+    assert terms(found) == ["RearrangeTerm", "ContractTerm", "ContractTerm"]
+    assert verified(tmp_path / "m.onnx", b)
+
+
+def verified(path, b: Builder) -> bool:
+    """Whether the outside witness sees every tensor of the graph that has a name in the file as it was read."""
+    return bool(check_reading(load_source(path), {"x": b.rng.standard_normal((2, *b.shape)).astype(F32)}).equal)
+
+
+def test_rows_in_axis_0_with_16_bits_stay_in_float(tmp_path):
+    b = Builder("wide", 21, (6, 9))
+    rows = b.add("Reshape", "x", number(b, 6, 9))
+    s, z = b.constant(F32(0.001)), b.constant(0, np.uint16)
+    wide = b.add("DequantizeLinear", b.add("QuantizeLinear", rows, s, z), s, z)
+    b.add("Reshape", b.add("Relu", wide), number(b, 1, 6, 9), output="y")
+    check(tmp_path, b, "y", ops={"Reshape", "Clip", "FloatOp"})
+
+
+def test_a_reshape_that_does_not_fit_is_refused(tmp_path):
+    b = Builder("misfit", 17, (6, 9))
+    b.add("Reshape", quantized(b, "x"), number(b, 5, 9), output="y")
+    onnx.save(b.model("y"), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"node node_y \(Reshape\): \[1, 6, 9\] does not reshape to \[5, 9\]"):
+        load(tmp_path / "m.onnx")

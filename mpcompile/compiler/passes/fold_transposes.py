@@ -78,9 +78,11 @@ def _order(moved: Moved, types: dict[str, TensorType]) -> Order | None:
 def _rearranged(
     tensor: str, moved: dict[str, Moved], made: dict[str, str], types: dict[str, TensorType], nodes: list[Node]
 ) -> str:
-    """The tensor that has the same values as `tensor` by a Rearrange, which is written into `nodes`; itself where it is no
-    transposed map."""
+    """The tensor that has the same values as `tensor` by a Rearrange, which is written into `nodes`; what reshapes gave its
+    own shape again; itself where it is no transposed map."""
     found = moved.get(tensor)
+    if found is not None and not found.turned and types[found.source].shape == types[tensor].shape:
+        return found.source
     if found is None or not found.turned or tensor in made:
         return made.get(tensor, tensor)
     made[tensor] = tensor
