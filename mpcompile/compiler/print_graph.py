@@ -150,14 +150,18 @@ def _instr(instr: ir.Instr) -> str:
     raise TypeError(f"{type(instr).__name__} is no epilogue instruction")
 
 
-def _along(along: tuple[g.Along, ...]) -> str:
+def _along(along: tuple[g.Picked, ...]) -> str:
     """For example "[64 from 64, 20/2, 20/2]": channels 64 to 127, each line and column twice."""
-    axes = (
+    return f"[{', '.join(map(_axis, along))}]"
+
+
+def _axis(a: g.Picked) -> str:
+    if isinstance(a, g.Listed):
+        return f"{a.size} as listed"
+    return (
         f"{a.size}{f' from {a.start}' if a.start else ''}{f' by {a.step}' if a.step != 1 else ''}"
         f"{f'/{a.repeat}' if a.repeat > 1 else ''}"
-        for a in along
     )
-    return f"[{', '.join(axes)}]"
 
 
 def _array(a: np.ndarray) -> str:

@@ -175,17 +175,17 @@ def neg(imp: Importer, node: Source):
 
 
 # -- activations -------------------------------------------------------------------------------------------------------
-def clip(imp: Importer, node: Source, low: float, high: float):
-    """A Clip; nothing where it cannot change a value. Over a grid that holds both ends or passes them the rest is a
-    grid too."""
+def clip(imp: Importer, node: Source, low: float, high: float, index: int = 0):
+    """A Clip of input `index`; nothing where it cannot change a value. Over a grid that holds both ends or passes them the
+    rest is a grid too."""
     if np.isnan(low) or np.isnan(high) or low > high:
         raise ModelError(
             f"{node}: bounds {low:g} and {high:g}; a lower bound not above the upper one would be accepted"
         )
-    x = imp.tensor(node, 0)
+    x = imp.tensor(node, index)
     reach = real_range(imp, x)
     if low <= reach[0] and reach[1] <= high:
-        return imp.define(node, imp.value(node, 0))
+        return imp.define(node, imp.value(node, index))
     imp.write(node, Clip(node.name, [x], [node.outputs[0]], low, high))
     present = imp.type(x).quantizer
     if present:
@@ -225,6 +225,20 @@ def clip_op(imp: Importer, node: Source):
             )
         return imp.define(node, replace(value, low=int(low), high=int(high)), imp.dtype(node, 0))
     clip(imp, node, *ends)
+
+
+@operator("Max", "Min")
+def extreme(imp: Importer, node: Source):
+    """Of a tensor and a number: a Clip."""
+    if node.count != 2:
+        return Fallback(f"it is of {node.count}")
+    parts = split(imp, node)
+    if parts is None or parts.constant.size != 1:
+        return Fallback("none of its inputs is a constant number")
+    if not np.isfinite(parts.constant).all():
+        raise ModelError(f"{node}: a constant that is not finite; finite ones would be accepted")
+    ends = (parts.constant[0], np.inf) if node.op_type == "Max" else (-np.inf, parts.constant[0])
+    clip(imp, node, *map(float, ends), index=parts.index)
 
 
 @operator("PRelu")

@@ -180,12 +180,31 @@ class Along:
         return self.start + self.step * (np.arange(self.size) // self.repeat)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """The same one by one: element i is element numbers[i]."""
+
+    numbers: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.numbers)
+
+    def indices(self) -> np.ndarray:
+        """int64 [size]."""
+        return np.array(self.numbers, np.int64)
+
+
+Picked = Along | Listed
+
+
 @dataclass(eq=False)
 class View(Node):
     """Elements of the input, picked along each of its axes alone: a slice or part of a split, pixels repeated by an
-    upsampling to the nearest, a channel's value repeated over a map. A quantized tensor's view is on the same grid."""
+    upsampling to the nearest or by a padding, a channel's value repeated over a map. A quantized tensor's view is on the
+    same grid."""
 
-    along: tuple[Along, ...] = ()
+    along: tuple[Picked, ...] = ()
 
 
 @dataclass(eq=False)
@@ -196,7 +215,7 @@ class Rearrange(Node):
 
     order: Order
     whole: tuple[int, ...]
-    along: tuple[Along, ...]
+    along: tuple[Picked, ...]
 
 
 @dataclass(eq=False)

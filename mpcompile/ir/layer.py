@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpcompile.ir.graph import Along, Node, Quantizer
+from mpcompile.ir.graph import Node, Picked, Quantizer
 from mpcompile.ir.grid import Grid
 from mpcompile.ir.order import Order
 
@@ -69,7 +69,7 @@ class ViewTerm:
     float32."""
 
     input: str
-    along: tuple[Along, Along, Along] | None = None
+    along: tuple[Picked, Picked, Picked] | None = None
 
 
 @dataclass(eq=False)
@@ -80,7 +80,7 @@ class RearrangeTerm:
     input: str
     order: Order
     whole: tuple[int, int, int]
-    along: tuple[Along, Along, Along]
+    along: tuple[Picked, Picked, Picked]
 
 
 Term = ContractTerm | PoolTerm | ViewTerm | RearrangeTerm

@@ -15,7 +15,7 @@ from typing import Any
 
 from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer, channel_pad
-from mpcompile.ir.graph import Along
+from mpcompile.ir.graph import Along, Listed
 from mpcompile.ir.order import Part
 from mpcompile.kernels import families, storage
 from mpcompile.kernels.epilogue import f32, round_to
@@ -90,27 +90,45 @@ class _Builder:
     def picked(self, read, along, data: Buffer):
         """f(y, x, o) of the elements that `along` picks. Channels past the layer's last read as its first where theirs
         would lie outside of what is stored."""
-        of_c, of_y, of_x = along
-        last = of_c.start + (of_c.step * ((self.spec.padded - 1) // of_c.repeat) if of_c.repeat < of_c.size else 0)
-        inside = 0 <= last < self.stored_channels(data)
+        of_c, inside = along[0], False
+        if isinstance(of_c, Along):
+            last = of_c.start + (of_c.step * ((self.spec.padded - 1) // of_c.repeat) if of_c.repeat < of_c.size else 0)
+            inside = 0 <= last < self.stored_channels(data)
+        pick = self.picking(along)
 
         def value(y, x, o):
             if not inside:
                 o = tirx.Select(o < of_c.size, o, 0)
-            return read(_picked(of_y, y), _picked(of_x, x), _picked(of_c, o))
+            o, y, x = pick(o, y, x)
+            return read(y, x, o)
 
         return value
+
+    def picking(self, along):
+        """f(c, y, x) → what `along` picks there. What is picked one by one is read from tables."""
+        tables = [
+            self.constant((a.size,), "int32", f"listed{len(self.constants)}") if isinstance(a, Listed) else None
+            for a in along
+        ]
+
+        def pick(*at):
+            return [
+                _picked(a, i) if isinstance(a, Along) else table[i]
+                for a, table, i in zip(along, tables, at, strict=True)
+            ]
+
+        return pick
 
     def rearranged(self, read, term: RearrangeSpec):
         """f(y, x, o) of elements in another order. Channels past the layer's last read as its first."""
         shape = _as_map(term.data.shape)
         parts = term.order.between(shape, term.whole)
-        of_c, of_y, of_x = term.along
+        of_c, pick = term.along[0], self.picking(term.along)
 
         def value(y, x, o):
             if of_c.size < self.spec.padded:
                 o = tirx.Select(o < of_c.size, o, 0)
-            at = _picked(of_c, o), _picked(of_y, y), _picked(of_x, x)
+            at = pick(o, y, x)
             c, y, x = _unordered(term, shape, at) if parts is None else [_of_parts(of, at) for of in parts]
             return read(y, x, c)
 

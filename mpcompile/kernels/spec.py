@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from mpcompile.ir import planes
 from mpcompile.ir.formats import Buffer, channel_pad
-from mpcompile.ir.graph import Along
+from mpcompile.ir.graph import Picked
 from mpcompile.ir.order import Order
 
 IMAGE_CHANNELS = 4
@@ -73,7 +73,7 @@ class PoolSpec:
 @dataclass(frozen=True)
 class ViewSpec:
     data: Buffer
-    along: tuple[Along, Along, Along] | None = None
+    along: tuple[Picked, Picked, Picked] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class RearrangeSpec:
     data: Buffer
     order: Order
     whole: tuple[int, int, int]
-    along: tuple[Along, Along, Along]
+    along: tuple[Picked, Picked, Picked]
 
 
 @dataclass(frozen=True)

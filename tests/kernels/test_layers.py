@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mpcompile.ir import grid as grids
-from mpcompile.ir.graph import ROUNDINGS, Along, Quantizer, TensorType
+from mpcompile.ir.graph import ROUNDINGS, Along, Listed, Quantizer, TensorType
 from mpcompile.ir.layer import (
     Clamp,
     ContractPart,
@@ -321,6 +321,12 @@ VIEWS = {
     "every second, backwards": ((40, 6, 9), (Along(20, 39, -2), Along(3, 5, -2), Along(3, 0, 4))),
     "every channel twice": ((10, 2, 2), (Along(20, 0, 1, 2), Along(2), Along(2))),
     "of a vector": ((70, 1, 1), (Along(30, 33), Along(1), Along(1))),
+    "pixels one by one": ((20, 3, 4), (Along(20), Listed((2, 1, 0, 1, 2, 1)), Listed((1, 0, 1, 2, 3, 2)))),
+    "channels one by one": ((40, 2, 2), (Listed((0, 1, 39, 17, 17)), Along(2), Along(1, 1))),
+    "all one by one": (
+        (33, 2, 3),
+        (Listed(tuple(range(32, -1, -2)) + (5, 6)), Listed((1, 1, 0)), Listed((0, 2, 1, 1))),
+    ),
 }
 
 
@@ -347,6 +353,13 @@ REARRANGED = {
     "a shuffle": rearranged((24, 2, 3), (24, 2, 3), [3, 8, 2, 3], (1, 0, 2, 3)),
     "a part of an interleaving": rearranged(
         (8, 3, 4), (2, 6, 8), [2, 2, 2, 3, 4], (2, 3, 0, 4, 1), along=(Along(2), Along(4, 1), Along(7, 1))
+    ),
+    "a part of a shuffle, one by one": rearranged(
+        (24, 2, 3),
+        (24, 2, 3),
+        [3, 8, 2, 3],
+        (1, 0, 2, 3),
+        along=(Listed((0, 5, 23, 7, 7)), Along(2), Listed((2, 0, 1, 1))),
     ),
     "axes that no digit ends with": rearranged((6, 2, 2), (8, 1, 3), [6, 4], (1, 0)),
     "an order that crosses axes": rearranged((10, 2, 3), (4, 3, 5), [15, 4], (1, 0)),

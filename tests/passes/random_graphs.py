@@ -14,6 +14,7 @@ from mpcompile.ir.graph import (
     Conv,
     Dense,
     Graph,
+    Listed,
     Mul,
     Node,
     Pooling,
@@ -353,6 +354,18 @@ class Builder:
         if self.rng.random() < 0.5:
             self.unary()
 
+    def listed(self) -> None:
+        """Elements of some axes, in any order and as often as they come."""
+        tensor = self.pick()
+        shape = self.shape(tensor)
+        along = [
+            Listed(tuple(int(i) for i in self.rng.integers(0, n, int(self.rng.integers(1, n + 3)))))
+            if self.rng.random() < 0.6
+            else Along(n)
+            for n in shape
+        ]
+        self.put(View, [tensor], tuple(a.size for a in along), self.grid(tensor), along=tuple(along))
+
     def rows(self) -> None:
         """A convolution of kernel 1 over a sequence or map whose channels are last, then maybe another, or an add."""
         tensor = self.pick(lambda t: len(self.shape(t)) > 1)
@@ -383,7 +396,7 @@ def random_graph(
     seed: int, operators: int = 12, picking: bool = False, moving: bool = False
 ) -> tuple[Graph, dict[str, np.ndarray], dict[str, np.ndarray]]:
     """(graph, inputs, every tensor's value by `interpret`). `picking`: with tables, products and views; `moving`: with
-    blocks, shuffles and rows."""
+    blocks, shuffles, rows and lists of elements."""
     build = Builder(seed)
     steps = (
         [build.conv] * 5
@@ -394,7 +407,7 @@ def random_graph(
     if picking:
         steps += [build.table] * 3 + [build.product, build.gate, build.gate] + [build.view] * 3
     if moving:
-        steps += [build.blocks] * 5 + [build.rows] * 4 + [build.rearrange] * 2
+        steps += [build.blocks] * 5 + [build.listed] * 2 + [build.rows] * 4 + [build.rearrange] * 2
     build.conv()
     for _ in range(operators):
         steps[build.rng.integers(len(steps))]()
