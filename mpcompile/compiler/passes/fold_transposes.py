@@ -27,6 +27,8 @@ from mpcompile.ir.graph import (
 )
 from mpcompile.ir.order import Order
 
+MOST_ELEMENTS = 1 << 24
+"""Of a map whose order is looked for, element by element; in larger ones reshapes and transposes stay what they are."""
 READERS = (*UNARY, *BINARY, Conv, Dense, Pooling, View, Concat)
 
 
@@ -69,6 +71,8 @@ class FoldTransposes(Pass):
 
 def _order(moved: Moved, types: dict[str, TensorType]) -> Order | None:
     shape = types[moved.source].shape
+    if np.prod(shape, dtype=np.int64) > MOST_ELEMENTS:
+        return None
     at = np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape)
     for step in moved.steps:
         at = at.transpose(step.perm) if isinstance(step, Transpose) else at.reshape(types[step.outputs[0]].shape)
