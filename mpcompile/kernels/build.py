@@ -15,7 +15,7 @@ from typing import Any
 
 from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer, channel_pad
-from mpcompile.ir.graph import Along, Listed
+from mpcompile.ir.graph import Along
 from mpcompile.ir.order import Part
 from mpcompile.kernels import families, storage
 from mpcompile.kernels.epilogue import f32, round_to
@@ -106,18 +106,15 @@ class _Builder:
 
     def picking(self, along):
         """f(c, y, x) → what `along` picks there. What is picked one by one is read from tables."""
-        tables = [
-            self.constant((a.size,), "int32", f"listed{len(self.constants)}") if isinstance(a, Listed) else None
-            for a in along
-        ]
 
-        def pick(*at):
-            return [
-                _picked(a, i) if isinstance(a, Along) else table[i]
-                for a, table, i in zip(along, tables, at, strict=True)
-            ]
+        def of_axis(a):
+            if isinstance(a, Along):
+                return lambda i: _picked(a, i)
+            table = self.constant((a.size,), "int32", f"listed{len(self.constants)}")
+            return lambda i: table[i]
 
-        return pick
+        axes = [of_axis(a) for a in along]
+        return lambda *at: [axis(i) for axis, i in zip(axes, at, strict=True)]
 
     def rearranged(self, read, term: RearrangeSpec):
         """f(y, x, o) of elements in another order. Channels past the layer's last read as its first."""

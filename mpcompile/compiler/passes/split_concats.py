@@ -92,8 +92,9 @@ def _split(node: Node, channels: list[int]) -> Sequence[Node | None] | None:
 
 
 def _split_view(node: View, start: int, end: int) -> View | None:
-    """What it picks of channels start..end−1."""
+    """What it picks, in order, of channels start..end−1."""
     channels, *rest = node.along
+    assert isinstance(channels, Along), "channels in order are no list"
     first, last = max(channels.start, start), min(channels.start + channels.size, end)
     return replace(node, along=(Along(last - first, first - start), *rest)) if first < last else None
 
