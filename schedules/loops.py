@@ -184,6 +184,10 @@ class LayerLoops(ABC):
             s.vectorize(lane)
         elif form == "plain":
             s.reverse_compute_at(name, self.inner, preserve_unit_loops=True)
+        elif form == "channels_last":
+            s.reverse_compute_at(name, self.pixel, preserve_unit_loops=True)
+            if self.pixel is not self.inner:
+                self.vectorize_channels(s.get_loops(s.get_sblock(name))[-1], self.epilogue_lanes())
         else:
             self.after_root(name, self.epilogue_lanes())
 

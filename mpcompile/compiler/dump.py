@@ -1,4 +1,4 @@
-"""Text files of what each phase made, for --dump-ir: 01-import.txt, 02-layers-sink_reshapes.txt, …"""
+"""Text files of what each phase made, for --dump-ir: 01-import.txt, 02-layers-fold_transposes.txt, …"""
 
 from __future__ import annotations
 

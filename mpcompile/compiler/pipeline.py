@@ -12,7 +12,7 @@
     8 link        object files → lib.so of a bundle (library.py), or a C library          (c_export/)
 
 With a folder to dump into, the import and each phase of `plan` leave what they made there as text: 01-import.txt,
-02-layers-sink_reshapes.txt, …
+02-layers-fold_transposes.txt, …
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from mpcompile.ir import graph as g
 from mpcompile.ir import layer as ir
 from mpcompile.ir.formats import Buffer
 from mpcompile.ir.grid import Grid
+from mpcompile.ir.order import Order
 
 
 def graph_text(
@@ -82,6 +83,8 @@ def _details(node: g.Node) -> str:
             return f"values {_array(node.values)}"
         case g.View():
             return _along(node.along)
+        case g.Rearrange():
+            return f"{_order(node.order)} to {list(node.whole)}, {_along(node.along)}"
         case g.Pooling():
             return f"{node.kind} {node.kernel} strides {node.strides} pads {node.pads}"
         case g.Reshape():
@@ -116,6 +119,8 @@ def _term(term: ir.Term, index: int, families: Mapping[tuple[int, int], str]) ->
             ]
         case ir.PoolTerm():
             return [f"{term.kind} {_pair(term.kernel)} of {term.input}, stride {_pair(term.strides)}, pads {term.pads}"]
+        case ir.RearrangeTerm():
+            return [f"{term.input} {_order(term.order)} to {list(term.whole)}, {_along(term.along)}"]
     return [term.input if term.along is None else f"{term.input} {_along(term.along)}"]
 
 
@@ -145,14 +150,18 @@ def _instr(instr: ir.Instr) -> str:
     raise TypeError(f"{type(instr).__name__} is no epilogue instruction")
 
 
-def _along(along: tuple[g.Along, ...]) -> str:
+def _along(along: tuple[g.Picked, ...]) -> str:
     """For example "[64 from 64, 20/2, 20/2]": channels 64 to 127, each line and column twice."""
-    axes = (
+    return f"[{', '.join(map(_axis, along))}]"
+
+
+def _axis(a: g.Picked) -> str:
+    if isinstance(a, g.Listed):
+        return f"{a.size} as listed"
+    return (
         f"{a.size}{f' from {a.start}' if a.start else ''}{f' by {a.step}' if a.step != 1 else ''}"
         f"{f'/{a.repeat}' if a.repeat > 1 else ''}"
-        for a in along
     )
-    return f"[{', '.join(axes)}]"
 
 
 def _array(a: np.ndarray) -> str:
@@ -162,3 +171,8 @@ def _array(a: np.ndarray) -> str:
 
 def _pair(p: tuple[int, int]) -> str:
     return f"{p[0]}x{p[1]}"
+
+
+def _order(order: Order) -> str:
+    """For example "by [2/12, 3/1, 4/3]": digits of elements' numbers, each with its step in the input."""
+    return f"by [{', '.join(f'{size}/{stride}' for size, stride in order.digits)}]"

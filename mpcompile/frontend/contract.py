@@ -9,6 +9,7 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend.importer import Fallback, Importer, Source, operator
+from mpcompile.frontend.rows import over_rows
 from mpcompile.frontend.values import Activation, Constant, QuantizedConstant, Value
 from mpcompile.ir.graph import Conv, Dense
 
@@ -117,33 +118,39 @@ def gemm(imp: Importer, node: Source):
     if not node.attribute("transB", 0):
         weight = weight.rearranged(np.transpose)
     bias = bias_of(imp, node, 2, len(weight.u))
-    dense(imp, node, source.tensor, weight, None if bias is None else beta * bias, alpha * source.factor)
+    return dense(imp, node, source.tensor, weight, None if bias is None else beta * bias, alpha * source.factor)
 
 
 @operator("MatMul")
 def matmul(imp: Importer, node: Source):
-    """x @ W over a vector. An Add of a constant that follows stays an Affine."""
+    """x @ W over a vector, or over each of its rows. An Add of a constant that follows stays an Affine."""
     weight, x = imp.value(node, 1), imp.value(node, 0)
     if not isinstance(weight, QuantizedConstant):
         return no_weights(weight)
     if weight.u.ndim != 2:
         return Fallback(f"its weights have {weight.u.ndim} axes")
-    if len(imp.shape(x)) != 2:
-        return Fallback("its input is no vector")
     source = imp.quantized(node, 0) if isinstance(x, Activation) else None
     if source is None:
         return imp.not_quantized(node, 0, "its input")
-    dense(imp, node, source.tensor, weight.rearranged(np.transpose), None, source.factor)
+    return dense(imp, node, source.tensor, weight.rearranged(np.transpose), None, source.factor)
 
 
 def dense(
     imp: Importer, node: Source, x: str, weight: QuantizedConstant, bias: np.ndarray | None, factor: np.ndarray
-) -> None:
-    """A Dense of factor·weight [O, I]; factor [1]."""
+) -> Fallback | None:
+    """A Dense of factor·weight [O, I], over each row of x; factor [1]."""
     made = weight.weight(str(node))
     made.scale = factor * made.scale
-    if imp.type(x).shape != made.q.shape[1:]:
+    *rows, wide = imp.type(x).shape
+    if wide != made.q.shape[1]:
         raise ModelError(
             f"{node}: weights for {made.q.shape[1]} inputs over a tensor of shape {list(imp.type(x).shape)}"
         )
+    if rows and not imp.type(x).quantizer:
+        return Fallback("its input joins tensors of different scales")
+    if rows:
+        over_rows(imp, node, x, made, bias, node.outputs[0])
+        if x in imp.whole:
+            imp.whole.add(node.outputs[0])
+        return imp.define(node, Activation(node.outputs[0]))
     imp.write(node, Dense(node.name, [x], [node.outputs[0]], made, bias), (len(made.q),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +13,7 @@ from mpcompile.frontend import grids
 from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
 from mpcompile.frontend.picking import spread
 from mpcompile.frontend.ranges import real_range
+from mpcompile.frontend.rows import affine_of_columns, of_layers
 from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
 from mpcompile.ir.graph import Add, Affine, Clip, Concat, Mul, PRelu, Quantizer
 
@@ -31,14 +33,32 @@ def per_channel(constant: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarr
     return constant.reshape(-1).astype(np.float64)
 
 
-def affine(imp: Importer, node: Source, index: int, a: np.ndarray, b: np.ndarray):
+def per_column(constant: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The same along the last axis, of rows."""
+    if constant is None or not constant.ndim or len(shape) < 3 or constant.ndim > len(shape):
+        return None
+    return constant.reshape(-1).astype(np.float64) if constant.size == constant.shape[-1] == shape[-1] else None
+
+
+class Operand(NamedTuple):
+    """Which input is the tensor, and the constant beside it, float64 [C] or [1]; `of_columns`: [F], of the last axis."""
+
+    index: int
+    constant: np.ndarray
+    of_columns: bool = False
+
+
+def affine(imp: Importer, node: Source, index: int, a: np.ndarray, b: np.ndarray, of_columns: bool = False):
     """a·x + b of input `index`. One factor over a quantized tensor is remembered, for a contraction to take in."""
     x = imp.tensor(node, index)
-    channels = (*imp.type(x).shape, 1)[0]
+    channels = (imp.type(x).shape or (1,))[-1 if of_columns else 0]
     if any(c.size not in (1, channels) for c in (a, b)):
         raise ModelError(f"{node}: {max(a.size, b.size)} constants for {channels} channels")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ModelError(f"{node}: a constant that is not finite; finite ones would be accepted")
+    if of_columns:
+        affine_of_columns(imp, node, x, a, b)
+        return imp.define(node, Activation(node.outputs[0]))
     imp.write(node, Affine(node.name, [x], [node.outputs[0]], a, b))
     if a.size == 1 and a[0] and not b.any():
         source = imp.quantized(node, index)
@@ -58,12 +78,19 @@ def batch_normalization(imp: Importer, node: Source):
     affine(imp, node, 0, a, beta - mean * a)
 
 
-def split(imp: Importer, node: Source):
-    """(index of the tensor, the constant as float64 [C] or [1]) of a two-input operator, or None."""
+def split(imp: Importer, node: Source) -> Operand | None:
+    """The tensor of a two-input operator whose other input is a constant for each channel, or for each column of rows that
+    layers compute; else None."""
     for index in (0, 1):
-        if imp.is_constant(node, 1 - index) and isinstance(imp.value(node, index), Activation):
-            constant = per_channel(imp.real_constant(node, 1 - index), imp.shape(imp.value(node, index)))
-            return None if constant is None else (index, constant)
+        x = imp.value(node, index)
+        if not imp.is_constant(node, 1 - index) or not isinstance(x, Activation):
+            continue
+        real, shape = imp.real_constant(node, 1 - index), imp.shape(x)
+        constant = per_channel(real, shape)
+        if constant is not None:
+            return Operand(index, constant)
+        constant = per_column(real, shape)
+        return Operand(index, constant, True) if constant is not None and of_layers(imp, x.tensor) else None
     return None
 
 
@@ -73,7 +100,7 @@ def add(imp: Importer, node: Source):
         return Fallback(f"it is a sum of {node.count}")
     parts = split(imp, node)
     if parts:
-        return affine(imp, node, parts[0], np.ones(1), parts[1])
+        return affine(imp, node, parts.index, np.ones(1), parts.constant, parts.of_columns)
     return pointwise(imp, node, Add)
 
 
@@ -104,8 +131,8 @@ def sub(imp: Importer, node: Source):
     parts = split(imp, node)
     if not parts:
         return pointwise(imp, node, Add, -1.0)
-    index, c = parts
-    return affine(imp, node, 0, np.ones(1), -c) if index == 0 else affine(imp, node, 1, -np.ones(1), c)
+    sign = np.ones(1) if parts.index == 0 else -np.ones(1)
+    return affine(imp, node, parts.index, sign, -sign * parts.constant, parts.of_columns)
 
 
 def scaled_weight(imp: Importer, node: Source, weight: QuantizedConstant, factor: np.ndarray):
@@ -123,7 +150,9 @@ def mul(imp: Importer, node: Source):
         if isinstance(weight, QuantizedConstant) and isinstance(factor, Constant):
             return scaled_weight(imp, node, weight, factor.array.astype(np.float64))
     parts = split(imp, node)
-    return affine(imp, node, parts[0], parts[1], np.zeros(1)) if parts else pointwise(imp, node, Mul)
+    if not parts:
+        return pointwise(imp, node, Mul)
+    return affine(imp, node, parts.index, parts.constant, np.zeros(1), parts.of_columns)
 
 
 @operator("Div")
@@ -133,11 +162,11 @@ def div(imp: Importer, node: Source):
         with np.errstate(divide="ignore"):  # what is not finite is no factor of a scale
             return scaled_weight(imp, node, weight, 1 / divisor.array.astype(np.float64))
     parts = split(imp, node)
-    if not parts or parts[0] == 1:
+    if not parts or parts.index == 1:
         return NOT_AFFINE
-    if not parts[1].all():
+    if not parts.constant.all():
         raise ModelError(f"{node}: division by 0; constants other than 0 would be accepted")
-    return affine(imp, node, 0, 1 / parts[1], np.zeros(1))
+    return affine(imp, node, 0, 1 / parts.constant, np.zeros(1), parts.of_columns)
 
 
 @operator("Neg")
@@ -146,17 +175,17 @@ def neg(imp: Importer, node: Source):
 
 
 # -- activations -------------------------------------------------------------------------------------------------------
-def clip(imp: Importer, node: Source, low: float, high: float):
-    """A Clip; nothing where it cannot change a value. Over a grid that holds both ends or passes them the rest is a
-    grid too."""
+def clip(imp: Importer, node: Source, low: float, high: float, index: int = 0):
+    """A Clip of input `index`; nothing where it cannot change a value. Over a grid that holds both ends or passes them the
+    rest is a grid too."""
     if np.isnan(low) or np.isnan(high) or low > high:
         raise ModelError(
             f"{node}: bounds {low:g} and {high:g}; a lower bound not above the upper one would be accepted"
         )
-    x = imp.tensor(node, 0)
+    x = imp.tensor(node, index)
     reach = real_range(imp, x)
     if low <= reach[0] and reach[1] <= high:
-        return imp.define(node, imp.value(node, 0))
+        return imp.define(node, imp.value(node, index))
     imp.write(node, Clip(node.name, [x], [node.outputs[0]], low, high))
     present = imp.type(x).quantizer
     if present:
@@ -196,6 +225,20 @@ def clip_op(imp: Importer, node: Source):
             )
         return imp.define(node, replace(value, low=int(low), high=int(high)), imp.dtype(node, 0))
     clip(imp, node, *ends)
+
+
+@operator("Max", "Min")
+def extreme(imp: Importer, node: Source):
+    """Of a tensor and a number: a Clip."""
+    if node.count != 2:
+        return Fallback(f"it is of {node.count}")
+    parts = split(imp, node)
+    if parts is None or parts.constant.size != 1:
+        return Fallback("none of its inputs is a constant number")
+    if not np.isfinite(parts.constant).all():
+        raise ModelError(f"{node}: a constant that is not finite; finite ones would be accepted")
+    ends = (parts.constant[0], np.inf) if node.op_type == "Max" else (-np.inf, parts.constant[0])
+    clip(imp, node, *map(float, ends), index=parts.index)
 
 
 @operator("PRelu")

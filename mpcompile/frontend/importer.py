@@ -17,7 +17,7 @@ import onnx_ir as ir
 from mpcompile.errors import ModelError
 from mpcompile.frontend.limits import MOST_PARTS, check_elements
 from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant, Value
-from mpcompile.ir.graph import Graph, Node, Quantize, Quantizer, TensorType
+from mpcompile.ir.graph import Clip, Graph, Node, Quantize, Quantizer, TensorType
 
 MICROSOFT = "com.microsoft"
 """Where ONNX Runtime's quantizer puts QuantizeLinear and DequantizeLinear of types that ONNX got only later (4 and 16 bits
@@ -35,6 +35,10 @@ class Fallback:
 NO_FORM = Fallback("it has no form on integers")
 """Of an operator without a handler."""
 UNQUANTIZED = Fallback("its input is on no grid")
+KNOWS_WHOLE = frozenset(
+    "BipolarQuant Clip DequantizeLinear Gemm IntQuant MatMul Quant QuantizeLinear Relu Reshape Squeeze Unsqueeze".split()
+)
+"""Operators whose handlers take tensors whose axis 0 is not the batch (Importer.whole)."""
 _HANDLERS: dict[tuple[bool, str], Callable] = {}
 
 
@@ -205,7 +209,7 @@ class Importer:
         """The same, with what is known of it."""
         value = self.value(node, index)
         if isinstance(value, Activation):
-            if value.tensor in self.whole and node.op_type not in ("IntQuant", "Quant", "BipolarQuant"):
+            if value.tensor in self.whole and node.op_type not in KNOWS_WHOLE:
                 raise ModelError(f"{node}: input {index} has no batch in axis 0; one that has would be accepted")
             return value
         what = "integer codes" if isinstance(value, (Codes, IntegerInput)) else "a constant"
@@ -237,7 +241,7 @@ class Importer:
         self.graph.types[output] = TensorType(self.type(node.inputs[0]).shape if shape is None else shape, quantizer)
         self.graph.nodes.append(node)
         self.writers[output] = node
-        if isinstance(node, Quantize) and node.inputs[0] in self.whole:
+        if isinstance(node, (Clip, Quantize)) and node.inputs[0] in self.whole:
             self.whole.add(output)
         self.mixed_parts(output)
         return output

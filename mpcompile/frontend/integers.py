@@ -9,7 +9,6 @@ runs in float, exactly while a sum stays below 2^24. With a constant zero point 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,8 +21,9 @@ from mpcompile.frontend.dynamic import LAST, write_codes
 from mpcompile.frontend.floatop import emit_nodes
 from mpcompile.frontend.importer import Importer, Source, operator
 from mpcompile.frontend.quantizers import affine, quantizer
+from mpcompile.frontend.rows import over_rows
 from mpcompile.frontend.values import Codes, Constant, DynamicCodes, IntegerInput, QuantizedConstant
-from mpcompile.ir.graph import Conv, Dense, Quantize, QuantizedWeight, Quantizer, Reshape, Transpose
+from mpcompile.ir.graph import Conv, Dense, Quantize, Quantizer
 
 
 class Contraction(NamedTuple):
@@ -150,22 +150,5 @@ def matmul_integer(imp: Importer, node: Source):
     if not rows:
         imp.emit(Dense(node.name, [source.tensor], [sums], weight), (outputs,))
     else:
-        weight.q = weight.q[:, :, None]
-        _over_rows(imp, node, source.tensor, weight, sums)
+        over_rows(imp, node, source.tensor, weight, None, sums)
     _finish(imp, node, sums, source.zero, weight.q.reshape(outputs, -1).sum(1).reshape((1,) * (len(rows) + 1) + (-1,)))
-
-
-def _over_rows(imp: Importer, node: Source, x: str, weight: QuantizedWeight, output: str) -> None:
-    """x (…, I) to (…, O) by weights [O, I, 1]: its rows side by side as positions of a convolution."""
-    *rows, wide = imp.type(x).shape
-    many, outputs, kept = math.prod(rows), len(weight.q), imp.type(x).quantizer
-    flat, turned, done, back = (imp.unique(f"{output}.{what}") for what in ("rows", "turned", "columns", "back"))
-    if len(rows) > 1:
-        x = imp.emit(Reshape(imp.unique(f"{node.name}.rows"), [x], [flat], (many, wide)), (many, wide), kept)
-    x = imp.emit(Transpose(imp.unique(f"{node.name}.turned"), [x], [turned], (1, 0)), (wide, many), kept)
-    imp.emit(Conv(node.name, [x], [done], weight, None, (1,), ((0, 0),), (1,)), (outputs, many))
-    last = output if len(rows) == 1 else back
-    imp.emit(Transpose(imp.unique(f"{node.name}.back"), [done], [last], (1, 0)), (many, outputs))
-    if len(rows) > 1:
-        shape = (*rows, outputs)
-        imp.emit(Reshape(imp.unique(f"{node.name}.sums"), [back], [output], shape), shape)

@@ -26,7 +26,7 @@ class FileTensor:
     codes: bool = False
 
     def real(self, value: np.ndarray) -> np.ndarray:
-        """A value of the file's tensor, without batch axis, as the graph's: float32."""
+        """A value of the file's tensor, without the batch axis if it has one, as the graph's: float32."""
         along = (-1, *[1] * (value.ndim - 1)) if value.ndim else ()
         return (self.scale.reshape(along) * (value - self.zero.reshape(along))).astype(np.float32)
 
@@ -55,7 +55,7 @@ def file_tensors(imp: Importer) -> list[FileTensor]:
                 found.append(FileTensor(name, name, one, none))
             elif tensor is not None:
                 found.append(FileTensor(name, tensor, held.spacing, np.array([float(held.zero)]), codes=True))
-        if not isinstance(held, Activation) or held.tensor in imp.whole:
+        if not isinstance(held, Activation):
             continue
         if held.tensor in kept:
             found.append(FileTensor(name, held.tensor, one, none))

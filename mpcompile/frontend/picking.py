@@ -12,9 +12,11 @@ from mpcompile.frontend.floatop import evaluated, single_node
 from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
 from mpcompile.frontend.limits import MOST_FOLDED
 from mpcompile.frontend.values import Activation, Constant
-from mpcompile.ir.graph import Along, Concat, View
+from mpcompile.ir.graph import Along, Concat, Listed, Picked, View
 
-UNEVEN = Fallback("it picks elements in no even steps, or not along each axis by itself")
+UNEVEN = Fallback("it does not pick elements along each axis by itself, or of a concat not in order")
+MOST_LISTED = 1 << 16
+"""Elements of an axis that are picked one by one."""
 
 
 def pattern(indices: np.ndarray) -> Along | None:
@@ -27,7 +29,13 @@ def pattern(indices: np.ndarray) -> Along | None:
     return made if np.array_equal(made.indices(), indices) else None
 
 
-def view(imp: Importer, node: Source, tensor: str, along: tuple[Along, ...], output: str) -> str:
+def picking(indices: np.ndarray) -> Picked | None:
+    """`indices` as a pattern, else listed; None where these are too many."""
+    listed = Listed(tuple(int(i) for i in indices)) if len(indices) <= MOST_LISTED else None
+    return pattern(indices) or listed
+
+
+def view(imp: Importer, node: Source, tensor: str, along: tuple[Picked, ...], output: str) -> str:
     """Emits a View that writes `output`; its name. `tensor` itself where all of it is picked in order."""
     kind = imp.type(tensor)
     if all(a == Along(n) for a, n in zip(along, kind.shape)):
@@ -56,9 +64,9 @@ def pick(imp: Importer, node: Source):
     return picked(imp, node, {o: along for o, along in zip([o for o in node.outputs if o], found) if along})
 
 
-def along_axes(numbers, shape: tuple[int, ...]) -> tuple[Along, ...] | None:
+def along_axes(numbers, shape: tuple[int, ...]) -> tuple[Picked, ...] | None:
     """Per axis behind the batch, which indices `numbers` (of the elements of a tensor of `shape`) pick; None where axes
-    are not picked each by itself, or not in even steps."""
+    are not picked each by itself."""
     numbers = np.asarray(numbers)
     if numbers.ndim != len(shape) or numbers.shape[0] != 1 or not numbers.size:
         return None
@@ -68,13 +76,13 @@ def along_axes(numbers, shape: tuple[int, ...]) -> tuple[Along, ...] | None:
     ]
     if not np.array_equal(np.ravel_multi_index(np.ix_(*lines), shape), numbers):
         return None
-    found = [pattern(line) for line in lines[1:]]
+    found = [picking(line) for line in lines[1:]]
     return None if any(a is None for a in found) else tuple(a for a in found if a)
 
 
 @operator("Resize", "Upsample")
 def resize(imp: Importer, node: Source):
-    """To the nearest, by factors that repeat every pixel as often."""
+    """To the nearest."""
     before = imp.shape(imp.value(node, 0))
     if node.attribute("mode", "nearest") != "nearest" or node.attribute("antialias", 0):
         return Fallback("it interpolates")
@@ -86,7 +94,7 @@ def resize(imp: Importer, node: Source):
     along = []
     for old, new, scale in zip(before[1:], after[1:], scales[1:]):
         at = nearest(old, new, scale, mode, rounding)
-        found = None if at is None else pattern(at)
+        found = None if at is None else picking(at)
         if found is None:
             return UNEVEN
         along.append(found)
@@ -132,7 +140,7 @@ def nearest(old: int, new: int, scale: float, mode: str, rounding: str) -> np.nd
     return None if taken is None else np.clip(taken, 0, old - 1).astype(np.int64)
 
 
-def picked(imp: Importer, node: Source, wanted: dict[str, tuple[Along, ...]]):
+def picked(imp: Importer, node: Source, wanted: dict[str, tuple[Picked, ...]]):
     """Views of input 0, a quantized tensor or a concat of such: output → what it picks. A Fallback where the input is on no
     grid, or has more axes than a map."""
     source = imp.quantized(node, 0)
@@ -157,16 +165,18 @@ def picked(imp: Importer, node: Source, wanted: dict[str, tuple[Along, ...]]):
         imp.values[output] = Activation(tensor)
 
 
-def of_slice(along: tuple[Along, ...], start: int, end: int) -> tuple[Along, ...] | None:
+def of_slice(along: tuple[Picked, ...], start: int, end: int) -> tuple[Picked, ...] | None:
     """What `along` picks of the channels start..end−1 of a concat, as a view of these; () of none; None where its
     channels come in another order than they lie, but all from there."""
     first, *rest = along
     indices = first.indices()
     inside = (indices >= start) & (indices < end)
     if inside.all():
+        if isinstance(first, Listed):
+            return Listed(tuple(n - start for n in first.numbers)), *rest
         return Along(first.size, first.start - start, first.step, first.repeat), *rest
-    if first.step != 1 or first.repeat != 1:
-        return None
+    if not isinstance(first, Along) or first.step != 1 or first.repeat != 1:
+        return None if inside.any() else ()
     return (Along(int(inside.sum()), int(indices[inside][0]) - start), *rest) if inside.any() else ()
 
 

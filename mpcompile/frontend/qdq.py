@@ -77,6 +77,16 @@ def quantize_linear(imp: Importer, node: Source):
     return imp.define(node, Codes(imp.tensor(node, 0), node.name, spacing, zero, low, high, zero_first), dtype)
 
 
+def of_layers(imp: Importer, node: Source) -> bool:
+    """Whether a (De)QuantizeLinear has one scale, and codes that layers of integers take."""
+    value = imp.value(node, 0)
+    if isinstance(value, Codes):
+        return value.spacing.size == 1 and value.high - value.low <= WIDEST
+    scale = imp.real_constant(node, 1)
+    dtype = imp.dtype_name(node.attribute("output_dtype", 0)) or (imp.dtype(node, 2) if node.has(2) else "UINT8")
+    return scale is not None and scale.size == 1 and dtype in STORED and isinstance(value, Activation)
+
+
 def codes_in_float(imp: Importer, name: str, codes: Codes, real: bool = False) -> str:
     """Emits the codes themselves, whole numbers in float32, as the tensor `name`; or, `real`, what they stand for. Raises
     ModelError at a scale for each channel."""

@@ -59,6 +59,44 @@ def moves_batch(imp: Importer, node: Source):
     )
 
 
+def alone(imp: Importer, node: Source) -> bool:
+    """Whether input 0 is a real tensor in a file whose batch is 1, so that its axis 0 may be another than the batch."""
+    return imp.graph.batch == 1 and isinstance(imp.value(node, 0), Activation)
+
+
+def resolved(node: Source, shape: tuple[int, ...], target: list[int]) -> tuple[int, ...]:
+    """The sizes that a Reshape's `target` says for a tensor of `shape`. Raises ModelError where they do not fit."""
+    kept = not node.attribute("allowzero", 0)
+    sizes = [shape[i] if n == 0 and kept and i < len(shape) else n for i, n in enumerate(target)]
+    count = math.prod(shape)
+    known = math.prod(n for n in sizes if n != -1)
+    if sizes.count(-1) == 1 and known > 0 and count % known == 0:
+        sizes[sizes.index(-1)] = count // known
+    if math.prod(sizes) != count or min(sizes, default=1) < 1:
+        raise ModelError(f"{node}: {list(shape)} does not reshape to {target}")
+    return tuple(sizes)
+
+
+def with_batch(imp: Importer, node: Source, sizes: tuple[int, ...]):
+    """A Reshape to `sizes`, all of ONNX's axes, in a file whose batch is 1: where axis 0 is not of size 1, it is not the
+    batch."""
+    whole = imp.activation(node, 0).tensor in imp.whole
+    if not sizes:
+        return Fallback("it leaves no axis")
+    if not whole and sizes[0] == 1:
+        return reshape_to(imp, node, sizes[1:])
+    shape = sizes if sizes[0] != 1 else sizes[1:]
+
+    def rearranged(name: str, tensor: str, output: str) -> Node:
+        return Reshape(name, [tensor], [output], shape)
+
+    moved(imp, node, shape, rearranged)
+    if sizes[0] != 1:
+        made = imp.values[node.outputs[0]]
+        assert isinstance(made, Activation), "what was moved is a real tensor"
+        imp.whole.update((made.tensor, made.scaled[0]) if made.scaled else (made.tensor,))
+
+
 @operator("Reshape")
 def reshape(imp: Importer, node: Source):
     target = [int(n) for n in imp.constant(node, 1, "target shape", integer=True).reshape(-1)]
@@ -66,6 +104,8 @@ def reshape(imp: Importer, node: Source):
     if isinstance(value, QuantizedConstant):
         dims = [value.u.shape[i] if n == 0 and not node.attribute("allowzero", 0) else n for i, n in enumerate(target)]
         return imp.define(node, value.rearranged(lambda a: a.reshape(dims)))
+    if alone(imp, node):
+        return with_batch(imp, node, resolved(node, imp.shape(value), target))
     shape = imp.type(imp.tensor(node, 0)).shape
     batch = imp.graph.batch or 1
     if not target:
@@ -111,6 +151,8 @@ def squeeze(imp: Importer, node: Source):
     axes = axes_of(imp, node, len(shape))
     if axes is None:
         axes = [i for i, n in enumerate(shape) if n == 1 and i]
+    if alone(imp, node) and all(shape[i] == 1 for i in axes):
+        return with_batch(imp, node, tuple(n for i, n in enumerate(shape) if i not in axes))
     if 0 in axes:
         return moves_batch(imp, node)
     reshape_to(imp, node, tuple(n for i, n in enumerate(shape) if i and i not in axes))
@@ -126,10 +168,12 @@ def unsqueeze(imp: Importer, node: Source):
     )
     if axes is None:
         raise ValueError("it lacks axes")
-    if 0 in axes:
-        return moves_batch(imp, node)
     for axis in axes:
         shape.insert(axis, 1)
+    if alone(imp, node):
+        return with_batch(imp, node, tuple(shape))
+    if 0 in axes:
+        return moves_batch(imp, node)
     reshape_to(imp, node, tuple(shape[1:]))
 
 

@@ -14,6 +14,7 @@ from onnx.inliner import inline_local_functions
 
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.frontend import (  # noqa: F401  (their handlers)
+    blocks,
     channels_last,
     contract,
     dynamic,
@@ -28,14 +29,24 @@ from mpcompile.frontend import (  # noqa: F401  (their handlers)
     rearrange,
     spatial,
     thresholds,
+    transposed,
 )
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.halves import widen
-from mpcompile.frontend.importer import NO_FORM, QONNX_DOMAINS, Fallback, Importer, Source, array_of, handler_of
+from mpcompile.frontend.importer import (
+    KNOWS_WHOLE,
+    NO_FORM,
+    QONNX_DOMAINS,
+    Fallback,
+    Importer,
+    Source,
+    array_of,
+    handler_of,
+)
 from mpcompile.frontend.inference import check_outputs
 from mpcompile.frontend.limits import check_elements, check_functions
-from mpcompile.frontend.qdq import codes_in_float
+from mpcompile.frontend.qdq import codes_in_float, of_layers
 from mpcompile.frontend.qoperator import expand
 from mpcompile.frontend.shapes import Shapes, fix_shapes, wanted
 from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput
@@ -248,12 +259,16 @@ def on_integers(imp: Importer, node: Source) -> bool:
 
 
 def on_whole(imp: Importer, node: Source) -> bool:
-    """Whether it reads a tensor whose axis 0 is not the batch, which handlers do not know: then it runs as ONNX defines
-    it."""
+    """Whether it reads a tensor whose axis 0 is not the batch, which its handler does not know: then it runs as ONNX
+    defines it."""
     if node.op_type in ("Cast", "Dropout", "Identity", "Shape") or node.node.domain not in ("", "ai.onnx"):
         return False
     read = [imp.value(node, i) for i in range(node.count) if node.has(i)]
-    return any(isinstance(v, (Activation, IntegerInput)) and v.tensor in imp.whole for v in read)
+    if not any(isinstance(v, (Activation, Codes, IntegerInput)) and v.tensor in imp.whole for v in read):
+        return False
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        return not of_layers(imp, node)
+    return node.op_type not in KNOWS_WHOLE or any(isinstance(v, IntegerInput) for v in read)
 
 
 def take_outputs(imp: Importer) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from mpcompile.errors import ModelError
 from mpcompile.frontend.contract import window, window_shape
 from mpcompile.frontend.importer import Fallback, Importer, Source, operator
+from mpcompile.frontend.picking import pick
 from mpcompile.frontend.values import Activation
 from mpcompile.ir.graph import Concat, Pooling, Reshape
 
@@ -124,10 +125,13 @@ def reduce(imp: Importer, node: Source):
 
 @operator("Pad")
 def pad(imp: Importer, node: Source):
-    """Zeros around the spatial axes: kept for the convolution that reads it (Importer.quantized_padded)."""
+    """Zeros around the spatial axes: kept for the convolution that reads it (Importer.quantized), and for others on codes
+    where the grid has a 0. Values of the map itself are a view of it."""
     x = imp.value(node, 0)
-    if not isinstance(x, Activation) or node.attribute("mode", "constant") != "constant":
-        return Fallback("it pads with other values than zeros")
+    if node.attribute("mode", "constant") != "constant":
+        return pick(imp, node)
+    if not isinstance(x, Activation):
+        return Fallback("it pads what is no real tensor")
     if (node.has(1) and not imp.is_constant(node, 1)) or node.has(3):
         return Fallback("its pads are computed at run time, or along axes that it names")
     flat = imp.constant(node, 1, "pads", integer=True).tolist() if node.has(1) else node.attribute("pads", [])
@@ -138,5 +142,13 @@ def pad(imp: Importer, node: Source):
         return imp.define(node, x)
     if len(pads) != rank or value is None or value.any() or np.any(pads[:2]) or min(flat) < 0:
         return Fallback("it pads other axes than the spatial ones, with other values than zeros, or cuts")
-    imp.padded[node.outputs[0]] = (x, tuple((int(a), int(b)) for a, b in pads[2:]))
-    return Fallback("no convolution on integers takes in all of its zeros")
+    around = tuple((int(a), int(b)) for a, b in pads[2:])
+    imp.padded[node.outputs[0]] = (x, around)
+    source = imp.quantized(node, 0)
+    quantizer = imp.type(source.tensor).quantizer if source and rank in (3, 4) else None
+    if source is None or quantizer is None or not quantizer.grid.has_zero or (source.factor != 1).any():
+        return Fallback("no convolution on integers takes in all of its zeros")
+    shape = tuple(n + a + b for n, (a, b) in zip(imp.type(source.tensor).shape, ((0, 0), *around)))
+    ones = (1,) * len(around)
+    made = Pooling(node.name, [source.tensor], [node.outputs[0]], "avg", ones, ones, around)  # of windows of one pixel
+    imp.define(node, Activation(imp.emit(made, shape), on_grid=quantizer))

@@ -19,6 +19,7 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.ir.grid import Grid
+from mpcompile.ir.order import Order
 
 ROUNDINGS = ("half_even", "half_up", "half_down", "ceil", "floor", "up", "down", "sign")
 """half_up: half away from 0; half_down: half to 0; up: away from 0; down: to 0; sign: the level is x ≥ 0."""
@@ -179,12 +180,42 @@ class Along:
         return self.start + self.step * (np.arange(self.size) // self.repeat)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """The same one by one: element i is element numbers[i]."""
+
+    numbers: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.numbers)
+
+    def indices(self) -> np.ndarray:
+        """int64 [size]."""
+        return np.array(self.numbers, np.int64)
+
+
+Picked = Along | Listed
+
+
 @dataclass(eq=False)
 class View(Node):
     """Elements of the input, picked along each of its axes alone: a slice or part of a split, pixels repeated by an
-    upsampling to the nearest, a channel's value repeated over a map. A quantized tensor's view is on the same grid."""
+    upsampling to the nearest or by a padding, a channel's value repeated over a map. A quantized tensor's view is on the
+    same grid."""
 
-    along: tuple[Along, ...] = ()
+    along: tuple[Picked, ...] = ()
+
+
+@dataclass(eq=False)
+class Rearrange(Node):
+    """Elements of the input in another order, as a tensor of the shape `whole`, and of that what `along` picks: a
+    transpose, DepthToSpace, a channel shuffle. A quantized tensor's is on the same grid. Passes make it of reshapes and
+    transposes."""
+
+    order: Order
+    whole: tuple[int, ...]
+    along: tuple[Picked, ...]
 
 
 @dataclass(eq=False)

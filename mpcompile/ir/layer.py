@@ -4,6 +4,7 @@
                ContractTerm  Σ w·a, exact in int32
                PoolTerm      max or sum over windows
                ViewTerm      the tensor itself, or elements of it
+               RearrangeTerm its elements in another order
     epilogue   a list of float32 instructions in SSA form, each ONE correctly rounded IEEE operation, so that every
                target gives the same bits; nothing is left for a compiler to contract
     outputs    each a value of the epilogue: float32, or a level of a grid
@@ -18,8 +19,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpcompile.ir.graph import Along, Node, Quantizer
+from mpcompile.ir.graph import Node, Picked, Quantizer
 from mpcompile.ir.grid import Grid
+from mpcompile.ir.order import Order
 
 
 # -- terms: (C, H, W) in, (O, HO, WO) out; a sequence (C, L) is (C, 1, L), a vector (C,) is (C, 1, 1) -----------------
@@ -67,10 +69,21 @@ class ViewTerm:
     float32."""
 
     input: str
-    along: tuple[Along, Along, Along] | None = None
+    along: tuple[Picked, Picked, Picked] | None = None
 
 
-Term = ContractTerm | PoolTerm | ViewTerm
+@dataclass(eq=False)
+class RearrangeTerm:
+    """The input's elements in another order, as a map of the shape `whole`, and of that what `along` picks: q as int32 for
+    a quantized tensor, else float32."""
+
+    input: str
+    order: Order
+    whole: tuple[int, int, int]
+    along: tuple[Picked, Picked, Picked]
+
+
+Term = ContractTerm | PoolTerm | ViewTerm | RearrangeTerm
 
 
 # -- epilogue: value ids are indices into Layer.epilogue; constants are float32 [O] or [1] ---
@@ -167,11 +180,13 @@ Instr = Load | Fma | Plus | Times | LookUp | Divide | Clamp | Slope | Round | Va
 
 @dataclass(eq=False)
 class Output:
-    """Tensor `name` is value `value`: of a Round (then `quantizer` names grid and scale), else float32."""
+    """Tensor `name` is value `value`: of a Round (then `quantizer` names grid and scale), else float32. `channels_last`:
+    the tensor has the channels behind the other axes, (HO, WO, O); float32, for what is no layer."""
 
     name: str
     value: int
     quantizer: Quantizer | None = None
+    channels_last: bool = False
 
 
 @dataclass(eq=False)

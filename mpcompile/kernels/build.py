@@ -6,7 +6,7 @@ acc0         int32 [y, x, o] of a contraction, all corrections added
 pool0        int32 or float32 [y, x, o] of a pooling term
 value        the value that all outputs derive from, [y, x, group, vector, lane]: the schedule's loops are its loops
 level1 …     levels of output 1, where they are not the root; then what stores them:
-planes1_bits, planes1, planes_sums1, codes1, codes_sums1, float1, plain1
+planes1_bits, planes1, planes_sums1, codes1, codes_sums1, float1, plain1, channels_last1
 """
 
 from __future__ import annotations
@@ -16,10 +16,20 @@ from typing import Any
 from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer, channel_pad
 from mpcompile.ir.graph import Along
+from mpcompile.ir.order import Part
 from mpcompile.kernels import families, storage
 from mpcompile.kernels.epilogue import f32, round_to
 from mpcompile.kernels.primitives import fma, primitives_of
-from mpcompile.kernels.spec import ContractSpec, LayerSpec, Op, PartSpec, PoolSpec, ViewSpec
+from mpcompile.kernels.spec import (
+    ChannelsLastSpec,
+    ContractSpec,
+    LayerSpec,
+    Op,
+    PartSpec,
+    PoolSpec,
+    RearrangeSpec,
+    ViewSpec,
+)
 from mpcompile.kernels.stages import Stages, StoredStage
 from mpcompile.kernels.tvm_names import PrimFunc, prim_func, te, tirx
 
@@ -73,19 +83,51 @@ class _Builder:
         if isinstance(term, PoolSpec):
             return self.pool(index, term, data)
         read = lambda y, x, o: storage.read(data, term.data, o, y, x)
+        if isinstance(term, RearrangeSpec):
+            return self.rearranged(read, term)
         return read if term.along is None else self.picked(read, term.along, term.data)
 
     def picked(self, read, along, data: Buffer):
         """f(y, x, o) of the elements that `along` picks. Channels past the layer's last read as its first where theirs
         would lie outside of what is stored."""
-        of_c, of_y, of_x = along
-        last = of_c.start + (of_c.step * ((self.spec.padded - 1) // of_c.repeat) if of_c.repeat < of_c.size else 0)
-        inside = 0 <= last < self.stored_channels(data)
+        of_c, inside = along[0], False
+        if isinstance(of_c, Along):
+            last = of_c.start + (of_c.step * ((self.spec.padded - 1) // of_c.repeat) if of_c.repeat < of_c.size else 0)
+            inside = 0 <= last < self.stored_channels(data)
+        pick = self.picking(along)
 
         def value(y, x, o):
             if not inside:
                 o = tirx.Select(o < of_c.size, o, 0)
-            return read(_picked(of_y, y), _picked(of_x, x), _picked(of_c, o))
+            o, y, x = pick(o, y, x)
+            return read(y, x, o)
+
+        return value
+
+    def picking(self, along):
+        """f(c, y, x) → what `along` picks there. What is picked one by one is read from tables."""
+
+        def of_axis(a):
+            if isinstance(a, Along):
+                return lambda i: _picked(a, i)
+            table = self.constant((a.size,), "int32", f"listed{len(self.constants)}")
+            return lambda i: table[i]
+
+        axes = [of_axis(a) for a in along]
+        return lambda *at: [axis(i) for axis, i in zip(axes, at, strict=True)]
+
+    def rearranged(self, read, term: RearrangeSpec):
+        """f(y, x, o) of elements in another order. Channels past the layer's last read as its first."""
+        shape = _as_map(term.data.shape)
+        parts = term.order.between(shape, term.whole)
+        of_c, pick = term.along[0], self.picking(term.along)
+
+        def value(y, x, o):
+            if of_c.size < self.spec.padded:
+                o = tirx.Select(o < of_c.size, o, 0)
+            at = pick(o, y, x)
+            c, y, x = _unordered(term, shape, at) if parts is None else [_of_parts(of, at) for of in parts]
+            return read(y, x, c)
 
         return value
 
@@ -246,6 +288,7 @@ class _Builder:
             value, last = stages[out.value], {}
             for b in out.buffers:
                 name, bits = f"{b.format}{i}" if b.format != "sums" else f"{b.beside}_sums{i}", ""
+                form = b.format
                 if b.format == "planes":
                     bits = f"{name}_bits"
                     tensor = last["planes"] = storage.pack(value, b, name, bits)
@@ -266,9 +309,12 @@ class _Builder:
                         lambda y, x, o: _or_zero(_at(value, y, x, o), o, channels, b.dtype),
                         name=name,
                     )
+                elif isinstance(out, ChannelsLastSpec):
+                    form, name = "channels_last", f"channels_last{i}"
+                    tensor = te.compute(b.shape, lambda *at: _at(value, *(0, *at)[-3:]), name=name)
                 else:
                     tensor = te.compute(b.shape, lambda *at: _plain(value, at), name=name)
-                self.stages.stored.append(StoredStage(name, b.format, bits))
+                self.stages.stored.append(StoredStage(name, form, bits))
                 written.append(tensor)
         return written
 
@@ -313,6 +359,28 @@ def _picked(along: Along, i):
     i = i // along.repeat if along.repeat > 1 else i
     i = i * along.step if along.step != 1 else i
     return i + along.start if along.start else i
+
+
+def _of_parts(parts: tuple[Part, ...], at):
+    """The index that is the sum of `parts` of the indices `at`."""
+    total = tirx.const(0, "int32")
+    for part in parts:
+        i = at[part.axis]
+        i = i // part.divisor if part.divisor > 1 else i
+        i = i if part.last else i % part.size
+        i = i * part.multiplier if part.multiplier > 1 else i
+        total = total + i
+    return total
+
+
+def _unordered(term: RearrangeSpec, shape: tuple[int, int, int], at):
+    """(c, y, x) in a map of `shape` of the element at (c, y, x) of the result, by their numbers in the two."""
+    (c, y, x), (_, height, width) = at, term.whole
+    left, found = (c * height + y) * width + x, tirx.const(0, "int32")
+    for size, stride in reversed(term.order.digits):
+        found, left = found + left % size * stride, left // size
+    _, height, width = shape
+    return found // (height * width), found // width % height, found % width
 
 
 def _or_zero(value, o, channels: int, dtype: str):

@@ -11,18 +11,21 @@ import numpy as np
 from mpcompile.errors import ModelError
 from mpcompile.ir import layer as ir
 from mpcompile.ir.formats import Buffer
+from mpcompile.ir.graph import Listed, Picked
 from mpcompile.kernels import families
 from mpcompile.kernels.accumulators import check_int32
 from mpcompile.kernels.architecture import Architecture
 from mpcompile.kernels.families.family import Given
 from mpcompile.kernels.spec import (
     IMAGE_CHANNELS,
+    ChannelsLastSpec,
     ContractSpec,
     LayerSpec,
     Op,
     OutputSpec,
     PartSpec,
     PoolSpec,
+    RearrangeSpec,
     ViewSpec,
     block_channels,
 )
@@ -114,7 +117,11 @@ class _Describer:
     # -- terms -----------------------------------------------------------------------------------
     def term(self, index: int, term):
         if isinstance(term, ir.ViewTerm):
+            self.list_picked(term.along or ())
             return ViewSpec(self.any_form(term.input), term.along)
+        if isinstance(term, ir.RearrangeTerm):
+            self.list_picked(term.along)
+            return RearrangeSpec(self.any_form(term.input), term.order, term.whole, term.along)
         if isinstance(term, ir.PoolTerm):
             (kh, kw), (sy, sx), (top, left, bottom, right) = term.kernel, term.strides, term.pads
             return PoolSpec(self.any_form(term.input), term.kind, (kh, kw), (sy, sx), (top, left, bottom, right))
@@ -122,6 +129,10 @@ class _Describer:
         parts = tuple(self.part(p, self.chosen[index, i]) for i, p in enumerate(term.parts))
         check_int32(self.layer.name, self.reach, sum(p.q[0].size for p in term.parts))
         return ContractSpec(parts)
+
+    def list_picked(self, along: Sequence[Picked]) -> None:
+        """Constants: the numbers of what is picked one by one."""
+        self.constants += [a.indices().astype(np.int32) for a in along if isinstance(a, Listed)]
 
     def any_form(self, tensor: str) -> Buffer:
         return self.nameless(self.read(self.stored(tensor, "codes", "planes", "float", "plain")))
@@ -245,7 +256,8 @@ class _Describer:
             compared = self.thresholds(i) if single and isinstance(instr, ir.Round) else None
             ops.append(compared or self.op(instr))
         outputs = tuple(
-            OutputSpec(r.value, tuple(anonymous(b, i) for b in bs)) for i, (r, bs) in enumerate(self.results)
+            (ChannelsLastSpec if r.channels_last else OutputSpec)(r.value, tuple(anonymous(b, i) for b in bs))
+            for i, (r, bs) in enumerate(self.results)
         )
         spec = LayerSpec(
             (self.channels, *self.layer.shape[1:]), terms, tuple(ops), outputs, len(self.floats), len(self.ints)

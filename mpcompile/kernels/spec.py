@@ -12,7 +12,8 @@ from typing import ClassVar
 
 from mpcompile.ir import planes
 from mpcompile.ir.formats import Buffer, channel_pad
-from mpcompile.ir.graph import Along
+from mpcompile.ir.graph import Picked
+from mpcompile.ir.order import Order
 
 IMAGE_CHANNELS = 4
 """Tensors of so few channels are never stored in planes."""
@@ -72,7 +73,15 @@ class PoolSpec:
 @dataclass(frozen=True)
 class ViewSpec:
     data: Buffer
-    along: tuple[Along, Along, Along] | None = None
+    along: tuple[Picked, Picked, Picked] | None = None
+
+
+@dataclass(frozen=True)
+class RearrangeSpec:
+    data: Buffer
+    order: Order
+    whole: tuple[int, int, int]
+    along: tuple[Picked, Picked, Picked]
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,11 @@ class OutputSpec:
 
     value: int
     buffers: tuple[Buffer, ...]
+
+
+@dataclass(frozen=True)
+class ChannelsLastSpec(OutputSpec):
+    """The same of a plain tensor whose axes are lines, columns, channels, or columns, channels."""
 
 
 def block_channels(channels: int, outputs: Iterable[Buffer]) -> tuple[int, int, int]:
@@ -123,7 +137,7 @@ class LayerSpec:
     """
 
     shape: tuple[int, int, int]
-    terms: tuple[ContractSpec | PoolSpec | ViewSpec, ...]
+    terms: tuple[ContractSpec | PoolSpec | ViewSpec | RearrangeSpec, ...]
     ops: tuple[Op, ...]
     outputs: tuple[OutputSpec, ...]
     float_rows: int

@@ -21,7 +21,8 @@ class PartStages(Generic[S]):
 
 @dataclass(frozen=True)
 class StoredStage:
-    """What writes an argument in a stored format. bits: of planes, the stage before, which adds their bits up."""
+    """What writes an argument in a stored format, "channels_last" where a plain one has them so. bits: of planes, the
+    stage before, which adds their bits up."""
 
     name: str
     format: str

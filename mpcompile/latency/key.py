@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mpcompile.ir.grid import Grid
-from mpcompile.ir.layer import ContractTerm, Layer, ViewTerm
+from mpcompile.ir.layer import ContractTerm, Layer, RearrangeTerm, ViewTerm
 from mpcompile.latency.subgraph import Subgraph
 
 
@@ -53,6 +53,8 @@ def _term(term, number: Mapping[str, int]) -> list:
         ]
     if isinstance(term, ViewTerm):
         rest = [] if term.along is None else [vars(a) for a in term.along]
+    elif isinstance(term, RearrangeTerm):
+        rest = [term.order.digits, term.whole, [vars(a) for a in term.along]]
     else:
         rest = [term.kind, term.kernel, term.strides, term.pads]
     return [type(term).__name__, number[term.input], *rest]

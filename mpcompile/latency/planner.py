@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.ir.graph import Graph
-from mpcompile.ir.layer import ContractTerm, Layer, PoolTerm, ViewTerm
+from mpcompile.ir.layer import ContractTerm, Layer, PoolTerm, RearrangeTerm, ViewTerm
 from mpcompile.latency.node_map import NodeMap, layer_of
 from mpcompile.latency.requantize import Knob
 from mpcompile.latency.subgraph import Families, Readings, Subgraph, layer_subgraph
@@ -183,7 +183,9 @@ class Planner:
                     yield Cell(
                         name, "packs", self._subgraph(fused, name, self.families, written), quantizer, (a,), form
                     )
-                views = any(t.input in tensors for t in layer.terms if isinstance(t, (PoolTerm, ViewTerm)))
+                views = any(
+                    t.input in tensors for t in layer.terms if isinstance(t, (PoolTerm, RearrangeTerm, ViewTerm))
+                )
                 if views and not writes:
                     yield Cell(name, "views", self._subgraph(fused, name, self.families), quantizer, (a,))
 

@@ -15,7 +15,19 @@ from typing import Protocol
 import numpy as np
 
 from mpcompile.ir.graph import Graph, Quantizer, TensorType
-from mpcompile.ir.layer import ContractPart, ContractTerm, Fma, Layer, Load, Output, PoolTerm, Round, Term, ViewTerm
+from mpcompile.ir.layer import (
+    ContractPart,
+    ContractTerm,
+    Fma,
+    Layer,
+    Load,
+    Output,
+    PoolTerm,
+    RearrangeTerm,
+    Round,
+    Term,
+    ViewTerm,
+)
 
 Families = Mapping[str, Mapping[tuple[int, int], str]]
 """Layer name → (term, part) → kernel family."""
@@ -187,6 +199,6 @@ def _result(term: Term, shape: tuple[int, int, int]) -> tuple[int, int, int]:
             return part.q.shape[0], h + top + bottom - kh + 1, w + left + right - kw + 1
         case PoolTerm(kernel=(kh, kw), strides=(sy, sx), pads=(top, left, bottom, right)):
             return c, (h + top + bottom - kh) // sy + 1, (w + left + right - kw) // sx + 1
-        case ViewTerm(along=(channels, lines, columns)):
+        case ViewTerm(along=(channels, lines, columns)) | RearrangeTerm(along=(channels, lines, columns)):
             return channels.size, lines.size, columns.size
     return shape

@@ -27,6 +27,7 @@ from mpcompile.ir.graph import (
     PRelu,
     Quantize,
     Quantizer,
+    Rearrange,
     Reshape,
     Table,
     TensorType,
@@ -132,6 +133,8 @@ def evaluate(node: Node, read: list[np.ndarray]) -> np.ndarray:
             return x * read[1].astype(np.float64)
         case View(along=along):
             return x[np.ix_(*(a.indices() for a in along))]
+        case Rearrange(order=order, whole=whole, along=along):
+            return x.reshape(-1)[order.indices()].reshape(whole)[np.ix_(*(a.indices() for a in along))]
         case Concat():
             return np.concatenate(read)
         case Pooling():

@@ -12,8 +12,8 @@ from functools import reduce
 import numpy as np
 
 from mpcompile.errors import ModelError
-from mpcompile.ir.graph import Along
-from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm, Term, ViewTerm
+from mpcompile.ir.graph import Picked
+from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm, RearrangeTerm, Term, ViewTerm
 
 INT32 = np.iinfo(np.int32)
 
@@ -38,6 +38,8 @@ def term(t: Term, tensors: dict[str, np.ndarray]) -> np.ndarray:
             return pool(tensors[input], t)
         case ViewTerm(input, along):
             return view(tensors[input], along)
+        case RearrangeTerm(input, order, whole, along):
+            return view(tensors[input].reshape(-1)[order.indices()].reshape(whole), along)
     raise TypeError(f"{type(t).__name__} is no term of a layer")
 
 
@@ -96,7 +98,7 @@ def pool(x: np.ndarray, t: PoolTerm) -> np.ndarray:
     return fits_int32(total) if integer else total
 
 
-def view(x: np.ndarray, along: tuple[Along, Along, Along] | None = None) -> np.ndarray:
+def view(x: np.ndarray, along: tuple[Picked, Picked, Picked] | None = None) -> np.ndarray:
     """The tensor itself as a map, or what `along` picks of it: int64 for integers, else float32."""
     picked = as_map(x) if along is None else as_map(x)[np.ix_(*(a.indices() for a in along))]
     return picked.astype(np.int64 if x.dtype.kind in "iu" else np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.ir.graph import Concat, FloatOp, Graph, Node, Reshape, Transpose
-from mpcompile.ir.layer import Layer
+from mpcompile.ir.layer import Layer, Output
 from mpcompile.reference.epilogue import evaluate
 from mpcompile.reference.float_op import run_float_op
 from mpcompile.reference.ops import term
@@ -86,7 +86,7 @@ def _values(
 
 
 def layer(node: Layer, tensors: Tensors) -> list[np.ndarray]:
-    """The outputs of one layer, in order: values q int64 or float32, (O, HO, WO)."""
+    """The outputs of one layer, in order: values q int64 or float32, (O, HO, WO), or (HO, WO, O) with channels last."""
     terms = []
     for t in node.terms:
         try:
@@ -97,7 +97,13 @@ def layer(node: Layer, tensors: Tensors) -> list[np.ndarray]:
             raise ModelError(f"layer {node.name} is {tuple(node.shape)}, but a term of it gives {value.shape}")
         terms.append(value)
     values = evaluate(node.epilogue, terms)
-    return [r.quantizer.grid.value(values[r.value]) if r.quantizer else values[r.value] for r in node.results]
+    return [_result(r, values[r.value]) for r in node.results]
+
+
+def _result(result: Output, value: np.ndarray) -> np.ndarray:
+    if result.quantizer:
+        return result.quantizer.grid.value(value)
+    return value.transpose(1, 2, 0) if result.channels_last else value
 
 
 def _typed(value: np.ndarray, graph: Graph, name: str, node: Node) -> np.ndarray:

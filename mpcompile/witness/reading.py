@@ -146,8 +146,8 @@ def check_reading(source: SourceFile, inputs: Mapping[str, np.ndarray], witness:
             found = running(_fed(source, some + some[-1:] * (batch - len(some))))
             for i, sample in enumerate(some):
                 theirs = {name: a[i] for name, a in found.items() if np.ndim(a) and len(a) == batch}
-                if batch == 1:  # a number that the file computes: read with the axes of what it scales
-                    theirs |= _numbers(graph, pairs, found)
+                if batch == 1:
+                    theirs |= _without_batch(graph, pairs, found)
                 _compare(graph, pairs, sample, theirs, f"input {at + i}, " if len(samples) > 1 else "")
     except CannotRun as error:
         if witness != AUTO:
@@ -173,10 +173,12 @@ def _shared(source: SourceFile, model: onnx.ModelProto) -> list[tuple[FileTensor
     return found
 
 
-def _numbers(graph: Graph, pairs: list[tuple[FileTensor, ComparedTensor]], found: Arrays) -> Arrays:
-    """Scalars among what an executor found, in the shapes that they were read in."""
+def _without_batch(graph: Graph, pairs: list[tuple[FileTensor, ComparedTensor]], found: Arrays) -> Arrays:
+    """What an executor found that has no batch, in the shapes that it was read in: scalars, which are read with the axes of
+    what they scale, and tensors whose axis 0 is another."""
     shapes = {t.file: graph.types[t.graph].shape for t, _ in pairs}
-    return {name: a.reshape(shapes[name]) for name, a in found.items() if a.ndim == 0 and set(shapes[name]) <= {1}}
+    numbers = {n: a.reshape(shapes[n]) for n, a in found.items() if a.ndim == 0 and set(shapes[n]) <= {1}}
+    return numbers | {n: a for n, a in found.items() if a.ndim and len(a) != 1 and a.shape == shapes[n]}
 
 
 def _fed(source: SourceFile, samples: list[Arrays]) -> Arrays:

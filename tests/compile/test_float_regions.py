@@ -219,6 +219,7 @@ def test_what_was_not_fused_is_refused():
 
 
 def test_names_that_give_the_same_function_name():
-    nodes = [affine("x", "a/1"), Transpose("turn", ["a/1"], ["t"], perm=(1, 0)), affine("t", "a.1")]
-    found = planned(graph(nodes, ["a.1"], **{"t": (6, 4), "a.1": (6, 4)}))
+    turned = float_op("Transpose", {"a/1": SHAPE}, {"t": SHAPE[::-1]}, perm=[0, 2, 1])
+    nodes = [affine("x", "a/1"), turned, affine("t", "a.1")]
+    found = planned(graph(nodes, ["a.1"], **{"t": SHAPE[::-1], "a.1": SHAPE[::-1]}))
     assert [c.function for c in found.plan.calls if c.function.startswith("mp_")] == ["mp_a_1", "mp_a_1__2"]

@@ -17,9 +17,13 @@ CASES = [(seed, 12, TARGETS[seed % 4], FAMILIES[seed // 4 % 3], seed >= 24) for 
 CASES += [(320, 18, "native", "dot", False), (326, 18, "x86-64-v4", None, False), (363, 18, "x86-64-v3", None, False)]
 
 
-@pytest.mark.parametrize("seed, operators, target, family, picking", CASES)
-def test_bundles_of_random_graphs_equal_the_reference(seed, operators, target, family, picking, tmp_path):
-    graph, inputs, _ = random_graph(seed, operators, picking)
+CASES = [(*case, False) for case in CASES]
+CASES += [(seed, 12, TARGETS[seed % 4], FAMILIES[seed // 4 % 3], seed % 2 == 0, True) for seed in range(1000, 1010)]
+
+
+@pytest.mark.parametrize("seed, operators, target, family, picking, moving", CASES)
+def test_bundles_of_random_graphs_equal_the_reference(seed, operators, target, family, picking, moving, tmp_path):
+    graph, inputs, _ = random_graph(seed, operators, picking, moving)
     path = compile_model(
         graph,
         target if can_run(target) else "native",

@@ -9,7 +9,7 @@ from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.frontend import load
 from mpcompile.frontend.picking import nearest, pattern
-from mpcompile.ir.graph import Along
+from mpcompile.ir.graph import Along, Listed
 from mpcompile.ir.layer import Layer
 from tests.data.hand_made import Builder
 from tests.frontend.test_frontend_operators import check, quantized, weights
@@ -139,24 +139,89 @@ def test_what_is_picked_by_axes_is_a_view(tmp_path, form):
     check(tmp_path, b, "y", ops={"Quantize", "View", "Conv"})
 
 
-def test_what_is_picked_in_no_even_steps_is_a_float_op(tmp_path):
+def test_what_is_picked_in_no_even_steps_is_a_view(tmp_path):
     b = Builder("uneven", 17, (8, 6, 6))
     y = b.add("Gather", quantized(b, "x"), b.constant([0, 1, 4], np.int64), axis=1)
+    y = b.add("Gather", y, b.constant([5, 5, 0, 2, 3, 3, 1], np.int64), axis=3)
     b.add("Conv", y, weights(b, (3, 3, 1, 1)), output="y")
-    check(tmp_path, b, "y", ops={"Quantize", "FloatOp", "Conv"})
+    graph = check(tmp_path, b, "y", ops={"Quantize", "View", "Conv"})
+    first, second = (n.along for n in graph.nodes if n.op == "View")
+    assert first == (Listed((0, 1, 4)), Along(6), Along(6))
+    assert second == (Along(3), Along(6), Listed((5, 5, 0, 2, 3, 3, 1)))
+
+
+def test_what_is_picked_of_several_axes_at_once_is_a_float_op(tmp_path):
+    b = Builder("crossed", 17, (8, 6, 6))
+    x = b.add("Slice", "x", b.constant([0], np.int64), b.constant([4], np.int64), b.constant([1], np.int64))
+    y = b.add("Concat", quantized(b, x), requantized(b, x, 0.03), axis=1)
+    y = b.add("Gather", y, b.constant([6, 0, 1], np.int64), axis=1)
+    b.add("Conv", y, weights(b, (3, 3, 1, 1)), output="y")
+    graph = check(tmp_path, b, "y", ops={"FloatOp", "Quantize", "Concat"}, tensors=False)
+    reasons = [n.reason for n in graph.nodes if n.op == "FloatOp" and n.op_type == "Gather"]
+    assert reasons == ["it does not pick elements along each axis by itself, or of a concat not in order"]
+
+
+# -- padding -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+@pytest.mark.parametrize("shape, pads", [((3, 4, 5), [0, 0, 2, 1, 0, 0, 1, 3]), ((3, 9), [0, 0, 4, 0, 0, 2])], ids=str)
+def test_padding_with_the_maps_own_values_is_a_view(tmp_path, mode, shape, pads):
+    b = Builder(mode, 19, shape)
+    y = b.add("Pad", quantized(b, "x"), b.constant(pads, np.int64), mode=mode)
+    b.add("Conv", y, weights(b, (4, 3, *[2] * (len(shape) - 1))), output="y")
+    check(tmp_path, b, "y", ops={"Quantize", "View", "Conv"})
+
+
+def test_zeros_that_no_convolution_takes_in_are_codes(tmp_path):
+    """For a maximum they count, other than a pool's own padding."""
+    b = Builder("zeros", 17, (3, 5, 6))
+    y = b.add("Pad", quantized(b, "x"), b.constant([0, 0, 1, 0, 0, 0, 3, 2], np.int64))
+    y = b.add("MaxPool", y, kernel_shape=[2, 2])
+    b.add("Conv", y, weights(b, (4, 3, 2, 2)), output="y")
+    graph = check(tmp_path, b, "y", ops={"Quantize", "Pooling", "Conv"})
+    assert fused(graph)[-1].op == "Layer" and len(fused(graph)) == len(apply_all(graph, TO_LAYERS).nodes)
+
+
+def test_zeros_of_a_grid_without_one_stay_in_float(tmp_path):
+    b = Builder("no_zero", 17, (3, 5, 6))
+    s, z = b.constant(F32(0.05)), b.constant(0, np.uint8)
+    q = b.add("Clip", b.add("QuantizeLinear", "x", s, z), b.constant(3, np.uint8), b.constant(200, np.uint8))
+    y = b.add("Pad", b.add("DequantizeLinear", q, s, z), b.constant([0, 0, 1, 0, 0, 0, 0, 2], np.int64))
+    b.add("MaxPool", y, kernel_shape=[2, 2], output="y")
+    graph = check(tmp_path, b, "y", ops={"Quantize", "FloatOp", "Pooling"})
+    assert [n.op_type for n in graph.nodes if n.op == "FloatOp"] == ["Pad"]
+
+
+@pytest.mark.parametrize("op, bound, made", [("Max", 0.3, "Clip"), ("Min", 0.7, "Clip"), ("Max", -99.0, "")])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_maximum_or_minimum_with_a_number_is_a_clip(tmp_path, op, bound, made, first):
+    b = Builder("extreme", 17, (3, 5, 6))
+    x = b.add("Conv", quantized(b, "x"), weights(b, (4, 3, 1, 1))) if made else quantized(b, "x")
+    number = b.constant(F32(bound))
+    y = b.add(op, *([number, x] if first else [x, number]))
+    b.add("Conv", requantized(b, y, 0.023, 9), weights(b, (2, 4 if made else 3, 1, 1)), output="y")
+    check(tmp_path, b, "y", ops={"Quantize", "Conv"} | ({made} if made else set()))
+
+
+def test_a_maximum_of_two_tensors_is_a_float_op(tmp_path):
+    b = Builder("maximum", 17, (3, 5, 6))
+    b.add("Max", quantized(b, "x"), requantized(b, "x", 0.1, 100), output="y")
+    graph = check(tmp_path, b, "y", ops={"Quantize", "FloatOp"})
+    assert graph.nodes[-1].reason == "none of its inputs is a constant number"
 
 
 @pytest.mark.parametrize("mode", ["asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners"])
 @pytest.mark.parametrize("rounding", ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"])
 @pytest.mark.parametrize("scale", [2.0, 3.0, 1.5])
 def test_resize_to_the_nearest(tmp_path, mode, rounding, scale):
-    """A view where every pixel comes as often, else in float; the same values either way."""
+    """A view, whether every pixel comes as often or not."""
     b = Builder("resize", 17, (4, 4, 6))
     given = dict(mode="nearest", coordinate_transformation_mode=mode, nearest_mode=rounding)
     y = b.add("Resize", quantized(b, "x"), "", b.constant([1, 1, scale, scale]), **given)
     b.add("Conv", y, weights(b, (3, 4, 1, 1)), output="y")
-    even = all(pattern(nearest(n, int(n * scale), scale, mode, rounding)) for n in (4, 6))
-    check(tmp_path, b, "y", ops={"Quantize", "View" if even else "FloatOp", "Conv"})
+    graph = check(tmp_path, b, "y", ops={"Quantize", "View", "Conv"})
+    (view,) = (n for n in graph.nodes if n.op == "View")
+    wanted = [nearest(n, int(n * scale), scale, mode, rounding) for n in (4, 6)]
+    assert [a.indices().tolist() for a in view.along[1:]] == [w.tolist() for w in wanted if w is not None]
 
 
 def test_resize_by_sizes_and_of_opset_10(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mpcompile.ir import grid as grids
-from mpcompile.ir.graph import ROUNDINGS, Along, Quantizer, TensorType
+from mpcompile.ir.graph import ROUNDINGS, Along, Listed, Quantizer, TensorType
 from mpcompile.ir.layer import (
     Clamp,
     ContractPart,
@@ -17,12 +17,14 @@ from mpcompile.ir.layer import (
     Output,
     Plus,
     PoolTerm,
+    RearrangeTerm,
     Round,
     Slope,
     Times,
     Value,
     ViewTerm,
 )
+from mpcompile.ir.order import Order
 from mpcompile.kernels.spec import IMAGE_CHANNELS
 from tests.kernels.harness import LEVELS, check, stored
 
@@ -319,7 +321,99 @@ VIEWS = {
     "every second, backwards": ((40, 6, 9), (Along(20, 39, -2), Along(3, 5, -2), Along(3, 0, 4))),
     "every channel twice": ((10, 2, 2), (Along(20, 0, 1, 2), Along(2), Along(2))),
     "of a vector": ((70, 1, 1), (Along(30, 33), Along(1), Along(1))),
+    "pixels one by one": ((20, 3, 4), (Along(20), Listed((2, 1, 0, 1, 2, 1)), Listed((1, 0, 1, 2, 3, 2)))),
+    "channels one by one": ((40, 2, 2), (Listed((0, 1, 39, 17, 17)), Along(2), Along(1, 1))),
+    "all one by one": (
+        (33, 2, 3),
+        (Listed(tuple(range(32, -1, -2)) + (5, 6)), Listed((1, 1, 0)), Listed((0, 2, 1, 1))),
+    ),
 }
+
+
+def order(of, *steps) -> Order:
+    """What reshapes (lists) and transposes (tuples) make of a tensor of the shape `of`."""
+    at = np.arange(np.prod(of)).reshape(of)
+    for step in steps:
+        at = at.reshape(step) if isinstance(step, list) else at.transpose(step)
+    found = Order.of(at)
+    assert found is not None
+    return found
+
+
+def rearranged(of, whole, *steps, along=None):
+    return of, order(of, *steps), whole, along or tuple(map(Along, whole))
+
+
+REARRANGED = {
+    "a sequence's rows": rearranged((7, 1, 20), (20, 1, 7), (2, 1, 0)),
+    "channels last": rearranged((5, 6, 33), (33, 5, 6), (2, 0, 1)),
+    "depth to space": rearranged((36, 3, 5), (4, 9, 15), [3, 3, 4, 3, 5], (2, 3, 0, 4, 1)),
+    "depth to space, channels outside": rearranged((80, 2, 3), (20, 4, 6), [20, 2, 2, 2, 3], (0, 3, 1, 4, 2)),
+    "space to depth": rearranged((5, 4, 6), (20, 2, 3), [5, 2, 2, 3, 2], (2, 4, 0, 1, 3)),
+    "a shuffle": rearranged((24, 2, 3), (24, 2, 3), [3, 8, 2, 3], (1, 0, 2, 3)),
+    "a part of an interleaving": rearranged(
+        (8, 3, 4), (2, 6, 8), [2, 2, 2, 3, 4], (2, 3, 0, 4, 1), along=(Along(2), Along(4, 1), Along(7, 1))
+    ),
+    "a part of a shuffle, one by one": rearranged(
+        (24, 2, 3),
+        (24, 2, 3),
+        [3, 8, 2, 3],
+        (1, 0, 2, 3),
+        along=(Listed((0, 5, 23, 7, 7)), Along(2), Listed((2, 0, 1, 1))),
+    ),
+    "axes that no digit ends with": rearranged((6, 2, 2), (8, 1, 3), [6, 4], (1, 0)),
+    "an order that crosses axes": rearranged((10, 2, 3), (4, 3, 5), [15, 4], (1, 0)),
+}
+
+
+@pytest.mark.parametrize("target", LEVELS[-1:])
+@pytest.mark.parametrize(
+    "form, name",
+    [(f, n) for n, (of, *_) in REARRANGED.items() for f in STORED if f != "planes" or of[0] > IMAGE_CHANNELS],
+)
+def test_elements_in_another_order(target, form, name):
+    rng = np.random.default_rng(7)
+    of, by, whole, along = REARRANGED[name]
+    shape = tuple(a.size for a in along)
+    is_float = form in ("float", "plain")
+    grid = None if is_float else A4
+    epilogue = [Load(0), Round(0, "half_even", 0, 15)]
+    term = RearrangeTerm("x", by, whole, along)
+    layer = Layer("moved", ["x"], ["y"], shape, [term], epilogue, [Output("y", 1, Quantizer(A4, 1.0))])
+    x = rng.integers(0, 16, of)
+    check(
+        layer,
+        {"x": TensorType(of) if is_float else quantized(of, A4), "y": quantized(shape, A4)},
+        {"x": x.astype(np.float32) if is_float else x},
+        {},
+        target,
+        {"x": stored("x", of, grid, (form,), (0, 0, 0, 0) if is_float else HALO)},
+        {"y": stored("y", shape, A4, ("codes",), HALO)},
+    )
+
+
+@pytest.mark.parametrize("target", LEVELS)
+@pytest.mark.parametrize("shape", [(20, 1, 7), (33, 3, 5), (64, 4, 4), (5, 2, 3)], ids=str)
+@pytest.mark.parametrize("beside", [False, True])
+def test_channels_last_for_what_is_no_layer(target, shape, beside):
+    """Beside codes, too, that the same layer writes."""
+    rng = np.random.default_rng(3)
+    q = rng.integers(-8, 8, (shape[0], 6, 1, 1))
+    part = ContractPart("x", q, grids.twos_complement(4))
+    steps = [Load(0), Fma(0, f32(rng, shape[0]), f32(rng, shape[0])), Round(1, "half_even", 0, 15)]
+    results = [Output("y", 1, channels_last=True), *([Output("z", 2, Quantizer(A4, 1.0))] if beside else [])]
+    layer = Layer("rows", ["x"], [r.name for r in results], shape, [ContractTerm([part])], steps, results)
+    last = shape[1:] + shape[:1] if shape[1] > 1 else (shape[2], shape[0])
+    of = (6, *shape[1:])
+    check(
+        layer,
+        {"x": quantized(of, A4), "y": TensorType(last), "z": quantized(shape, A4)},
+        {"x": rng.integers(0, 16, of)},
+        {(0, 0): "dot"},
+        target,
+        {"x": stored("x", of, A4, ("codes+sums",))},
+        {"y": stored("y", last), "z": stored("z", shape, A4, ("codes",), HALO)},
+    )
 
 
 @pytest.mark.parametrize("target", LEVELS[-1:])

@@ -14,6 +14,7 @@ from mpcompile.ir.graph import (
     Conv,
     Dense,
     Graph,
+    Listed,
     Mul,
     Node,
     Pooling,
@@ -316,11 +317,86 @@ class Builder:
             to = (shape[0], shape[1] * shape[2])
             self.put(Reshape, [tensor], to, self.grid(tensor), shape=to)
 
+    def regroup(self, tensor: str, split: tuple[int, ...], perm: tuple[int, ...], to: tuple[int, ...]) -> str:
+        """Reshaped to `split`, its axes permuted, reshaped to `to`; what is between is for no other operator."""
+        of = self.grid(tensor)
+        apart = self.put(Reshape, [tensor], split, of, shape=split)
+        turned = tuple(split[p] for p in perm)
+        moved = self.put(Transpose, [apart], turned, of, perm=perm)
+        self.tensors = [t for t in self.tensors if t not in (apart, moved)]
+        return self.put(Reshape, [moved], to, of, shape=to)
+
+    def divisor(self, n: int) -> int:
+        found = [d for d in range(1, n + 1) if n % d == 0]
+        return found[self.rng.integers(len(found))]
+
+    def blocks(self) -> None:
+        """Blocks of pixels to channels or back, or channels shuffled, a part of it kept now and then; a quantizer and what
+        differs between channels follow."""
+        tensor = self.pick(lambda t: len(self.shape(t)) == 3)
+        if tensor is None:
+            return
+        c, h, w = self.shape(tensor)
+        g, by, bx = self.divisor(c), self.divisor(h), self.divisor(w)
+        match self.rng.integers(4):
+            case 0:
+                tensor = self.regroup(tensor, (g, c // g, h, w), (1, 0, 2, 3), (c, h, w))
+            case 1:
+                split, to = (c, h // by, by, w // bx, bx), (c * by * bx, h // by, w // bx)
+                tensor = self.regroup(tensor, split, (2, 4, 0, 1, 3), to)
+            case 2:
+                tensor = self.regroup(tensor, (g, c // g, h, w), (1, 2, 0, 3), (c // g, h * g, w))
+            case 3:
+                tensor = self.regroup(tensor, (c // g, g, h, w), (0, 2, 3, 1), (c // g, h, w * g))
+        if self.rng.random() < 0.3:
+            along = [Along(n - n // 3, n // 3) if self.rng.random() < 0.5 else Along(n) for n in self.shape(tensor)]
+            self.put(View, [tensor], tuple(a.size for a in along), self.grid(tensor), along=tuple(along))
+        if self.rng.random() < 0.5:
+            self.unary()
+
+    def listed(self) -> None:
+        """Elements of some axes, in any order and as often as they come."""
+        tensor = self.pick()
+        shape = self.shape(tensor)
+        along = [
+            Listed(tuple(int(i) for i in self.rng.integers(0, n, int(self.rng.integers(1, n + 3)))))
+            if self.rng.random() < 0.6
+            else Along(n)
+            for n in shape
+        ]
+        self.put(View, [tensor], tuple(a.size for a in along), self.grid(tensor), along=tuple(along))
+
+    def rows(self) -> None:
+        """A convolution of kernel 1 over a sequence or map whose channels are last, then maybe another, or an add."""
+        tensor = self.pick(lambda t: len(self.shape(t)) > 1)
+        if tensor is None:
+            return
+        for _ in range(int(self.rng.integers(1, 3))):
+            tensor = tensor if self.grid(tensor) else self.quantize(tensor)
+            *many, wide = self.shape(tensor)
+            axes, out = len(many), int(self.rng.integers(1, 9))
+            perm = (axes, *range(axes))
+            turned = self.put(Transpose, [tensor], (wide, *many), self.grid(tensor), perm=perm)
+            weight = self.weight((out, wide, *[1] * axes), True)
+            ones = (1,) * axes
+            y = self.put(
+                Conv, [turned], (out, *many), weight=weight, strides=ones, pads=((0, 0),) * axes, dilations=ones
+            )
+            if self.rng.random() < 0.5:
+                y = self.put(Affine, [y], (out, *many), a=self.rng.normal(1, 0.5, out), b=self.rng.normal(0, 0.3, out))
+            y = self.put(Transpose, [y], (*many, out), perm=(*range(1, axes + 1), 0))
+            if self.rng.random() < 0.5:
+                y = self.put(Clip, [y], (*many, out), lo=0)
+            if out == wide and self.rng.random() < 0.7:
+                y = self.put(Add, [y, tensor], (*many, out))
+            tensor = y
+
 
 def random_graph(
-    seed: int, operators: int = 12, picking: bool = False
+    seed: int, operators: int = 12, picking: bool = False, moving: bool = False
 ) -> tuple[Graph, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(graph, inputs, every tensor's value by `interpret`). `picking`: with tables, products and views."""
+    """(graph, inputs, every tensor's value by `interpret`). `picking`: with tables, products and views; `moving`: with
+    blocks, shuffles, rows and lists of elements."""
     build = Builder(seed)
     steps = (
         [build.conv] * 5
@@ -330,6 +406,8 @@ def random_graph(
     )
     if picking:
         steps += [build.table] * 3 + [build.product, build.gate, build.gate] + [build.view] * 3
+    if moving:
+        steps += [build.blocks] * 5 + [build.listed] * 2 + [build.rows] * 4 + [build.rearrange] * 2
     build.conv()
     for _ in range(operators):
         steps[build.rng.integers(len(steps))]()

@@ -13,6 +13,7 @@ from mpcompile.compiler.passes import choose_formats
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import UsageError
+from mpcompile.ir.graph import FloatOp
 from mpcompile.ir.grid import Grid, bipolar, odd, sign_magnitude, twos_complement, unsigned
 from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels import select
@@ -146,7 +147,7 @@ def test_what_only_pools_and_outputs_read_is_stored_as_codes():
 
 def test_operators_in_float_do_not_hide_the_layers_behind_them():
     net = Net(16, 8, 8)
-    turned = net.transpose("x", 0, 2, 1)
+    turned = net.put(FloatOp, ["x"], net.shape("x"), op_type="Erf")
     found = choice(net.done(net.conv(net.quant(turned, A2, "t"), 32, grid=twos_complement(8), called="conv")))
     assert found.families["conv"] == {(0, 0): "dot"} and forms(found, "t") == ["codes"]
     assert forms(found, "x") == forms(found, turned) == forms(found, "conv") == ["plain"]

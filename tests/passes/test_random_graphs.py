@@ -40,12 +40,12 @@ def layerwise(rewritten, fused, values):
                 yield result.name, rounds, got, wanted, None
 
 
-@pytest.mark.parametrize("picking", [False, True])
+@pytest.mark.parametrize("picking, moving", [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_layers_are_the_operators_that_they_fuse(seed, picking):
+def test_layers_are_the_operators_that_they_fuse(seed, picking, moving):
     total = wrong = 0
     for number in range(seed * A_SEED, (seed + 1) * A_SEED):
-        graph, inputs, values = random_graph(number, picking=picking)
+        graph, inputs, values = random_graph(number, picking=picking, moving=moving)
         rewritten = apply_all(graph, TO_LAYERS[:FUSE])
         again = interpret(rewritten, inputs)
         for t in set(again) & set(values):

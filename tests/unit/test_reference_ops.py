@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from mpcompile.errors import ModelError
 from mpcompile.ir.graph import Along
 from mpcompile.ir.grid import Grid, bipolar, twos_complement, unsigned
-from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm, ViewTerm
+from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm, RearrangeTerm, ViewTerm
+from mpcompile.ir.order import Order
 from mpcompile.reference.ops import contract, fits_int32, pool, term
 
 W8 = twos_complement(8)
@@ -168,6 +169,18 @@ def test_views_that_pick():
     assert picked.tolist() == [[[21, 21, 23, 23], [13, 13, 15, 15]]]
     each = term(ViewTerm("v", (Along(2), Along(1, 0, 1, 1), Along(3, 0, 1, 3))), {"v": np.array([5, 7])})
     assert each.tolist() == [[[5, 5, 5]], [[7, 7, 7]]]
+
+
+def test_an_order_by_hand():
+    x = np.arange(6).reshape(2, 1, 3)
+    by = Order(((3, 1), (2, 3)))  # a transpose
+    assert term(RearrangeTerm("x", by, (3, 1, 2), (Along(3), Along(1), Along(2))), {"x": x}).tolist() == [
+        [[0, 3]],
+        [[1, 4]],
+        [[2, 5]],
+    ]
+    last = term(RearrangeTerm("x", by, (3, 1, 2), (Along(1, 2), Along(1), Along(1, 1))), {"x": x})
+    assert last.tolist() == [[[5]]]
 
 
 def test_views():

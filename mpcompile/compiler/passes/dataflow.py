@@ -22,6 +22,7 @@ from mpcompile.ir.graph import (
     PRelu,
     Quantize,
     Quantizer,
+    Rearrange,
     Reshape,
     Table,
     Transpose,
@@ -30,7 +31,7 @@ from mpcompile.ir.graph import (
 
 UNARY = (Affine, Clip, PRelu, Quantize, Table)
 BINARY = (Add, Mul)
-FUSED = (*UNARY, *BINARY, Conv, Dense, Pooling, View)
+FUSED = (*UNARY, *BINARY, Conv, Dense, Pooling, View, Rearrange)
 MOST_FUSED = 128
 """Operators by element, one after another, in one layer: far more than networks have, and no deeper than a stack is."""
 
@@ -104,7 +105,7 @@ class Dataflow:
         match node:
             case Quantize() | Table():
                 return node.quantizer
-            case Pooling(kind="max") | Reshape() | Transpose() | View():
+            case Pooling(kind="max") | Reshape() | Transpose() | View() | Rearrange():
                 return self.quantizer(node.inputs[0])
             case Concat():
                 found = {self.quantizer(t) for t in node.inputs}

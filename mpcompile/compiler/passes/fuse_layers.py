@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from mpcompile.compiler.passes.base import Pass, fresh, with_nodes
-from mpcompile.compiler.passes.dataflow import BINARY, FUSED, MOST_FUSED, UNARY, Dataflow
+from mpcompile.compiler.passes.dataflow import BINARY, FUSED, MOST_FUSED, UNARY, Dataflow, as_map
 from mpcompile.compiler.passes.epilogue import EpilogueBuilder, Lazy, OnGrid, Real
 from mpcompile.compiler.passes.restore_codes import nearest
 from mpcompile.compiler.passes.terms import contract_terms, map_along, pool_term, window
@@ -22,6 +22,7 @@ from mpcompile.errors import ModelError
 from mpcompile.ir.graph import (
     Add,
     Affine,
+    Along,
     Clip,
     Conv,
     Dense,
@@ -31,13 +32,18 @@ from mpcompile.ir.graph import (
     Pooling,
     PRelu,
     Quantize,
+    Rearrange,
     Table,
     TensorType,
+    Transpose,
     View,
 )
-from mpcompile.ir.layer import ContractTerm, Layer, Output, ViewTerm
+from mpcompile.ir.layer import ContractTerm, Layer, Output, RearrangeTerm, ViewTerm
+from mpcompile.ir.order import Order
 
 CODES, REAL = "codes", "real"
+FEW_CHANNELS = 4
+"""Of so few a layer writes lanes of pixels, and turning them saves nothing."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class FuseLayers(Pass):
 class _Fuser:
     def __init__(self, graph: Graph):
         self.graph, self.flow = graph, Dataflow(graph)
+        self.turned = _turned(graph, self.flow)
         self.index = {id(n): i for i, n in enumerate(graph.nodes)}
         self.as_codes: set[str] = set()  # tensors that contractions and pools read as codes
         self.as_real: set[str] = set(graph.outputs)  # tensors that must lie in memory as float32
@@ -81,10 +88,10 @@ class _Fuser:
             if isinstance(node, (Conv, Dense)):
                 reads = flow.slices(node)
                 self.as_codes.update(reads)
-            elif isinstance(node, FUSED):
+            elif self.fused(node.outputs[0]):
                 reads = [flow.origin(t) for t in node.inputs]
                 for t in reads:
-                    if not isinstance(node, (Pooling, View)):
+                    if node.outputs[0] in self.turned or not isinstance(node, (Pooling, View, Rearrange)):
                         self.readers.setdefault(t, set()).add(id(node))
                     elif flow.quantizer(t):
                         self.as_codes.add(t)
@@ -119,7 +126,7 @@ class _Fuser:
 
     def fused(self, tensor: str) -> bool:
         """Whether a layer computes it."""
-        return isinstance(self.flow.producer.get(tensor), FUSED)
+        return isinstance(self.flow.producer.get(tensor), FUSED) or tensor in self.turned
 
     def _name_codes(self) -> None:
         """Names the codes of every tensor that is stored as codes."""
@@ -139,7 +146,7 @@ class _Fuser:
         operators over, if there is one and no long chain is cut there, else its own. A chain over a tensor that no
         layer computes is a layer over a view of it."""
         node = self.flow.producer[tensor]
-        while isinstance(node, UNARY):
+        while isinstance(node, UNARY) or node.outputs[0] in self.turned:
             source = self.flow.origin(node.inputs[0])
             if source in self.cut:
                 return tensor
@@ -165,7 +172,7 @@ class _Fuser:
             if i in first:
                 if layer := self._layer(members[first[i]]):
                     nodes.append(layer)
-            elif not isinstance(node, FUSED) and any((t, REAL) in self.needed for t in node.outputs):
+            elif not any(self.fused(t) for t in node.outputs) and any((t, REAL) in self.needed for t in node.outputs):
                 self.needed.update((t, REAL) for t in node.inputs)
                 nodes.append(node)
         nodes.reverse()
@@ -187,11 +194,11 @@ class _Fuser:
             return None
         build = _LayerBuilder(self, set(members))
         results = [build.output(t, form) for t, form in wanted]
-        work = [n for n in build.nodes if isinstance(n, (Conv, Dense, Pooling, View))]
+        work = [n for n in build.nodes if isinstance(n, (Conv, Dense, Pooling, View, Rearrange))]
         lead = (work or build.nodes)[0]
         name = fresh(self.names, lead.name)
         self.names.add(name)
-        shape = self.flow.map_of(members[0], build.nodes[-1])
+        shape = self.flow.map_of(self.turned.get(members[0], members[0]), build.nodes[-1])
         inputs = list(dict.fromkeys(t for term in build.epilogue.terms for t in _inputs(term)))
         return Layer(
             name,
@@ -203,6 +210,34 @@ class _Fuser:
             results,
             [n.name for n in sorted(build.nodes, key=lambda n: self.index[id(n)])],
         )
+
+
+def _turned(graph: Graph, flow: Dataflow) -> dict[str, str]:
+    """Tensors that are what a layer computes with its channels last → that; no layer reads them."""
+    read = {flow.origin(t) for n in graph.nodes if isinstance(n, FUSED) for t in n.inputs}
+    read |= {t for n in graph.nodes if isinstance(n, (Conv, Dense)) for t in flow.slices(n)}
+    found = {}
+    for node in graph.nodes:
+        if not isinstance(node, (Transpose, Rearrange)) or node.outputs[0] in read:
+            continue
+        source = flow.origin(node.inputs[0])
+        if (
+            isinstance(flow.producer.get(source), FUSED)
+            and source not in found
+            and _to_last(node, graph.types[source].shape)
+        ):
+            found[node.outputs[0]] = source
+    return found
+
+
+def _to_last(node: Transpose | Rearrange, shape: tuple[int, ...]) -> bool:
+    """Whether it puts the channels of a tensor of `shape`, more than a few, behind the other axes."""
+    c, h, w = as_map(shape) or (0, 0, 0)
+    if isinstance(node, Transpose):
+        return c > FEW_CHANNELS and node.perm in ((1, 0), (1, 2, 0))
+    last = node.whole in ((h, w, c), *([(w, c)] if h == 1 else []))
+    turned = node.order == Order(((h * w, 1), (c, h * w)))
+    return c > FEW_CHANNELS and turned and last and node.along == tuple(map(Along, node.whole))
 
 
 def _inputs(term) -> list[str]:
@@ -222,7 +257,7 @@ class _LayerBuilder:
         value = self.value(tensor)
         self._at(self.flow.producer[tensor])
         if form == REAL:
-            return Output(tensor, self.epilogue.float_id(value))
+            return Output(tensor, self.epilogue.float_id(value), channels_last=tensor in self.fuser.turned)
         value = self._on_grid(tensor, value)
         return Output(self.fuser.code_name[tensor], self.epilogue.level_id(value), value.quantizer)
 
@@ -258,6 +293,10 @@ class _LayerBuilder:
     def _compute(self, tensor: str) -> Lazy:
         node, build = self.flow.producer[tensor], self.epilogue
         self.flow.map_of(tensor, node)
+        if tensor in self.fuser.turned:
+            value = self.value(node.inputs[0])
+            self.nodes.append(node)
+            return value
         read = [self.value(t) for t in node.inputs] if isinstance(node, (*UNARY, *BINARY)) else []
         self.nodes.append(node)
         self._at(node)
@@ -272,6 +311,11 @@ class _LayerBuilder:
             case View():
                 source = self.flow.origin(node.inputs[0])
                 return self._stored_value(source, build.load(ViewTerm(self._read(source), map_along(node.along))))
+            case Rearrange(order=order, along=along):
+                source, whole = self.flow.origin(node.inputs[0]), as_map(node.whole)
+                assert whole is not None, "what is rearranged is a map"
+                term = RearrangeTerm(self._read(source), order, whole, map_along(along))
+                return self._stored_value(source, build.load(term))
             case Affine():
                 return build.affine(read[0], node.a, node.b)
             case Clip():

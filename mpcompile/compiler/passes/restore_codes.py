@@ -1,5 +1,5 @@
-"""Quantizes again what went through a reshape or transpose in float, for the contractions, pools, tables and views that
-read it."""
+"""Quantizes again what went through a reshape or transpose in float, for the contractions, pools, tables, views and
+rearrangements that read it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mpcompile.ir.graph import (
     Pooling,
     Quantize,
     Quantizer,
+    Rearrange,
     Reshape,
     Table,
     TensorType,
@@ -41,11 +42,13 @@ class RestoreCodes(Pass):
         for node in graph.nodes:
             if isinstance(node, (Conv, Dense)):
                 moved.update(flow.slices(node))
-            elif isinstance(node, (Pooling, Table, View)):
+            elif isinstance(node, (Pooling, Rearrange, Table, View)):
                 moved.add(flow.origin(node.inputs[0]))
         moved = {t for t in moved if not isinstance(flow.producer.get(t), (*FUSED, type(None))) and flow.quantizer(t)}
         for node in graph.nodes:
-            if isinstance(node, (Conv, Dense, Pooling, Table, View, Concat, Reshape)):  # of the last two: `slices`
+            if isinstance(
+                node, (Conv, Dense, Pooling, Rearrange, Table, View, Concat, Reshape)
+            ):  # of the last: `slices`
                 node = replace(node, inputs=[restored.get(t, t) for t in node.inputs])
             nodes.append(node)
             for t in node.outputs:

@@ -83,7 +83,8 @@ def _split(node: Node, channels: list[int]) -> Sequence[Node | None] | None:
         case PRelu():
             return [replace(node, slope=_part(node.slope, r)) for r in ranges]
         case View():
-            in_order = node.along[0].step == node.along[0].repeat == 1
+            channels_of = node.along[0]
+            in_order = isinstance(channels_of, Along) and channels_of.step == channels_of.repeat == 1
             return [_split_view(node, *span) for span in ranges] if in_order else None
         case Conv() if node.groups > 1:
             return _split_conv(node, ranges)
@@ -91,8 +92,9 @@ def _split(node: Node, channels: list[int]) -> Sequence[Node | None] | None:
 
 
 def _split_view(node: View, start: int, end: int) -> View | None:
-    """What it picks of channels start..end−1."""
+    """What it picks, in order, of channels start..end−1."""
     channels, *rest = node.along
+    assert isinstance(channels, Along), "channels in order are no list"
     first, last = max(channels.start, start), min(channels.start + channels.size, end)
     return replace(node, along=(Along(last - first, first - start), *rest)) if first < last else None
 

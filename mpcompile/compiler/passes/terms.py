@@ -6,7 +6,7 @@ import numpy as np
 
 from mpcompile.compiler.passes.dataflow import Dataflow
 from mpcompile.errors import ModelError
-from mpcompile.ir.graph import Along, Conv, Dense, Pooling, QuantizedWeight
+from mpcompile.ir.graph import Along, Conv, Dense, Picked, Pooling, QuantizedWeight
 from mpcompile.ir.grid import Grid, twos_complement
 from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm
 from mpcompile.kernels.weights import dot_form
@@ -110,7 +110,7 @@ def pool_term(node: Pooling, tensor: str) -> PoolTerm:
     return PoolTerm(tensor, kind, _pair(node.kernel, 1), _pair(node.strides, 1), _pads(node.pads))
 
 
-def map_along(along: tuple[Along, ...]) -> tuple[Along, Along, Along]:
+def map_along(along: tuple[Picked, ...]) -> tuple[Picked, Picked, Picked]:
     """What a View picks, of a map: a sequence has one line, a vector one pixel."""
     one = Along(1)
     channels, *rest = along
