@@ -14,6 +14,7 @@ from onnx_ir.passes.common import InlinePass
 
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.frontend import (  # noqa: F401  (their handlers)
+    axes,
     channels_last,
     contract,
     dynamic,
@@ -83,6 +84,7 @@ def read_graph(path: Path, shapes: Shapes) -> names.SourceFile:
             take_node(imp, Source(node, name))
     take_outputs(imp)
     drop_unread(graph)
+    axes.flatten(imp)
     graph.check()
     inputs = {name: ir.DataType[imp.type_name(name)].numpy() for name in graph.inputs}
     return names.SourceFile(str(path), graph, names.file_tensors(imp), inputs, halves)
