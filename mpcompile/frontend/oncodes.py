@@ -15,7 +15,10 @@ from mpcompile.frontend.values import Activation, Codes
 from mpcompile.ir.graph import Quantize
 
 MOVES = frozenset(
-    "Concat DepthToSpace Flatten Gather MaxPool Reshape Resize Slice SpaceToDepth Split Squeeze Transpose Unsqueeze".split()
+    """
+    Concat DepthToSpace Expand Flatten Gather MaxPool Reshape Resize Slice SpaceToDepth Split Squeeze Tile Transpose
+    Unsqueeze
+    """.split()
 )
 """They only pick from their inputs' values: order is kept, so the largest code is the largest value."""
 

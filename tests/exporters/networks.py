@@ -47,7 +47,7 @@ class Modern(nn.Module):
         super().__init__()
         self.stem, self.down = Unit(3, 16, act=nn.SiLU), Unit(16, 16, 3, 2, act=nn.Hardswish)
         self.reduce, self.expand = nn.Conv2d(16, 8, 1), nn.Conv2d(8, 16, 1)
-        self.up, self.half = nn.Upsample(scale_factor=2, mode="nearest"), Unit(8, 8, act=nn.SiLU)
+        self.up, self.inner = nn.Upsample(scale_factor=2, mode="nearest"), Unit(8, 8, act=nn.SiLU)
         self.last = nn.Conv2d(24, 5, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -55,7 +55,7 @@ class Modern(nn.Module):
         low = self.down(x)
         low = low * torch.sigmoid(self.expand(torch.relu(self.reduce(low.mean((2, 3), keepdim=True)))))
         kept, worked = self.up(low).chunk(2, 1)
-        return self.last(torch.cat((kept, self.half(worked), x[:, :8]), 1))
+        return self.last(torch.cat((kept, self.inner(worked), x[:, :8]), 1))
 
 
 class Perceptron(nn.Sequential):

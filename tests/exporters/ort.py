@@ -93,8 +93,8 @@ def sklearn(folder: Path):
 
     rng = np.random.default_rng(5)
     x = rng.standard_normal((200, 12)).astype(np.float32)
-    y = np.stack((x[:, 0] * x[:, 1], np.tanh(x[:, 2])), 1)
-    model = MLPRegressor((24, 16), max_iter=60, random_state=0).fit(x, y)
+    y = x[:, 0] * x[:, 1] + np.tanh(x[:, 2])
+    model = MLPRegressor(hidden_layer_sizes=(24, 16), max_iter=60, random_state=0).fit(x, y)
     plain, path = folder / "float.onnx", folder / "quantized.onnx"
     plain.write_bytes(to_onnx(model, x[:1], target_opset=17).SerializeToString())
 
