@@ -1,4 +1,4 @@
-"""TFC, CNV and MobileNet-v1 at few bits, after Brevitas's examples: trained by nobody, quantizers set by random pictures."""
+"""TFC, CNV and MobileNet-v1 at few bits, after Brevitas's examples: not trained, quantizers set by random pictures."""
 
 from __future__ import annotations
 

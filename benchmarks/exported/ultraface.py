@@ -12,7 +12,9 @@ BOXES = (3, 2, 2, 3)
 
 
 def separable(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(ConvNormAct(inputs, inputs, 3, stride, inputs, "relu"), ConvNormAct(inputs, outputs, act="relu"))
+    return nn.Sequential(
+        ConvNormAct(inputs, inputs, 3, stride, inputs, "relu"), ConvNormAct(inputs, outputs, act="relu")
+    )
 
 
 def head(inputs: int, outputs: int) -> nn.Sequential:
@@ -33,7 +35,10 @@ class Receptive(nn.Module):
             steps += [ConvNormAct(wide, 2 * inner, 3, act="relu")] if far == 5 else []
             last = nn.Conv2d(2 * inner, 2 * inner, 3, 1, far, far, bias=False), nn.BatchNorm2d(2 * inner)
             self.branches.append(nn.Sequential(ConvNormAct(channels, inner, act="none"), *steps, *last))
-        self.joined, self.skip = ConvNormAct(6 * inner, channels, act="none"), ConvNormAct(channels, channels, act="none")
+        self.joined, self.skip = (
+            ConvNormAct(6 * inner, channels, act="none"),
+            ConvNormAct(channels, channels, act="none"),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         joined = self.joined(torch.cat([branch(x) for branch in self.branches], 1))

@@ -1,6 +1,6 @@
 """Operators by element over more than three axes, or none: layers see maps (C, H, W), so these work on a view of such.
 
-    Quantize(x [3, H, T, D])  =  Reshape(Quantize(Reshape(x, [3, H·T·D])), [3, H, T, D])
+Quantize(x [3, H, T, D])  =  Reshape(Quantize(Reshape(x, [3, H·T·D])), [3, H, T, D])
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Files that other tools wrote (`make exporters`): read as an outside executor computes them, on integers as far as they are
-quantized, and exact; against the outputs of the tool's own framework, which are kept beside."""
+"""Files that other tools wrote (`make exporters`): read as an outside executor computes them, on integers as far as they
+are quantized, and exact; against the outputs of the tool's own framework, which are kept beside."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IN_FLOAT = {
     "ort_qdq_uint16": {"Gemm", "QuantizeLinear of 16 bits"},
     "pt2e_modern": {"Resize", "Slice", "Split", *FUNCTIONS},
 }
-"""File → operators between which it has no quantizers of 8 bits: functions of a convolution's sums, and what moves these."""
+"""File → operators in front of which it has no quantizers of 8 bits: functions of a convolution's sums, what moves these."""
 STEP = 1 / 127
 """Of an output's largest value: a step of 8 bits. So far apart may outputs be where a rounding went the other way."""
 

@@ -1,5 +1,5 @@
-"""python -m tests.exporters MODULE …: makes the files of tests/data/exporters that the exporters of these modules write, in an
-environment that has them (make exporters). `--only NAME,…`: of these files only."""
+"""python -m tests.exporters MODULE …: makes the files of tests/data/exporters that the exporters of these modules write, in
+an environment that has them (make exporters). `--only NAME,…`: of these files only."""
 
 from __future__ import annotations
 

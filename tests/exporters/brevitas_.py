@@ -1,5 +1,8 @@
-"""Brevitas's post-training quantization of a float module, in its three file formats. Networks that are defined with its
-layers are made by tests/data/make_models.py."""
+"""Brevitas's post-training quantization of a float module, as QCDQ and QONNX. Networks that are defined with its layers are
+made by tests/data/make_models.py.
+
+Its modules truncate averages, which its files do not say: where a network has one, the file's runtime is asked instead.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ import torch
 from brevitas.export import export_onnx_qcdq, export_qonnx
 from brevitas.graph.calibrate import calibration_mode
 from brevitas.graph.quantize import preprocess_for_quantize, quantize
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation.infer_shapes import InferShapes
 
-from tests.exporters.kept import by_torch, exporter
+from tests.exporters.kept import by_onnxruntime, by_qonnx, by_torch, exporter
 from tests.exporters.networks import CALIBRATED_ON, SAMPLES, SHAPES, Modern, Plain, built, pictures
 
 
@@ -29,16 +34,20 @@ def quantized(folder: Path, kind, write, **options):
     return path, {"x": x}, outputs
 
 
-@exporter("brevitas_ptq_qcdq", "brevitas", "post-training quantization in graph mode, QCDQ", "Brevitas")
+@exporter("brevitas_ptq_qcdq", "brevitas", "post-training quantization in graph mode, QCDQ")
 def qcdq(folder: Path):
-    return quantized(folder, Plain, export_onnx_qcdq)
+    path, x, _ = quantized(folder, Plain, export_onnx_qcdq)
+    return path, x, by_onnxruntime(path, x)
 
 
-@exporter("brevitas_ptq_qonnx", "brevitas", "post-training quantization in graph mode, QONNX", "Brevitas")
+@exporter("brevitas_ptq_qonnx", "brevitas", "post-training quantization in graph mode, QONNX", "qonnx")
 def qonnx(folder: Path):
-    return quantized(folder, Plain, export_qonnx)
+    path, x, _ = quantized(folder, Plain, export_qonnx)
+    return path, x, by_qonnx(ModelWrapper(str(path)).transform(InferShapes()), x["x"])
 
 
-@exporter("brevitas_ptq_modern", "brevitas", "post-training quantization in graph mode, SiLU and HardSwish, QCDQ", "Brevitas")
+@exporter(
+    "brevitas_ptq_modern", "brevitas", "post-training quantization in graph mode, SiLU and HardSwish, QCDQ", "Brevitas"
+)
 def modern(folder: Path):
     return quantized(folder, Modern, export_onnx_qcdq)

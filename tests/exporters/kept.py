@@ -77,6 +77,14 @@ def by_onnxruntime(path: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray
     return [np.concatenate(some) for some in zip(*each)]
 
 
+def by_qonnx(model, x: np.ndarray) -> list[np.ndarray]:
+    """Output 0 of a qonnx ModelWrapper with one input."""
+    from qonnx.core.onnx_exec import execute_onnx
+
+    given, found = model.graph.input[0].name, model.graph.output[0].name
+    return [np.concatenate([execute_onnx(model, {given: x[i : i + 1]})[found] for i in range(len(x))])]
+
+
 def by_torch(module, x: np.ndarray) -> list[np.ndarray]:
     """Outputs of a torch module, one sample after another."""
     import torch

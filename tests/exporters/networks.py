@@ -77,7 +77,9 @@ def built(kind: type[nn.Module]) -> nn.Module:
     with torch.no_grad():
         for norm in norms:
             norm.momentum = None
-            norm.weight.copy_((0.5 + torch.rand(norm.num_features)) * torch.where(torch.rand(norm.num_features) < 0.25, -1, 1))
+            norm.weight.copy_(
+                (0.5 + torch.rand(norm.num_features)) * torch.where(torch.rand(norm.num_features) < 0.25, -1, 1)
+            )
             norm.bias.copy_(0.4 * torch.randn(norm.num_features))
         module(torch.from_numpy(pictures(32, SHAPES[kind], 2)))
     return module.eval()
@@ -89,7 +91,9 @@ def float_file(kind: type[nn.Module], path, opset: int = 17):
     return path
 
 
-def export(module: nn.Module, path, shape: tuple[int, ...], opset: int = 17, dynamo: bool = False, batch: int = 1) -> None:
+def export(
+    module: nn.Module, path, shape: tuple[int, ...], opset: int = 17, dynamo: bool = False, batch: int = 1
+) -> None:
     """By torch.onnx; x to y."""
     names = dict(input_names=["x"], output_names=["y"])
     x = torch.zeros(batch, *shape)

@@ -13,7 +13,13 @@ QUANTIZED = [
     node("QuantizeLinear", ["x", "s", "z"], ["q"]),
     node("DequantizeLinear", ["q", "s", "z"], ["d"]),
 ]
-GRIDS = [constant(0.05, "s"), constant(3, "z", np.int8), constant(0.5, "half"), constant([-0.5], "low"), constant(2.0, "high")]
+GRIDS = [
+    constant(0.05, "s"),
+    constant(3, "z", np.int8),
+    constant(0.5, "half"),
+    constant([-0.5], "low"),
+    constant(2.0, "high"),
+]
 
 
 def test_by_element_over_four_axes(tmp_path):

@@ -41,7 +41,9 @@ class Operators:
 
     def function(self) -> None:
         tensor = self.maybe_quantized(self.pick())
-        what = self.random.choice([name for name, since in FUNCTIONS.items() if since <= self.opset] + ["SiLU", "Sqrt"] * 2)
+        what = self.random.choice(
+            [name for name, since in FUNCTIONS.items() if since <= self.opset] + ["SiLU", "Sqrt"] * 2
+        )
         if what == "SiLU":
             made = self.put("Mul", tensor, self.put("Sigmoid", tensor))
         elif what == "Sqrt":
@@ -69,7 +71,9 @@ class Operators:
         weight = self.weights((channels, channels, *[1] * len(size)))
         scale = self.put("Conv", self.quantized(scale), weight, spread=self.spread[read] * sqrt(channels) * 0.3)
         scale = self.maybe_quantized(self.put(self.random.choice(("Sigmoid", "HardSigmoid")), scale, spread=0.5))
-        self.free_up(self.put("Mul", *((read, scale) if self.random.random() < 0.7 else (scale, read)), shape=self.shapes[read]))
+        self.free_up(
+            self.put("Mul", *((read, scale) if self.random.random() < 0.7 else (scale, read)), shape=self.shapes[read])
+        )
 
     # -- what picks and moves ------------------------------------------------------------------------------
     def pieces(self) -> None:
@@ -86,7 +90,9 @@ class Operators:
             size = len(range(first, min(given[1][0], n), step))
             made = self.put("Slice", tensor, *(self.constant(g, np.int64) for g in given), shape=along(size))
         elif what == "gather":
-            indices = self.rng.permutation(n) if self.random.random() < 0.5 else np.arange(n)[:: self.random.choice((1, -1))]
+            indices = (
+                self.rng.permutation(n) if self.random.random() < 0.5 else np.arange(n)[:: self.random.choice((1, -1))]
+            )
             made = self.put("Gather", tensor, self.constant(indices, np.int64), shape=along(len(indices)), axis=axis)
         elif what == "tile":
             repeats = [1] * (len(shape) + 1)
@@ -136,7 +142,12 @@ class Operators:
             made = self.put("SpaceToDepth", read, shape=(4 * c, h // 2, w // 2), blocksize=2)
         else:
             groups = next(g for g in (3, 2, 5, 1) if c % g == 0)
-            apart = self.put("Reshape", read, self.constant([1, groups, c // groups, h, w], np.int64), shape=(groups, c // groups, h, w))
+            apart = self.put(
+                "Reshape",
+                read,
+                self.constant([1, groups, c // groups, h, w], np.int64),
+                shape=(groups, c // groups, h, w),
+            )
             turned = self.put("Transpose", apart, shape=(c // groups, groups, h, w), perm=[0, 2, 1, 3, 4])
             made = self.put("Reshape", turned, self.constant([1, c, h, w], np.int64), shape=(c, h, w))
         self.free_up(made)
@@ -156,7 +167,7 @@ class Operators:
         self.free_up(made)
 
     def axes(self) -> None:
-        tensor = self.maybe_quantized(self.of_rank(1, 2))  if self.of_rank(1, 2) else None
+        tensor = self.maybe_quantized(self.of_rank(1, 2)) if self.of_rank(1, 2) else None
         if tensor is None:
             return self.pieces()
         shape = self.shapes[tensor]
@@ -255,5 +266,7 @@ class Operators:
         shape = self.shapes[tensor]
         axis = self.random.randint(1, len(shape))
         op = self.random.choice(("ArgMax", "ArgMin"))
-        made = self.put(op, tensor, shape=[1 if i == axis - 1 else n for i, n in enumerate(shape)], axis=axis, keepdims=1)
+        made = self.put(
+            op, tensor, shape=[1 if i == axis - 1 else n for i, n in enumerate(shape)], axis=axis, keepdims=1
+        )
         self.kinds[made] = TensorProto.INT64
