@@ -59,8 +59,8 @@ def _grid(codes: Codes) -> tuple:
 
 
 def on_grid_name(codes: Codes) -> str:
-    """The graph tensor that holds these codes' values, where an operator on codes read them."""
-    return f"{codes.node}.on_grid"
+    """The graph tensor that holds these codes' values, where an operator on codes read them. A Split writes several."""
+    return f"{codes.node}.{codes.tensor}.on_grid"
 
 
 def _on_grid(imp: Importer, codes: Codes) -> str:

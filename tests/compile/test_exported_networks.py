@@ -15,13 +15,20 @@ from mpcompile.ir.graph import FloatOp
 from mpcompile.reference.interpret import codes, interpret
 from tests.frontend.outside_executors import by_onnxruntime
 
+ATTENTION = {"LayerNormalization", "MatMul", "Reshape", "Softmax"}
+ROWS = {"Gather", "Gemm", "QuantizeLinear", "DequantizeLinear"}  # ONNX Runtime's: a Reshape takes the rows for a batch
 IN_FLOAT = {
+    "yolo11n": {"Add", "Concat", "MatMul", "Mul", "Softmax", "Sub"},  # attention, and decoding
+    "deit_tiny": {*ATTENTION, *ROWS, "Add", "Concat", "Split", "Squeeze", "Transpose"},
+    "text_recogniser": {*ATTENTION, *ROWS, "ReduceMean"},
+    "text_detector": {"ConvTranspose"},
+    "ultraface": {"Concat", "Softmax"},
     "yolov8n": {"Add", "Concat", "Mul", "Softmax", "Sub"},  # of the decoding of boxes
     "shufflenet_v2": {"Concat"},  # in front of each shuffle
 }
 
 
-COMPILED = ("ds_cnn", "mobilenet_v3_small", "yolov8n")
+COMPILED = ("deit_tiny", "ds_cnn", "mobilenet_v3_small", "tfc_w2a2", "ultraface", "yolov8n")
 """The others have no operator that these lack, and take their time."""
 
 

@@ -27,7 +27,7 @@ IN_FLOAT = {
     "ort_qdq_uint16": {"Gemm", "QuantizeLinear of 16 bits"},
     "pt2e_modern": {"Resize", "Slice", "Split", *FUNCTIONS},
 }
-"""File → operators in front of which it has no quantizers of 8 bits: functions of a convolution's sums, what moves these."""
+"""File → operators that have no quantizer of 8 bits in front: functions of a convolution's sums, what moves these."""
 STEP = 1 / 127
 """Of an output's largest value: a step of 8 bits. So far apart may outputs be where a rounding went the other way."""
 

@@ -1,5 +1,5 @@
-"""What an exporter wrote, as it is kept: its file without traces of the machine that made it, inputs, and the outputs of the
-exporter's own framework or runtime."""
+"""What an exporter wrote, as it is kept: its file without traces of the machine that made it, inputs, and the outputs of
+the exporter's own framework or runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators by element over more than three axes, or over none, which layers have no map for; and what moves codes in float."""
+"""Operators by element over more than three axes, or over none, which layers have no map for; and what moves codes."""
 
 import numpy as np
 import pytest
@@ -69,4 +69,22 @@ def test_codes_that_a_float_operator_moves(tmp_path, op, given, shape):
     assert found.equal and found.compared, found.summary
     assert "t" in {row.tensor for row in found.rows}
     mine, theirs = both(path, x)
+    np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+
+
+def test_both_parts_of_a_split_of_codes(tmp_path):
+    """Each is quantized again by itself for what reads it."""
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        node("Split", ["q", "sizes"], ["a", "b"], axis=1),
+        *(
+            node("QLinearLeakyRelu", [t, "s", "z", "s", "z"], [f"{t}r"], domain="com.microsoft", alpha=0.1)
+            for t in "ab"
+        ),
+        node("QLinearAdd", ["ar", "s", "z", "br", "s", "z", "s", "z"], ["t"], domain="com.microsoft"),
+        node("DequantizeLinear", ["t", "s", "z"], ["y"]),
+    ]
+    constants = [*GRIDS, constant([2, 2], "sizes", np.int64)]
+    path = saved(tmp_path, nodes, {"x": [1, 4, 5]}, {"y": [1, 2, 5]}, constants, 17, ["com.microsoft"])
+    mine, theirs = both(path, np.random.default_rng(0).standard_normal((1, 4, 5), np.float32))
     np.testing.assert_allclose(mine, theirs, rtol=1e-6)

@@ -12,7 +12,7 @@ from tests.fuzz.texts import Boards, Fleets, Journals, Records, Searches, Tables
 ALL: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Imports(), Compiles(), Networks(), Reads(), Bundles(), Members(), Manifests(), Records(), Boards(), Fleets(), Searches(),
-        Tables(), Journals(),
+        Imports(), Compiles(), Networks(), Reads(), Bundles(), Members(), Manifests(), Records(), Boards(), Fleets(),
+        Searches(), Tables(), Journals(),
     )
 }  # fmt: skip

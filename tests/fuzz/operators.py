@@ -1,5 +1,5 @@
-"""Operators that random networks have beside convolutions: functions, products, what picks and moves elements, rows, ends of
-integers."""
+"""Operators that random networks have beside convolutions: functions, products, what picks and moves elements, rows,
+choices and indices."""
 
 from __future__ import annotations
 

@@ -363,7 +363,8 @@ class Qonnx(RealNetwork):
 
 class QOperator(Operators, Network):
     """Operators on codes between a QuantizeLinear of x and a DequantizeLinear of each output. `codes`: their scale and
-    zero point, as initializers, and spread."""
+    zero point, as initializers, and spread. QLinearSoftmax is not among them: ONNX Runtime's own is a step off now and then,
+    from a table of rounded powers."""
 
     def __init__(self, rng: random.Random, wide: bool = False):
         super().__init__(rng, rng.choice((13, 17, 21)), (MICROSOFT,), wide)
@@ -385,7 +386,7 @@ class QOperator(Operators, Network):
         self.random.choice(
             [self.qconv] * 4
             + [self.qdense, self.qadd, self.qconcat, self.qpool, self.qpool, self.qunary, self.qmove]
-            + [self.qpicked, self.qpicked, self.qsoftmax] * self.wide
+            + [self.qpicked, self.qpicked] * self.wide
         )()
 
     def quantized(self, tensor: str) -> str:
@@ -402,13 +403,6 @@ class QOperator(Operators, Network):
         before = set(self.shapes)
         self.random.choice((self.pieces, self.pieces, self.blocks, self.axes))()
         self.codes.update((made, self.codes[self.last]) for made in set(self.shapes) - before)
-
-    def qsoftmax(self) -> None:
-        tensor = self.pick()
-        axis, grid = self.random.randint(1, len(self.shapes[tensor])), (self.constant(np.float32(1 / 255)), "")
-        grid = (grid[0], self.constant(0 if self.kind == TensorProto.UINT8 else -128, np.int64, self.kind))
-        options = dict(axis=axis, opset=self.opset, domain=MICROSOFT, spread=0.3)
-        self.made(self.put("QLinearSoftmax", *self.on(tensor), *grid, **options), grid)
 
     def made(self, name: str, grid: tuple[str, str]) -> None:
         self.codes[self.free_up(name)] = grid

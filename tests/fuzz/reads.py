@@ -1,5 +1,5 @@
-"""Random networks over all operators that the documentation lists, in QDQ, QONNX and QOperator: read as ONNX Runtime or qonnx
-computes them. Every so many are compiled, too, and every buffer is equal."""
+"""Random networks over all operators that the documentation lists, in QDQ, QONNX and QOperator: read as ONNX Runtime or
+qonnx computes them, but for ties. Every so many are compiled, too, and every buffer equals the reference."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Reads(Kind):
             raise Wrong(f"unwitnessed: {said}")
         if model.producer_name != "compiled":
             return said
-        if (found := compiled_and_equal(path, folder, "native", (1,))) != "equal":
+        if (found := compiled_and_equal(path, folder, "native", (1,), "none")) != "equal":
             raise Wrong(f"not compiled: {found}")
         return found
 
