@@ -40,14 +40,14 @@ def test_a_network_as_people_export_it(name, tmp_path):
     theirs = by_onnxruntime(path, x)
     quantized = {t for n in graph.nodes for t in n.outputs if graph.types[t].quantizer and t in theirs}
     mine = interpret(graph, {"x": x}, given={t: theirs[t] for t in quantized})
-    assert len(quantized) > 10
+    assert len(quantized) > 3
     apart = 0
     for tensor in quantized:
         quantizer = graph.types[tensor].quantizer
         steps = np.abs(codes(theirs[tensor], quantizer) - codes(mine[tensor], quantizer)) // quantizer.grid.step
         assert steps.max() <= 1, f"{tensor}: {steps.max()} steps apart"
         apart += np.count_nonzero(steps)
-    assert apart <= 1e-4 * sum(mine[t].size for t in quantized)
+    assert apart <= 2e-4 * sum(mine[t].size for t in quantized)
     assert {n.op_type for n in fused(graph).nodes if isinstance(n, FloatOp)} == IN_FLOAT.get(name, set())
     if name not in COMPILED:
         return

@@ -363,7 +363,7 @@ class Qonnx(RealNetwork):
 
 class QOperator(Operators, Network):
     """Operators on codes between a QuantizeLinear of x and a DequantizeLinear of each output. `codes`: their scale and
-    zero point, as initializers, and spread. QLinearSoftmax is not among them: ONNX Runtime's own is a step off now and then,
+    zero point, as initializers, and spread. QLinearSoftmax is not among them: ONNX Runtime's own is a step off at times,
     from a table of rounded powers."""
 
     def __init__(self, rng: random.Random, wide: bool = False):
