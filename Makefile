@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup lint test test-long test-arm mutants fuzz soak demo docs bench clean
+.PHONY: help setup lint test test-long test-arm mutants fuzz soak exporters demo docs bench clean
 
 help:
 	@echo "make lint    check style, format and types: ruff, pyright"
@@ -17,6 +17,7 @@ help:
 	@echo "make mutants  change FILE place by place, and list the changes that no test of TESTS notices"
 	@echo "make fuzz    random inputs of every kind for ten minutes; FUZZ=3: for three hours. What is found goes to tests/data/fuzz"
 	@echo "make soak    ten minutes of threads, forks, bundles and sessions, and nothing that grows; SOAK=60: seconds"
+	@echo "make exporters  make the files of tests/data/exporters anew, with the tools themselves; EXPORTERS=aimet: of one environment"
 	@echo "make demo    search bitwidths by measured latency, retrain, compile, verify, time; leaves runs/demo/report.html"
 	@echo "make bench   measure this machine against the speeds that mpcompile aims at; into benchmarks/results, docs/performance, README.md"
 	@echo "make docs    build the documentation into site/; everything that is wrong with it is an error"
@@ -59,6 +60,9 @@ fuzz: $(READY)
 soak: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.soak $(if $(SOAK),--seconds $(SOAK))
 
+exporters:
+	bash .ci/exporters "$(PYTHON)" .exporters $(EXPORTERS)
+
 demo: $(READY)
 	$(BIN)/python examples/demo/run.py
 
@@ -70,5 +74,5 @@ docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) .arm runs site build dist .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .arm .exporters runs site build dist .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -27,6 +27,7 @@ LONG = re.compile(
             r"search/test_module_task.py::test_an_interrupted",
             # Whole networks, whole searches, whole commands of the documents.
             r"compile/test_exported_networks",
+            r"compile/test_real_exporters.py::test_its_bundle",
             r"compile/test_whole_networks.py::test_the_bundle_equals_the_reference.(?!resnet20)",
             r"compile/test_models.py::test_the_same_class",
             r"compile/test_c_export.py::test_(two_models|the_library.*(concat|keywords|separable|skip|uint8|pool|half))",

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.exported import EXPORTED
+from benchmarks.exported import BREVITAS, EXPORTED
+from benchmarks.exported.yolo import Detect
 
 OPSET = 17
 CALIBRATED_ON = 4
@@ -27,7 +28,7 @@ def settled(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     module.train()
     with torch.no_grad():
         for _ in range(2):
-            module(torch.randn(4 if "Detect" not in {type(m).__name__ for m in module.modules()} else 1, *shape))
+            module(torch.randn(1 if any(isinstance(m, Detect) for m in module.modules()) else 4, *shape))
     return module.eval()
 
 
@@ -37,8 +38,12 @@ def write_quantized(name: str, path: Path, shape: tuple[int, ...] | None = None,
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     shape = shape or EXPORTED[name].shape
+    if EXPORTED[name].module == BREVITAS:
+        from benchmarks.exported import brevitas_networks
+
+        return brevitas_networks.write_qcdq(getattr(brevitas_networks, EXPORTED[name].name), path, shape, seed)
     torch.manual_seed(seed)
-    module = settled(EXPORTED[name].make(shape[-1]), shape)
+    module = settled(EXPORTED[name].make(shape), shape)
 
     class Pictures(CalibrationDataReader):
         def __init__(self):

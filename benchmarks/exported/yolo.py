@@ -12,9 +12,10 @@ BINS = 16
 
 
 class Bottleneck(nn.Module):
-    def __init__(self, channels: int, skip: bool):
+    def __init__(self, channels: int, skip: bool, inner: int = 0):
         super().__init__()
-        self.body = nn.Sequential(ConvNormAct(channels, channels, 3), ConvNormAct(channels, channels, 3))
+        inner = inner or channels
+        self.body = nn.Sequential(ConvNormAct(channels, inner, 3), ConvNormAct(inner, channels, 3))
         self.skip = skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -61,7 +62,7 @@ class Detect(nn.Module):
         self.classes = classes
         box, score = max(16, channels[0] // 4, BINS * 4), max(channels[0], min(classes, 100))
         self.boxes = nn.ModuleList(self._branch(c, box, 4 * BINS) for c in channels)
-        self.scores = nn.ModuleList(self._branch(c, score, classes) for c in channels)
+        self.scores = nn.ModuleList(self._scores(c, score, classes) for c in channels)
         centres, strides = [], []
         for stride in (8, 16, 32):
             n = size // stride
@@ -75,6 +76,9 @@ class Detect(nn.Module):
     @staticmethod
     def _branch(inputs: int, inner: int, outputs: int) -> nn.Sequential:
         return nn.Sequential(ConvNormAct(inputs, inner, 3), ConvNormAct(inner, inner, 3), nn.Conv2d(inner, outputs, 1))
+
+    def _scores(self, inputs: int, inner: int, outputs: int) -> nn.Sequential:
+        return self._branch(inputs, inner, outputs)
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         joined = [torch.cat((b(m), s(m)), 1).flatten(2) for m, b, s in zip(maps, self.boxes, self.scores)]

@@ -4,7 +4,7 @@ stands for what the function of that name in PARTS gives, as Markdown."""
 from collections.abc import Callable
 
 from docs.generate.api import functions, results
-from docs.generate.boards import boards, float_operators, operators
+from docs.generate.boards import boards, exporters, float_operators, operators
 from docs.generate.keys import board_keys, search_keys
 from docs.generate.modules import modules
 from docs.generate.verbs import exit_codes, verb_list, verbs
@@ -16,6 +16,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "search-keys": search_keys,
     "board-keys": board_keys,
     "boards": boards,
+    "exporters": exporters,
     "operators": operators,
     "float-operators": float_operators,
     "modules": modules,

@@ -43,6 +43,19 @@ def float_operators() -> str:
     return textwrap.fill(said + ", ".join(rows) + ".", 118)
 
 
+EXPORTERS = Path(__file__).resolve().parents[2] / "tests" / "data" / "exporters" / "exporters.json"
+"""Written by `make exporters`."""
+
+
+def exporters() -> str:
+    """A table of the files in tests/data/exporters: tool, version, form, and who computed the outputs kept beside."""
+    rows = ["| tool | file | form | compared with |", "|---|---|---|---|"]
+    told = json.loads(EXPORTERS.read_text(encoding="utf-8"))
+    for name, t in sorted(told.items(), key=lambda item: (item[1]["package"], item[0])):
+        rows.append(f"| {t['package']} {t['version']} | `{name}` | {cell(t['what'])} | {cell(t['witness'])} |")
+    return "\n".join(rows)
+
+
 def operators() -> str:
     """The operators of standard ONNX that the importer has a handler for; quantizers are told of elsewhere."""
     from mpcompile.frontend import importer, source  # noqa: F401  (source loads every handler)

@@ -50,7 +50,8 @@ def file_tensors(imp: Importer) -> list[FileTensor]:
     found, kept = [], imp.graph.types
     for name, held in imp.values.items():
         if isinstance(held, Codes) and held.spacing.size == 1:
-            tensor = next((t for t in (name, on_grid_name(held)) if t in kept and kept[t].quantizer), None)
+            real = lambda t: kept[t].quantizer or t == held.tensor  # a float operator's picks lie on the grid untold
+            tensor = next((t for t in (name, on_grid_name(held)) if t in kept and real(t)), None)
             if name in kept and tensor != name:  # the codes are an output, in float32
                 found.append(FileTensor(name, name, one, none))
             elif tensor is not None:

@@ -15,7 +15,10 @@ from mpcompile.frontend.values import Activation, Codes
 from mpcompile.ir.graph import Quantize
 
 MOVES = frozenset(
-    "Concat DepthToSpace Flatten Gather MaxPool Reshape Resize Slice SpaceToDepth Split Squeeze Transpose Unsqueeze".split()
+    """
+    Concat DepthToSpace Expand Flatten Gather MaxPool Reshape Resize Slice SpaceToDepth Split Squeeze Tile Transpose
+    Unsqueeze
+    """.split()
 )
 """They only pick from their inputs' values: order is kept, so the largest code is the largest value."""
 
@@ -56,8 +59,8 @@ def _grid(codes: Codes) -> tuple:
 
 
 def on_grid_name(codes: Codes) -> str:
-    """The graph tensor that holds these codes' values, where an operator on codes read them."""
-    return f"{codes.node}.on_grid"
+    """The graph tensor that holds these codes' values, where an operator on codes read them. A Split writes several."""
+    return f"{codes.node}.{codes.tensor}.on_grid"
 
 
 def _on_grid(imp: Importer, codes: Codes) -> str:

@@ -14,6 +14,7 @@ from onnx.inliner import inline_local_functions
 
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.frontend import (  # noqa: F401  (their handlers)
+    axes,
     blocks,
     channels_last,
     contract,
@@ -94,6 +95,7 @@ def read_graph(path: Path, shapes: Shapes) -> names.SourceFile:
             take_node(imp, Source(node, name))
     take_outputs(imp)
     drop_unread(graph)
+    axes.flatten(imp)
     graph.check()
     inputs = {name: ir.DataType[imp.type_name(name)].numpy() for name in graph.inputs}
     return names.SourceFile(str(path), graph, names.file_tensors(imp), inputs, halves)

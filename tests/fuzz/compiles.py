@@ -42,8 +42,8 @@ def _imports(content: bytes) -> bool:
             return False
 
 
-def compiled_and_equal(path: Path, folder: Path, target: str, threads: tuple[int, ...]) -> str:
-    """The outcome. Raises Wrong."""
+def compiled_and_equal(path: Path, folder: Path, target: str, threads: tuple[int, ...], witness: str = "auto") -> str:
+    """The outcome; `witness` is `verify`'s. Raises Wrong."""
     warm_up()
     bundle = folder / f"{target}.mpc"
     words = ("compile", str(path), "--target", target, "-o", str(bundle))
@@ -52,7 +52,7 @@ def compiled_and_equal(path: Path, folder: Path, target: str, threads: tuple[int
             raise Wrong("left: compile was refused, and left a bundle behind")
         return "refused"
     for count in threads:
-        done = verb(folder, "verify", str(path), str(bundle), "--threads", str(count))
+        done = verb(folder, "verify", str(path), str(bundle), "--threads", str(count), "--witness", witness)
         if done.code == 1:
             said = next((line for line in done.stdout.splitlines() if "DIFFERENT" in line), "")
             if "expected nan" in said:

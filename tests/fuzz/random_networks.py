@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from tests.data.hand_made import QONNX, Builder
+from tests.fuzz.operators import Operators
 
 MICROSOFT = "com.microsoft"
 FORMATS = ("qdq", "qonnx", "qoperator")
@@ -21,7 +22,10 @@ INTEGERS = {
     TensorProto.UINT8: (0, 255),
     TensorProto.INT4: (-8, 7),
     TensorProto.UINT4: (0, 15),
+    TensorProto.INT16: (-32768, 32767),
+    TensorProto.UINT16: (0, 65535),
 }
+SELDOM = (TensorProto.INT16, TensorProto.UINT16, TensorProto.INT4, TensorProto.UINT4)
 SEVEN_BITS = 63
 """Of int8 weights beside uint8 inputs: of larger ones ONNX Runtime's sums of 16 bits saturate on AVX2."""
 
@@ -29,16 +33,18 @@ SEVEN_BITS = 63
 class Network(Builder):
     """A file under construction: `shapes`, without batch axis, and `spread`, about the standard deviation, of each tensor.
 
-    `free`: tensors of reals that may be read; late ones are likelier.
+    `free`: tensors of reals that may be read; late ones are likelier. `wide`: with the operators of operators.py, too.
     """
 
-    def __init__(self, rng: random.Random, opset: int, domains: tuple[str, ...] = ()):
+    def __init__(self, rng: random.Random, opset: int, domains: tuple[str, ...] = (), wide: bool = False):
         super().__init__("fuzz", opset, rng.choice(SHAPES), domains)
-        self.random = rng
+        self.random, self.wide = rng, wide
         self.rng = np.random.default_rng(rng.getrandbits(64))
         self.shapes = {"x": self.shape}
         self.spread = {"x": 1.0}
         self.free = ["x"]
+        self.kinds: dict[str, int] = {}
+        """Of outputs that are no reals."""
 
     def put(self, op: str, *inputs, shape=None, spread: float | None = None, domain: str = "", **attributes) -> str:
         """`add`, with what is known of the output; of the first input where nothing is given."""
@@ -113,7 +119,8 @@ class Network(Builder):
     def finished(self) -> onnx.ModelProto:
         read = {i for n in self.nodes for i in n.input}
         leaves = [t for t in self.shapes if t not in read and t != "x"]
-        value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, *self.shapes[name]))
+        kind = lambda name: self.kinds.get(name, TensorProto.FLOAT)
+        value = lambda name: helper.make_tensor_value_info(name, kind(name), (1, *self.shapes[name]))
         graph = helper.make_graph(self.nodes, self.name, [value("x")], [value(t) for t in leaves], self.constants)
         opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, 1) for d in self.domains)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
@@ -123,7 +130,7 @@ class Network(Builder):
         return model
 
 
-class RealNetwork(Network, ABC):
+class RealNetwork(Operators, Network, ABC):
     """Of real-valued operators between quantizers, which each format writes in its way."""
 
     @abstractmethod
@@ -144,6 +151,10 @@ class RealNetwork(Network, ABC):
             + [self.pool] * 2
             + [self.add_two, self.concat, self.move, self.residual]
         )
+        if self.wide:
+            steps += [self.function] * 3 + [self.two, self.excite, self.pieces, self.pieces, self.resize, self.blocks]
+            steps += [self.padded, self.axes, self.reduced, self.softmax, self.normalized, self.rows, self.transposed]
+            steps += [self.chosen, self.index]
         self.random.choice(steps)()
 
     def contract(self) -> None:
@@ -270,8 +281,8 @@ class RealNetwork(Network, ABC):
 
 
 class Qdq(RealNetwork):
-    def __init__(self, rng: random.Random):
-        super().__init__(rng, rng.choice((13, 17, 19, 21, 22)))
+    def __init__(self, rng: random.Random, wide: bool = False):
+        super().__init__(rng, rng.choice((13, 17, 19, 21, 22, 23) if wide else (13, 17, 19, 21, 22)), (), wide)
 
     def kind(self) -> int:
         small = self.opset >= 21 and self.random.random() < 0.4
@@ -285,8 +296,16 @@ class Qdq(RealNetwork):
         kind = self.kind()
         low, high = INTEGERS[kind]
         zero = 0 if low < 0 and self.random.random() < 0.5 else self.random.randint(low, high)
+        domain = ""
+        if self.wide and self.random.random() < 0.15:  # what ONNX Runtime's quantizer writes for 16 and 4 bits
+            domain = MICROSOFT if self.opset < 21 or self.random.random() < 0.5 else ""
+            kind = self.random.choice(SELDOM)
+            low, high = INTEGERS[kind]
+            zero = self.random.choice((0, (low + high + 1) // 2))
+            self.domains = (MICROSOFT,) if domain else self.domains
         s, z = self.constant(self.scale(self.spread[tensor], high - low + 1)), self.constant(zero, np.int64, kind)
-        return self.put("DequantizeLinear", self.put("QuantizeLinear", tensor, s, z), s, z)
+        codes = self.put("QuantizeLinear", tensor, s, z, domain=domain)
+        return self.put("DequantizeLinear", codes, s, z, domain=domain)
 
     def weights(self, shape: tuple[int, ...], axis: int = 0) -> str:
         kind = self.kind()
@@ -308,8 +327,8 @@ class Qdq(RealNetwork):
 
 
 class Qonnx(RealNetwork):
-    def __init__(self, rng: random.Random):
-        super().__init__(rng, rng.choice((11, 13, 17)), (QONNX,))
+    def __init__(self, rng: random.Random, wide: bool = False):
+        super().__init__(rng, rng.choice((11, 13, 17)), (QONNX,), wide)
 
     def quantized(self, tensor: str) -> str:
         r, bits = self.random, self.random.randint(1, 8)
@@ -342,12 +361,13 @@ class Qonnx(RealNetwork):
         return self.add("IntQuant", data, scale(1 << bits - 1), np.float32(0), np.float32(bits), **options)
 
 
-class QOperator(Network):
+class QOperator(Operators, Network):
     """Operators on codes between a QuantizeLinear of x and a DequantizeLinear of each output. `codes`: their scale and
-    zero point, as initializers, and spread."""
+    zero point, as initializers, and spread. QLinearSoftmax is not among them: ONNX Runtime's own is a step off at times,
+    from a table of rounded powers."""
 
-    def __init__(self, rng: random.Random):
-        super().__init__(rng, rng.choice((13, 17, 21)), (MICROSOFT,))
+    def __init__(self, rng: random.Random, wide: bool = False):
+        super().__init__(rng, rng.choice((13, 17, 21)), (MICROSOFT,), wide)
         self.kind = rng.choice((TensorProto.UINT8, TensorProto.INT8))
         self.codes: dict[str, tuple[str, str]] = {}
         s, z = self.grid(1.0)
@@ -364,8 +384,25 @@ class QOperator(Network):
 
     def step(self) -> None:
         self.random.choice(
-            [self.qconv] * 4 + [self.qdense, self.qadd, self.qconcat, self.qpool, self.qpool, self.qunary, self.qmove]
+            [self.qconv] * 4
+            + [self.qdense, self.qadd, self.qconcat, self.qpool, self.qpool, self.qunary, self.qmove]
+            + [self.qpicked, self.qpicked] * self.wide
         )()
+
+    def quantized(self, tensor: str) -> str:
+        """It is; what `qpicked` is to know of what it reads."""
+        if tensor in self.codes:
+            self.last = tensor
+        return tensor
+
+    def maybe_quantized(self, tensor: str) -> str:
+        return self.quantized(tensor)
+
+    def qpicked(self) -> None:
+        """Operators that move codes about."""
+        before = set(self.shapes)
+        self.random.choice((self.pieces, self.pieces, self.blocks, self.axes))()
+        self.codes.update((made, self.codes[self.last]) for made in set(self.shapes) - before)
 
     def made(self, name: str, grid: tuple[str, str]) -> None:
         self.codes[self.free_up(name)] = grid
@@ -466,9 +503,11 @@ class QOperator(Network):
 NETWORKS = {"qdq": Qdq, "qonnx": Qonnx, "qoperator": QOperator}
 
 
-def random_network(rng: random.Random, operators: int = 7, form: str | None = None) -> onnx.ModelProto:
-    """A network of about so many operators, in a format (FORMATS)."""
-    network = NETWORKS[form or rng.choice(FORMATS)](rng)
+def random_network(
+    rng: random.Random, operators: int = 7, form: str | None = None, wide: bool = False
+) -> onnx.ModelProto:
+    """A network of about so many operators, in a format (FORMATS); `wide`: of all of operators.py, too."""
+    network = NETWORKS[form or rng.choice(FORMATS)](rng, wide)
     if isinstance(network, QOperator):
         network.qconv()
     else:

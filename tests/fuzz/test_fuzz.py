@@ -17,7 +17,7 @@ from tests.fuzz.soak import Sample, complaints, soak
 from tests.fuzz.totals import Totals, table
 
 SEED = 20
-COUNTS = {"imports": 40, "compiles": 1, "networks": 1}
+COUNTS = {"imports": 40, "compiles": 1, "networks": 1, "reads": 2}
 FEW = 20
 KEPT = sorted(path for path in FOUND.glob("*/*") if path.is_file())
 
