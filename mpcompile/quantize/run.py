@@ -1,0 +1,327 @@
+"""A float model to a quantized one, from the first read to the written file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnx
+
+from mpcompile.errors import UsageError
+from mpcompile.files import atomic_path
+from mpcompile.ir.bits import BitCandidates, BitPair
+from mpcompile.latency.progress import Progress as Counted
+from mpcompile.latency.table import LatencyTable
+from mpcompile.quantize import bias, costs, kept, sensitivity
+from mpcompile.quantize.budgets import Budget
+from mpcompile.quantize.calibration import Calibration
+from mpcompile.quantize.choose import Limit, bits_of_tensors, choose, loss_of, said
+from mpcompile.quantize.float_model import FloatModel
+from mpcompile.quantize.grids import Grid
+from mpcompile.quantize.observe import Observed, Progress, observe
+from mpcompile.quantize.places import Places
+from mpcompile.quantize.ranges import activation_grid, weight_grid
+from mpcompile.quantize.rewire import quantized_name
+from mpcompile.quantize.simulate import Setting, Simulation, biases
+from mpcompile.quantize.supported import supported_places
+from mpcompile.quantize.write import QuantizedWeights, to_qonnx
+from mpcompile.temporary import temporary_folder
+
+HELPER_BITS = 8
+
+
+class Latencies(Protocol):
+    """What gives latency tables: measured, or expected by a board's cost model (`modelled`)."""
+
+    @property
+    def modelled(self) -> bool: ...
+
+    def table(self, model: Path, bits: BitCandidates, progress: Counted) -> LatencyTable:
+        """Of a quantized network."""
+        ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """bits: of all layers, or None where `budgets` choose among `candidates`. keep: layers, by name or pattern, and the bits
+    that they keep, None for float. ranges: a method of ranges.METHODS; `percentile` in percent. loss: of LOSSES, what a
+    layer's bits are judged by, on `judged` samples."""
+
+    bits: BitPair | None = None
+    budgets: tuple[Budget, ...] = ()
+    candidates: BitCandidates = BitCandidates((2, 3, 4, 6, 8), (2, 3, 4, 6, 8))
+    keep: Mapping[str, BitPair | None] = field(default_factory=dict)
+    ranges: str = "mse"
+    percentile: float = 99.99
+    loss: str = "mse"
+    samples: int = 256
+    judged: int = 64
+    correct_bias: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """A layer of the result. `weights` numbers, `macs` a sample; `alone`: the loss of its weight bits by themselves, where
+    that was measured."""
+
+    name: str
+    op: str
+    bits: BitPair
+    weights: int
+    macs: int
+    kept: bool
+    alone: float | None = None
+
+    def to_json(self) -> dict:
+        return vars(self) | {"bits": str(self.bits)}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a budget: what was asked for (`text`, in `unit` the `limit`), and what the result costs; `modelled`: expected by a
+    cost model, not measured."""
+
+    kind: str
+    text: str
+    limit: float
+    cost: float
+    unit: str
+    modelled: bool = False
+
+    def told(self) -> str:
+        """One line."""
+        model = ", by the board's cost model, not measured" if self.modelled else ""
+        return f"{self.kind}: {said(self.cost, self.unit)}, where {self.text} are allowed{model}"
+
+    def to_json(self) -> dict:
+        return vars(self)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The written file and what is in it. `float_operators`: name → why it runs in float. `loss`: of the outputs, against
+    the float network's on the calibration inputs (mse: squared error over variance); `same_class`: the share of them for
+    which the largest value of each row of the first output is where it was, None where that has fewer than two values."""
+
+    path: Path
+    layers: list[QuantizedLayer]
+    float_operators: dict[str, str]
+    costs: list[Cost]
+    weight_bytes: float
+    bitops: float
+    loss: float
+    same_class: float | None
+    samples: int
+
+    def to_json(self) -> dict:
+        return vars(self) | {
+            "path": str(self.path),
+            "layers": [layer.to_json() for layer in self.layers],
+            "costs": [cost.to_json() for cost in self.costs],
+        }
+
+
+def quantize(
+    model: FloatModel, samples: Calibration, output: Path, options: Options, latencies: Latencies | None, tell: Progress
+) -> Quantized:
+    """Writes the quantized network, whole or not at all. Raises UsageError and ModelError with one line."""
+    made = _Work(model, samples.some(options.samples, options.seed), options, tell)
+    assignment, found, judged = made.assignment(latencies)
+    return made.write(assignment, output, found, judged)
+
+
+class _Work:
+    def __init__(self, model: FloatModel, samples: Calibration, options: Options, tell: Progress):
+        self.model, self.samples, self.options, self.tell = model, samples, options, tell
+        self.threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        tell("reading", 0, 1)
+        every, _ = supported_places(model, {})
+        keep = kept.matching(options.keep, list(every.layers))
+        left_float = {k: "it is kept in float" for k, pair in keep.items() if pair is None}
+        self.places, self.in_float = supported_places(model, left_float) if left_float else (every, _)
+        if not self.places.layers:
+            why = next(iter(self.in_float.items()), None)
+            raise UsageError(
+                f"{model.path} has no layer that can be quantized"
+                + (f": node {why[0]} stays float, {why[1]}" if why else "")
+            )
+        self.keep = {k: pair for k, pair in keep.items() if pair is not None}
+        self.nodes = {n.name: n for n in model.proto.graph.node}
+        read = [self.nodes[k].input[0] for k in self.places.layers]
+        tensors = [*dict.fromkeys([*self.places.tensors, *self.places.helpers])]
+        self.seen: Observed = observe(
+            model, self.samples, tensors, read if options.correct_bias else [], self.threads, tell
+        )
+        self._grids: dict[tuple[str, int], Grid] = {}
+        self._weights: dict[tuple[str, int], QuantizedWeights] = {}
+
+    # -- grids and weights at any bits ----------------------------------------------------------------
+    def grid(self, tensor: str, bits: int) -> Grid:
+        if (tensor, bits) not in self._grids:
+            o = self.options
+            self._grids[tensor, bits] = activation_grid(
+                self.seen.histograms[tensor], bits, o.ranges, o.percentile / 100
+            )
+        return self._grids[tensor, bits]
+
+    def weights(self, layer: str, bits: int) -> QuantizedWeights:
+        if (layer, bits) not in self._weights:
+            found = self.places.layers[layer]
+            values = self.model.constants[found.weight]
+            grid = weight_grid(values, found.axis, bits, self.options.ranges)
+            self._weights[layer, bits] = QuantizedWeights(grid(values), grid)
+        return self._weights[layer, bits]
+
+    # -- bits -----------------------------------------------------------------------------------------
+    def assignment(self, latencies: Latencies | None):
+        """(layer → bits, what the budgets are and what it costs, the sensitivity or None)."""
+        o, places = self.options, self.places
+        if o.bits is not None:
+            return kept.uniform(kept.choices(places, self.keep, [o.bits]), o.bits), [], None
+        pairs = [*o.candidates, *(b.bits for b in o.budgets if b.bits and b.bits not in o.candidates)]
+        choices = kept.choices(places, self.keep, pairs)
+        limits = [self._limit(budget, choices, latencies) for budget in o.budgets]
+        judged = self._judge(choices)
+        self.tell("choosing", 0, 1)
+        chosen = choose(places, choices, judged, limits)
+        self.tell("choosing", 1, 1)
+        modelled = latencies is not None and latencies.modelled
+        found = [
+            Cost(b.kind, m.text, m.amount, m.costs.of(chosen, places), m.costs.unit, modelled and b.kind == "latency")
+            for b, m in zip(o.budgets, limits)
+        ]
+        return chosen, found, judged
+
+    def _limit(self, budget: Budget, choices: costs.Choices, latencies: Latencies | None) -> Limit:
+        if budget.kind == "latency":
+            assert latencies is not None, "a budget of latency comes with what gives tables"
+            made = self._latency(choices, latencies)
+        elif budget.kind == "size":
+            made = costs.weight_bytes(self.places, choices, self._beside())
+        else:
+            made = costs.bitops(self.places, choices)
+        amount, text = budget.amount, budget.text
+        if budget.bits is not None:
+            amount = made.of(kept.uniform(choices, budget.bits), self.places) * (1 + 1e-9)
+            text = f"{said(amount, made.unit)} (as {budget.bits} takes)"
+        elif budget.kind == "mean":
+            free = [k for k, pairs in choices.items() if len({p for p in pairs}) > 1]
+            made.layers = {k: by for k, by in made.layers.items() if k in free}
+            amount = budget.amount**2 * sum(self.places.layers[k].macs for k in free)
+            text = f"{said(amount, made.unit)} (a mean of {budget.text})"
+        else:
+            text = budget.text
+        return Limit(made, max(amount, 1e-30), text)
+
+    def _latency(self, choices: costs.Choices, latencies: Latencies) -> costs.Costs:
+        bits = BitCandidates.of(
+            {p.weights for pairs in choices.values() for p in pairs},
+            {p.activations for pairs in choices.values() for p in pairs},
+        )
+        with temporary_folder() as folder:
+            path = folder / f"{self.model.path.stem}.w8a8.onnx"
+            eight = dict.fromkeys(self.places.layers, BitPair(8, 8))
+            onnx.save(self._proto(eight, {}), path)
+            table = latencies.table(path, bits, lambda done, total: self.tell("latency table", done, total))
+        quantizer = {t: quantized_name(t) for t in self.places.tensors}
+        return costs.latency(self.places, choices, table, quantizer)
+
+    def _judge(self, choices: costs.Choices) -> sensitivity.Sensitivity:
+        o, places = self.options, self.places
+        histograms = self.seen.histograms
+        reach = {t: max(abs(h.low), abs(h.high)) for t, h in histograms.items()}
+        simulation = Simulation(self.model, places, reach, self.threads)
+        weights = {
+            k: (places.layers[k].weight, {w: self.weights(k, w).values for w in sorted({p.weights for p in pairs})})
+            for k, pairs in choices.items()
+        }
+        grids: dict[str, dict[int, Grid]] = {}
+        for tensors in places.tied():
+            for t in tensors:
+                bits = {p.activations for k in places.readers(t) for p in choices[k]}
+                grids[t] = {a: self.grid(t, a) for a in sorted(bits)}
+        return sensitivity.measure(simulation, self.samples.some(o.judged, o.seed), weights, grids, o.loss, self.tell)
+
+    def _beside(self) -> int:
+        """Bytes of the constants that are no weights of layers."""
+        weights = {layer.weight for layer in self.places.layers.values()}
+        return sum(a.nbytes for name, a in self.model.constants.items() if name not in weights)
+
+    # -- the file ---------------------------------------------------------------------------------------
+    def _constants(self, assignment: costs.Assignment) -> dict[str, np.ndarray]:
+        """The biases that are corrected."""
+        if not self.options.correct_bias:
+            return {}
+        found = {}
+        for k, name in biases(self.model, self.places).items():
+            node, layer = self.nodes[k], self.places.layers[k]
+            weight, x = self.model.constants[layer.weight], self.seen.means[node.input[0]]
+            quantized = self.weights(k, assignment[k].weights).values
+            found[name] = bias.corrected(node, self.model.constants[name], weight, quantized, x)
+        return found
+
+    def _settled(self, assignment: costs.Assignment) -> tuple[dict[str, Grid], dict[str, QuantizedWeights]]:
+        grids = {t: self.grid(t, HELPER_BITS) for t in self.places.helpers}
+        grids |= {t: self.grid(t, a) for t, a in bits_of_tensors(self.places, assignment).items()}
+        return grids, {k: self.weights(k, p.weights) for k, p in assignment.items()}
+
+    def _proto(self, assignment: costs.Assignment, constants: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+        return to_qonnx(self.model, self.places, *self._settled(assignment), constants)
+
+    def write(
+        self,
+        assignment: Mapping[str, BitPair],
+        output: Path,
+        found: Sequence[Cost],
+        judged: sensitivity.Sensitivity | None,
+    ) -> Quantized:
+        places = self.places
+        constants = self._constants(assignment)
+        proto = self._proto(assignment, constants)
+        onnx.checker.check_model(proto)
+        grids, weights = self._settled(assignment)
+        changed = constants | {places.layers[k].weight: w.values for k, w in weights.items()}
+        reach = {t: max(abs(h.low), abs(h.high)) for t, h in self.seen.histograms.items()}
+        simulation = Simulation(self.model, places, reach, self.threads)
+        self.tell("comparing", 0, 1)
+        expected = simulation.run(self.samples, Setting({}, {}))
+        got = simulation.run(self.samples, Setting(grids, changed))
+        self.tell("comparing", 1, 1)
+        choices = {k: (p,) for k, p in assignment.items()}
+        first, last = expected[0], got[0]
+        same = None
+        if first.ndim and first.shape[-1] > 1:
+            same = float((first.argmax(-1) == last.argmax(-1)).mean())
+        result = Quantized(
+            Path(output),
+            [
+                QuantizedLayer(
+                    k,
+                    layer.op,
+                    assignment[k],
+                    layer.weights,
+                    layer.macs,
+                    k in self.keep or k in places.first or k in places.last,
+                    judged.weights[k][assignment[k].weights] if judged else None,
+                )
+                for k, layer in places.layers.items()
+            ],
+            self.in_float,
+            list(found),
+            costs.weight_bytes(places, choices, self._beside()).of(assignment, places),
+            costs.bitops(places, choices).of(assignment, places),
+            sensitivity.output_loss(expected, got, "mse"),
+            same,
+            self.samples.count,
+        )
+        with atomic_path(output) as temporary:
+            temporary.write_bytes(proto.SerializeToString())
+        return result
+
+
+__all__ = ["Latencies", "Options", "Quantized", "loss_of", "quantize"]

@@ -1,0 +1,99 @@
+"""The network with fake quantizers, in ONNX Runtime: one session, whose grids and weights are given anew for each run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from mpcompile.latency import onnxruntime
+from mpcompile.quantize.calibration import Calibration
+from mpcompile.quantize.float_model import FloatModel
+from mpcompile.quantize.grids import Grid
+from mpcompile.quantize.observe import AT_ONCE
+from mpcompile.quantize.places import Places
+from mpcompile.quantize.rewire import rewired
+
+FINE = 22
+"""Bits of a grid that changes nothing: a float32 has 24."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What to run the network with: activations' grids by tensor, weights and biases by name. What is left out is as in the
+    float network."""
+
+    grids: Mapping[str, Grid]
+    constants: Mapping[str, np.ndarray]
+
+    def but(self, grids: Mapping[str, Grid] = {}, constants: Mapping[str, np.ndarray] = {}) -> Setting:
+        return Setting({**self.grids, **grids}, {**self.constants, **constants})
+
+
+class Simulation:
+    """`reach`: tensor → how far from 0 it came in the float network, for a grid that changes nothing."""
+
+    def __init__(self, model: FloatModel, places: Places, reach: Mapping[str, float], threads: int):
+        self.model, self.reach = model, reach
+        self.tensors = [*dict.fromkeys([*places.tensors, *places.helpers])]
+        proto = rewired(model, places, self._quantizer)
+        open_to_change = {layer.weight for layer in places.layers.values()} | set(biases(model, places).values())
+        for tensor in proto.graph.initializer:
+            if tensor.name in open_to_change:
+                proto.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        for t in self.tensors:
+            for name, value in self._parameters(t, None).items():
+                proto.graph.initializer.append(numpy_helper.from_array(value, name))
+                proto.graph.input.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, value.shape))
+        self.session = onnxruntime.session(proto.SerializeToString(), threads)
+
+    def run(self, samples: Calibration, setting: Setting) -> list[np.ndarray]:
+        """Each output over all samples."""
+        feeds: dict[str, np.ndarray] = dict(setting.constants)
+        for t, grid in setting.grids.items():
+            feeds |= self._parameters(t, grid)
+        found = [self.session.run(self.model.outputs, {**batch, **feeds}) for batch in samples.batches(AT_ONCE)]
+        return [np.concatenate([np.atleast_1d(part[i]) for part in found]) for i in range(len(self.model.outputs))]
+
+    def _parameters(self, tensor: str, grid: Grid | None) -> dict[str, np.ndarray]:
+        if grid is None:
+            scale = max(self.reach[tensor], 1e-30) / (1 << FINE)
+            parts = scale, 0.0, -float(1 << 24), float(1 << 24)
+        else:
+            parts = float(grid.scale[0]), grid.zero, float(grid.low), float(grid.high)
+        names = [f"{tensor}.fake.{what}" for what in ("scale", "zero", "low", "high")]
+        return {name: np.array(value, np.float32) for name, value in zip(names, parts)}
+
+    def _quantizer(self, tensor: str, output: str) -> list[onnx.NodeProto]:
+        names = list(self._parameters(tensor, None))
+        steps = [
+            ("Div", [tensor, names[0]]),
+            ("Add", ["", names[1]]),
+            ("Clip", ["", names[2], names[3]]),
+            ("Round", [""]),
+            ("Sub", ["", names[1]]),
+            ("Mul", ["", names[0]]),
+        ]
+        made, before = [], tensor
+        for i, (op, inputs) in enumerate(steps):
+            after = output if i == len(steps) - 1 else f"{output}.{i}"
+            made.append(helper.make_node(op, [before, *inputs[1:]], [after], name=f"{output}.{op}"))
+            before = after
+        return made
+
+
+def biases(model: FloatModel, places: Places) -> dict[str, str]:
+    """Layer → the constant that is its bias, of layers that have one of their own."""
+    found = {}
+    used: dict[str, int] = {}
+    for node in model.proto.graph.node:
+        for t in node.input:
+            used[t] = used.get(t, 0) + 1
+    for node in model.proto.graph.node:
+        if node.name in places.layers and node.op_type != "MatMul" and len(node.input) > 2 and node.input[2]:
+            if used[node.input[2]] == 1 and node.input[2] in model.constants:
+                found[node.name] = node.input[2]
+    return found
