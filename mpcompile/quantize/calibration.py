@@ -118,8 +118,8 @@ def _fitted(array: np.ndarray, port: Port, where: str) -> np.ndarray:
     if array.ndim != len(sizes) + 1 or not fits(array.shape[1:]):
         wanted = "×".join("?" if n is None else str(n) for n in sizes)
         raise UsageError(
-            f"{where}: input {port.name} has the shape {'×'.join(map(str, array.shape))}; samples of {wanted}, one or several "
-            "along a first axis, would be accepted"
+            f"{where}: input {port.name} has the shape {'×'.join(map(str, array.shape))}; samples of {wanted}, one or "
+            "several along a first axis, would be accepted"
         )
     if port.dtype == np.float32 and array.dtype in (np.float64, np.float16):
         array = array.astype(np.float32)

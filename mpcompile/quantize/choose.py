@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,9 @@ from mpcompile.quantize.places import Places
 from mpcompile.quantize.sensitivity import Sensitivity
 
 SECONDS = 60.0
-"""That the solver may take; what it found by then is taken."""
+"""That the solver may take; the best that it found by then is taken."""
 GAP = 1e-6
+FREE = float("inf")
 
 
 @dataclass(frozen=True)
@@ -33,100 +35,107 @@ class Limit:
 
 def choose(places: Places, choices: Choices, sensitivity: Sensitivity, limits: Sequence[Limit]) -> dict[str, BitPair]:
     """Raises UsageError naming the budget that even the cheapest choice is above, MissingDependency without scipy."""
-    try:
-        from scipy.optimize import Bounds, LinearConstraint, milp
-        from scipy.sparse import coo_array
-    except ImportError:
-        raise MissingDependency('choosing bits needs scipy: pip install "mpcompile[quantize]"') from None
-
-    columns: dict[tuple, int] = {}
-
-    def column(*key) -> int:
-        return columns.setdefault(key, len(columns))
-
-    groups = {t: i for i, tensors in enumerate(places.tied()) for t in tensors}
-    for k, pairs in choices.items():
-        for p in pairs:
-            column("z", k, p)
-    objective = [0.0] * len(columns)
-    for k, pairs in choices.items():
-        for p in pairs:
-            objective[column("z", k, p)] += sensitivity.weights[k][p.weights]
-    rows: list[tuple[dict[int, float], float, float]] = []
-    for k, pairs in choices.items():
-        rows.append(({column("z", k, p): 1.0 for p in pairs}, 1.0, 1.0))
-    readers = {}
-    for k in choices:
-        readers.setdefault(groups[places.layers[k].tensors[0]], []).append(k)
-    for group, names in readers.items():
-        tensors = [t for t, g in groups.items() if g == group]
-        for a in sorted({p.activations for k in names for p in choices[k]}):
-            y = column("y", group, a)
-            objective += [0.0] * (len(columns) - len(objective))
-            objective[y] += sum(sensitivity.tensors[t].get(a, np.inf) for t in tensors)
-            for k in names:
-                read = {column("z", k, p): 1.0 for p in choices[k] if p.activations == a}
-                rows.append((read | {y: -1.0}, 0.0, 0.0))
-    cost_rows = [_cost_row(limit, places, choices, groups, column, rows) for limit in limits]
-    objective += [0.0] * (len(columns) - len(objective))
-    names = list(columns)
-
-    def solve(amounts: Sequence[float], c: np.ndarray):
-        every = rows + [(row, -np.inf, amount) for row, amount in zip(cost_rows, amounts)]
-        entries = [(i, j, v) for i, (row, _, _) in enumerate(every) for j, v in row.items()]
-        at = np.array([(i, j) for i, j, _ in entries]).T
-        matrix = coo_array(([v for *_, v in entries], (at[0], at[1])), shape=(len(every), len(names))).tocsr()
-        bounds = LinearConstraint(matrix, [low for _, low, _ in every], [high for *_, high in every])
-        options = {"time_limit": SECONDS, "mip_rel_gap": GAP}
-        return milp(c, constraints=bounds, integrality=np.ones(len(names)), bounds=Bounds(0, 1), options=options)
-
-    def read(x: np.ndarray) -> dict[str, BitPair]:
-        return {k: max(pairs, key=lambda p: x[columns["z", k, p]]) for k, pairs in choices.items()}
-
-    # Rows are scaled to their budgets: seconds are small numbers beside the solver's tolerances.
-    c = np.array(objective)
-    c = c / max(float(c.max()), 1e-30)
-    amounts = [(limit.amount - limit.costs.constant) / limit.amount for limit in limits]
-    found = solve(amounts, c)
-    if found.x is None:
-        raise _too_little(places, limits, cost_rows, names, solve, read)
-    return read(found.x)
+    program = _Program(places, choices, sensitivity, limits)
+    found = program.solve(program.losses, [limit.amount for limit in limits])
+    if found is None:
+        raise program.too_little()
+    return found
 
 
-def _cost_row(limit: Limit, places: Places, choices: Choices, groups, column, rows) -> dict[int, float]:
-    """What the budget adds up, over its amount; what formats a tensor is written in goes into `rows`."""
-    row: dict[int, float] = {}
-    for k, by in limit.costs.layers.items():
-        for p, cost in by.items():
-            row[column("z", k, p)] = cost / limit.amount
-    for tensor, by in limit.costs.packs.items():
-        for a in sorted({a for a, _ in by}):
-            written = {f: column("u", tensor, a, f) for f in FORMATS}
-            for f, u in written.items():
-                row[u] = by[a, f] / limit.amount
-            rows.append(({**dict.fromkeys(written.values(), 1.0), column("y", groups[tensor], a): -1.0}, 0.0, 0.0))
-            for k in places.readers(tensor):
-                for p in choices[k]:
-                    if p.activations == a:
-                        holding = {u: -1.0 for f, u in written.items() if limit.costs.form[k][p] in f.split("+")}
-                        rows.append(({column("z", k, p): 1.0, **holding}, -np.inf, 0.0))
-    return row
+class _Program:
+    """Rows (coefficients by column, least, greatest) over binary columns, which are named by tuples."""
 
+    def __init__(self, places: Places, choices: Choices, sensitivity: Sensitivity, limits: Sequence[Limit]):
+        self.places, self.choices, self.limits = places, choices, limits
+        self.columns: dict[tuple, int] = {}
+        self.rows: list[tuple[dict[int, float], float, float]] = []
+        self.losses: dict[int, float] = {}
+        self.group = {t: i for i, tensors in enumerate(places.tied()) for t in tensors}
+        for k, pairs in choices.items():
+            for p in pairs:
+                self.losses[self.column("z", k, p)] = sensitivity.weights[k][p.weights]
+            self.rows.append(({self.column("z", k, p): 1.0 for p in pairs}, 1.0, 1.0))
+        self._tie(sensitivity)
+        self.costs = [self._cost(limit) for limit in limits]
 
-def _too_little(places, limits: Sequence[Limit], cost_rows, names, solve, read) -> UsageError:
-    """Which budget cannot be kept, and the least that would."""
-    for limit, row in zip(limits, cost_rows):
-        c = np.zeros(len(names))
-        for j, v in row.items():
-            c[j] = v
-        found = solve([np.inf] * len(limits), c)
-        least = limit.costs.of(read(found.x), places)
-        if least > limit.amount:
-            return UsageError(
-                f"no choice of bits takes {limit.text} or less: the least takes {said(least, limit.costs.unit)}; fewer bits among "
-                "the candidates, or fewer layers that are kept, take less"
-            )
-    return UsageError("no choice of bits keeps all budgets at once: " + ", ".join(limit.text for limit in limits))
+    def column(self, *key) -> int:
+        return self.columns.setdefault(key, len(self.columns))
+
+    def _tie(self, sensitivity: Sensitivity) -> None:
+        """All readers of tensors that are tied choose the same bits of them, for which the loss is counted once."""
+        for tensors in self.places.tied():
+            readers = list(dict.fromkeys(k for t in tensors for k in self.places.readers(t)))
+            for a in sorted({p.activations for k in readers for p in self.choices[k]}):
+                y = self.column("y", self.group[tensors[0]], a)
+                self.losses[y] = sum(sensitivity.tensors[t][a] for t in tensors)
+                for k in readers:
+                    these = {self.column("z", k, p): 1.0 for p in self.choices[k] if p.activations == a}
+                    self.rows.append((these | {y: -1.0}, 0.0, 0.0))
+
+    def _cost(self, limit: Limit) -> dict[int, float]:
+        """What the budget adds up; in which formats tensors are written goes into the rows."""
+        found: dict[int, float] = {}
+        for k, by in limit.costs.layers.items():
+            for p, cost in by.items():
+                found[self.column("z", k, p)] = cost
+        for tensor, by in limit.costs.packs.items():
+            for a in sorted({a for a, _ in by}):
+                written = {f: self.column("u", tensor, a, f) for f in FORMATS}
+                found |= {u: by[a, f] for f, u in written.items()}
+                y = self.column("y", self.group[tensor], a)
+                self.rows.append(({**dict.fromkeys(written.values(), 1.0), y: -1.0}, 0.0, 0.0))
+                for k in self.places.readers(tensor):
+                    for p in self.choices[k]:
+                        if p.activations == a:
+                            holding = {u: -1.0 for f, u in written.items() if limit.costs.form[k][p] in f.split("+")}
+                            self.rows.append(({self.column("z", k, p): 1.0, **holding}, -FREE, 0.0))
+        return found
+
+    def solve(self, objective: Mapping[int, float], amounts: Sequence[float]) -> dict[str, BitPair] | None:
+        """The least Σ of `objective` under budgets of these amounts; None where there is no choice. Rows are scaled to their
+        budgets, the objective to its greatest number: seconds are small beside the solver's tolerances."""
+        try:
+            from scipy.optimize import Bounds, LinearConstraint, milp
+            from scipy.sparse import coo_array
+        except ImportError:
+            raise MissingDependency('choosing bits needs scipy: pip install "mpcompile[quantize]"') from None
+        rows = list(self.rows)
+        for limit, cost, amount in zip(self.limits, self.costs, amounts):
+            scale = 1 / limit.amount
+            rows.append(({j: v * scale for j, v in cost.items()}, -FREE, (amount - limit.costs.constant) * scale))
+        size = len(self.columns)
+        entries = np.array([(i, j, v) for i, (row, _, _) in enumerate(rows) for j, v in row.items()])
+        at = entries[:, :2].astype(int).T
+        matrix = coo_array((entries[:, 2], (at[0], at[1])), shape=(len(rows), size)).tocsr()
+        low, high = (np.array(ends) for ends in zip(*((a, b) for _, a, b in rows)))
+        c = np.zeros(size)
+        c[list(objective)] = list(objective.values())
+        bounds: Any = LinearConstraint(matrix, low, high)
+        found = milp(
+            c / max(np.abs(c).max(), 1e-300),
+            constraints=bounds,
+            integrality=np.ones(size),
+            bounds=Bounds(0, 1),
+            options={"time_limit": SECONDS, "mip_rel_gap": GAP},
+        )
+        if found.x is None:
+            return None
+        return {k: max(pairs, key=lambda p: found.x[self.columns["z", k, p]]) for k, pairs in self.choices.items()}
+
+    def too_little(self) -> UsageError:
+        """Which budget cannot be kept, and the least that could be."""
+        for limit, cost in zip(self.limits, self.costs):
+            cheapest = self.solve(cost, [FREE] * len(self.limits))
+            assert cheapest is not None, "without budgets every choice is one"
+            least = limit.costs.of(cheapest, self.places)
+            if least > limit.amount:
+                return UsageError(
+                    f"no choice of bits takes {limit.text} or less: the least takes {said(least, limit.costs.unit)}; fewer "
+                    "bits among the candidates, or fewer layers that are kept, take less"
+                )
+        return UsageError(
+            "no choice of bits keeps all budgets at once: " + ", ".join(limit.text for limit in self.limits)
+        )
 
 
 def said(cost: float, unit: str) -> str:
@@ -139,15 +148,12 @@ def said(cost: float, unit: str) -> str:
 
 
 def bits_of_tensors(places: Places, assignment: Assignment) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for k, pair in assignment.items():
-        for t in places.layers[k].tensors:
-            found[t] = pair.activations
-    return found
+    """Tensor → the bits that its readers want."""
+    return {t: pair.activations for k, pair in assignment.items() for t in places.layers[k].tensors}
 
 
-def loss_of(sensitivity: Sensitivity, places: Places, assignment: Mapping[str, BitPair]) -> float:
-    """Σ of the measured losses of an assignment: what the integer program makes least."""
+def loss_of(sensitivity: Sensitivity, places: Places, assignment: Assignment) -> float:
+    """Σ of the measured losses: what the integer program makes least."""
     tensors = bits_of_tensors(places, assignment)
     return sum(sensitivity.weights[k][p.weights] for k, p in assignment.items()) + sum(
         sensitivity.tensors[t][a] for t, a in tensors.items()

@@ -74,8 +74,8 @@ def latency(places: Places, choices: Choices, table: LatencyTable, quantizer: Ma
     for k, names in reads.items():
         if set(table.contractions[k].quantizers) != names:
             raise UsageError(
-                f"in the latency table of {table.model} layer {k} reads {', '.join(table.contractions[k].quantizers)}, in the "
-                f"network {', '.join(sorted(names))}"
+                f"in the latency table of {table.model} layer {k} reads {', '.join(table.contractions[k].quantizers)}, in "
+                f"the network {', '.join(sorted(names))}"
             )
     found = Costs("s", table.beside + sum(row.base for row in table.layers.values()))
     found.layers = {k: dict.fromkeys(pairs, 0.0) for k, pairs in choices.items()}

@@ -23,9 +23,7 @@ def parse_keep(value: str | int | BitPair) -> BitPair | None:
     try:
         return BitPair.parse(f"w{text}a{text}" if text.isdecimal() else text)
     except UsageError:
-        raise UsageError(
-            f"keep at {value!r}; a number of bits from 1 to 8, like w4a8, or float would be accepted"
-        ) from None
+        raise UsageError(f"keep at {value!r}; bits from 1 to 8, or like w4a8, or float would be accepted") from None
 
 
 def matching(keep: Mapping[str, BitPair | None], names: Sequence[str]) -> dict[str, BitPair | None]:

@@ -77,7 +77,7 @@ def runner(model: FloatModel, wanted: Sequence[str], threads: int) -> Callable[[
     asked = [t for t in wanted if t not in model.inputs]
 
     def run(batch: Arrays) -> Arrays:
-        found = dict(zip(asked, session.run(asked, batch))) if asked else {}
+        found = dict(zip(asked, map(np.asarray, session.run(asked, batch)))) if asked else {}
         return found | {t: batch[t] for t in wanted if t in model.inputs}
 
     return run

@@ -40,8 +40,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class Places:
-    """`layers`: in the file's order. `helpers`: tensors that are quantized to 8 bits beside. `first` and `last`: names of the
-    layers that read an input of the model, or whose result no other layer reads. `float_layers`: contractions that stay
+    """`layers`: in the file's order. `helpers`: tensors that are quantized to 8 bits beside. `first` and `last`: names of
+    the layers that read an input of the model, or whose result no other layer reads. `float_layers`: contractions that stay
     float → why."""
 
     layers: dict[str, Layer]

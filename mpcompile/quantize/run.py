@@ -23,7 +23,6 @@ from mpcompile.quantize.choose import Limit, bits_of_tensors, choose, loss_of, s
 from mpcompile.quantize.float_model import FloatModel
 from mpcompile.quantize.grids import Grid
 from mpcompile.quantize.observe import Observed, Progress, observe
-from mpcompile.quantize.places import Places
 from mpcompile.quantize.ranges import activation_grid, weight_grid
 from mpcompile.quantize.rewire import quantized_name
 from mpcompile.quantize.simulate import Setting, Simulation, biases
@@ -32,6 +31,7 @@ from mpcompile.quantize.write import QuantizedWeights, to_qonnx
 from mpcompile.temporary import temporary_folder
 
 HELPER_BITS = 8
+CANDIDATES = BitCandidates((2, 3, 4, 6, 8), (2, 3, 4, 6, 8))
 
 
 class Latencies(Protocol):
@@ -47,13 +47,13 @@ class Latencies(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """bits: of all layers, or None where `budgets` choose among `candidates`. keep: layers, by name or pattern, and the bits
-    that they keep, None for float. ranges: a method of ranges.METHODS; `percentile` in percent. loss: of LOSSES, what a
-    layer's bits are judged by, on `judged` samples."""
+    """bits: of all layers, or None where `budgets` choose among `candidates`. keep: layers, by name or pattern, and the
+    bits that they keep, None for float. ranges: a method of ranges.METHODS; `percentile` in percent. loss: of LOSSES,
+    what a layer's bits are judged by, on `judged` samples."""
 
     bits: BitPair | None = None
     budgets: tuple[Budget, ...] = ()
-    candidates: BitCandidates = BitCandidates((2, 3, 4, 6, 8), (2, 3, 4, 6, 8))
+    candidates: BitCandidates = CANDIDATES
     keep: Mapping[str, BitPair | None] = field(default_factory=dict)
     ranges: str = "mse"
     percentile: float = 99.99
@@ -210,7 +210,7 @@ class _Work:
             amount = made.of(kept.uniform(choices, budget.bits), self.places) * (1 + 1e-9)
             text = f"{said(amount, made.unit)} (as {budget.bits} takes)"
         elif budget.kind == "mean":
-            free = [k for k, pairs in choices.items() if len({p for p in pairs}) > 1]
+            free = [k for k, pairs in choices.items() if len(set(pairs)) > 1]
             made.layers = {k: by for k, by in made.layers.items() if k in free}
             amount = budget.amount**2 * sum(self.places.layers[k].macs for k in free)
             text = f"{said(amount, made.unit)} (a mean of {budget.text})"

@@ -25,8 +25,8 @@ class Sensitivity:
 
 
 def output_loss(expected: Sequence[np.ndarray], found: Sequence[np.ndarray], kind: str) -> float:
-    """mse: squared error over the variance between samples of what is expected, summed over the outputs. kl: the mean divergence of the
-    class probabilities (softmax over the last axis) from the expected ones."""
+    """mse: squared error over the variance between samples of what is expected, summed over the outputs. kl: the mean
+    divergence of the class probabilities (softmax over the last axis) from the expected ones."""
     total = 0.0
     for a, b in zip(expected, found):
         a, b = a.astype(np.float64), b.astype(np.float64)

@@ -56,7 +56,10 @@ class Simulation:
         for t, grid in setting.grids.items():
             feeds |= self._parameters(t, grid)
         found = [self.session.run(self.model.outputs, {**batch, **feeds}) for batch in samples.batches(AT_ONCE)]
-        return [np.concatenate([np.atleast_1d(part[i]) for part in found]) for i in range(len(self.model.outputs))]
+        return [
+            np.concatenate([np.atleast_1d(np.asarray(part[i])) for part in found])
+            for i in range(len(self.model.outputs))
+        ]
 
     def _parameters(self, tensor: str, grid: Grid | None) -> dict[str, np.ndarray]:
         if grid is None:

@@ -1,4 +1,4 @@
-"""Small float networks of several shapes, exported by torch.onnx: seeded, untrained, with BatchNorms that have seen data."""
+"""Small float networks of several shapes, exported by torch.onnx: seeded, untrained, their BatchNorms have seen data."""
 
 from __future__ import annotations
 

@@ -14,13 +14,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         required=True,
         metavar="DIR|X.npz",
-        help="typical inputs: an .npz file with arrays by input name (a single one may bear any), samples along their first "
-        "axis, an .npy file, or a folder of such files",
+        help="typical inputs: an .npz file with arrays by input name (a single one may bear any), samples along the first "
+        "axis, or an .npy file, or a folder of such files",
     )
     parser.add_argument("-o", "--output", required=True, metavar="Q.onnx", help="gets the quantized network, as QONNX")
-    bits = parser.add_argument_group(
-        "bits", "either --bits, or one or several budgets, under which each layer gets its own"
-    )
+    bits = parser.add_argument_group("bits", "--bits, or one or several budgets, under which each layer gets its own")
     bits.add_argument("--bits", metavar="w4a8", help="of weights and activations, the same in all layers")
     bits.add_argument("--latency", metavar='"12 ms"', help='on --target, or "w4a4": what that uniform network takes')
     bits.add_argument("--size", metavar='"800 KiB"', help="of all constants, weights at their bits; or as w4a4")
@@ -31,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--mean-bits",
         type=float,
         metavar="N",
-        help="the uniform bitwidth of as many BitOps, over the layers that are chosen for",
+        help="the uniform bitwidth of as many BitOps, over the layers that are not kept",
     )
     bits.add_argument(
         "--candidates", default="w23468a23468", metavar="w248a48", help="bits to choose among (default: %(default)s)"
@@ -49,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--ranges",
         choices=("mse", "percentile", "minmax"),
         default="mse",
-        help="what a grid is to reach: where the squared error is least, a percentile, or all values (default: %(default)s)",
+        help="how far grids reach: for the least squared error, to a percentile, or to all values (default: %(default)s)",
     )
     how.add_argument("--percentile", type=float, default=99.99, metavar="P", help="of --ranges (default: %(default)s)")
     how.add_argument(
@@ -59,12 +57,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="by which layers are judged: squared error of the outputs, or divergence of class probabilities (default: "
         "%(default)s)",
     )
-    how.add_argument(
-        "--samples", type=int, default=256, metavar="N", help="of the inputs that are used (default: %(default)s)"
-    )
-    how.add_argument(
-        "--judged", type=int, default=64, metavar="N", help="of these, to judge layers by (default: %(default)s)"
-    )
+    how.add_argument("--samples", type=int, default=256, metavar="N", help="of the inputs that are used (%(default)s)")
+    how.add_argument("--judged", type=int, default=64, metavar="N", help="of these, to judge layers by (%(default)s)")
     how.add_argument("--no-bias-correction", action="store_true", help="leave biases as they are")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of samples (default: %(default)s)")
     time = parser.add_argument_group("latency")
@@ -72,8 +66,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--target",
         default="native",
         metavar="T",
-        help="the board that --latency is of; where neither this machine nor a named device is such a board, its cost model's "
-        "expectation is taken (default: %(default)s)",
+        help="the board that --latency is of; where neither this machine nor a named device is one, what its cost model "
+        "expects is taken (default: %(default)s)",
     )
     time.add_argument("--table", metavar="LUT.json", help="a latency table of this network, instead of measuring")
     time.add_argument("--threads", type=int, metavar="N", help="default: a device's physical cores")
@@ -144,6 +138,6 @@ def _tell(found) -> None:
         console.say(cost.told())
     same = "" if found.same_class is None else f", the same class for {found.same_class:.1%}"
     console.say(
-        f"{found.path}: {len(found.layers)} layers, {console.size(int(found.weight_bytes))} of constants; on {found.samples} "
-        f"calibration inputs the outputs' error is {found.loss:.2g} of their variance{same}"
+        f"{found.path}: {len(found.layers)} layers, {console.size(int(found.weight_bytes))} of constants; on "
+        f"{found.samples} calibration inputs the outputs' error is {found.loss:.2g} of their variance{same}"
     )
