@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from mpcompile.errors import UsageError
 from mpcompile.files import check_writable
 from mpcompile.ir.bits import BitCandidates, BitPair
-from mpcompile.quantize.budgets import Budget, parse_budget, parse_mean
-from mpcompile.quantize.kept import parse_keep
-from mpcompile.quantize.ranges import METHODS
+from mpcompile.ptq.budgets import Budget, parse_budget, parse_mean
+from mpcompile.ptq.kept import parse_keep
+from mpcompile.ptq.ranges import METHODS
 from mpcompile.targets import Target
 
 if TYPE_CHECKING:
     import numpy as np
 
     from mpcompile.latency.table import LatencyTable
-    from mpcompile.quantize.observe import Progress
-    from mpcompile.quantize.run import Quantized
+    from mpcompile.ptq.observe import Progress
+    from mpcompile.ptq.run import Quantized
     from mpcompile.remote.pool import DevicePool
 
 
@@ -78,11 +78,11 @@ def quantize(
     if os.path.realpath(model) == os.path.realpath(output):
         raise UsageError(f"cannot write {output}: it is the model itself")
     from mpcompile.api.latencies import open_latencies
-    from mpcompile.quantize.calibration import read_calibration
-    from mpcompile.quantize.float_model import read_float
-    from mpcompile.quantize.run import Options
-    from mpcompile.quantize.run import quantize as run
-    from mpcompile.quantize.sensitivity import LOSSES
+    from mpcompile.ptq.calibration import read_calibration
+    from mpcompile.ptq.float_model import read_float
+    from mpcompile.ptq.run import Options
+    from mpcompile.ptq.run import quantize as run
+    from mpcompile.ptq.sensitivity import LOSSES
 
     if loss not in LOSSES:
         raise UsageError(f"loss {loss!r}: {', '.join(LOSSES)} would be accepted")

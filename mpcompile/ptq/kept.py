@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 
 from mpcompile.errors import UsageError
 from mpcompile.ir.bits import BitPair
-from mpcompile.quantize.costs import Choices
-from mpcompile.quantize.places import Places
+from mpcompile.ptq.costs import Choices
+from mpcompile.ptq.places import Places
 
 FLOAT = "float"
 ENDS = BitPair(8, 8)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpcompile.quantize.calibration import Calibration
-from mpcompile.quantize.grids import Grid
-from mpcompile.quantize.observe import Progress
-from mpcompile.quantize.simulate import Setting, Simulation
+from mpcompile.ptq.calibration import Calibration
+from mpcompile.ptq.grids import Grid
+from mpcompile.ptq.observe import Progress
+from mpcompile.ptq.simulate import Setting, Simulation
 
 LOSSES = ("mse", "kl")
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from mpcompile.errors import MissingDependency, UsageError
 from mpcompile.ir.bits import BitPair
-from mpcompile.quantize.costs import FORMATS, Assignment, Choices, Costs
-from mpcompile.quantize.places import Places
-from mpcompile.quantize.sensitivity import Sensitivity
+from mpcompile.ptq.costs import FORMATS, Assignment, Choices, Costs
+from mpcompile.ptq.places import Places
+from mpcompile.ptq.sensitivity import Sensitivity
 
 SECONDS = 60.0
 """That the solver may take; the best that it found by then is taken."""
@@ -92,8 +92,8 @@ class _Program:
         return found
 
     def solve(self, objective: Mapping[int, float], amounts: Sequence[float]) -> dict[str, BitPair] | None:
-        """The least Σ of `objective` under budgets of these amounts; None where there is no choice. Rows are scaled to their
-        budgets, the objective to its greatest number: seconds are small beside the solver's tolerances."""
+        """The least Σ of `objective` under budgets of these amounts; None where there is no choice. Rows are scaled to
+        their budgets, the objective to its greatest number: seconds are small beside the solver's tolerances."""
         try:
             from scipy.optimize import Bounds, LinearConstraint, milp
             from scipy.sparse import coo_array
@@ -107,13 +107,13 @@ class _Program:
         entries = np.array([(i, j, v) for i, (row, _, _) in enumerate(rows) for j, v in row.items()])
         at = entries[:, :2].astype(int).T
         matrix = coo_array((entries[:, 2], (at[0], at[1])), shape=(len(rows), size)).tocsr()
-        low, high = (np.array(ends) for ends in zip(*((a, b) for _, a, b in rows)))
+        low: Any = np.array([least for _, least, _ in rows])
+        high: Any = np.array([most for *_, most in rows])
         c = np.zeros(size)
         c[list(objective)] = list(objective.values())
-        bounds: Any = LinearConstraint(matrix, low, high)
         found = milp(
             c / max(np.abs(c).max(), 1e-300),
-            constraints=bounds,
+            constraints=LinearConstraint(matrix, low, high),
             integrality=np.ones(size),
             bounds=Bounds(0, 1),
             options={"time_limit": SECONDS, "mip_rel_gap": GAP},

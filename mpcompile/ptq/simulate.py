@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,12 @@ import onnx
 from onnx import helper, numpy_helper
 
 from mpcompile.latency import onnxruntime
-from mpcompile.quantize.calibration import Calibration
-from mpcompile.quantize.float_model import FloatModel
-from mpcompile.quantize.grids import Grid
-from mpcompile.quantize.observe import AT_ONCE
-from mpcompile.quantize.places import Places
-from mpcompile.quantize.rewire import rewired
+from mpcompile.ptq.calibration import Calibration
+from mpcompile.ptq.float_model import FloatModel
+from mpcompile.ptq.grids import Grid
+from mpcompile.ptq.observe import AT_ONCE
+from mpcompile.ptq.places import Places
+from mpcompile.ptq.rewire import rewired
 
 FINE = 22
 """Bits of a grid that changes nothing: a float32 has 24."""
@@ -34,13 +34,16 @@ class Setting:
 
 
 class Simulation:
-    """`reach`: tensor → how far from 0 it came in the float network, for a grid that changes nothing."""
+    """`reach`: tensor → how far from 0 it came in the float network, for a grid that changes nothing. `also`: tensors that
+    can be asked for beside the outputs."""
 
-    def __init__(self, model: FloatModel, places: Places, reach: Mapping[str, float], threads: int):
+    def __init__(
+        self, model: FloatModel, places: Places, reach: Mapping[str, float], threads: int, also: Iterable[str] = ()
+    ):
         self.model, self.reach = model, reach
         self.tensors = [*dict.fromkeys([*places.tensors, *places.helpers])]
         proto = rewired(model, places, self._quantizer)
-        open_to_change = {layer.weight for layer in places.layers.values()} | set(biases(model, places).values())
+        open_to_change = {t for n in proto.graph.node if n.name in places.layers for t in n.input[1:]}
         for tensor in proto.graph.initializer:
             if tensor.name in open_to_change:
                 proto.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
@@ -48,18 +51,36 @@ class Simulation:
             for name, value in self._parameters(t, None).items():
                 proto.graph.initializer.append(numpy_helper.from_array(value, name))
                 proto.graph.input.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, value.shape))
+        there = set(model.outputs)
+        proto.graph.output.extend(onnx.ValueInfoProto(name=t) for t in also if t not in there)
         self.session = onnxruntime.session(proto.SerializeToString(), threads)
 
     def run(self, samples: Calibration, setting: Setting) -> list[np.ndarray]:
         """Each output over all samples."""
-        feeds: dict[str, np.ndarray] = dict(setting.constants)
-        for t, grid in setting.grids.items():
-            feeds |= self._parameters(t, grid)
+        feeds = self._feeds(setting)
         found = [self.session.run(self.model.outputs, {**batch, **feeds}) for batch in samples.batches(AT_ONCE)]
         return [
             np.concatenate([np.atleast_1d(np.asarray(part[i])) for part in found])
             for i in range(len(self.model.outputs))
         ]
+
+    def means(self, samples: Calibration, setting: Setting, tensors: Iterable[str]) -> dict[str, np.ndarray]:
+        """float64 [channels] of each tensor, channels along axis 1: over samples and places."""
+        feeds, wanted, count = self._feeds(setting), list(tensors), 0
+        sums: dict[str, np.ndarray] = {}
+        for batch in samples.batches(AT_ONCE):
+            for t, value in zip(wanted, self.session.run(wanted, {**batch, **feeds})):
+                y = np.asarray(value)
+                total = len(y) * y.mean((0, *range(2, y.ndim)), dtype=np.float64)
+                sums[t] = sums[t] + total if t in sums else total
+            count += len(next(iter(batch.values())))
+        return {t: total / count for t, total in sums.items()}
+
+    def _feeds(self, setting: Setting) -> dict[str, np.ndarray]:
+        feeds: dict[str, np.ndarray] = dict(setting.constants)
+        for t, grid in setting.grids.items():
+            feeds |= self._parameters(t, grid)
+        return feeds
 
     def _parameters(self, tensor: str, grid: Grid | None) -> dict[str, np.ndarray]:
         if grid is None:
@@ -86,17 +107,3 @@ class Simulation:
             made.append(helper.make_node(op, [before, *inputs[1:]], [after], name=f"{output}.{op}"))
             before = after
         return made
-
-
-def biases(model: FloatModel, places: Places) -> dict[str, str]:
-    """Layer → the constant that is its bias, of layers that have one of their own."""
-    found = {}
-    used: dict[str, int] = {}
-    for node in model.proto.graph.node:
-        for t in node.input:
-            used[t] = used.get(t, 0) + 1
-    for node in model.proto.graph.node:
-        if node.name in places.layers and node.op_type != "MatMul" and len(node.input) > 2 and node.input[2]:
-            if used[node.input[2]] == 1 and node.input[2] in model.constants:
-                found[node.name] = node.input[2]
-    return found

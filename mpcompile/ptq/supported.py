@@ -7,10 +7,10 @@ import onnx
 
 from mpcompile.frontend import load
 from mpcompile.ir.graph import Conv, Dense, FloatOp, Graph
-from mpcompile.quantize.float_model import FloatModel
-from mpcompile.quantize.grids import Grid, signed, unsigned
-from mpcompile.quantize.places import Places, find_places
-from mpcompile.quantize.write import QuantizedWeights, to_qonnx
+from mpcompile.ptq.float_model import FloatModel
+from mpcompile.ptq.grids import Grid, signed, unsigned
+from mpcompile.ptq.places import Places, find_places
+from mpcompile.ptq.write import QuantizedWeights, to_qonnx
 from mpcompile.temporary import temporary_folder
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mpcompile.errors import UsageError
-from mpcompile.quantize.float_model import FloatModel, Port
+from mpcompile.ptq.float_model import FloatModel, Port
 
 SUFFIXES = (".npz", ".npy")
 BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)

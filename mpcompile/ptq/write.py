@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from mpcompile.quantize.float_model import FloatModel
-from mpcompile.quantize.grids import Grid
-from mpcompile.quantize.places import Places
-from mpcompile.quantize.rewire import rewired
+from mpcompile.ptq.float_model import FloatModel
+from mpcompile.ptq.grids import Grid
+from mpcompile.ptq.places import Places
+from mpcompile.ptq.rewire import rewired
 
 QONNX, QONNX_OPSET, IR_VERSION = "qonnx.custom_op.general", 1, 10
 

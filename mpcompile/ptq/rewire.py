@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import onnx
 
-from mpcompile.quantize.float_model import FloatModel
-from mpcompile.quantize.places import Places, Wiring
+from mpcompile.ptq.float_model import FloatModel
+from mpcompile.ptq.places import Places, Wiring
 
 Quantizer = Callable[[str, str], list[onnx.NodeProto]]
 """(tensor, output) → nodes that write the quantized tensor under that name."""

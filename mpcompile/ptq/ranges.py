@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mpcompile.quantize.grids import Grid, signed, unsigned
-from mpcompile.quantize.histogram import Histogram
+from mpcompile.ptq.grids import Grid, signed, unsigned
+from mpcompile.ptq.histogram import Histogram
 
 METHODS = ("mse", "percentile", "minmax")
 SHARES = np.linspace(0.02, 1.0, 99)

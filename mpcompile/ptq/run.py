@@ -16,18 +16,18 @@ from mpcompile.files import atomic_path
 from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.latency.progress import Progress as Counted
 from mpcompile.latency.table import LatencyTable
-from mpcompile.quantize import bias, costs, kept, sensitivity
-from mpcompile.quantize.budgets import Budget
-from mpcompile.quantize.calibration import Calibration
-from mpcompile.quantize.choose import Limit, bits_of_tensors, choose, loss_of, said
-from mpcompile.quantize.float_model import FloatModel
-from mpcompile.quantize.grids import Grid
-from mpcompile.quantize.observe import Observed, Progress, observe
-from mpcompile.quantize.ranges import activation_grid, weight_grid
-from mpcompile.quantize.rewire import quantized_name
-from mpcompile.quantize.simulate import Setting, Simulation, biases
-from mpcompile.quantize.supported import supported_places
-from mpcompile.quantize.write import QuantizedWeights, to_qonnx
+from mpcompile.ptq import bias, costs, kept, sensitivity
+from mpcompile.ptq.budgets import Budget
+from mpcompile.ptq.calibration import Calibration
+from mpcompile.ptq.choose import Limit, bits_of_tensors, choose, loss_of, said
+from mpcompile.ptq.float_model import FloatModel
+from mpcompile.ptq.grids import Grid
+from mpcompile.ptq.observe import Progress, observe
+from mpcompile.ptq.ranges import activation_grid, weight_grid
+from mpcompile.ptq.rewire import quantized_name
+from mpcompile.ptq.simulate import Setting, Simulation
+from mpcompile.ptq.supported import supported_places
+from mpcompile.ptq.write import QuantizedWeights, to_qonnx
 from mpcompile.temporary import temporary_folder
 
 HELPER_BITS = 8
@@ -152,11 +152,9 @@ class _Work:
             )
         self.keep = {k: pair for k, pair in keep.items() if pair is not None}
         self.nodes = {n.name: n for n in model.proto.graph.node}
-        read = [self.nodes[k].input[0] for k in self.places.layers]
         tensors = [*dict.fromkeys([*self.places.tensors, *self.places.helpers])]
-        self.seen: Observed = observe(
-            model, self.samples, tensors, read if options.correct_bias else [], self.threads, tell
-        )
+        self.seen = observe(model, self.samples, tensors, self.threads, tell)
+        self.reach = {t: max(abs(h.low), abs(h.high)) for t, h in self.seen.items()}
         self._grids: dict[tuple[str, int], Grid] = {}
         self._weights: dict[tuple[str, int], QuantizedWeights] = {}
 
@@ -164,9 +162,7 @@ class _Work:
     def grid(self, tensor: str, bits: int) -> Grid:
         if (tensor, bits) not in self._grids:
             o = self.options
-            self._grids[tensor, bits] = activation_grid(
-                self.seen.histograms[tensor], bits, o.ranges, o.percentile / 100
-            )
+            self._grids[tensor, bits] = activation_grid(self.seen[tensor], bits, o.ranges, o.percentile / 100)
         return self._grids[tensor, bits]
 
     def weights(self, layer: str, bits: int) -> QuantizedWeights:
@@ -233,9 +229,7 @@ class _Work:
 
     def _judge(self, choices: costs.Choices) -> sensitivity.Sensitivity:
         o, places = self.options, self.places
-        histograms = self.seen.histograms
-        reach = {t: max(abs(h.low), abs(h.high)) for t, h in histograms.items()}
-        simulation = Simulation(self.model, places, reach, self.threads)
+        simulation = Simulation(self.model, places, self.reach, self.threads)
         weights = {
             k: (places.layers[k].weight, {w: self.weights(k, w).values for w in sorted({p.weights for p in pairs})})
             for k, pairs in choices.items()
@@ -253,17 +247,19 @@ class _Work:
         return sum(a.nbytes for name, a in self.model.constants.items() if name not in weights)
 
     # -- the file ---------------------------------------------------------------------------------------
-    def _constants(self, assignment: costs.Assignment) -> dict[str, np.ndarray]:
-        """The biases that are corrected."""
-        if not self.options.correct_bias:
+    def _biases(self, assignment: costs.Assignment) -> dict[str, np.ndarray]:
+        """Those that are corrected: constant → its values."""
+        o, constants = self.options, bias.biases(self.model, self.places)
+        if not o.correct_bias:
             return {}
-        found = {}
-        for k, name in biases(self.model, self.places).items():
-            node, layer = self.nodes[k], self.places.layers[k]
-            weight, x = self.model.constants[layer.weight], self.seen.means[node.input[0]]
-            quantized = self.weights(k, assignment[k].weights).values
-            found[name] = bias.corrected(node, self.model.constants[name], weight, quantized, x)
-        return found
+        outputs = [self.nodes[k].output[0] for k in constants]
+        simulation = Simulation(self.model, self.places, self.reach, self.threads, outputs)
+        some = self.samples.some(o.judged, o.seed)
+        return bias.corrected(simulation, some, self._setting(assignment, {}), constants, self.tell)
+
+    def _setting(self, assignment: costs.Assignment, constants: Mapping[str, np.ndarray]) -> Setting:
+        grids, weights = self._settled(assignment)
+        return Setting(grids, {**constants, **{self.places.layers[k].weight: w.values for k, w in weights.items()}})
 
     def _settled(self, assignment: costs.Assignment) -> tuple[dict[str, Grid], dict[str, QuantizedWeights]]:
         grids = {t: self.grid(t, HELPER_BITS) for t in self.places.helpers}
@@ -281,16 +277,13 @@ class _Work:
         judged: sensitivity.Sensitivity | None,
     ) -> Quantized:
         places = self.places
-        constants = self._constants(assignment)
+        constants = self._biases(assignment)
         proto = self._proto(assignment, constants)
         onnx.checker.check_model(proto)
-        grids, weights = self._settled(assignment)
-        changed = constants | {places.layers[k].weight: w.values for k, w in weights.items()}
-        reach = {t: max(abs(h.low), abs(h.high)) for t, h in self.seen.histograms.items()}
-        simulation = Simulation(self.model, places, reach, self.threads)
+        simulation = Simulation(self.model, places, self.reach, self.threads)
         self.tell("comparing", 0, 1)
         expected = simulation.run(self.samples, Setting({}, {}))
-        got = simulation.run(self.samples, Setting(grids, changed))
+        got = simulation.run(self.samples, self._setting(assignment, constants))
         self.tell("comparing", 1, 1)
         choices = {k: (p,) for k, p in assignment.items()}
         first, last = expected[0], got[0]

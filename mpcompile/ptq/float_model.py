@@ -67,6 +67,7 @@ def read_float(path: str | os.PathLike, shapes: Mapping[str, Sequence[int]] | No
     _check_float(model, path)
     load(path, shapes)  # what mpcompile could never compile is refused before any work
     fix_shapes(model, shapes or {})
+    ir.external_data.load_to_model(model)
     proto = _folded(_modern(ir.to_proto(model), path), path)
     constants = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
     inputs = {v.name: _port(v) for v in proto.graph.input if v.name not in constants}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from mpcompile.quantize.float_model import FloatModel
+from mpcompile.ptq.float_model import FloatModel
 
 CONTRACTIONS = ("Conv", "Gemm", "MatMul")
 PASSING = ("MaxPool", "GlobalMaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from mpcompile.errors import UsageError
 from mpcompile.ir.bits import BitPair
 from mpcompile.latency.table import LatencyTable
-from mpcompile.quantize.places import Places
+from mpcompile.ptq.places import Places
 
 Assignment = Mapping[str, BitPair]
 """Layer → its bits."""
