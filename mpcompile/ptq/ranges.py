@@ -15,8 +15,10 @@ from mpcompile.ptq.histogram import Histogram
 METHODS = ("mse", "percentile", "minmax")
 SHARES = np.linspace(0.02, 1.0, 99)
 """Of the greatest value, that the search of one end tries."""
-COARSE = np.linspace(0.1, 1.0, 16)
-"""The same of both ends at once."""
+COARSE = np.geomspace(0.01, 1.0, 20)
+"""The same of both ends at once, before finer steps around the best."""
+FINER = 3
+"""How often the steps become a third."""
 LEAST = 1e-8
 """A scale for what is always 0."""
 WEIGHT_SHARES = np.linspace(0.2, 1.0, 81)
@@ -40,9 +42,13 @@ def _by_ends(low: float, high: float, bits: int) -> Iterable[Grid]:
         yield unsigned(bits, high / levels)
         return
     if bits > 1:
-        yield signed(bits, np.array([max(-low / (1 << (bits - 1)), high / max(1, (1 << (bits - 1)) - 1))]))
-    scale = (high - low) / levels
-    yield unsigned(bits, scale, int(np.clip(np.rint(-low / scale), 0, levels)))
+        yield _around_zero(low, high, bits)
+    yield _with_zero(low, high, bits)
+
+
+def _around_zero(low: float, high: float, bits: int) -> Grid:
+    half = 1 << (bits - 1)
+    return signed(bits, np.array([max(-low / half, high / (half - 1))]))
 
 
 def _by_mse(seen: Histogram, low: float, high: float, bits: int) -> Iterable[Grid]:
@@ -51,20 +57,31 @@ def _by_mse(seen: Histogram, low: float, high: float, bits: int) -> Iterable[Gri
         yield _best((unsigned(bits, share * high / ((1 << bits) - 1)) for share in SHARES), seen)
         return
     if bits > 1:
-        reach = max(-low, high)
-        yield _best((signed(bits, np.array([share * reach / (1 << (bits - 1))])) for share in SHARES), seen)
-    found, a, b = None, COARSE, COARSE
-    for _ in range(3):
-        tried = [(i, j) for i in a for j in b]
-        grids = [next(g for g in _by_ends(low * i, high * j, bits) if not g.signed) for i, j in tried]
-        errors = [_error(g, seen) for g in grids]
+        whole = _around_zero(low, high, bits)
+        yield _best((signed(bits, share * whole.scale) for share in SHARES), seen)
+    yield _both_ends(seen, low, high, bits)
+
+
+def _both_ends(seen: Histogram, low: float, high: float, bits: int) -> Grid:
+    """The best with a zero point."""
+    step, below, above = COARSE[1] / COARSE[0], COARSE, COARSE
+    found: tuple[float, Grid] | None = None
+    for _ in range(1 + FINER):
+        tried = [(i, j, _with_zero(low * i, high * j, bits)) for i in below for j in above]
+        errors = [_error(grid, seen) for *_, grid in tried]
         at = int(np.argmin(errors))
-        found = grids[at]
-        step_a, step_b = (a[1] - a[0]) / 3, (b[1] - b[0]) / 3
-        a = np.unique(np.clip(tried[at][0] + step_a * np.arange(-2, 3), 0.01, 1.0))
-        b = np.unique(np.clip(tried[at][1] + step_b * np.arange(-2, 3), 0.01, 1.0))
+        if found is None or errors[at] < found[0]:
+            found = errors[at], tried[at][2]
+        step = step ** (1 / 3)
+        below, above = (np.unique(np.clip(share * step ** np.arange(-2, 3), 0.005, 1.0)) for share in tried[at][:2])
     assert found is not None
-    yield found
+    return found[1]
+
+
+def _with_zero(low: float, high: float, bits: int) -> Grid:
+    levels = (1 << bits) - 1
+    scale = max((high - low) / levels, LEAST)
+    return unsigned(bits, scale, int(np.clip(np.rint(-low / scale), 0, levels)))
 
 
 def _best(grids: Iterable[Grid], seen: Histogram) -> Grid:
@@ -90,7 +107,7 @@ def weight_grid(weight: np.ndarray, axis: int, bits: int, method: str) -> Grid:
     else:
         half = 1 << (bits - 1)
         whole = np.maximum(-rows.min(1) / half, rows.max(1) / (half - 1))
-        scale = whole if method != "mse" else _least_error(rows, bits, np.abs(rows).max(1) / (half - 0.5))
+        scale = whole if method != "mse" else _least_error(rows, bits, whole)
     scale = np.where(scale > LEAST, scale, 1.0)  # of a channel of zeros
     return signed(bits, scale.reshape(shape))
 
