@@ -45,6 +45,7 @@ def quantize(
     samples: int = 256,
     judged: int = 64,
     correct_bias: bool = True,
+    rounding: str = "nearest",
     seed: int = 0,
     threads: int | None = None,
     rounds: int = 11,
@@ -97,6 +98,7 @@ def quantize(
         samples,
         judged,
         correct_bias,
+        rounding,
         seed,
     )
     read = read_float(model, shapes)

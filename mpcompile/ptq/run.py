@@ -25,6 +25,7 @@ from mpcompile.ptq.grids import Grid
 from mpcompile.ptq.observe import Progress, observe
 from mpcompile.ptq.ranges import activation_grid, weight_grid
 from mpcompile.ptq.rewire import quantized_name
+from mpcompile.ptq.rounding import Rounded
 from mpcompile.ptq.simulate import Setting, Simulation
 from mpcompile.ptq.supported import supported_places
 from mpcompile.ptq.write import QuantizedWeights, to_qonnx
@@ -61,6 +62,7 @@ class Options:
     samples: int = 256
     judged: int = 64
     correct_bias: bool = True
+    rounding: str = "nearest"
     seed: int = 0
 
 
@@ -257,6 +259,17 @@ class _Work:
         some = self.samples.some(o.judged, o.seed)
         return bias.corrected(simulation, some, self._setting(assignment, {}), constants, self.tell)
 
+    def _rounded(self, assignment: costs.Assignment) -> dict[str, np.ndarray]:
+        """Rounds the weights of all layers by GPTQ; the biases that are corrected on the way."""
+        o, places = self.options, self.places
+        simulation = Simulation(self.model, places, self.reach, self.threads, inputs=True)
+        constants = bias.biases(self.model, places) if o.correct_bias else {}
+        grids, weights = self._settled(assignment)
+        work = Rounded(simulation, self.samples.some(o.judged, o.seed), Setting(grids, {}), constants)
+        found = work.layers(places.layers, {k: w.grid for k, w in weights.items()}, self.tell)
+        self._weights |= {(k, assignment[k].weights): w for k, w in found.items()}
+        return {name: work.setting.constants[name] for name in constants.values()}
+
     def _setting(self, assignment: costs.Assignment, constants: Mapping[str, np.ndarray]) -> Setting:
         grids, weights = self._settled(assignment)
         return Setting(grids, {**constants, **{self.places.layers[k].weight: w.values for k, w in weights.items()}})
@@ -277,7 +290,7 @@ class _Work:
         judged: sensitivity.Sensitivity | None,
     ) -> Quantized:
         places = self.places
-        constants = self._biases(assignment)
+        constants = self._rounded(assignment) if self.options.rounding == "gptq" else self._biases(assignment)
         proto = self._proto(assignment, constants)
         onnx.checker.check_model(proto)
         simulation = Simulation(self.model, places, self.reach, self.threads)

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from mpcompile.latency import onnxruntime
-from mpcompile.ptq.calibration import Calibration
+from mpcompile.ptq.calibration import Arrays, Calibration
 from mpcompile.ptq.float_model import FloatModel
 from mpcompile.ptq.grids import Grid
 from mpcompile.ptq.observe import AT_ONCE
@@ -35,14 +35,22 @@ class Setting:
 
 class Simulation:
     """`reach`: tensor → how far from 0 it came in the float network, for a grid that changes nothing. `also`: tensors that
-    can be asked for beside the outputs."""
+    can be asked for beside the outputs; with `inputs` what layers read can, too."""
 
     def __init__(
-        self, model: FloatModel, places: Places, reach: Mapping[str, float], threads: int, also: Iterable[str] = ()
+        self,
+        model: FloatModel,
+        places: Places,
+        reach: Mapping[str, float],
+        threads: int,
+        also: Iterable[str] = (),
+        inputs: bool = False,
     ):
         self.model, self.reach = model, reach
         self.tensors = [*dict.fromkeys([*places.tensors, *places.helpers])]
         proto = rewired(model, places, self._quantizer)
+        self.reads = {n.name: n.input[0] for n in proto.graph.node if n.name in places.layers}
+        """Layer → the tensor that it reads here."""
         open_to_change = {t for n in proto.graph.node if n.name in places.layers for t in n.input[1:]}
         for tensor in proto.graph.initializer:
             if tensor.name in open_to_change:
@@ -52,7 +60,8 @@ class Simulation:
                 proto.graph.initializer.append(numpy_helper.from_array(value, name))
                 proto.graph.input.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, value.shape))
         there = set(model.outputs)
-        proto.graph.output.extend(onnx.ValueInfoProto(name=t) for t in also if t not in there)
+        more = [*also, *(self.reads.values() if inputs else ())]
+        proto.graph.output.extend(onnx.ValueInfoProto(name=t) for t in dict.fromkeys(more) if t not in there)
         self.session = onnxruntime.session(proto.SerializeToString(), threads)
 
     def run(self, samples: Calibration, setting: Setting) -> list[np.ndarray]:
@@ -75,6 +84,13 @@ class Simulation:
                 sums[t] = sums[t] + total if t in sums else total
             count += len(next(iter(batch.values())))
         return {t: total / count for t, total in sums.items()}
+
+    def input_of(self, layer: str, batch: Arrays, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+        """What a layer reads of a batch: in the float network, and with `setting`."""
+        name = self.reads[layer]
+        (x,) = self.session.run([name], dict(batch))
+        (quantized,) = self.session.run([name], {**batch, **self._feeds(setting)})
+        return np.asarray(x), np.asarray(quantized)
 
     def _feeds(self, setting: Setting) -> dict[str, np.ndarray]:
         feeds: dict[str, np.ndarray] = dict(setting.constants)
