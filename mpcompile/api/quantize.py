@@ -45,7 +45,7 @@ def quantize(
     samples: int = 256,
     judged: int = 64,
     correct_bias: bool = True,
-    rounding: str = "nearest",
+    rounding: str = "gptq",
     seed: int = 0,
     threads: int | None = None,
     rounds: int = 11,
@@ -64,7 +64,8 @@ def quantize(
     measures on this machine, on the devices of `key` that `tracker` has, or on those of `pool`; where this machine is not
     such a board, what its cost model expects. shapes: input → its shape, batch in front, where the file leaves sizes open.
     ranges: "mse", "percentile" (of `percentile` percent) or "minmax". loss: "mse" or "kl", by which layers are judged, on
-    `judged` of the `samples`. progress(what, done, total).
+    `judged` of the `samples`. rounding: of weights, to the "nearest", or by "gptq", so that those that follow make up for
+    each one's error. progress(what, done, total).
 
     Raises UsageError, ModelError, TargetError, MissingDependency, each with one line; nothing is written then.
     """
@@ -81,10 +82,13 @@ def quantize(
     from mpcompile.api.latencies import open_latencies
     from mpcompile.ptq.calibration import read_calibration
     from mpcompile.ptq.float_model import read_float
+    from mpcompile.ptq.rounding import ROUNDINGS
     from mpcompile.ptq.run import Options
     from mpcompile.ptq.run import quantize as run
     from mpcompile.ptq.sensitivity import LOSSES
 
+    if rounding not in ROUNDINGS:
+        raise UsageError(f"rounding {rounding!r}: {', '.join(ROUNDINGS)} would be accepted")
     if loss not in LOSSES:
         raise UsageError(f"loss {loss!r}: {', '.join(LOSSES)} would be accepted")
     options = Options(

@@ -22,6 +22,7 @@ from mpcompile.ptq.places import Layer
 from mpcompile.ptq.simulate import Setting, Simulation
 from mpcompile.ptq.write import QuantizedWeights
 
+ROUNDINGS = ("nearest", "gptq")
 DAMPING = 0.01
 """Of the mean of the diagonal of X̂·X̂ᵀ, that is added to it."""
 BLOCK = 128
@@ -117,8 +118,8 @@ def _damped(squares: np.ndarray) -> np.ndarray:
 
 
 def gptq(weights: np.ndarray, squares: np.ndarray, scale: np.ndarray, grid: Grid) -> np.ndarray:
-    """float64 [groups, O, K], on the grid: `weights` rounded by the sums of squares [groups, K, K] of what they are multiplied
-    with. `scale`: as the weights. The columns of the greatest squares come first."""
+    """float64 [groups, O, K], on the grid: `weights` rounded by the sums of squares [groups, K, K] of what they are
+    multiplied with. `scale`: as the weights. The columns of the greatest squares come first."""
     order = np.argsort(-np.einsum("gkk->gk", squares), axis=1, kind="stable")
     left = np.take_along_axis(weights, order[:, None], 2)
     scales = np.take_along_axis(scale.astype(np.float64), order[:, None], 2)

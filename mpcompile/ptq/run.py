@@ -62,7 +62,7 @@ class Options:
     samples: int = 256
     judged: int = 64
     correct_bias: bool = True
-    rounding: str = "nearest"
+    rounding: str = "gptq"
     seed: int = 0
 
 
@@ -256,8 +256,7 @@ class _Work:
             return {}
         outputs = [self.nodes[k].output[0] for k in constants]
         simulation = Simulation(self.model, self.places, self.reach, self.threads, outputs)
-        some = self.samples.some(o.judged, o.seed)
-        return bias.corrected(simulation, some, self._setting(assignment, {}), constants, self.tell)
+        return bias.corrected(simulation, self.samples, self._setting(assignment, {}), constants, self.tell)
 
     def _rounded(self, assignment: costs.Assignment) -> dict[str, np.ndarray]:
         """Rounds the weights of all layers by GPTQ; the biases that are corrected on the way."""
@@ -265,7 +264,7 @@ class _Work:
         simulation = Simulation(self.model, places, self.reach, self.threads, inputs=True)
         constants = bias.biases(self.model, places) if o.correct_bias else {}
         grids, weights = self._settled(assignment)
-        work = Rounded(simulation, self.samples.some(o.judged, o.seed), Setting(grids, {}), constants)
+        work = Rounded(simulation, self.samples, Setting(grids, {}), constants)
         found = work.layers(places.layers, {k: w.grid for k, w in weights.items()}, self.tell)
         self._weights |= {(k, assignment[k].weights): w for k, w in found.items()}
         return {name: work.setting.constants[name] for name in constants.values()}

@@ -59,6 +59,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--samples", type=int, default=256, metavar="N", help="of the inputs that are used (%(default)s)")
     how.add_argument("--judged", type=int, default=64, metavar="N", help="of these, to judge layers by (%(default)s)")
+    how.add_argument(
+        "--rounding",
+        choices=("nearest", "gptq"),
+        default="gptq",
+        help="of weights: each to the nearest, or, slower, so that others make up for its error (default: %(default)s)",
+    )
     how.add_argument("--no-bias-correction", action="store_true", help="leave biases as they are")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of samples (default: %(default)s)")
     time = parser.add_argument_group("latency")
@@ -105,6 +111,7 @@ def work(args: argparse.Namespace) -> dict:
             loss=args.loss,
             samples=args.samples,
             judged=args.judged,
+            rounding=args.rounding,
             correct_bias=not args.no_bias_correction,
             seed=args.seed,
             threads=args.threads,
