@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import onnx
 
-from mpcompile.ptq.calibration import Calibration
+from mpcompile.ptq.float_model import FloatModel
 from mpcompile.ptq.grids import Grid
-from mpcompile.ptq.observe import AT_ONCE, Progress
+from mpcompile.ptq.observe import Progress
 from mpcompile.ptq.patches import Window, patches, window_of
-from mpcompile.ptq.places import Layer
-from mpcompile.ptq.simulate import Setting, Simulation
+from mpcompile.ptq.places import Layer, Places
+from mpcompile.ptq.stages import Stages
 from mpcompile.ptq.write import QuantizedWeights
 
 ROUNDINGS = ("nearest", "gptq")
@@ -27,59 +26,68 @@ DAMPING = 0.01
 """Of the mean of the diagonal of X̂·X̂ᵀ, that is added to it."""
 BLOCK = 128
 """Columns whose errors are taken off the others at once."""
-MOST_ROWS = 1 << 18
-"""Places of a batch of inputs that count, at the most; of more, evenly spread ones."""
+MOST_NUMBERS = 1 << 25
+"""In the patches that are made at once."""
+MOST_ROWS = 1 << 17
+"""Of a piece of inputs that squares are summed of, at the most; of more, evenly spread ones."""
 
 
-class Rounded:
-    """Weights and biases of all layers, found in their order. `constants`: layer → its bias, where it has one."""
+def biases(model: FloatModel, places: Places) -> dict[str, str]:
+    """Layer → the constant that is its bias, of layers that have one."""
+    return {
+        n.name: n.input[2]
+        for n in model.proto.graph.node
+        if n.name in places.layers and len(n.input) > 2 and n.input[2] in model.constants
+    }
 
-    def __init__(self, simulation: Simulation, samples: Calibration, setting: Setting, biases: Mapping[str, str]):
-        self.simulation, self.samples, self.setting, self.biases = simulation, samples, setting, biases
-        self.nodes = {n.name: n for n in simulation.model.proto.graph.node}
 
-    def layers(
-        self, layers: Mapping[str, Layer], grids: Mapping[str, Grid], tell: Progress
-    ) -> dict[str, QuantizedWeights]:
-        """The rounded weights of each layer on its grid; `setting` then holds them, and the biases."""
-        found = {}
-        for done, (name, layer) in enumerate(layers.items()):
-            tell("rounding", done, len(layers))
-            found[name] = self._layer(layer, grids[name])
-        tell("rounding", len(layers), len(layers))
-        return found
-
-    def _layer(self, layer: Layer, grid: Grid) -> QuantizedWeights:
-        node, model = self.nodes[layer.name], self.simulation.model
-        weight = model.constants[layer.weight]
-        window, seen = None, _Seen()
-        for x, quantized in self._inputs(node):
-            if node.op_type == "Conv":
-                window = window_of(node, weight, x.shape[2:])
-            seen.add(patches(x, window), patches(quantized, window))
-        rows = _rows(weight, layer.axis, window)
-        values = gptq(
-            seen.best(rows), seen.squares, _rows(np.broadcast_to(grid.scale, weight.shape), layer.axis, window), grid
-        )
+def settle(
+    stages: Stages,
+    layers: Mapping[str, Layer],
+    weights: Mapping[str, QuantizedWeights],
+    constants: Mapping[str, str],
+    rounding: str,
+    tell: Progress,
+) -> dict[str, QuantizedWeights]:
+    """Rounds the weights of each layer in turn, on the grid that `weights` has them on; "nearest" takes them as they are.
+    Biases in `constants` (see `biases`) are corrected. The stages' setting then holds all of it."""
+    model, found = stages.simulated.model, {}
+    nodes = {n.name: n for n in model.proto.graph.node}
+    for done, (name, inputs) in enumerate(stages):
+        tell("rounding", done, len(layers))
+        layer, given = layers[name], weights[name]
+        weight, node = model.constants[layer.weight], nodes[name]
+        window = window_of(node, weight, inputs[0][0].shape[2:]) if node.op_type == "Conv" else None
+        seen = _Seen(squares=rounding == "gptq")
+        for x, quantized in inputs:
+            for some in _pieces(x, weight):
+                seen.add(patches(x[some], window), patches(quantized[some], window))
+        rows, values = _rows(weight, layer.axis, window), _rows(given.values, layer.axis, window)
+        if rounding == "gptq":
+            scale = _rows(np.broadcast_to(given.grid.scale, weight.shape), layer.axis, window)
+            values = gptq(seen.best(rows), seen.squares, scale, given.grid)
         changed = {layer.weight: _back(values, weight.shape, layer.axis)}
-        if layer.name in self.biases:
-            bias = self.biases[layer.name]
+        if name in constants:
             off = (rows @ seen.mean[:, :, None] - values @ seen.quantized_mean[:, :, None]).reshape(-1)
-            changed[bias] = (model.constants[bias] + off).astype(np.float32)
-        self.setting = self.setting.but(constants=changed)
-        return QuantizedWeights(changed[layer.weight], grid)
+            changed[constants[name]] = (model.constants[constants[name]] + off).astype(np.float32)
+        stages.setting = stages.setting.but(constants=changed)
+        found[name] = QuantizedWeights(changed[layer.weight], given.grid)
+    tell("rounding", len(layers), len(layers))
+    return found
 
-    def _inputs(self, node: onnx.NodeProto):
-        """(x, x̂) of each batch of samples."""
-        for batch in self.samples.batches(AT_ONCE):
-            yield self.simulation.input_of(node.name, batch, self.setting)
+
+def _pieces(x: np.ndarray, weight: np.ndarray) -> list[slice]:
+    """Samples of a batch in pieces whose patches are not too large."""
+    each = x[0].size * int(np.prod(weight.shape[2:], dtype=int))
+    most = max(1, MOST_NUMBERS // max(1, each))
+    return [slice(at, at + most) for at in range(0, len(x), most)]
 
 
 class _Seen:
     """Sums over all rows of patches: squares X̂·X̂ᵀ, products X·X̂ᵀ [groups, K, K], and means [groups, K]."""
 
-    def __init__(self):
-        self.rows = 0
+    def __init__(self, squares: bool):
+        self.rows, self.wants_squares = 0, squares
         self.squares = self.products = self.sum = self.quantized_sum = np.zeros(1)
 
     def add(self, x: np.ndarray, quantized: np.ndarray) -> None:
@@ -88,6 +96,8 @@ class _Seen:
         self.sum = self.sum + x.sum(1, dtype=np.float64)
         self.quantized_sum = self.quantized_sum + quantized.sum(1, dtype=np.float64)
         self.rows += rows
+        if not self.wants_squares:
+            return
         x, quantized = x[:, ::step], quantized[:, ::step]
         turned = quantized.transpose(0, 2, 1)
         self.squares = self.squares + (turned @ quantized).astype(np.float64)

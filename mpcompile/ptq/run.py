@@ -16,7 +16,7 @@ from mpcompile.files import atomic_path
 from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.latency.progress import Progress as Counted
 from mpcompile.latency.table import LatencyTable
-from mpcompile.ptq import bias, costs, kept, sensitivity
+from mpcompile.ptq import costs, kept, sensitivity
 from mpcompile.ptq.budgets import Budget
 from mpcompile.ptq.calibration import Calibration
 from mpcompile.ptq.choose import Limit, bits_of_tensors, choose, loss_of, said
@@ -25,8 +25,9 @@ from mpcompile.ptq.grids import Grid
 from mpcompile.ptq.observe import Progress, observe
 from mpcompile.ptq.ranges import activation_grid, weight_grid
 from mpcompile.ptq.rewire import quantized_name
-from mpcompile.ptq.rounding import Rounded
-from mpcompile.ptq.simulate import Setting, Simulation
+from mpcompile.ptq.rounding import biases, settle
+from mpcompile.ptq.simulate import Setting, Simulated, Simulation
+from mpcompile.ptq.stages import Stages, few_enough
 from mpcompile.ptq.supported import supported_places
 from mpcompile.ptq.write import QuantizedWeights, to_qonnx
 from mpcompile.temporary import temporary_folder
@@ -249,25 +250,18 @@ class _Work:
         return sum(a.nbytes for name, a in self.model.constants.items() if name not in weights)
 
     # -- the file ---------------------------------------------------------------------------------------
-    def _biases(self, assignment: costs.Assignment) -> dict[str, np.ndarray]:
-        """Those that are corrected: constant → its values."""
-        o, constants = self.options, bias.biases(self.model, self.places)
-        if not o.correct_bias:
-            return {}
-        outputs = [self.nodes[k].output[0] for k in constants]
-        simulation = Simulation(self.model, self.places, self.reach, self.threads, outputs)
-        return bias.corrected(simulation, self.samples, self._setting(assignment, {}), constants, self.tell)
-
     def _rounded(self, assignment: costs.Assignment) -> dict[str, np.ndarray]:
-        """Rounds the weights of all layers by GPTQ; the biases that are corrected on the way."""
+        """Settles the weights of all layers; the biases that are corrected on the way."""
         o, places = self.options, self.places
-        simulation = Simulation(self.model, places, self.reach, self.threads, inputs=True)
-        constants = bias.biases(self.model, places) if o.correct_bias else {}
+        constants = biases(self.model, places) if o.correct_bias else {}
+        if o.rounding == "nearest" and not constants:
+            return {}
         grids, weights = self._settled(assignment)
-        work = Rounded(simulation, self.samples, Setting(grids, {}), constants)
-        found = work.layers(places.layers, {k: w.grid for k, w in weights.items()}, self.tell)
+        some = few_enough(self.samples, self.model, o.seed)
+        stages = Stages(Simulated(self.model, places, self.reach), some, Setting(grids, {}), self.threads)
+        found = settle(stages, places.layers, weights, constants, o.rounding, self.tell)
         self._weights |= {(k, assignment[k].weights): w for k, w in found.items()}
-        return {name: work.setting.constants[name] for name in constants.values()}
+        return {name: stages.setting.constants[name] for name in constants.values()}
 
     def _setting(self, assignment: costs.Assignment, constants: Mapping[str, np.ndarray]) -> Setting:
         grids, weights = self._settled(assignment)
@@ -289,7 +283,7 @@ class _Work:
         judged: sensitivity.Sensitivity | None,
     ) -> Quantized:
         places = self.places
-        constants = self._rounded(assignment) if self.options.rounding == "gptq" else self._biases(assignment)
+        constants = self._rounded(assignment)
         proto = self._proto(assignment, constants)
         onnx.checker.check_model(proto)
         simulation = Simulation(self.model, places, self.reach, self.threads)

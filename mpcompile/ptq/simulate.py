@@ -1,8 +1,8 @@
-"""The network with fake quantizers, in ONNX Runtime: one session, whose grids and weights are given anew for each run."""
+"""The network with fake quantizers, in ONNX Runtime: its grids and weights are given anew for each run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from mpcompile.latency import onnxruntime
-from mpcompile.ptq.calibration import Arrays, Calibration
+from mpcompile.ptq.calibration import Calibration
 from mpcompile.ptq.float_model import FloatModel
 from mpcompile.ptq.grids import Grid
 from mpcompile.ptq.observe import AT_ONCE
@@ -33,70 +33,31 @@ class Setting:
         return Setting({**self.grids, **grids}, {**self.constants, **constants})
 
 
-class Simulation:
-    """`reach`: tensor → how far from 0 it came in the float network, for a grid that changes nothing. `also`: tensors that
-    can be asked for beside the outputs; with `inputs` what layers read can, too."""
+class Simulated:
+    """`proto`: the network with fake quantizers, whose parameters, and the layers' weights and biases, are inputs that may
+    be left out. `reads`: layer → the tensor that it reads there. `reach`: tensor → how far from 0 it came in the float
+    network, for a grid that changes nothing."""
 
-    def __init__(
-        self,
-        model: FloatModel,
-        places: Places,
-        reach: Mapping[str, float],
-        threads: int,
-        also: Iterable[str] = (),
-        inputs: bool = False,
-    ):
+    def __init__(self, model: FloatModel, places: Places, reach: Mapping[str, float]):
         self.model, self.reach = model, reach
-        self.tensors = [*dict.fromkeys([*places.tensors, *places.helpers])]
-        proto = rewired(model, places, self._quantizer)
-        self.reads = {n.name: n.input[0] for n in proto.graph.node if n.name in places.layers}
-        """Layer → the tensor that it reads here."""
-        open_to_change = {t for n in proto.graph.node if n.name in places.layers for t in n.input[1:]}
-        for tensor in proto.graph.initializer:
+        self.proto = rewired(model, places, self._quantizer)
+        graph = self.proto.graph
+        self.reads = {n.name: n.input[0] for n in graph.node if n.name in places.layers}
+        open_to_change = {t for n in graph.node if n.name in places.layers for t in n.input[1:]}
+        for tensor in graph.initializer:
             if tensor.name in open_to_change:
-                proto.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-        for t in self.tensors:
+                graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        for t in dict.fromkeys([*places.tensors, *places.helpers]):
             for name, value in self._parameters(t, None).items():
-                proto.graph.initializer.append(numpy_helper.from_array(value, name))
-                proto.graph.input.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, value.shape))
-        there = set(model.outputs)
-        more = [*also, *(self.reads.values() if inputs else ())]
-        proto.graph.output.extend(onnx.ValueInfoProto(name=t) for t in dict.fromkeys(more) if t not in there)
-        self.session = onnxruntime.session(proto.SerializeToString(), threads)
+                graph.initializer.append(numpy_helper.from_array(value, name))
+                graph.input.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, value.shape))
 
-    def run(self, samples: Calibration, setting: Setting) -> list[np.ndarray]:
-        """Each output over all samples."""
-        feeds = self._feeds(setting)
-        found = [self.session.run(self.model.outputs, {**batch, **feeds}) for batch in samples.batches(AT_ONCE)]
-        return [
-            np.concatenate([np.atleast_1d(np.asarray(part[i])) for part in found])
-            for i in range(len(self.model.outputs))
-        ]
-
-    def means(self, samples: Calibration, setting: Setting, tensors: Iterable[str]) -> dict[str, np.ndarray]:
-        """float64 [channels] of each tensor, channels along axis 1: over samples and places."""
-        feeds, wanted, count = self._feeds(setting), list(tensors), 0
-        sums: dict[str, np.ndarray] = {}
-        for batch in samples.batches(AT_ONCE):
-            for t, value in zip(wanted, self.session.run(wanted, {**batch, **feeds})):
-                y = np.asarray(value)
-                total = len(y) * y.mean((0, *range(2, y.ndim)), dtype=np.float64)
-                sums[t] = sums[t] + total if t in sums else total
-            count += len(next(iter(batch.values())))
-        return {t: total / count for t, total in sums.items()}
-
-    def input_of(self, layer: str, batch: Arrays, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
-        """What a layer reads of a batch: in the float network, and with `setting`."""
-        name = self.reads[layer]
-        (x,) = self.session.run([name], dict(batch))
-        (quantized,) = self.session.run([name], {**batch, **self._feeds(setting)})
-        return np.asarray(x), np.asarray(quantized)
-
-    def _feeds(self, setting: Setting) -> dict[str, np.ndarray]:
-        feeds: dict[str, np.ndarray] = dict(setting.constants)
+    def feeds(self, setting: Setting) -> dict[str, np.ndarray]:
+        """What a run with a setting is given beside the model's inputs."""
+        found: dict[str, np.ndarray] = dict(setting.constants)
         for t, grid in setting.grids.items():
-            feeds |= self._parameters(t, grid)
-        return feeds
+            found |= self._parameters(t, grid)
+        return found
 
     def _parameters(self, tensor: str, grid: Grid | None) -> dict[str, np.ndarray]:
         if grid is None:
@@ -123,3 +84,17 @@ class Simulation:
             made.append(helper.make_node(op, [before, *inputs[1:]], [after], name=f"{output}.{op}"))
             before = after
         return made
+
+
+class Simulation(Simulated):
+    """The same in a session."""
+
+    def __init__(self, model: FloatModel, places: Places, reach: Mapping[str, float], threads: int):
+        super().__init__(model, places, reach)
+        self.session = onnxruntime.session(self.proto.SerializeToString(), threads)
+
+    def run(self, samples: Calibration, setting: Setting) -> list[np.ndarray]:
+        """Each output over all samples."""
+        feeds, outputs = self.feeds(setting), self.model.outputs
+        found = [self.session.run(outputs, {**batch, **feeds}) for batch in samples.batches(AT_ONCE)]
+        return [np.concatenate([np.atleast_1d(np.asarray(part[i])) for part in found]) for i in range(len(outputs))]
