@@ -33,7 +33,7 @@ LONG = re.compile(
             r"examples/test_site",
             r"ptq/test_digits.py::test_(mixed|several)",
             r"ptq/test_networks.py::test_it_is_read.*(w1a1|w2a3)",
-            r"ptq/test_bundle.py::.*(branches|sound)",
+            r"ptq/test_bundle.py::.*(branches|sound|measured)",
             r"examples/test_tutorials.py::.*(search|first-bundle)",
             r"families/test_a_new_family.py::test_it_is_tuned",
             r"latency/test_prediction.py::test_rows",

@@ -61,7 +61,7 @@ class Options:
     percentile: float = 99.99
     loss: str = "mse"
     samples: int = 256
-    judged: int = 64
+    judged: int = 32
     correct_bias: bool = True
     rounding: str = "gptq"
     seed: int = 0

@@ -58,7 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "%(default)s)",
     )
     how.add_argument("--samples", type=int, default=256, metavar="N", help="of the inputs that are used (%(default)s)")
-    how.add_argument("--judged", type=int, default=64, metavar="N", help="of these, to judge layers by (%(default)s)")
+    how.add_argument("--judged", type=int, default=32, metavar="N", help="of these, to judge layers by (%(default)s)")
     how.add_argument(
         "--rounding",
         choices=("nearest", "gptq"),
