@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mpcompile.latency.table import LatencyTable
     from mpcompile.ptq.observe import Progress
-    from mpcompile.ptq.run import Quantized
+    from mpcompile.ptq.result import Quantized
     from mpcompile.remote.pool import DevicePool
 
 

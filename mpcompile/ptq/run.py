@@ -19,11 +19,12 @@ from mpcompile.latency.table import LatencyTable
 from mpcompile.ptq import costs, kept, sensitivity
 from mpcompile.ptq.budgets import Budget
 from mpcompile.ptq.calibration import Calibration
-from mpcompile.ptq.choose import Limit, bits_of_tensors, choose, loss_of, said
+from mpcompile.ptq.choose import Limit, bits_of_tensors, choose, said
 from mpcompile.ptq.float_model import FloatModel
 from mpcompile.ptq.grids import Grid
 from mpcompile.ptq.observe import Progress, observe
 from mpcompile.ptq.ranges import activation_grid, weight_grid
+from mpcompile.ptq.result import Cost, Quantized, QuantizedLayer
 from mpcompile.ptq.rewire import quantized_name
 from mpcompile.ptq.rounding import biases, settle
 from mpcompile.ptq.simulate import Setting, Simulated, Simulation
@@ -65,68 +66,6 @@ class Options:
     correct_bias: bool = True
     rounding: str = "gptq"
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class QuantizedLayer:
-    """A layer of the result. `weights` numbers, `macs` a sample; `alone`: the loss of its weight bits by themselves, where
-    that was measured."""
-
-    name: str
-    op: str
-    bits: BitPair
-    weights: int
-    macs: int
-    kept: bool
-    alone: float | None = None
-
-    def to_json(self) -> dict:
-        return vars(self) | {"bits": str(self.bits)}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of a budget: what was asked for (`text`, in `unit` the `limit`), and what the result costs; `modelled`: expected by a
-    cost model, not measured."""
-
-    kind: str
-    text: str
-    limit: float
-    cost: float
-    unit: str
-    modelled: bool = False
-
-    def told(self) -> str:
-        """One line."""
-        model = ", by the board's cost model, not measured" if self.modelled else ""
-        return f"{self.kind}: {said(self.cost, self.unit)}, where {self.text} are allowed{model}"
-
-    def to_json(self) -> dict:
-        return vars(self)
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """The written file and what is in it. `float_operators`: name → why it runs in float. `loss`: of the outputs, against
-    the float network's on the calibration inputs (mse: squared error over variance); `same_class`: the share of them for
-    which the largest value of each row of the first output is where it was, None where that has fewer than two values."""
-
-    path: Path
-    layers: list[QuantizedLayer]
-    float_operators: dict[str, str]
-    costs: list[Cost]
-    weight_bytes: float
-    bitops: float
-    loss: float
-    same_class: float | None
-    samples: int
-
-    def to_json(self) -> dict:
-        return vars(self) | {
-            "path": str(self.path),
-            "layers": [layer.to_json() for layer in self.layers],
-            "costs": [cost.to_json() for cost in self.costs],
-        }
 
 
 def quantize(
@@ -321,6 +260,3 @@ class _Work:
         with atomic_path(output) as temporary:
             temporary.write_bytes(proto.SerializeToString())
         return result
-
-
-__all__ = ["Latencies", "Options", "Quantized", "loss_of", "quantize"]
