@@ -20,6 +20,7 @@ _WHERE = {
     "verify": ("mpcompile.api.verify", "verify"),
     "profile": ("mpcompile.api.profile", "profile"),
     "tune": ("mpcompile.api.tune", "tune"),
+    "quantize": ("mpcompile.api.quantize", "quantize"),
     "search": ("mpcompile.api.search", "search"),
     "run_search": ("mpcompile.api.search", "run_search"),
     "load_target": ("mpcompile.targets", "load_target"),

@@ -29,6 +29,7 @@ VERBS = {
     "doctor": "what works on this machine, and what is missing, with the command that mends it",
     "targets": "the boards, and for each bit pair the family expected fastest",
     "compile": "a QONNX or QDQ file to a bundle",
+    "quantize": "a float ONNX file to QONNX after training, its bits uniform or chosen layer by layer under a budget",
     "run": "a bundle on arrays of a .npz file",
     "bench": "a bundle's time from end to end, beside ONNX Runtime's in the same run",
     "verify": "a bundle against the exact reference, buffer by buffer",
@@ -111,7 +112,7 @@ def _check_outputs(given: dict) -> None:
     if given["json"] and not is_stream(given["json"]):
         check_writable(given["json"])
     files = {}
-    for option in ("model", "bundle", "file", "input", "inputs", "vs_onnx", "output", "json"):
+    for option in ("model", "bundle", "file", "calibration", "table", "input", "inputs", "vs_onnx", "output", "json"):
         value = given.get(option) or []
         for path in [value] if isinstance(value, str) else value:
             real = os.path.realpath(path)

@@ -29,6 +29,7 @@ OPTIONAL = {
     "onnxscript": ("onnxscript", "searching a module of one's own", 'pip install "mpcompile[search]"'),
     "brevitas": ("brevitas", "the example of a Brevitas module", "pip install brevitas==0.13.4 onnxoptimizer"),
     "onnxruntime": ("onnxruntime", "comparisons with ONNX Runtime", "pip install onnxruntime==1.31.1"),
+    "scipy": ("scipy", "choosing bits for quantize", 'pip install "mpcompile[quantize]"'),
     "qonnx": ("qonnx", "verifying how QONNX files are read", 'pip install "mpcompile[verify]"'),
     "xgboost-cpu": ("xgboost", "tuning", 'pip install "mpcompile[tune]"'),
     "jinja2": ("jinja2", "reports, and so a search", 'pip install "mpcompile[report]"'),

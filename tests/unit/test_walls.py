@@ -27,6 +27,7 @@ MAY_KNOW = {
     "witness": {"ir", "reference", "frontend"},
     "latency": {"ir"},
     "search": {"ir", "latency"},
+    "ptq": {"ir", "frontend", "latency"},
     "kernels": {"ir", "targets", "reference"},
     "schedules": {"ir", "kernels", "targets"},
     "records": {"ir", "kernels"},

@@ -1,0 +1,119 @@
+"""GPTQ: what it makes less, that its matrices are what convolutions multiply, and what it wins in a network."""
+
+from itertools import product
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch.nn.functional import conv1d, conv2d
+
+import mpcompile as mp
+from mpcompile.errors import UsageError
+from mpcompile.frontend import load_source
+from mpcompile.ptq.grids import signed
+from mpcompile.ptq.patches import patches, window_of
+from mpcompile.ptq.rounding import gptq
+from mpcompile.witness.reading import check_reading
+from tests.ptq.digits import answers, float_answers
+from tests.ptq.nets import NETS, export, made, samples
+
+
+def problem(groups=2, outputs=3, size=5, rows=400, seed=0):
+    """Weights [groups, O, K] for a grid with steps of 0.5 and 1, and correlated inputs [groups, rows, K]."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(groups, rows, size)) @ rng.normal(size=(groups, size, size)) + 1
+    scale = np.broadcast_to(np.array([0.5, 1.0, 0.5])[None, :outputs, None], (groups, outputs, size))
+    return rng.normal(size=(groups, outputs, size)), x, scale
+
+
+def error(w, q, x) -> np.ndarray:
+    """[groups, O]"""
+    return (((w - q) @ x.transpose(0, 2, 1)) ** 2).mean(2)
+
+
+def test_where_inputs_are_independent_it_is_the_nearest():
+    w, _, scale = problem()
+    grid = signed(3, np.ones(1))
+    squares = np.stack([np.diag([5.0, 1.0, 3.0, 2.0, 4.0])] * 2)
+    np.testing.assert_array_equal(gptq(w, squares, scale, grid), np.clip(np.rint(w / scale), -4, 3) * scale)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_it_is_nearer_to_the_best_than_the_nearest(seed):
+    w, x, scale = problem(size=4, seed=seed)
+    grid = signed(3, np.ones(1))
+    squares = x.transpose(0, 2, 1) @ x
+    found = error(w, gptq(w, squares, scale, grid), x)
+    nearest = error(w, np.clip(np.rint(w / scale), -4, 3) * scale, x)
+    every = np.array(list(product(range(-4, 4), repeat=4)), float)  # [4096, K]
+    best = np.array(
+        [
+            [min(error(w[g, o][None, None], (every * scale[g, o])[None], x[g][None])[0]) for o in range(3)]
+            for g in range(2)
+        ]
+    )
+    assert (found >= best - 1e-9).all() and found.sum() < 0.95 * nearest.sum()
+
+
+def test_blocks_change_nothing(monkeypatch):
+    from mpcompile.ptq import rounding
+
+    w, x, scale = problem(size=11, groups=1)
+    squares, grid = x.transpose(0, 2, 1) @ x, signed(3, np.ones(1))
+    whole = gptq(w, squares, scale, grid)
+    monkeypatch.setattr(rounding, "BLOCK", 4)
+    np.testing.assert_allclose(gptq(w, squares, scale, grid), whole, atol=1e-9)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize(
+    "how",
+    [dict(), dict(strides=2, pads=1), dict(pads=2, dilations=2), dict(strides=3, pads=(1, 0), dilations=1)],
+    ids=str,
+)
+@pytest.mark.parametrize("axes", [1, 2])
+def test_patches_times_weights_is_the_convolution(axes, how, groups):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 6, *(9, 11)[:axes])).astype(np.float32)
+    w = rng.normal(size=(6, 6 // groups, *(3, 2)[:axes])).astype(np.float32)
+    pads = how.get("pads", 0)
+    pads = pads[:axes] if isinstance(pads, tuple) else (pads,) * axes
+    strides, dilations = how.get("strides", 1), how.get("dilations", 1)
+    attributes = dict(strides=[strides] * axes, pads=[*pads, *pads], dilations=[dilations] * axes, group=groups)
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], **attributes)
+    seen = patches(x, window_of(node, w, x.shape[2:]))
+    got = w.reshape(groups, 6 // groups, -1) @ seen.transpose(0, 2, 1)  # [groups, O, rows]
+    conv = {1: conv1d, 2: conv2d}[axes]
+    y = conv(torch.from_numpy(x), torch.from_numpy(w), None, strides, pads, dilations, groups).numpy()
+    np.testing.assert_allclose(got.reshape(6, -1), y.swapaxes(0, 1).reshape(6, -1), atol=1e-4)
+
+
+def test_padding_that_the_file_leaves_open():
+    x, w = np.arange(14, dtype=np.float32).reshape(1, 1, 14), np.ones((1, 1, 3), np.float32)
+    for auto, first in (("SAME_UPPER", [0, 1, 2]), ("SAME_LOWER", [0, 0, 1])):
+        node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], strides=[2], auto_pad=auto)
+        seen = patches(x, window_of(node, w, (14,)))
+        assert seen.shape == (1, 7, 3) and seen[0, 0].tolist() == first
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_networks(tmp_path, name):
+    """Nearer to the float network than with weights rounded to the nearest; still what others compute."""
+    source = export(made(name), tmp_path / "float.onnx")
+    x = samples(name, 96)
+    nearest, found = (
+        mp.quantize(source, x, tmp_path / f"{rounding}.onnx", bits="w2a8", keep={"*": "w2a8"}, rounding=rounding)
+        for rounding in ("nearest", "gptq")
+    )
+    assert found.loss < (0.8 if name != "residual" else 1.05) * nearest.loss
+    reading = check_reading(load_source(found.path), {"x": samples(name, 4, 5)}, "qonnx")
+    assert reading.equal, reading.summary
+    off = (answers(found.path, x) - float_answers(source, x)).mean(0)
+    assert np.abs(off).max() < 1e-3 * np.abs(float_answers(source, x)).max()  # biases are corrected on the way
+
+
+def test_other_roundings_are_refused(tmp_path):
+    source = export(made("perceptron"), tmp_path / "float.onnx")
+    with pytest.raises(UsageError, match="rounding 'stochastic': nearest, gptq would be accepted"):
+        mp.quantize(source, samples("perceptron"), tmp_path / "q.onnx", bits="w4a4", rounding="stochastic")
