@@ -50,8 +50,9 @@ def file_tensors(imp: Importer) -> list[FileTensor]:
     found, kept = [], imp.graph.types
     for name, held in imp.values.items():
         if isinstance(held, Codes) and held.spacing.size == 1:
-            real = lambda t: kept[t].quantizer or t == held.tensor  # a float operator's picks lie on the grid untold
-            tensor = next((t for t in (name, on_grid_name(held)) if t in kept and real(t)), None)
+            own = held.tensor  # what a float operator picks lies on the grid untold
+            names = [t for t in (name, on_grid_name(held)) if t in kept]
+            tensor = next((t for t in names if kept[t].quantizer or t == own), None)
             if name in kept and tensor != name:  # the codes are an output, in float32
                 found.append(FileTensor(name, name, one, none))
             elif tensor is not None:

@@ -28,7 +28,7 @@ IN_FLOAT = {
 }
 
 
-COMPILED = ("deit_tiny", "ds_cnn", "mobilenet_v3_small", "tfc_w2a2", "ultraface", "yolov8n")
+COMPILED = ("deit_tiny", "ds_cnn", "mobilenet_v3_small", "tfc_w2a2", "yolov8n")
 """The others have no operator that these lack, and take their time."""
 
 
