@@ -9,6 +9,7 @@ The names below are looked up when they are used: `import mpcompile` loads neith
 """
 
 from importlib import import_module
+from typing import Any
 
 __version__ = "0.2.0"
 
@@ -33,7 +34,7 @@ _ROOMS = ("search",)
 __all__ = ["__version__", *_WHERE]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'mpcompile' has no attribute {name!r}")
     value = offered(name)
@@ -43,7 +44,7 @@ def __getattr__(name: str):
     return value
 
 
-def offered(name: str):
+def offered(name: str) -> Any:
     """The function of that name."""
     module, attribute = _WHERE[name]
     return getattr(import_module(module), attribute)
