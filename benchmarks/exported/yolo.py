@@ -91,7 +91,21 @@ class Detect(nn.Module):
         return torch.cat((boxes, scores.sigmoid()), 1)
 
 
-class YoloV8(nn.Module):
+class Pyramid(nn.Module):
+    """Five stages; what the last three find goes up and down again, and to the head."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        third = self.third(self.stem(x))
+        fourth = self.fourth(third)
+        fifth = self.fifth(fourth)
+        four = self.top_4(torch.cat((self.up(fifth), fourth), 1))
+        three = self.top_3(torch.cat((self.up(four), third), 1))
+        four = self.bottom_4(torch.cat((self.down_3(three), four), 1))
+        five = self.bottom_5(torch.cat((self.down_4(four), fifth), 1))
+        return self.head([three, four, five])
+
+
+class YoloV8(Pyramid):
     """(N, 3, size, size) → (N, 84, anchors). `widths`: of the five stages; v8n's unless told."""
 
     def __init__(self, size: int = 640, widths=(16, 32, 64, 128, 256), depths=(1, 2, 2, 1), classes: int = 80):
@@ -106,13 +120,3 @@ class YoloV8(nn.Module):
         self.down_3, self.bottom_4 = ConvNormAct(c, c, 3, 2), C2f(c + d, d, depths[0], False)
         self.down_4, self.bottom_5 = ConvNormAct(d, d, 3, 2), C2f(d + e, e, depths[0], False)
         self.head = Detect((c, d, e), classes, size)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        third = self.third(self.stem(x))
-        fourth = self.fourth(third)
-        fifth = self.fifth(fourth)
-        four = self.top_4(torch.cat((self.up(fifth), fourth), 1))
-        three = self.top_3(torch.cat((self.up(four), third), 1))
-        four = self.bottom_4(torch.cat((self.down_3(three), four), 1))
-        five = self.bottom_5(torch.cat((self.down_4(four), fifth), 1))
-        return self.head([three, four, five])

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from benchmarks.exported.blocks import ConvNormAct
-from benchmarks.exported.yolo import SPPF, Bottleneck, Detect
+from benchmarks.exported.yolo import SPPF, Bottleneck, Detect, Pyramid
 
 
 class C3k(nn.Module):
@@ -82,7 +82,7 @@ class SeparableDetect(Detect):
         return nn.Sequential(*first, *second, nn.Conv2d(inner, outputs, 1))
 
 
-class Yolo11(nn.Module):
+class Yolo11(Pyramid):
     """(N, 3, size, size) → (N, 84, anchors). `widths`: of the five stages; 11n's unless told."""
 
     def __init__(self, size: int = 640, widths=(16, 32, 64, 128, 256), classes: int = 80):
@@ -97,13 +97,3 @@ class Yolo11(nn.Module):
         self.down_3, self.bottom_4 = ConvNormAct(c, c, 3, 2), C3k2(c + d, d, False)
         self.down_4, self.bottom_5 = ConvNormAct(d, d, 3, 2), C3k2(d + e, e, True)
         self.head = SeparableDetect((c, d, e), classes, size)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        third = self.third(self.stem(x))
-        fourth = self.fourth(third)
-        fifth = self.fifth(fourth)
-        four = self.top_4(torch.cat((self.up(fifth), fourth), 1))
-        three = self.top_3(torch.cat((self.up(four), third), 1))
-        four = self.bottom_4(torch.cat((self.down_3(three), four), 1))
-        five = self.bottom_5(torch.cat((self.down_4(four), fifth), 1))
-        return self.head([three, four, five])
