@@ -11,7 +11,7 @@ from benchmarks.exported.quantized import write_quantized
 from mpcompile.api.compile import compile_model
 from mpcompile.api.verify import fused, verify
 from mpcompile.frontend import load
-from mpcompile.ir.graph import FloatOp
+from mpcompile.ir.graph import FloatOp, Pooling
 from mpcompile.reference.interpret import codes, interpret
 from tests.frontend.outside_executors import by_onnxruntime
 
@@ -30,6 +30,16 @@ COMPILED = ("deit_tiny", "ds_cnn", "mobilenet_v3_small", "tfc_w2a2", "yolov8n")
 """The others have no operator that these lack, and take their time."""
 
 
+def ties_of_means(tensor: str, graph, values) -> np.ndarray:
+    """Where a mean of codes lies in the middle of two: ONNX Runtime's float32 sum is a hair to one side or the other."""
+    writer = {t: n for n in graph.nodes for t in n.outputs}
+    source = writer[tensor].inputs[0]
+    if not isinstance(writer.get(source), Pooling) or writer[source].kind == "max":
+        return np.zeros(values[tensor].shape, bool)
+    steps = np.asarray(values[source], np.float64) / graph.types[tensor].quantizer.spacing
+    return np.abs(steps - np.floor(steps) - 0.5) < 1e-5
+
+
 @pytest.mark.parametrize("name", EXPORTED)
 def test_a_network_as_people_export_it(name, tmp_path):
     path = write_quantized(name, tmp_path / f"{name}.onnx", EXPORTED[name].small)
@@ -38,14 +48,14 @@ def test_a_network_as_people_export_it(name, tmp_path):
     theirs = by_onnxruntime(path, x)
     quantized = {t for n in graph.nodes for t in n.outputs if graph.types[t].quantizer and t in theirs}
     mine = interpret(graph, {"x": x}, given={t: theirs[t] for t in quantized})
-    assert len(quantized) > 3
+    assert len(quantized) > (3 if name == "tfc_w2a2" else 10)  # that one has four
     apart = 0
     for tensor in quantized:
         quantizer = graph.types[tensor].quantizer
         steps = np.abs(codes(theirs[tensor], quantizer) - codes(mine[tensor], quantizer)) // quantizer.grid.step
         assert steps.max() <= 1, f"{tensor}: {steps.max()} steps apart"
-        apart += np.count_nonzero(steps)
-    assert apart <= 2e-4 * sum(mine[t].size for t in quantized)
+        apart += np.count_nonzero(steps.astype(bool) & ~ties_of_means(tensor, graph, mine))
+    assert apart <= 1e-4 * sum(mine[t].size for t in quantized)
     assert {n.op_type for n in fused(graph).nodes if isinstance(n, FloatOp)} == IN_FLOAT.get(name, set())
     if name not in COMPILED:
         return

@@ -18,7 +18,7 @@ def lifetimes(draw) -> list[Interval]:
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(lifetimes())
 def test_live_buffers_never_overlap(intervals):
     offsets, size = place(intervals)
@@ -28,7 +28,7 @@ def test_live_buffers_never_overlap(intervals):
             assert not a.meets(b) or start + a.nbytes <= other or other + b.nbytes <= start
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(lifetimes())
 def test_the_block_is_at_most_twice_what_is_alive(intervals):
     padded = [Interval(aligned(i.nbytes), i.first, i.last) for i in intervals]
