@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpcompile.errors import UsageError
 from mpcompile.temporary import temporary_file
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Kind = TypeVar("Kind")
 _OPEN_FILES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
@@ -114,6 +117,31 @@ def write_stream(path: str | os.PathLike, text: str) -> None:
             stream.write(text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read_plain_arrays(
+    path: str | os.PathLike, what: str, choose: Callable[[list[str]], Iterable[str]] = list
+) -> np.ndarray | dict[str, np.ndarray]:
+    """The array of a .npy file, or by name those of an .npz that `choose` takes of its names; the others are not read.
+
+    Nothing is unpickled. Raises UsageError, "PATH is no WHAT (why)", where it is damaged or something else.
+    """
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    try:
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            return stored
+        with stored:
+            return {name: stored[name] for name in choose(stored.files)}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        told = " ".join(str(error).split())
+        if "pickle" in told:  # numpy takes all that it does not know for pickle, and advises to trust it
+            told = "at most pickled objects, which are not read"
+        raise UsageError(f"{path} is no {what} ({told})") from error
 
 
 def validated(data: object, kind: type[Kind], wrong: Callable[[str], Exception], place: str = "") -> Kind:

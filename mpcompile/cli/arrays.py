@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mpcompile.errors import UsageError
-from mpcompile.files import atomic_path
+from mpcompile.files import atomic_path, read_plain_arrays
 
 
 def read_arrays(path: str | os.PathLike, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -22,19 +21,17 @@ def read_arrays(path: str | os.PathLike, names: Sequence[str]) -> dict[str, np.n
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"{path}: no such file" if not path.exists() else f"{path} is not a file")
-    try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            raise UsageError(f"{path} is a .npy file; pass a .npz with arrays named {', '.join(names)}")
-        with stored:
-            found = stored.files
-            chosen = dict(zip(names, found)) if len(names) == 1 == len(found) else {n: n for n in names if n in found}
-            arrays = {name: stored[key] for name, key in chosen.items()}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        told = " ".join(str(error).split())
-        if "pickle" in told:  # numpy takes all that it does not know for pickle, and advises to trust it
-            told = "at most pickled objects, which are not read"
-        raise UsageError(f"{path} is no .npz file of plain arrays ({told})") from error
+    found: list[str] = []
+
+    def choose(stored: list[str]) -> list[str]:
+        found.extend(stored)
+        return found if len(names) == 1 == len(found) else [n for n in names if n in found]
+
+    arrays = read_plain_arrays(path, ".npz file of plain arrays", choose)
+    if not isinstance(arrays, dict):
+        raise UsageError(f"{path} is a .npy file; pass a .npz with arrays named {', '.join(names)}")
+    if len(names) == 1 == len(found):
+        arrays = {names[0]: arrays[found[0]]}
     missing = [name for name in names if name not in arrays]
     if missing:
         raise UsageError(f"{path} has no array {', '.join(missing)}; it has {', '.join(found) or 'none'}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from mpcompile.errors import UsageError
+from mpcompile.files import read_plain_arrays
 from mpcompile.ptq.float_model import FloatModel, Port
 
 SUFFIXES = (".npz", ".npy")
-BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 Arrays = dict[str, np.ndarray]
 
 
@@ -77,17 +75,8 @@ def _from_files(path: Path, model: FloatModel) -> Arrays:
 
 
 def _read(path: Path) -> Arrays:
-    try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return {"": stored}
-        with stored:
-            return {name: stored[name] for name in stored.files}
-    except BROKEN as error:
-        told = " ".join(str(error).split())
-        if "pickle" in told:  # numpy takes all that it does not know for pickle, and advises to trust it
-            told = "at most pickled objects, which are not read"
-        raise UsageError(f"{path} is no file of plain arrays ({told})") from error
+    stored = read_plain_arrays(path, "file of plain arrays")
+    return stored if isinstance(stored, dict) else {"": stored}
 
 
 def _named(arrays: Arrays, model: FloatModel, where: str) -> Arrays:
