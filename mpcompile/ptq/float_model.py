@@ -161,7 +161,7 @@ def own_constants(graph: onnx.GraphProto) -> None:
         added.append(numpy_helper.from_array(array, node.input[index]))
 
     for node in graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[1] not in constants:
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.input[1] not in constants:
             continue
         weight = numpy_helper.to_array(constants[node.input[1]])
         if weight.dtype != np.float32:
@@ -171,6 +171,7 @@ def own_constants(graph: onnx.GraphProto) -> None:
         if node.op_type == "MatMul":
             continue
         channels = weight.shape[0 if node.op_type == "Conv" or attributes.get("transB") else 1]
+        channels *= attributes.get("group", 1) if node.op_type == "ConvTranspose" else 1
         bias = np.zeros(channels, np.float32)
         if len(node.input) > 2 and node.input[2]:
             given = constants.get(node.input[2])

@@ -1,4 +1,7 @@
-"""What a contraction multiplies, as a matrix: one row for each place of its output, one column for each of its weights."""
+"""What a contraction multiplies, as a matrix: one row for each place of its output, one column for each of its weights.
+
+Of a transposed convolution: one row for each place of its input, one column for each of its channels.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,8 @@ def window_of(node: onnx.NodeProto, weight: np.ndarray, spatial: tuple[int, ...]
     given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     kernel = tuple(weight.shape[2:])
     ones = (1,) * len(kernel)
+    if node.op_type == "ConvTranspose":
+        return Window(ones, ones, ((0, 0),) * len(kernel), ones, given.get("group", 1))
     strides, dilations = tuple(given.get("strides", ones)), tuple(given.get("dilations", ones))
     flat = tuple(given.get("pads", (0,) * 2 * len(kernel)))
     pads = tuple(zip(flat[: len(kernel)], flat[len(kernel) :]))

@@ -12,7 +12,7 @@ import onnx
 
 from mpcompile.ptq.float_model import FloatModel
 
-CONTRACTIONS = ("Conv", "Gemm", "MatMul")
+CONTRACTIONS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 PASSING = ("MaxPool", "GlobalMaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout")
 """Operators that only pick or move values: quantizing before them is quantizing after them, and they move fewer bytes."""
 FUNCTIONS = frozenset(
@@ -26,8 +26,9 @@ BY_ELEMENT = FUNCTIONS | {"Clip", "Relu", "LeakyRelu"}
 
 @dataclass(frozen=True)
 class Layer:
-    """A contraction. `weight`: its constant. `axis`: the output channels' in it. `tensors`: what its input is made of by
-    picking and moving alone: several behind a Concat. `weights` numbers, `macs` for each sample."""
+    """A contraction. `weight`: its constant. `axis`: the output channels' in it (of a ConvTranspose those of a group).
+    `tensors`: what its input is made of by picking and moving alone: several behind a Concat. `weights` numbers, `macs` for
+    each sample."""
 
     name: str
     op: str
@@ -146,7 +147,7 @@ def find_places(model: FloatModel, refused: dict[str, str] | None = None) -> Pla
     layers: dict[str, Layer] = {}
     float_layers: dict[str, str] = {}
     for node in model.proto.graph.node:
-        if node.op_type not in (*CONTRACTIONS, "ConvTranspose"):
+        if node.op_type not in CONTRACTIONS:
             continue
         why = refused.get(node.name) or _unfit(node, wiring)
         if why:
@@ -163,14 +164,12 @@ def find_places(model: FloatModel, refused: dict[str, str] | None = None) -> Pla
 def _unfit(node: onnx.NodeProto, wiring: Wiring) -> str:
     """Why a contraction stays float; "" where it does not."""
     weight = wiring.constant(node, 1)
-    if node.op_type == "ConvTranspose":
-        return "it has no form on integers"
     if weight is None or weight.dtype != np.float32:
         return "its weights are computed at run time"
     attributes = {a.name: a for a in node.attribute}
     if node.op_type == "Gemm" and "transA" in attributes and attributes["transA"].i:
         return "its input is transposed"
-    if node.op_type == "Conv" and weight.ndim not in (3, 4):
+    if node.op_type in ("Conv", "ConvTranspose") and weight.ndim not in (3, 4):
         return f"it is over {weight.ndim - 2} axes"
     if node.op_type == "MatMul" and weight.ndim != 2:
         return f"its weights have {weight.ndim} axes"
@@ -182,10 +181,12 @@ def _layer(node: onnx.NodeProto, wiring: Wiring) -> Layer:
     assert weight is not None
     attributes = {a.name: a for a in node.attribute}
     axis = 0
-    if node.op_type == "MatMul" or (node.op_type == "Gemm" and not ("transB" in attributes and attributes["transB"].i)):
+    as_stored = node.op_type == "Gemm" and "transB" in attributes and attributes["transB"].i
+    if node.op_type in ("MatMul", "ConvTranspose", "Gemm") and not as_stored:
         axis = 1
-    shape = wiring.model.shapes.get(node.output[0], ())[1:]
-    places = math.prod(n or 1 for n in (shape[1:] if node.op_type == "Conv" else shape[:-1]))
+    spread = node.op_type == "ConvTranspose"  # every place of its input, not of its output, meets all weights
+    shape = wiring.model.shapes.get(node.input[0] if spread else node.output[0], ())[1:]
+    places = math.prod(n or 1 for n in (shape[1:] if node.op_type in ("Conv", "ConvTranspose") else shape[:-1]))
     tensors = tuple(dict.fromkeys(wiring.made_of(node.input[0])))
     return Layer(node.name, node.op_type, node.input[1], axis, tensors, weight.size, weight.size * places)
 

@@ -4,19 +4,22 @@
     min ‖W·X − Ŵ·X̂‖²        X: the layer's inputs in the float network, X̂: in the quantized one
 
 In units of the grid, column i is rounded and its error, over the inverse of X̂·X̂ᵀ, is taken off the columns after it.
-Biases are corrected on the way: the mean of each output channel is the float network's.
+Biases are corrected on the way: the mean of each output channel is the float network's (of a transposed convolution that
+cuts off what its taps reach at the borders, nearly).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from mpcompile.ptq.float_model import FloatModel
 from mpcompile.ptq.grids import Grid
 from mpcompile.ptq.observe import Progress
-from mpcompile.ptq.patches import Window, patches, window_of
+from mpcompile.ptq.patches import patches, window_of
 from mpcompile.ptq.places import Layer, Places
 from mpcompile.ptq.stages import Stages
 from mpcompile.ptq.write import QuantizedWeights
@@ -57,18 +60,23 @@ def settle(
         tell("rounding", done, len(layers))
         layer, given = layers[name], weights[name]
         weight, node = model.constants[layer.weight], nodes[name]
-        window = window_of(node, weight, inputs[0][0].shape[2:]) if node.op_type == "Conv" else None
+        spatial, spread = inputs[0][0].shape[2:], node.op_type == "ConvTranspose"
+        window = window_of(node, weight, spatial) if weight.ndim > 2 else None
         seen = _Seen(squares=rounding == "gptq")
         for x, quantized in inputs:
             for some in _pieces(x, weight):
                 seen.add(patches(x[some], window), patches(quantized[some], window))
-        rows, values = _rows(weight, layer.axis, window), _rows(given.values, layer.axis, window)
+        turned = _Rows(weight.shape, layer.axis, window.groups if window else 1, spread)
+        rows, values = turned.of(weight), turned.of(given.values)
         if rounding == "gptq":
-            scale = _rows(np.broadcast_to(given.grid.scale, weight.shape), layer.axis, window)
+            scale = turned.of(np.broadcast_to(given.grid.scale, weight.shape))
             values = gptq(seen.best(rows), seen.squares, scale, given.grid)
-        changed = {layer.weight: _back(values, weight.shape, layer.axis)}
+        changed = {layer.weight: turned.back(values)}
         if name in constants:
             off = (rows @ seen.mean[:, :, None] - values @ seen.quantized_mean[:, :, None]).reshape(-1)
+            if spread:  # all taps of a channel, spread over the places of the output
+                places = math.prod(n or 1 for n in model.shapes[node.output[0]][2:])
+                off = off.reshape(-1, math.prod(weight.shape[2:])).sum(1) * math.prod(spatial) / places
             changed[constants[name]] = (model.constants[constants[name]] + off).astype(np.float32)
         stages.setting = stages.setting.but(constants=changed)
         found[name] = QuantizedWeights(changed[layer.weight], given.grid)
@@ -157,13 +165,24 @@ def _levels(u: np.ndarray, grid: Grid) -> np.ndarray:
     return np.clip(np.rint(u), grid.low, grid.high)
 
 
-def _rows(weight: np.ndarray, axis: int, window: Window | None) -> np.ndarray:
-    """float64 [groups, output channels of one, K]."""
-    rows = np.moveaxis(weight, axis, 0).astype(np.float64)
-    groups = window.groups if window else 1
-    return rows.reshape(groups, len(rows) // groups, -1)
+@dataclass(frozen=True)
+class _Rows:
+    """Weights as float64 [groups, outputs of one, K], as they are multiplied with `patches`. `spread`: of a transposed
+    convolution, whose every channel and tap is an output, and whose channels are those of a group in `axis`."""
 
+    shape: tuple[int, ...]
+    axis: int
+    groups: int
+    spread: bool
 
-def _back(values: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
-    moved = [shape[axis], *(n for a, n in enumerate(shape) if a != axis)]
-    return np.ascontiguousarray(np.moveaxis(values.reshape(moved), 0, axis)).astype(np.float32)
+    def of(self, weight: np.ndarray) -> np.ndarray:
+        if self.spread:
+            return weight.astype(np.float64).reshape(self.groups, self.shape[0] // self.groups, -1).transpose(0, 2, 1)
+        rows = np.moveaxis(weight, self.axis, 0).astype(np.float64)
+        return rows.reshape(self.groups, len(rows) // self.groups, -1)
+
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        if self.spread:
+            return np.ascontiguousarray(rows.transpose(0, 2, 1)).reshape(self.shape).astype(np.float32)
+        moved = [self.shape[self.axis], *(n for a, n in enumerate(self.shape) if a != self.axis)]
+        return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, self.axis)).astype(np.float32)

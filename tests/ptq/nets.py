@@ -95,6 +95,25 @@ class Branches(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Up(nn.Module):
+    """U-Net-ish: down by a pool, up by transposed convolutions, one of them in groups and cut off at its borders, beside a
+    skip."""
+
+    shape = (3, 12, 12)
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Sequential(conv(3, 8, 3), nn.ReLU()), nn.Sequential(conv(8, 12, 3), nn.ReLU())
+        self.up, self.c = nn.ConvTranspose2d(12, 8, 2, stride=2), nn.Sequential(conv(16, 8, 3), nn.ReLU())
+        self.more = nn.ConvTranspose2d(8, 6, 4, stride=2, padding=1, groups=2, bias=False)
+        self.last = nn.Conv2d(6, 5, 1)
+
+    def forward(self, x):
+        x = self.a(x)
+        y = self.up(self.b(torch.max_pool2d(x, 2)))
+        return self.last(torch.relu(self.more(self.c(torch.cat([x, torch.relu(y)], 1)))))
+
+
 class Perceptron(nn.Module):
     shape = (20,)
 
@@ -106,7 +125,7 @@ class Perceptron(nn.Module):
         return self.layers(x)
 
 
-NETS = {kind.__name__.lower(): kind for kind in (Residual, Mobile, Sound, Branches, Perceptron)}
+NETS = {kind.__name__.lower(): kind for kind in (Residual, Mobile, Sound, Branches, Up, Perceptron)}
 
 
 def conv(i: int, o: int, k: int, **more) -> nn.Sequential:

@@ -106,10 +106,11 @@ def test_networks(tmp_path, name):
         mp.quantize(source, x, tmp_path / f"{rounding}.onnx", bits="w2a8", keep={"*": "w2a8"}, rounding=rounding)
         for rounding in ("nearest", "gptq")
     )
-    assert found.loss < (0.8 if name != "residual" else 1.05) * nearest.loss
+    assert found.loss < {"residual": 1.05, "up": 0.9}.get(name, 0.8) * nearest.loss
     reading = check_reading(load_source(found.path), {"x": samples(name, 4, 5)}, "qonnx")
     assert reading.equal, reading.summary
-    off = (answers(found.path, x) - float_answers(source, x)).mean(0)
+    off = answers(found.path, x) - float_answers(source, x)
+    off = off.mean((0, *range(2, off.ndim)))  # of each channel
     assert np.abs(off).max() < 1e-3 * np.abs(float_answers(source, x)).max()  # biases are corrected on the way
 
 
