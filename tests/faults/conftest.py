@@ -26,6 +26,11 @@ SEARCHING = (
 TARGET = "x86-64-v2"
 
 
+def profile_command(model: Path) -> list:
+    """Quick, into lut.json."""
+    return ["profile", model, *f"--target {TARGET} --bits w1a1 --threads 1 --rounds 1 -o lut.json".split()]
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("model") / "m.onnx"

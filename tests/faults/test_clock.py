@@ -9,7 +9,7 @@ import pytest
 
 from mpcompile.errors import TargetError
 from mpcompile.remote.pool import DevicePool
-from tests.faults.conftest import TARGET
+from tests.faults.conftest import profile_command
 from tests.patience import PATIENCE
 from tests.remote.simulated import Formula, Shelf
 
@@ -32,20 +32,7 @@ def test_no_duration_is_the_wall_clocks():
 
 @pytest.mark.parametrize("jump", [-86400.0, 86400.0])
 def test_profile(jump, workshop, model, tmp_path):
-    command = [
-        "profile",
-        model,
-        "--target",
-        TARGET,
-        "--bits",
-        "w1a1",
-        "--threads",
-        "1",
-        "--rounds",
-        "1",
-        "-o",
-        "lut.json",
-    ]
+    command = profile_command(model)
     ended = workshop.run(command, tmp_path, at="mpcompile.latency.cache:Lines.put", what="clock", clock=jump)
     assert ended.reached and ended.code == 0, ended.err
     lines = [json.loads(line) for line in (tmp_path / "lut.json.cells").read_text().splitlines()]

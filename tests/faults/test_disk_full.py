@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpcompile.runtime.archive import read_archive
-from tests.faults.conftest import TARGET, contents
+from tests.faults.conftest import TARGET, contents, profile_command
 
 ANY = ("m.mpc", "y.npz", "found.json", "lut.json", "c/libm.a", "c/m.h", "c/example.c", "c/CMakeLists.txt")
 GROWS = "lut.json.cells"
@@ -99,20 +99,7 @@ def test_at_every_write_of(verb, small_disk, model):
 def test_profile(small_disk, model):
     """What was measured before the disk was full is not measured again."""
     cells = small_disk.disk / GROWS
-    command = [
-        "profile",
-        model,
-        "--target",
-        TARGET,
-        "--bits",
-        "w1a1",
-        "--threads",
-        "1",
-        "--rounds",
-        "1",
-        "-o",
-        "lut.json",
-    ]
+    command = profile_command(model)
     ended, count = small_disk.run(command)
     assert ended.code == 0, ended.err
     (small_disk.disk / "lut.json").unlink()

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from mpcompile.runtime.archive import read_archive
-from tests.faults.conftest import TARGET, contents
+from tests.faults.conftest import TARGET, contents, profile_command
 
 PLACES = {
     "before the linker": {"at": "mpcompile.compiler.linker:run_tool"},
@@ -56,20 +56,7 @@ def test_c_export(nth, when, workshop, model, tmp_path):
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_profile(when, workshop, model, tmp_path):
     """As it writes what it measured, and as it writes the table."""
-    command = [
-        "profile",
-        model,
-        "--target",
-        TARGET,
-        "--bits",
-        "w1a1",
-        "--threads",
-        "1",
-        "--rounds",
-        "1",
-        "-o",
-        "lut.json",
-    ]
+    command = profile_command(model)
     cells = tmp_path / "lut.json.cells"
     ended = workshop.run(command, tmp_path, at="mpcompile.latency.cache:Lines.put", when=when)
     assert ended.reached and ended.code == -9 and not (tmp_path / "lut.json").exists()
