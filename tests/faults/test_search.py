@@ -18,7 +18,7 @@ FAULTS = (
     # what is the last file that is there then, and where: a full disk's file and write, or a function
     ("run/config.toml", {"full_at": ".run.json.", "full_from": 2}),
     ("run/run.json", {"full_at": "LUT.json.cells", "full_from": 3}),
-    ("run/LUT.json", {"at": "mpcompile.search.run:export", "nth": 2}),
+    ("run/LUT.json", {"at": "mpcompile.search.task:ImagesTask.export", "nth": 2}),
     ("run/points/float/trained.json", {"full_at": "float/.model.onnx.", "full_from": 2}),
     ("run/points/float/exported.json", {"full_at": ".search.npz.", "full_from": 3}),
     (f"{POINT}/search.npz", {"full_at": "log.jsonl", "full_from": 1}),

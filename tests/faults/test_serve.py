@@ -40,7 +40,7 @@ def test_full_disk(started, tmp_path):
     def taken():
         return until(Key(tracker.address, "board").take, unless=served.over)
 
-    served.said("serving board")
+    served.said("registered")
     device = taken()
     assert device.time_kernels(work, 1, **QUICK).timings["k"].seconds > 0  # it has chosen its place, which Python tries
     disk.fill()
