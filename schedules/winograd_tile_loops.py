@@ -16,7 +16,9 @@ from __future__ import annotations
 from mpcompile.kernels.families.winograd import WinogradStages
 from mpcompile.schedules.loops import LayerLoops
 from mpcompile.schedules.tile import divisors
-from mpcompile.schedules.winograd_loops import CHANNELS
+
+CHANNELS = {16: 16, 8: 64}
+"""Channels that are transformed together, by the bits of what they become."""
 
 
 def apply(layer: LayerLoops, part: WinogradStages, registers: int) -> None:
@@ -53,7 +55,7 @@ def apply(layer: LayerLoops, part: WinogradStages, registers: int) -> None:
         _weights(s, part, p)
     s.compute_at(part.tiles, layer.shared, preserve_unit_loops=True)
     e, ty, tx, c = s.get_loops(s.get_sblock(part.tiles))[-4:]
-    c, channel = s.split(c, [None, max(divisors(s.get(c).extent.value, CHANNELS))])
+    c, channel = s.split(c, [None, max(divisors(s.get(c).extent.value, CHANNELS[part.spec.tile.bits]))])
     s.reorder(ty, tx, c, e, channel)
     s.set_scope(part.half, 0, "local")
     s.compute_at(part.half, c, preserve_unit_loops=True)

@@ -16,7 +16,7 @@ from mpcompile.schedules.inner import loops_of
 from mpcompile.schedules.loops import LayerLoops, short_epilogue
 from mpcompile.schedules.space import Space
 from mpcompile.schedules.tile import Tile, default_lines, divisors, register_tile, row_of, tile_without_contraction
-from mpcompile.schedules.x86_intrinsics import dot_instruction, vector_for
+from mpcompile.schedules.x86_intrinsics import dot_instruction, tile_instruction, vector_for
 from mpcompile.schedules.x86_lookup import lookup
 from mpcompile.schedules.x86_narrow import count8
 from mpcompile.targets import Target
@@ -58,6 +58,9 @@ class X86:
 
     def dot_instruction(self, max_level: int, weights: tuple[int, int], channels: int) -> DotInstr:
         return dot_instruction(self.vector_bits, self.vnni, max_level, weights, channels)
+
+    def tile_instruction(self, bits: int, channels: int) -> DotInstr | None:
+        return tile_instruction(self.vector_bits, self.vnni, bits, channels)
 
     # -- tiles -----------------------------------------------------------------------------------
     def default_tile(self, spec: LayerSpec) -> Tile:

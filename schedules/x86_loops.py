@@ -211,7 +211,9 @@ class WinogradTiles(InnerLoops[winograd.WinogradSpec, LayerLoops]):
 
     def steps(self, part: winograd.WinogradSpec, padded: int) -> float:
         high, wide = part.tile.outputs
-        return part.tile.products * -(-part.data.shape[0] // 2) / (high * wide) * padded / part.instr.lanes
+        return (
+            part.tile.products * -(-part.data.shape[0] // part.instr.group) / (high * wide) * padded / part.instr.lanes
+        )
 
     def taps(self, part: winograd.WinogradSpec) -> tuple[int, int, int]:
         return 1, 1, 1
