@@ -19,6 +19,8 @@ from mpcompile.schedules.tile import divisors
 
 CHANNELS = {16: 16, 8: 64}
 """Channels that are transformed together, by the bits of what they become."""
+FEW, STEPS = 16, 4
+"""With more registers than so few, so many steps are written out: 5 % of a layer of 64 channels."""
 
 
 def apply(layer: LayerLoops, part: WinogradStages, registers: int) -> None:
@@ -72,6 +74,8 @@ def apply(layer: LayerLoops, part: WinogradStages, registers: int) -> None:
     update = s.get_sblock(products)
     s.vectorize(s.get_loops(s.decompose_reduction(update, c))[-1])
     s.tensorize(s.get_loops(update)[-2], part.spec.instr.wrapping)
+    if registers > FEW:
+        s.unroll(s.split(c, [None, max(divisors(s.get(c).extent.value, STEPS))])[1])
 
 
 def _weights(s, part: WinogradStages, at) -> None:

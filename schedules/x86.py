@@ -74,7 +74,9 @@ class X86:
         row = row_of(spec.shape[2], pixels, max(inner.longest_row for inner in loops))
         held = block == spec.padded // spec.blocking[0] and pixels * (block // lanes) <= self.registers * 2 // 3
         row = pixels if held and short_epilogue(self.name, spec) and not parts[0].offset else row
-        return Tile(row, pixels, block, lines=default_lines(self.name, spec))
+        lines = default_lines(self.name, spec)
+        shared = loops[0].shared(spec, parts[0], lines) if len(parts) == 1 else ""
+        return Tile(row, pixels, block, lines=lines, parallel=shared)
 
     def _shallow(self, spec: LayerSpec) -> tuple[int, int] | None:
         """(pixels, block) where a few steps make an output: a whole group, so that sums need not leave registers.

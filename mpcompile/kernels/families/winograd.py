@@ -37,11 +37,21 @@ _OUTPUT = 40.0
 """Work beside, for each output value, in products."""
 TOGETHER = 28
 """Tiles that weights serve, at least, once they are transformed, where a layer has as many."""
+GROUP = 64
+"""Output channels that are computed together, as a rule."""
+MOST_TOGETHER = 1 << 20
+"""Bytes of transformed levels of some lines and of products of one group."""
 MOST_STORED = 2 << 20
 """Bytes of a layer's transformed weights that are stored. More of them would have to come from memory, where making them
 anew of an eighth as many bytes takes less time."""
 _MADE, _READ = 3.5, 0.5
 """Work on a transformed weight that is made, or read, in products."""
+
+_LEVEL, _SUM = 10.0, 27.0
+"""Where a CPU multiplies bytes: work on each byte of a transformed level, and on a sum, in products."""
+_MADE_BYTE, _READ_BYTE = 16.0, 12.0
+"""There, work on each byte of a transformed weight that is made, and on each that is read beyond those that `dot` reads
+too. In a network they come from the third cache. Both measured on Sapphire Rapids, as are those before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +112,23 @@ def choose(
     if not _has_form(part, in_grid, output):
         return None
     tiles = [tile for tile in (*BYTE_TILES, *TILES) if tile.bits in widths]
+    if 8 in widths:
+        tiles = [tile for tile in tiles if _stay_near(tile, part, output)]
     fitting = [tile for tile in tiles if _fits(tile, part, in_grid.levels - 1)]
     return min(fitting, key=lambda tile: _work(tile, part, output, min(widths)), default=None)
+
+
+def lines(tile: WinogradTile, height: int, width: int) -> int:
+    """Lines of outputs that are computed together: a divisor of the height, whose tiles are whole."""
+    whole = (n for n in range(1, height + 1) if height % n == 0 and (n % tile.outputs[0] == 0 or n == height))
+    return next((n for n in whole if tile.count(n, width) >= TOGETHER), height)
+
+
+def _stay_near(tile: WinogradTile, part: ContractPart, output: tuple[int, int]) -> bool:
+    """Whether what is transformed and multiplied at once stays in the second cache: a map that no lines of whole tiles
+    divide is computed all at once."""
+    together = tile.count(lines(tile, *output), output[1])
+    return tile.products * together * (GROUP * 4 + part.q.shape[1] * tile.bits // 8) <= MOST_TOGETHER
 
 
 def _has_form(part: ContractPart, in_grid: Grid, output: tuple[int, int]) -> bool:
@@ -140,14 +165,22 @@ def _fits(tile: WinogradTile, part: ContractPart, max_level: int) -> bool:
 def _work(tile: WinogradTile, part: ContractPart, output: tuple[int, int], unit: int) -> float:
     """In products of `unit` bits."""
     outputs, channels, tiles = round_up(part.q.shape[0], 16), round_up(part.q.shape[1], 2), tile.count(*output)
+    chunks, width = max(1, tiles // TOGETHER), tile.bits // 8
+    of_output = output[0] * output[1] * outputs * _OUTPUT
+    if unit == 8:
+        growth = width * tile.products - part.q[0, 0].size
+        weight = _READ_BYTE * max(0, growth) if _stored(tile, part) else _MADE_BYTE * width * tile.products * chunks
+        at = width * channels * outputs + _LEVEL * width * channels + _SUM * outputs
+        return tiles * tile.products * at + channels * outputs * weight + of_output
     weight = _READ if _stored(tile, part) else _MADE
-    at = channels * outputs * (tiles + weight * max(1, tiles // TOGETHER)) + _TRANSFORM * tiles * (channels + outputs)
-    return tile.bits // unit * tile.products * at + output[0] * output[1] * outputs * _OUTPUT
+    at = channels * outputs * (tiles + weight * chunks) + _TRANSFORM * tiles * (channels + outputs)
+    return tile.products * at + of_output
 
 
 def _stored(tile: WinogradTile, part: ContractPart) -> bool:
-    """Whether the bundle holds the transformed weights."""
-    return tile.bits // 8 * tile.products * part.q.shape[0] * part.q.shape[1] <= MOST_STORED
+    """Whether the bundle holds the transformed weights: few, or hardly more than those that they are made of."""
+    grown = tile.bits // 8 * tile.products
+    return grown <= 2 * part.q[0, 0].size or grown * part.q.shape[0] * part.q.shape[1] <= MOST_STORED
 
 
 def describe(given: Given) -> PackedPart[WinogradSpec]:

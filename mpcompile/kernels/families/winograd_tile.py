@@ -135,5 +135,11 @@ TILES = WinogradTile(_FOUR, _FOUR), WinogradTile(_TWO, _FOUR), WinogradTile(_FOU
 """For 3×3 kernels; (4, 4), (2, 4) and (4, 2) outputs."""
 
 _PAIR, _THREE, _LEAST = scheme(4, 3, (0, 1, -1), 0, (0,)), scheme(3, 3, (0, 1, -1, 2), 0), scheme(2, 3, (0, 1, -1), 0)
-BYTE_TILES = ByteTile(_PAIR, _PAIR), ByteTile(_THREE, _THREE), ByteTile(_LEAST, _LEAST)
-"""The same in bytes; (4, 4), (3, 3) and (2, 2) outputs."""
+BYTE_TILES = (
+    ByteTile(_PAIR, _PAIR),
+    ByteTile(_THREE, _THREE),
+    ByteTile(_LEAST, _LEAST),
+    ByteTile(_LEAST, _PAIR),
+    ByteTile(_PAIR, _LEAST),
+)
+"""The same in bytes; (4, 4), (3, 3), (2, 2), (2, 4) and (4, 2) outputs."""
