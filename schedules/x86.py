@@ -75,7 +75,8 @@ class X86:
         held = block == spec.padded // spec.blocking[0] and pixels * (block // lanes) <= self.registers * 2 // 3
         row = pixels if held and short_epilogue(self.name, spec) and not parts[0].offset else row
         lines = default_lines(self.name, spec)
-        shared = loops[0].shared(spec, parts[0], lines) if len(parts) == 1 else ""
+        wanted = (inner.shared(spec, part, lines) for inner, part in zip(loops, parts))
+        shared = next((axis for axis in wanted if axis), "")
         return Tile(row, pixels, block, lines=lines, parallel=shared)
 
     def _shallow(self, spec: LayerSpec) -> tuple[int, int] | None:

@@ -52,7 +52,8 @@ def test_tiles(tile, height, width):
 @pytest.mark.parametrize("target", LEVELS)
 def test_weights_that_are_made_in_the_kernel(tile, target, monkeypatch):
     monkeypatch.setattr(winograd, "MOST_STORED", 0)
-    assert check(case(21, 9, 8, 70), target).weight_dtype == "int8"
+    spec = check(case(21, 9, 8, 70), target)
+    assert spec.made and spec.weight_dtype == "int8"
 
 
 def test_a_halo_that_is_larger_than_the_paddings(tile):
@@ -125,7 +126,7 @@ VNNI = pytest.param(
         not can_run("x86-64-v4-vnni-vpopcntdq"), reason="this CPU multiplies no bytes in 512 bits"
     ),
 )
-FEW = {(4, 4): (4, 4), (3, 3): (2, 3), (2, 2): (4, 6)}
+FEW = {(4, 4): (4, 4), (3, 3): (2, 3), (2, 2): (4, 6), (2, 4): (4, 5), (4, 2): (4, 5)}
 """The most bits of weights and levels by tile."""
 
 
@@ -158,9 +159,10 @@ def test_shapes_in_bytes(byte_tile, target, channels, height, width, outputs, pa
 
 
 @pytest.mark.parametrize("target", [VNNI])
-def test_weights_in_bytes_that_are_made_in_the_kernel(byte_tile, target, monkeypatch):
-    monkeypatch.setattr(winograd, "MOST_STORED", 0)
-    assert check(few(byte_tile, 21, 9, 8, 70), target).made
+@pytest.mark.parametrize("of", ["stored", "made"])
+def test_weights_in_bytes_that_are_stored_and_made(byte_tile, target, of, monkeypatch):
+    monkeypatch.setattr(winograd, "_stored", lambda *_: of == "stored")
+    assert check(few(byte_tile, 21, 9, 8, 70), target).made == (of == "made")
 
 
 @pytest.mark.parametrize("target", [VNNI])

@@ -42,16 +42,18 @@ GROUP = 64
 MOST_TOGETHER = 1 << 20
 """Bytes of transformed levels of some lines and of products of one group."""
 MOST_STORED = 2 << 20
-"""Bytes of a layer's transformed weights that are stored. More of them would have to come from memory, where making them
-anew of an eighth as many bytes takes less time."""
+"""Bytes of a layer's transformed weights that are stored where a CPU multiplies 16 bits. More of them would have to come
+from memory, where making them anew of an eighth as many bytes takes less time. Where it multiplies bytes they are stored
+where they are hardly more than those that they are made of, or where several chunks of lines would make them."""
 _MADE, _READ = 3.5, 0.5
 """Work on a transformed weight that is made, or read, in products."""
 
 _LEVEL, _SUM = 10.0, 27.0
 """Where a CPU multiplies bytes: work on each byte of a transformed level, and on a sum, in products."""
-_MADE_BYTE, _READ_BYTE = 16.0, 12.0
-"""There, work on each byte of a transformed weight that is made, and on each that is read beyond those that `dot` reads
-too. In a network they come from the third cache. Both measured on Sapphire Rapids, as are those before."""
+_MADE_BYTE, _READ_BYTE = 6.0, 12.0
+"""There, work on each byte of a transformed weight that is made (twice as much where it is of 16 bits), and on each that
+is read beyond those that `dot` reads too: in a network they come from the third cache, and are read again for each chunk
+of lines where they do not fit the second. Measured in ResNet-18 on Sapphire Rapids, as are those before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,38 +166,49 @@ def _fits(tile: WinogradTile, part: ContractPart, max_level: int) -> bool:
 
 def _work(tile: WinogradTile, part: ContractPart, output: tuple[int, int], unit: int) -> float:
     """In products of `unit` bits."""
-    outputs, channels, tiles = round_up(part.q.shape[0], 16), round_up(part.q.shape[1], 2), tile.count(*output)
-    chunks, width = max(1, tiles // TOGETHER), tile.bits // 8
-    of_output = output[0] * output[1] * outputs * _OUTPUT
     if unit == 8:
-        growth = width * tile.products - part.q[0, 0].size
-        weight = _READ_BYTE * max(0, growth) if _stored(tile, part) else _MADE_BYTE * width * tile.products * chunks
-        at = width * channels * outputs + _LEVEL * width * channels + _SUM * outputs
-        return tiles * tile.products * at + channels * outputs * weight + of_output
-    weight = _READ if _stored(tile, part) else _MADE
-    at = channels * outputs * (tiles + weight * chunks) + _TRANSFORM * tiles * (channels + outputs)
-    return tile.products * at + of_output
+        return _work_in_bytes(tile, part, output)
+    outputs, channels, tiles = round_up(part.q.shape[0], 16), round_up(part.q.shape[1], 2), tile.count(*output)
+    weight = _READ if _stored(tile, part, output, unit) else _MADE
+    at = channels * outputs * (tiles + weight * max(1, tiles // TOGETHER)) + _TRANSFORM * tiles * (channels + outputs)
+    return tile.products * at + output[0] * output[1] * outputs * _OUTPUT
 
 
-def _stored(tile: WinogradTile, part: ContractPart) -> bool:
-    """Whether the bundle holds the transformed weights: few, or hardly more than those that they are made of."""
+def _work_in_bytes(tile: WinogradTile, part: ContractPart, output: tuple[int, int]) -> float:
+    """In products of bytes, of which a CPU does twice as many as of 16 bits."""
+    outputs, channels, tiles = round_up(part.q.shape[0], 16), round_up(part.q.shape[1], 4), tile.count(*output)
+    width, taps, chunks = tile.bits // 8, part.q[0, 0].size, max(1, tiles // TOGETHER)
+    of_filter = width * tile.products
+    if _stored(tile, part, output, 8):
+        far = chunks if of_filter * outputs * channels > MOST_STORED else 1
+        weight = _READ_BYTE * far * max(0, of_filter - taps)
+    else:
+        weight = _MADE_BYTE * width * chunks * of_filter
+    at = width * channels * outputs + _LEVEL * width * channels + _SUM * outputs
+    return tiles * tile.products * at + channels * outputs * weight + output[0] * output[1] * outputs * _OUTPUT
+
+
+def _stored(tile: WinogradTile, part: ContractPart, output: tuple[int, int], unit: int) -> bool:
+    """Whether the bundle holds the transformed weights."""
     grown = tile.bits // 8 * tile.products
-    return grown <= 2 * part.q[0, 0].size or grown * part.q.shape[0] * part.q.shape[1] <= MOST_STORED
+    if unit == 8:
+        return grown <= 2 * part.q[0, 0].size or tile.count(*output) >= 2 * TOGETHER
+    return grown * part.q.shape[0] * part.q.shape[1] <= MOST_STORED
 
 
 def describe(given: Given) -> PackedPart[WinogradSpec]:
     part, grid_a = given.part, given.grid
-    by_bits = {bits: given.architecture.tile_instruction(bits, given.padded) for bits in (8, 16)}
-    tile = choose(part, grid_a, given.output, [bits for bits, instr in by_bits.items() if instr])
+    steps = [(bits, given.architecture.tile_instruction(bits, given.padded)) for bits in (8, 16)]
+    by_bits = {bits: instr for bits, instr in steps if instr}
+    tile = choose(part, grid_a, given.output, tuple(by_bits))
     assert tile is not None, f"tiles were chosen for weights of shape {part.q.shape}"
     instr = by_bits[tile.bits]
-    assert instr is not None
     w8, m, o = dot_weights(part.q, part.grid)
     multiplier, offset = m * grid_a.step, o * grid_a.step
     max_level = grid_a.levels - 1
     reach = dot_reach(w8, max_level, multiplier, offset)
     outputs, channels = round_up(given.padded, instr.lanes), round_up(part.q.shape[1], instr.group)
-    if _stored(tile, part):
+    if _stored(tile, part, given.output, min(by_bits)):
         weight = dot_step.pack_weights(tile.transform(w8), instr, outputs, channels)
         weight = weight.reshape(
             outputs // instr.lanes, tile.products, channels // instr.group, instr.lanes, instr.group
