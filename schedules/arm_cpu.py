@@ -59,6 +59,9 @@ class Arm:
             self.isa, self.dotprod, max_level, weights, channels, self.core == "cortex-a53"
         )
 
+    def tile_instruction(self, bits: int, channels: int) -> None:
+        """None: there are no loops for tiles here."""
+
     def lookup(self, level_bits: int, products: int) -> Lookup:
         """The steps for levels of so many bits, and any number of products."""
         return lookup(level_bits, 2 if self.dotprod or self.core == "cortex-a53" else 1)

@@ -65,6 +65,10 @@ class InnerLoops(ABC, Generic[S, L]):
         """Output lines that are computed together: a group serves a multiple of them, or all."""
         return 1
 
+    def shared(self, spec: LayerSpec, part: S, lines: int) -> str:
+        """The loop that threads share by default where a group serves so many lines (Tile.parallel)."""
+        return ""
+
     def lines(self, spec: LayerSpec, parts: list[S]) -> int | None:
         """Output lines that a group serves by default, where `parts` of a layer want more than one; None where they do
         not care."""

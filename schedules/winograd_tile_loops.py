@@ -16,7 +16,11 @@ from __future__ import annotations
 from mpcompile.kernels.families.winograd import WinogradStages
 from mpcompile.schedules.loops import LayerLoops
 from mpcompile.schedules.tile import divisors
-from mpcompile.schedules.winograd_loops import CHANNELS
+
+CHANNELS = {16: 16, 8: 64}
+"""Channels that are transformed together, by the bits of what they become."""
+FEW, STEPS = 16, 4
+"""With more registers than so few, so many steps are written out: 5 % of a layer of 64 channels."""
 
 
 def apply(layer: LayerLoops, part: WinogradStages, registers: int) -> None:
@@ -25,25 +29,23 @@ def apply(layer: LayerLoops, part: WinogradStages, registers: int) -> None:
     copied = s.cache_write(products, 0, "local")
     s.compute_at(name, layer.group, preserve_unit_loops=True)
     ty, py, tx, px, ob, lane = s.get_loops(s.get_sblock(name))[-6:]
-    s.reorder(ty, tx, ob, py, px, lane)
-    _unroll(s, py, px)
+    s.reorder(ty, tx, ob, px, py, lane)
+    _unroll(s, px, py)
     s.vectorize(lane)
-    s.set_scope(part.sums, 0, "local")
-    s.compute_at(part.sums, ob, preserve_unit_loops=True)
-    py, _, _, q, _, lane = s.get_loops(s.get_sblock(part.sums))[-6:]
-    s.reorder(q, py, lane)
-    _unroll(s, q, py)
+    s.compute_at(part.sums, layer.group, preserve_unit_loops=True)
+    p, px, ty, tx, ob, lane = s.get_loops(s.get_sblock(part.sums))[-6:]
+    s.reorder(p, ty, tx, ob, px, lane)
+    _unroll(s, px)
     s.vectorize(lane)
 
-    s.compute_at(copied, layer.group, preserve_unit_loops=True)
-    e, ty, tx, ob, lane = s.get_loops(copied)[-5:]
+    s.compute_at(copied, p, preserve_unit_loops=True)
+    q, ty, tx, ob, lane = s.get_loops(copied)[-5:]
     rows, tiles, vectors = (s.get(loop).extent.value for loop in (ty, tx, ob))
     down, wide, high = register_tile(rows, tiles, vectors, registers)
-    p, q = s.split(e, [None, part.spec.tile.columns.products])
     ty, row = s.split(ty, [None, down])
     tx, tile = s.split(tx, [None, wide])
     ob, vector = s.split(ob, [None, high])
-    s.reorder(p, q, ob, ty, tx, row, tile, vector, lane)
+    s.reorder(q, ob, ty, tx, row, tile, vector, lane)
     _unroll(s, row, tile, vector)
     s.vectorize(lane)
     s.compute_at(products, tx, preserve_unit_loops=True)
@@ -53,7 +55,7 @@ def apply(layer: LayerLoops, part: WinogradStages, registers: int) -> None:
         _weights(s, part, p)
     s.compute_at(part.tiles, layer.shared, preserve_unit_loops=True)
     e, ty, tx, c = s.get_loops(s.get_sblock(part.tiles))[-4:]
-    c, channel = s.split(c, [None, max(divisors(s.get(c).extent.value, CHANNELS))])
+    c, channel = s.split(c, [None, max(divisors(s.get(c).extent.value, CHANNELS[part.spec.tile.bits]))])
     s.reorder(ty, tx, c, e, channel)
     s.set_scope(part.half, 0, "local")
     s.compute_at(part.half, c, preserve_unit_loops=True)
@@ -70,6 +72,8 @@ def apply(layer: LayerLoops, part: WinogradStages, registers: int) -> None:
     update = s.get_sblock(products)
     s.vectorize(s.get_loops(s.decompose_reduction(update, c))[-1])
     s.tensorize(s.get_loops(update)[-2], part.spec.instr.wrapping)
+    if registers > FEW:
+        s.unroll(s.split(c, [None, max(divisors(s.get(c).extent.value, STEPS))])[1])
 
 
 def _weights(s, part: WinogradStages, at) -> None:

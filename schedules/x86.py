@@ -16,7 +16,7 @@ from mpcompile.schedules.inner import loops_of
 from mpcompile.schedules.loops import LayerLoops, short_epilogue
 from mpcompile.schedules.space import Space
 from mpcompile.schedules.tile import Tile, default_lines, divisors, register_tile, row_of, tile_without_contraction
-from mpcompile.schedules.x86_intrinsics import dot_instruction, vector_for
+from mpcompile.schedules.x86_intrinsics import dot_instruction, tile_instruction, vector_for
 from mpcompile.schedules.x86_lookup import lookup
 from mpcompile.schedules.x86_narrow import count8
 from mpcompile.targets import Target
@@ -59,6 +59,9 @@ class X86:
     def dot_instruction(self, max_level: int, weights: tuple[int, int], channels: int) -> DotInstr:
         return dot_instruction(self.vector_bits, self.vnni, max_level, weights, channels)
 
+    def tile_instruction(self, bits: int, channels: int) -> DotInstr | None:
+        return tile_instruction(self.vector_bits, self.vnni, bits, channels)
+
     # -- tiles -----------------------------------------------------------------------------------
     def default_tile(self, spec: LayerSpec) -> Tile:
         """The tile that keeps most work in registers between two loads, for the layer's heaviest part."""
@@ -71,7 +74,10 @@ class X86:
         row = row_of(spec.shape[2], pixels, max(inner.longest_row for inner in loops))
         held = block == spec.padded // spec.blocking[0] and pixels * (block // lanes) <= self.registers * 2 // 3
         row = pixels if held and short_epilogue(self.name, spec) and not parts[0].offset else row
-        return Tile(row, pixels, block, lines=default_lines(self.name, spec))
+        lines = default_lines(self.name, spec)
+        wanted = (inner.shared(spec, part, lines) for inner, part in zip(loops, parts))
+        shared = next((axis for axis in wanted if axis), "")
+        return Tile(row, pixels, block, lines=lines, parallel=shared)
 
     def _shallow(self, spec: LayerSpec) -> tuple[int, int] | None:
         """(pixels, block) where a few steps make an output: a whole group, so that sums need not leave registers.

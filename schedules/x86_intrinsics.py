@@ -7,6 +7,7 @@ TVM's own VNNI intrinsic does not build with LLVM 22, whose VPDPBUSD takes bytes
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, partial
 from operator import add
 
@@ -19,6 +20,7 @@ from mpcompile.schedules.x86_narrow import MADD, MADDUBS, maddubs16
 # name → (lanes, group, data dtype, weight dtype); the suffix is the vector's width in bits
 SHAPES = {
     "vnni_512": (16, 4, "uint8", "int8"),
+    "dpwssd_512": (16, 2, "int16", "int16"),
     **{f"maddubs_{bits}": (bits // 32, 4, "uint8", "int8") for bits in (512, 256, 128)},
     **{f"madd_{bits}": (bits // 32, 2, "int16", "int16") for bits in (512, 256, 128)},
 }
@@ -49,12 +51,21 @@ def dot_instruction(vector_bits: int, vnni: bool, max_level: int, weights: tuple
     return register(f"{kind}_{vector_bits}")
 
 
+def tile_instruction(vector_bits: int, vnni: bool, bits: int, channels: int) -> DotInstr | None:
+    """The step of products of operands of 16 bits, or of 8, whose sums wrap; None where there is none."""
+    vector_bits = vector_for(vector_bits, channels)
+    if not (vnni and vector_bits == 512):
+        return register(f"madd_{vector_bits}") if bits == 16 else None
+    instr = register("vnni_512" if bits == 8 else "dpwssd_512")
+    return replace(instr, wrapping=instr.intrin)
+
+
 @cache
 def register(name: str) -> DotInstr:
     """Register the tensor intrinsic `mpcompile.<name>` with TVM; returns its record."""
     lanes, group, data, weight = SHAPES[name]
     kind, bits = name.split("_")
-    step = {"vnni": _vnni, "maddubs": _maddubs, "madd": _madd}[kind](lanes, int(bits))
+    step = {"vnni": _vnni, "dpwssd": _dpwssd, "maddubs": _maddubs, "madd": _madd}[kind](lanes, int(bits))
     shape = (lanes, group, data, weight)
     TensorIntrin.register(f"mpcompile.{name}", _description(*shape), _implementation(*shape, step), override=True)
     if kind != "madd":
@@ -111,6 +122,13 @@ def _broadcast(a, lanes: int, dtype: str, of: int):
 def _vnni(lanes: int, bits: int):
     def step(c, a, b):
         return llvm_intrin(f"int32x{lanes}", "llvm.x86.avx512.vpdpbusd.512", 3, c, _broadcast(a, lanes, "uint8", 4), b)
+
+    return step
+
+
+def _dpwssd(lanes: int, bits: int):
+    def step(c, a, b):
+        return llvm_intrin(f"int32x{lanes}", "llvm.x86.avx512.vpdpwssd.512", 3, c, _broadcast(a, lanes, "int16", 2), b)
 
     return step
 

@@ -211,7 +211,9 @@ class WinogradTiles(InnerLoops[winograd.WinogradSpec, LayerLoops]):
 
     def steps(self, part: winograd.WinogradSpec, padded: int) -> float:
         high, wide = part.tile.outputs
-        return part.tile.products * -(-part.data.shape[0] // 2) / (high * wide) * padded / part.instr.lanes
+        return (
+            part.tile.products * -(-part.data.shape[0] // part.instr.group) / (high * wide) * padded / part.instr.lanes
+        )
 
     def taps(self, part: winograd.WinogradSpec) -> tuple[int, int, int]:
         return 1, 1, 1
@@ -223,10 +225,13 @@ class WinogradTiles(InnerLoops[winograd.WinogradSpec, LayerLoops]):
         return part.tile.outputs[0]
 
     def lines(self, spec: LayerSpec, parts: list[winograd.WinogradSpec]) -> int | None:
-        _, height, width = spec.shape
-        tile = parts[0].tile
-        whole = [n for n in divisors(height, height) if n % tile.outputs[0] == 0 or n == height]
-        return next((n for n in whole if tile.count(n, width) >= winograd.TOGETHER), height)
+        return winograd.lines(parts[0].tile, *spec.shape[1:])
+
+    def shared(self, spec: LayerSpec, part: winograd.WinogradSpec, lines: int) -> str:
+        """Groups where each serves the whole map: in chunks of fewer lines, weights that are larger than dot's would be
+        read, or made, several times."""
+        whole = lines == spec.shape[1] and spec.blocking[0] > 1
+        return "groups" if whole and part.instr.lanes == 16 else ""
 
     def apply(self, layer: LayerLoops, part: PartStages[winograd.WinogradSpec]) -> None:
         assert isinstance(part, winograd.WinogradStages)

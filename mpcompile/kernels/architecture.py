@@ -82,6 +82,11 @@ class Architecture(Protocol[T]):
         """The exact step for levels 0..max_level, weights (least, greatest) and so many computed channels."""
         ...
 
+    def tile_instruction(self, bits: int, channels: int) -> DotInstr | None:
+        """The step of products of any operands of so many bits, whose sums are mod 2³² (`wrapping`): int16 of both, or
+        uint8 of levels and int8 of weights. None where it has none for so many computed channels."""
+        ...
+
     def lookup(self, level_bits: int, products: int) -> Lookup:
         """The steps for levels of so many bits and sums of so many products; only where the target has look-ups."""
         ...

@@ -142,7 +142,8 @@ class _Builder:
         _, height, width = self.spec.shape
         data = self.argument(part.data, part.word)
         weight = self.constant(part.weight_shape, part.weight_dtype, f"weight{tag}")
-        expressed = families.family(part.family).compute(tag, part, data, weight, self.spec)
+        more = {"table": self.constant(part.table_shape, "int32", f"table{tag}")} if part.table_shape else {}
+        expressed = families.family(part.family).compute(tag, part, data, weight, self.spec, **more)
         self.stages.parts.append(expressed.stages)
         window = self.window(tag, part) if part.offset else None
         border = None

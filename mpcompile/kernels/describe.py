@@ -148,6 +148,8 @@ class _Describer:
         packed = family.describe(given)
         self.read(data, packed.spec.word)
         self.constants.append(packed.weight)
+        if packed.table is not None:
+            self.constants.append(packed.table)
         sums = None
         if packed.spec.offset:
             sums = self.read(self.stored(part.input, "sums", beside=data.format))

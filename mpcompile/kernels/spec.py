@@ -51,6 +51,11 @@ class PartSpec:
     """(classes of y, classes of x) of the exact border term, where the padded grid has no zero."""
 
     @property
+    def table_shape(self) -> tuple[int, ...]:
+        """Of the int32 constants that its family needs beside the weights; () where it needs none."""
+        return ()
+
+    @property
     def origin(self) -> tuple[int, int]:
         """(y, x) in the stored data of the first tap of output (0, 0)."""
         return self.data.halo[0] - self.pads[0], self.data.halo[1] - self.pads[1]

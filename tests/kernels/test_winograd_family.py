@@ -7,9 +7,9 @@ from mpcompile.ir import grid as grids
 from mpcompile.ir.layer import ContractTerm
 from mpcompile.kernels.families import winograd
 from mpcompile.kernels.families.winograd import WinogradSpec
-from mpcompile.kernels.families.winograd_tile import TILES
+from mpcompile.kernels.families.winograd_tile import BYTE_TILES, TILES
 from mpcompile.schedules.tile import Tile
-from tests.kernels.harness import LEVELS
+from tests.kernels.harness import LEVELS, can_run
 from tests.kernels.test_contract import run
 from tests.kernels.test_winograd import case
 
@@ -52,7 +52,8 @@ def test_tiles(tile, height, width):
 @pytest.mark.parametrize("target", LEVELS)
 def test_weights_that_are_made_in_the_kernel(tile, target, monkeypatch):
     monkeypatch.setattr(winograd, "MOST_STORED", 0)
-    assert check(case(21, 9, 8, 70), target).weight_dtype == "int8"
+    spec = check(case(21, 9, 8, 70), target)
+    assert spec.made and spec.weight_dtype == "int8"
 
 
 def test_a_halo_that_is_larger_than_the_paddings(tile):
@@ -116,3 +117,96 @@ def test_what_is_written(forms):
 )
 def test_schedules_change_no_byte(tile, how):
     check(case(32, 8, 8, 96), out_forms=("codes",), tile=how)
+
+
+# -- in bytes ----------------------------------------------------------------------------------------------------------
+VNNI = pytest.param(
+    "x86-64-v4-vnni-vpopcntdq",
+    marks=pytest.mark.skipif(
+        not can_run("x86-64-v4-vnni-vpopcntdq"), reason="this CPU multiplies no bytes in 512 bits"
+    ),
+)
+FEW = {(4, 4): (4, 4), (3, 3): (2, 3), (2, 2): (4, 6), (2, 4): (4, 5), (4, 2): (4, 5)}
+"""The most bits of weights and levels by tile."""
+
+
+@pytest.fixture(params=BYTE_TILES, ids=lambda t: f"bytes{t.outputs}")
+def byte_tile(request, monkeypatch):
+    """Each of the tiles in bytes, alone."""
+    monkeypatch.setattr(winograd, "BYTE_TILES", (request.param,))
+    monkeypatch.setattr(winograd, "TILES", ())
+    return request.param
+
+
+def few(tile, *shape, **more):
+    w, a = FEW[tile.outputs]
+    return case(*shape, **dict(grid_w=grids.twos_complement(w), grid_a=grids.unsigned(a)) | more)
+
+
+@pytest.mark.parametrize("target", [VNNI])
+@pytest.mark.parametrize(
+    "channels, height, width, outputs, pads",
+    [
+        (64, 8, 8, 64, (1, 1, 1, 1)),
+        (20, 9, 14, 16, (1, 1, 1, 1)),
+        (16, 6, 7, 130, (0, 0, 0, 0)),
+        (72, 5, 8, 32, (2, 0, 1, 3)),
+    ],
+)
+def test_shapes_in_bytes(byte_tile, target, channels, height, width, outputs, pads):
+    spec = check(few(byte_tile, channels, height, width, outputs, pads), target)
+    assert spec.tile == byte_tile and spec.instr.weight_dtype == "int8"
+
+
+@pytest.mark.parametrize("target", [VNNI])
+@pytest.mark.parametrize("of", ["stored", "made"])
+def test_weights_in_bytes_that_are_stored_and_made(byte_tile, target, of, monkeypatch):
+    monkeypatch.setattr(winograd, "_stored", lambda *_: of == "stored")
+    assert check(few(byte_tile, 21, 9, 8, 70), target).made == (of == "made")
+
+
+@pytest.mark.parametrize("target", [VNNI])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_extreme_codes_in_bytes(byte_tile, target, sign):
+    w, a = FEW[byte_tile.outputs]
+    found = few(byte_tile, 220, 8, 9, 16)
+    (term,), x = found[0].terms, found[2]["x"]
+    assert isinstance(term, ContractTerm)
+    q, lo, hi = term.parts[0].q, -(1 << w - 1), (1 << w - 1) - 1
+    q[:], x[:] = hi if sign > 0 else lo, (1 << a) - 1
+    q[::2] = np.where(np.indices((3, 3)).sum(0) % 2 == (sign > 0), hi, lo)
+    x[:, ::2, 1::2] = 0
+    check(found, target)
+
+
+@pytest.mark.parametrize("target", [VNNI])
+@pytest.mark.parametrize(
+    "grid_w, grid_a",
+    [
+        (grids.unsigned(1), grids.unsigned(3, 5)),
+        (grids.bipolar(), grids.odd(2)),
+        (grids.twos_complement(2), grids.twos_complement(3)),
+    ],
+    ids=str,
+)
+def test_offsets_and_borders_in_bytes(byte_tile, target, grid_w, grid_a):
+    check(few(byte_tile, 18, 6, 9, 24, grid_w=grid_w, grid_a=grid_a), target, in_halo=(2, 4, 3, 1))
+
+
+@pytest.mark.parametrize("target", [VNNI])
+@pytest.mark.parametrize("forms", [("planes", "codes"), ("float",)], ids=str)
+def test_what_is_written_in_bytes(byte_tile, target, forms):
+    check(few(byte_tile, 32, 8, 8, 64), target, out_forms=forms)
+
+
+@pytest.mark.parametrize("target", [VNNI])
+@pytest.mark.parametrize("how", [Tile(2, 2, 16, lines=6), Tile(4, 4, 48, lines=12)], ids=str)
+def test_schedules_change_no_byte_in_bytes(byte_tile, target, how):
+    check(few(byte_tile, 32, 12, 8, 96), target, out_forms=("codes",), tile=how)
+
+
+@pytest.mark.parametrize("target", [VNNI])
+def test_sixteen_bits_by_vnni(tile, target, monkeypatch):
+    monkeypatch.setattr(winograd, "BYTE_TILES", ())
+    spec = check(case(40, 9, 8, 70), target)
+    assert spec.instr.intrin == "mpcompile.dpwssd_512"

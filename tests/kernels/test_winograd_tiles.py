@@ -9,7 +9,7 @@ from mpcompile.ir import grid as grids
 from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels.families import winograd
 from mpcompile.kernels.families.winograd_scheme import scheme
-from mpcompile.kernels.families.winograd_tile import INT16, MOST, TILES, WinogradTile, middle
+from mpcompile.kernels.families.winograd_tile import BYTE_TILES, INT16, MOST, TILES, ByteTile, WinogradTile, middle
 from mpcompile.kernels.weights import dot_weights
 from mpcompile.targets import load_target
 
@@ -37,6 +37,34 @@ def test_a_scheme_is_the_correlation(outputs, taps, most):
     assert all(row <= max(most, alone) for row, alone in zip(rows, least))
 
 
+@pytest.mark.parametrize("most", [0, MOST])
+@pytest.mark.parametrize(
+    "outputs, taps, points, pairs",
+    [
+        (4, 3, (0, 1, -1), (0,)),
+        (3, 3, (0, 2), (0,)),
+        (2, 3, (0,), (1,)),
+        (3, 3, (), (0, -1)),
+        (4, 3, (0,), (1, -1)),
+        (6, 3, (0, 1, -1), (1, -1)),
+        (4, 5, (0, 1, -1), (-1, 0)),
+        (2, 2, (), (1,)),
+        (3, 1, (), (-1,)),
+    ],
+)
+def test_pairs_take_the_place_of_two_points(most, outputs, taps, points, pairs):
+    found = scheme(outputs, taps, points, most, pairs)
+    assert is_correlation(found) and found.size == outputs + taps - 1 and found.products == found.size + len(pairs)
+    assert all(np.gcd.reduce(row) == 1 for row in found.levels)
+
+
+def test_the_scheme_with_the_complex_pair():
+    """Of the residue mod x² + 1 its constant, its slope and their sum."""
+    found = scheme(4, 3, (0, 1, -1), 0, (0,))
+    assert found.weights == ((1, 0, 0), (1, 1, 1), (1, -1, 1), (1, 0, -1), (0, 1, 0), (1, 1, -1), (0, 0, 1))
+    assert found.divisor == 4 and {abs(c) for row in found.levels for c in row} == {0, 1}
+
+
 def test_other_points_make_other_schemes():
     assert is_correlation(scheme(3, 3, (0, 1, -1, 5), MOST)) and is_correlation(scheme(2, 3, (7, -2, 3), MOST))
 
@@ -47,6 +75,12 @@ def test_the_best_known_scheme():
     assert found.weights == ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2)) and found.divisor == 2
     assert found.levels == ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, -1, 0, 1))
     assert found.sums == ((1, 1, 1, 0), (0, 1, -1, 1))
+
+
+@pytest.mark.parametrize("points, pairs", [((0, 1), (0,)), ((0,), (0, 0)), ((), ()), ((0, 0, 1), (0,))])
+def test_pairs_count_twice(points, pairs):
+    with pytest.raises(ValueError, match=r"^F\(4, 3\) needs 5 different points and infinity, not "):
+        scheme(4, 3, points, MOST, pairs)
 
 
 @pytest.mark.parametrize("points", [(0, 1), (0, 1, 1), (0, 1, -1, 2)])
@@ -105,6 +139,63 @@ def test_sums_are_exact_as_far_as_is_said_and_no_further(tile):
     further = w8.copy()
     further.reshape(-1)[np.flatnonzero(w8 < 127)[0]] += 127
     assert (by_tile(tile, -further, levels, 255) != directly(-further, levels, 255)).any()
+
+
+def by_bytes(tile: ByteTile, w8: np.ndarray, levels: np.ndarray, max_level: int) -> np.ndarray:
+    """As `by_tile`: of bytes that wrap until they are what they should be, and of the table of what is too much."""
+    down, along = np.array(tile.rows.levels, np.int8), np.array(tile.columns.levels, np.int8)
+    half = (down[None, None] @ levels.astype(np.int8)).astype(np.int8)
+    whole = (half @ along.T - np.outer(down.sum(1), along.sum(1)).astype(np.int8) * np.int8(middle(max_level))).astype(
+        np.int8
+    )
+    v = (whole.astype(np.uint8) + np.uint8(128)).astype(np.int64)
+    u = tile.transform(w8).astype(np.int8).astype(np.int64)
+    u = u.reshape(*w8.shape[:2], tile.rows.products, tile.columns.products)
+    m = np.einsum("tcij,ocij->toij", v, u).astype(np.int32).astype(np.int64)
+    y = np.array(tile.rows.sums) @ m @ np.array(tile.columns.sums).T - tile.excess(w8).transpose(2, 0, 1)
+    return (y.astype(np.int32).astype(np.int64) * tile.inverse).astype(np.int32) >> tile.shift
+
+
+BITS = [(w, a) for w in range(1, 9) for a in range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    "tile, most",
+    list(zip(BYTE_TILES, [dict.fromkeys((1, 2, 3, 4), a) if a > 3 else {1: 3, 2: 3} for a in (4, 3, 6, 5, 5)])),
+    ids=lambda t: f"{t.outputs}" if isinstance(t, ByteTile) else "",
+)
+def test_bytes_are_exact_for_the_bits_that_are_said_to_fit(tile, most):
+    """most: bits of two's complement weights → the most bits of levels. Extreme weights and levels."""
+    rng = np.random.default_rng(0)
+    fitting = {}
+    for w, a in BITS:
+        grid, max_level = grids.twos_complement(w) if w > 1 else grids.bipolar(), (1 << a) - 1
+        if not tile.holds(max(abs(grid.lo), abs(grid.hi)), max_level):
+            continue
+        fitting[w] = max(a, fitting.get(w, 0))
+        w8 = rng.choice([grid.lo, grid.hi], (6, 5, 3, 3))
+        w8[0], w8[1] = grid.lo, grid.hi
+        levels = rng.choice([0, max_level], (500, 5, tile.rows.size, tile.columns.size))
+        levels[0], levels[1] = 0, max_level
+        for i, (down, right) in enumerate(product(tile.rows.levels, tile.columns.levels)):
+            levels[2 + i] = np.where(np.outer(down, right) > 0, max_level, 0)
+            levels[102 + i] = np.where(np.outer(down, right) < 0, max_level, 0)
+        np.testing.assert_array_equal(by_bytes(tile, w8, levels, max_level), directly(w8, levels, max_level))
+    assert fitting == most
+
+
+@pytest.mark.parametrize("tile", BYTE_TILES, ids=lambda t: f"{t.outputs}")
+def test_bytes_hold_what_is_said_and_no_more(tile):
+    greatest = max(n for n in range(256) if tile.holds_levels(n))
+    assert not any(tile.holds_levels(n) for n in range(greatest + 1, 256))
+    ends = []
+    for matrices in product(tile.rows.levels, tile.columns.levels):
+        for sign in (1, -1):
+            levels = np.where(sign * np.outer(*matrices) > 0, greatest, 0) - middle(greatest)
+            ends.append((levels * np.outer(*matrices)).sum())
+    assert min(ends) >= -128 and max(ends) <= 127 and max(ends) - min(ends) > 255 * greatest // (greatest + 2)
+    most = 2 if tile.outputs == (3, 3) else 14
+    assert tile.holds_weights(most) and not tile.holds_weights(most + 1)
 
 
 @pytest.mark.parametrize("tile", TILES, ids=lambda t: f"{t.outputs}")
@@ -176,5 +267,17 @@ def test_small_maps_and_wide_grids_are_left_alone():
 
 def test_only_where_it_was_measured():
     can = lambda target: winograd.cycles(part(), grids.unsigned(8), load_target(target), (8, 8)) is not None
-    assert can("x86-64-v2") and can("x86-64-v3")
-    assert not any(can(target) for target in ("x86-64-v4", "zen4", "rpi4b", "rpi5", "aarch64"))
+    assert all(can(target) for target in ("x86-64-v2", "x86-64-v3", "x86-64-v4-vnni-vpopcntdq", "zen4"))
+    assert not any(can(target) for target in ("x86-64-v4", "rpi4b", "rpi5", "aarch64"))
+
+
+def test_filters_decide_whether_bytes_hold_them():
+    """Weights of 8 bits whose sums are small fit; one filter that does not decides for all."""
+    q = np.zeros((64, 64, 3, 3), np.int64)
+    q[:, :, 1, 1] = 127
+    tile = lambda: winograd.choose(part(q=q), grids.unsigned(4), (28, 28), (8, 16))
+    assert tile().bits == 8
+    q[63, 63, 1, 1] = -127
+    assert tile().bits == 8
+    q[63, 63, 0, 1] = -1
+    assert tile().bits == 16

@@ -18,7 +18,7 @@ from mpcompile.ir.formats import Buffer
 from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels.architecture import Architecture
-from mpcompile.kernels.spec import LayerSpec, PartSpec
+from mpcompile.kernels.spec import PartSpec
 from mpcompile.kernels.stages import PartStages
 from mpcompile.targets import Target
 
@@ -75,7 +75,8 @@ class PackedPart(Generic[S]):
 
     spec: all but what describe.py adds (sums, constant, border). weight: packed. reach: how far from 0 any partial sum of
     multiplier·D + offset·(window sum) may come. base: the activation that a stored 0 stands for, so that base·Σ w is a
-    constant of each output channel; `constant`, int64 [O], is added to it.
+    constant of each output channel; `constant`, int64 [O], is added to it. table: int32 of the spec's `table_shape`, None
+    where that is ().
     """
 
     spec: S
@@ -83,6 +84,7 @@ class PackedPart(Generic[S]):
     reach: int
     base: int
     constant: np.ndarray | int = 0
+    table: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +103,9 @@ class Family:
     reads: the stored form of its input: "planes" or "codes".
     cycles: (part, grid of the input, target, (HO, WO)) → expected cycles of one core; None where it cannot compute it.
     describe: a part → its spec, packed weights and constants.
-    compute: (tag, spec, data, weight, layer) → expressions over two placeholders, stages named by the tag; the data are
-        the buffer, or, where the spec says `word`, its bytes as such words [HP, WP, P, words].
+    compute: (tag, spec, data, weight, layer) → expressions over placeholders, stages named by the tag; the data are the
+        buffer, or, where the spec says `word`, its bytes as such words [HP, WP, P, words]. A spec with a table gives it
+        as `table`.
     step: its spec → what a record of its schedule is told apart by, beside shapes: the text must stay as it is, or
         records are no longer found.
     sample: (tensor, channels, pads) → a small contraction that it computes of a tensor of so many channels, which stands
@@ -117,7 +120,7 @@ class Family:
     reads: str
     cycles: Callable[[ContractPart, Grid, Target, tuple[int, int]], float | None]
     describe: Callable[[Given], PackedPart]
-    compute: Callable[[str, Any, Any, Any, LayerSpec], Expressed]
+    compute: Callable[..., Expressed]
     step: Callable[[Any], str]
     sample: Callable[[str, int, tuple[int, int, int, int]], ContractPart]
     sums: Callable[[ContractPart], bool] = lambda part: False

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from mpcompile.kernels.accumulators import dot_reach
 from mpcompile.kernels.families import dot_step, winograd_compute
 from mpcompile.kernels.families.dot_step import DotInstr
 from mpcompile.kernels.families.family import Expressed, Family, Given, PackedPart, sample
-from mpcompile.kernels.families.winograd_tile import INT16, TILES, WinogradTile, middle
+from mpcompile.kernels.families.winograd_tile import BYTE_TILES, TILES, ByteTile, WinogradTile, middle
 from mpcompile.kernels.spec import LayerSpec, PartSpec
 from mpcompile.kernels.stages import PartStages
 from mpcompile.kernels.weights import dot_form, dot_weights, round_up
@@ -36,21 +37,45 @@ _OUTPUT = 40.0
 """Work beside, for each output value, in products."""
 TOGETHER = 28
 """Tiles that weights serve, at least, once they are transformed, where a layer has as many."""
+GROUP = 64
+"""Output channels that are computed together, as a rule."""
+MOST_TOGETHER = 1 << 20
+"""Bytes of transformed levels of some lines and of products of one group."""
 MOST_STORED = 2 << 20
-"""Bytes of a layer's transformed weights that are stored. More of them would have to come from memory, where making them
-anew of an eighth as many bytes takes less time."""
+"""Bytes of a layer's transformed weights that are stored where a CPU multiplies 16 bits. More of them would have to come
+from memory, where making them anew of an eighth as many bytes takes less time. Where it multiplies bytes they are stored
+where they are hardly more than those that they are made of, or where several chunks of lines would make them."""
 _MADE, _READ = 3.5, 0.5
 """Work on a transformed weight that is made, or read, in products."""
+
+_LEVEL, _SUM = 10.0, 27.0
+"""Where a CPU multiplies bytes: work on each byte of a transformed level, and on a sum, in products."""
+_MADE_BYTE, _READ_BYTE = 6.0, 12.0
+"""There, work on each byte of a transformed weight that is made (twice as much where it is of 16 bits), and on each that
+is read beyond those that `dot` reads too: in a network they come from the third cache, and are read again for each chunk
+of lines where they do not fit the second. Measured in ResNet-18 on Sapphire Rapids, as are those before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WinogradSpec(PartSpec):
-    """middle: what is taken from each level. Weights are int16 where they are stored transformed, else int8."""
+    """middle: what is taken from each level. Weights are as the tile multiplies them where they are stored transformed;
+    else int8, with an axis more."""
 
     family = "winograd"
     instr: DotInstr
     tile: WinogradTile
     middle: int
+
+    @property
+    def made(self) -> bool:
+        """Whether the kernel transforms the weights."""
+        return len(self.weight_shape) == 6
+
+    @property
+    def table_shape(self) -> tuple[int, ...]:
+        """Of the tile's `excess`."""
+        blocks = self.weight_shape[0] if self.made else self.weight_shape[1]
+        return (*self.tile.outputs, blocks * self.instr.lanes) if isinstance(self.tile, ByteTile) else ()
 
 
 @dataclass(frozen=True)
@@ -69,17 +94,43 @@ class WinogradStages(PartStages[WinogradSpec]):
 def cycles(part: ContractPart, in_grid: Grid, target: Target, output: tuple[int, int]) -> float | None:
     """Activations of at most 256 levels, weights m·int8 + o, 3×3 kernels whose filters' sums fit, on maps and channels
     that fill tiles, where a CPU multiplies 16 bits in vectors as long as were measured."""
-    pays = target.multiplies_16_bits and target.vector_bits <= MOST_BITS
-    tile = choose(part, in_grid, output) if pays else None
-    return None if tile is None else _work(tile, part, output) / target.dot_rate(0)
+    widths = _widths(target)
+    tile = choose(part, in_grid, output, widths) if widths else None
+    return None if tile is None else _work(tile, part, output, min(widths)) / target.dot_rate(0)
 
 
-def choose(part: ContractPart, in_grid: Grid, output: tuple[int, int]) -> WinogradTile | None:
-    """The cheapest tile that gives every output exactly; None where there is none, or where tiles do not pay."""
+def _widths(target: Target) -> tuple[int, ...]:
+    """Bits of the operands that it multiplies as fast as was measured."""
+    if target.has_vnni and target.vector_bits == 512:
+        return 8, 16
+    return (16,) if target.multiplies_16_bits and target.vector_bits <= MOST_BITS else ()
+
+
+def choose(
+    part: ContractPart, in_grid: Grid, output: tuple[int, int], widths: Sequence[int] = (16,)
+) -> WinogradTile | None:
+    """The cheapest tile that gives every output exactly, of operands of such `widths` in bits; None where there is none,
+    or where tiles do not pay."""
     if not _has_form(part, in_grid, output):
         return None
-    fitting = [tile for tile in TILES if _fits(tile, part, in_grid.levels - 1)]
-    return min(fitting, key=lambda tile: _work(tile, part, output), default=None)
+    tiles = [tile for tile in (*BYTE_TILES, *TILES) if tile.bits in widths]
+    if 8 in widths:
+        tiles = [tile for tile in tiles if _stay_near(tile, part, output)]
+    fitting = [tile for tile in tiles if _fits(tile, part, in_grid.levels - 1)]
+    return min(fitting, key=lambda tile: _work(tile, part, output, min(widths)), default=None)
+
+
+def lines(tile: WinogradTile, height: int, width: int) -> int:
+    """Lines of outputs that are computed together: a divisor of the height, whose tiles are whole."""
+    whole = (n for n in range(1, height + 1) if height % n == 0 and (n % tile.outputs[0] == 0 or n == height))
+    return next((n for n in whole if tile.count(n, width) >= TOGETHER), height)
+
+
+def _stay_near(tile: WinogradTile, part: ContractPart, output: tuple[int, int]) -> bool:
+    """Whether what is transformed and multiplied at once stays in the second cache: a map that no lines of whole tiles
+    divide is computed all at once."""
+    together = tile.count(lines(tile, *output), output[1])
+    return tile.products * together * (GROUP * 4 + part.q.shape[1] * tile.bits // 8) <= MOST_TOGETHER
 
 
 def _has_form(part: ContractPart, in_grid: Grid, output: tuple[int, int]) -> bool:
@@ -99,41 +150,69 @@ def _fits(tile: WinogradTile, part: ContractPart, max_level: int) -> bool:
     form = dot_form(part.grid)
     assert form is not None
     furthest = max(abs(part.grid.lo - form[1]), abs(part.grid.hi - form[1])) // form[0]
-    if not tile.holds(furthest, max_level):
+    by_grid = tile.holds(furthest, max_level)
+    if not (by_grid or (isinstance(tile, ByteTile) and tile.holds_levels(max_level))):
         return False
     most = tile.sums(max_level)
-    if furthest * part.q[0].size <= most:
+    if by_grid and furthest * part.q[0].size <= most:
         return True
     w8, _, _ = dot_weights(part.q, part.grid)
+    if not by_grid:
+        transformed = tile.transform(w8)
+        if transformed.min() < -128 or transformed.max() > 127:
+            return False
     return int(np.abs(w8.astype(np.int64)).sum((1, 2, 3)).max()) <= most
 
 
-def _work(tile: WinogradTile, part: ContractPart, output: tuple[int, int]) -> float:
-    """In products of 16 bits."""
+def _work(tile: WinogradTile, part: ContractPart, output: tuple[int, int], unit: int) -> float:
+    """In products of `unit` bits."""
+    if unit == 8:
+        return _work_in_bytes(tile, part, output)
     outputs, channels, tiles = round_up(part.q.shape[0], 16), round_up(part.q.shape[1], 2), tile.count(*output)
-    weight = _READ if _stored(tile, part) else _MADE
+    weight = _READ if _stored(tile, part, output, unit) else _MADE
     at = channels * outputs * (tiles + weight * max(1, tiles // TOGETHER)) + _TRANSFORM * tiles * (channels + outputs)
     return tile.products * at + output[0] * output[1] * outputs * _OUTPUT
 
 
-def _stored(tile: WinogradTile, part: ContractPart) -> bool:
+def _work_in_bytes(tile: WinogradTile, part: ContractPart, output: tuple[int, int]) -> float:
+    """In products of bytes, of which a CPU does twice as many as of 16 bits."""
+    outputs, channels, tiles = round_up(part.q.shape[0], 16), round_up(part.q.shape[1], 4), tile.count(*output)
+    width, taps, chunks = tile.bits // 8, part.q[0, 0].size, max(1, tiles // TOGETHER)
+    of_filter = width * tile.products
+    if _stored(tile, part, output, 8):
+        far = chunks if of_filter * outputs * channels > MOST_STORED else 1
+        weight = _READ_BYTE * far * max(0, of_filter - taps)
+    else:
+        weight = _MADE_BYTE * width * chunks * of_filter
+    at = width * channels * outputs + _LEVEL * width * channels + _SUM * outputs
+    return tiles * tile.products * at + channels * outputs * weight + output[0] * output[1] * outputs * _OUTPUT
+
+
+def _stored(tile: WinogradTile, part: ContractPart, output: tuple[int, int], unit: int) -> bool:
     """Whether the bundle holds the transformed weights."""
-    return 2 * tile.products * part.q.shape[0] * part.q.shape[1] <= MOST_STORED
+    grown = tile.bits // 8 * tile.products
+    if unit == 8:
+        return grown <= 2 * part.q[0, 0].size or tile.count(*output) >= 2 * TOGETHER
+    return grown * part.q.shape[0] * part.q.shape[1] <= MOST_STORED
 
 
 def describe(given: Given) -> PackedPart[WinogradSpec]:
     part, grid_a = given.part, given.grid
-    tile = choose(part, grid_a, given.output)
+    steps = [(bits, given.architecture.tile_instruction(bits, given.padded)) for bits in (8, 16)]
+    by_bits = {bits: instr for bits, instr in steps if instr}
+    tile = choose(part, grid_a, given.output, tuple(by_bits))
     assert tile is not None, f"tiles were chosen for weights of shape {part.q.shape}"
+    instr = by_bits[tile.bits]
     w8, m, o = dot_weights(part.q, part.grid)
     multiplier, offset = m * grid_a.step, o * grid_a.step
     max_level = grid_a.levels - 1
     reach = dot_reach(w8, max_level, multiplier, offset)
-    instr = given.architecture.dot_instruction(max_level, (-INT16, INT16), given.padded)
     outputs, channels = round_up(given.padded, instr.lanes), round_up(part.q.shape[1], instr.group)
-    if _stored(tile, part):
+    if _stored(tile, part, given.output, min(by_bits)):
         weight = dot_step.pack_weights(tile.transform(w8), instr, outputs, channels)
-        weight = weight.reshape(outputs // instr.lanes, tile.products, channels // 2, instr.lanes, 2)
+        weight = weight.reshape(
+            outputs // instr.lanes, tile.products, channels // instr.group, instr.lanes, instr.group
+        )
         weight = np.ascontiguousarray(weight.transpose(1, 0, 2, 3, 4))
     else:
         weight = dot_step.pack_weights(w8, replace(instr, weight_dtype="int8"), outputs, channels)
@@ -149,24 +228,27 @@ def describe(given: Given) -> PackedPart[WinogradSpec]:
         middle=middle(max_level),
     )
     constant = multiplier * middle(max_level) * w8.sum((1, 2, 3), dtype=np.int64)
-    return PackedPart(spec, weight, reach, grid_a.lo, constant)
+    table = None
+    if isinstance(tile, ByteTile):
+        table = np.zeros(spec.table_shape, np.int32)
+        table[..., : part.q.shape[0]] = tile.excess(w8)
+    return PackedPart(spec, weight, reach, grid_a.lo, constant, table)
 
 
-def compute(tag: str, spec: WinogradSpec, data, weight, layer: LayerSpec) -> Expressed:
+def compute(tag: str, spec: WinogradSpec, data, weight, layer: LayerSpec, table=None) -> Expressed:
     """D0_1 [tile y, rows, tile x, columns, block, lane] after the stages before it (winograd_compute.py)."""
     name = f"D{tag}"
-    made = spec.weight_dtype == "int8"
     stages = WinogradStages(
         spec,
         name,
         half=f"{name}_half",
         tiles=f"{name}_tiles",
-        filters=f"{name}_filters" if made else "",
-        weights=f"{name}_weights" if made else "",
+        filters=f"{name}_filters" if spec.made else "",
+        weights=f"{name}_weights" if spec.made else "",
         products=f"{name}_products",
         sums=f"{name}_sums",
     )
-    found = winograd_compute.compute(name, spec.tile, spec.middle, data, weight, *layer.shape[1:], spec.origin)
+    found = winograd_compute.compute(name, spec.tile, spec.middle, data, weight, table, *layer.shape[1:], spec.origin)
     return Expressed(stages, lambda y, x, o: winograd_compute.value(found, y, x, o))
 
 

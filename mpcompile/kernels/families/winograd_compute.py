@@ -2,11 +2,14 @@
 
 H[p, ty, tx, x, c]               int16   Bᵧ·l of column x of tile (ty, tx)
 V[e, ty, tx, c]                  int16   Bᵧ·(l − middle)·Bₓᵀ, e = p·(products along x) + q
-F[ob, c, p, b, lane, g]          int16   Gᵧ·w of column b of a kernel, of channel 2c + g
+F[ob, c, p, b, lane, g]          int16   Gᵧ·w of column b of a kernel, of channel group·c + g
 U[e, ob, c, lane, g]             int16   Gᵧ·w·Gₓᵀ
 M[e, ty, tx, ob, lane]           int32   Σ_c V·U
-Z[py, ty, tx, q, ob, lane]       int32   Aᵧ·M
+Z[p, px, ty, tx, ob, lane]       int32   M·Aₓᵀ
 D[ty, py, tx, px, ob, lane]      int32   Aᵧ·M·Aₓᵀ / divisor = output (ty·rows + py, tx·columns + px)
+
+In bytes, H and V are uint8, V is 128 more, and F and U are int8: what wraps on the way is right in the end. D is
+(Aᵧ·M·Aₓᵀ − excess[py, px, ob·lanes + lane]) / divisor then.
 
 M, Z and what D adds up may wrap. TVM tells LLVM that sums of int32 do not, so each is taken in 64 bits and cut off again
 (`_wrapped`), of which LLVM makes the one addition of 32 bits that it is.
@@ -28,10 +31,10 @@ Terms = Callable[[int], Any]
 """Which of the numbers that a row of a matrix is multiplied with → expression."""
 
 
-def compute(name: str, tile: WinogradTile, middle: int, data, weight, height: int, width: int, origin):
-    """D of data u8 [HP, WP, CP] and weight, which is U, int16, or, with 6 axes, int8 [OB, C/2, KH, KW, lanes, 2]. Stages
-    `name`_half (H), `name`_tiles (V), in the second case `name`_filters (F) and `name`_weights (U), `name`_products (M) and
-    `name`_sums (Z) come before it.
+def compute(name: str, tile: WinogradTile, middle: int, data, weight, excess, height: int, width: int, origin):
+    """D of data u8 [HP, WP, CP] and weight, which is U, or, with 6 axes, int8 [OB, C/group, KH, KW, lanes, group]. excess:
+    int32 [rows, columns, channels] of a tile in bytes, else None. Stages `name`_half (H), `name`_tiles (V), in the second
+    case `name`_filters (F) and `name`_weights (U), `name`_products (M) and `name`_sums (Z) come before it.
 
     A last tile that leaves the map reads the last row or column again: outputs outside of the map depend on it alone.
     """
@@ -39,6 +42,7 @@ def compute(name: str, tile: WinogradTile, middle: int, data, weight, height: in
     (high, wide), size = tile.outputs, (tile.rows.size, tile.columns.size)
     down, across = -(-height // high), -(-width // wide)
     along = tile.columns.products
+    narrow = _Plain(tile.level_dtype)
     u = weight if len(weight.shape) == 5 else _transformed(name, tile, weight)
     _, blocks, steps, lanes, group = (int(n) for n in u.shape)
 
@@ -46,23 +50,23 @@ def compute(name: str, tile: WinogradTile, middle: int, data, weight, height: in
         y, x = ty * high + i + origin[0], tx * wide + j + origin[1]
         y = tirx.min(y, rows - 1) if (down - 1) * high + size[0] + origin[0] > rows else y
         x = tirx.min(x, columns - 1) if (across - 1) * wide + size[1] + origin[1] > columns else x
-        return data[y, x, c].astype("int16")
+        return data[y, x, c].astype(tile.level_dtype)
 
     half = te.compute(
         (tile.rows.products, down, across, size[1], channels),
-        lambda p, ty, tx, x, c: _row(p, tile.rows.levels, lambda i: level(ty, tx, i, x, c), _plain),
+        lambda p, ty, tx, x, c: _row(p, tile.rows.levels, lambda i: level(ty, tx, i, x, c), narrow),
         name=f"{name}_half",
     )
 
     def transformed(e, ty, tx, c):
         p, q = e // along, e % along
-        found = _row(q, tile.columns.levels, lambda j: half[p, ty, tx, j, c], _plain)
+        found = _row(q, tile.columns.levels, lambda j: half[p, ty, tx, j, c], narrow)
         for i, down_ in enumerate(tile.rows.levels):  # of levels that are all `middle`: most rows add up to 0
             for j, right in enumerate(tile.columns.levels):
                 if sum(down_) * sum(right):
-                    taken = tirx.const(sum(down_) * sum(right) * middle, "int16")
-                    found = tirx.Select(e == i * along + j, found - taken, found)
-        return found
+                    taken = sum(down_) * sum(right) * middle
+                    found = tirx.Select(e == i * along + j, narrow.less(found, taken), found)
+        return found + tirx.const(tile.added, tile.level_dtype) if tile.added else found
 
     v = te.compute((tile.products, down, across, channels), transformed, name=f"{name}_tiles")
     c, g = axes((steps, group), ("c", "g"))
@@ -74,15 +78,16 @@ def compute(name: str, tile: WinogradTile, middle: int, data, weight, height: in
         name=f"{name}_products",
     )
     z = te.compute(
-        (high, down, across, along, blocks, lanes),
-        lambda py, ty, tx, q, ob, lane: _row(
-            py, tile.rows.sums, lambda p: m[p * along + q, ty, tx, ob, lane], _wrapped
+        (tile.rows.products, wide, down, across, blocks, lanes),
+        lambda p, px, ty, tx, ob, lane: _row(
+            px, tile.columns.sums, lambda q: m[p * along + q, ty, tx, ob, lane], _wrapped
         ),
         name=f"{name}_sums",
     )
 
     def output(ty, py, tx, px, ob, lane):
-        found = _row(px, tile.columns.sums, lambda q: z[py, ty, tx, q, ob, lane], _wrapped)
+        found = _row(py, tile.rows.sums, lambda p: z[p, px, ty, tx, ob, lane], _wrapped)
+        found = found if excess is None else _wrapped.minus(found, excess[py, px, ob * lanes + lane])
         found = _wrapped.times(found, tile.inverse) if tile.inverse != 1 else found
         return found >> tirx.const(tile.shift, "int32") if tile.shift else found
 
@@ -93,17 +98,18 @@ def _transformed(name: str, tile: WinogradTile, weight):
     """U of int8 weights."""
     blocks, steps, _, taps, lanes, group = (int(n) for n in weight.shape)
     along = tile.columns.products
+    narrow = _Plain(tile.weight_dtype)
     f = te.compute(
         (blocks, steps, tile.rows.products, taps, lanes, group),
         lambda ob, c, p, b, lane, g: _row(
-            p, tile.rows.weights, lambda a: weight[ob, c, a, b, lane, g].astype("int16"), _plain
+            p, tile.rows.weights, lambda a: weight[ob, c, a, b, lane, g].astype(tile.weight_dtype), narrow
         ),
         name=f"{name}_filters",
     )
     return te.compute(
         (tile.products, blocks, steps, lanes, group),
         lambda e, ob, c, lane, g: _row(
-            e % along, tile.columns.weights, lambda b: f[ob, c, e // along, b, lane, g], _plain
+            e % along, tile.columns.weights, lambda b: f[ob, c, e // along, b, lane, g], narrow
         ),
         name=f"{name}_weights",
     )
@@ -117,7 +123,11 @@ def value(reduction, y, x, o):
 
 # -- rows of a matrix --------------------------------------------------------------------------------------------------
 class _Plain:
-    """Arithmetic of int16, which LLVM is not told anything about."""
+    """Arithmetic of int16, int8 or uint8, which LLVM is not told anything about: it wraps."""
+
+    def __init__(self, dtype: str):
+        self.dtype = dtype
+        self.modulus = 1 << int(dtype.removeprefix("u").removeprefix("int"))
 
     def plus(self, a, b):
         return a + b
@@ -126,7 +136,10 @@ class _Plain:
         return a - b
 
     def times(self, a, n: int):
-        return a * tirx.const(n, "int16")
+        return a * tirx.const(n, self.dtype)
+
+    def less(self, a, n: int):
+        return a - tirx.const(n % self.modulus if self.dtype.startswith("u") else n, self.dtype)
 
 
 class _Wrapped:
@@ -142,7 +155,7 @@ class _Wrapped:
         return wrapped_product(a, n)
 
 
-_plain, _wrapped = _Plain(), _Wrapped()
+_wrapped = _Wrapped()
 
 
 def _row(i, matrix: Matrix, terms: Terms, how):
