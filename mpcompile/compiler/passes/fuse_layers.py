@@ -27,18 +27,22 @@ from mpcompile.ir.graph import (
     Conv,
     Dense,
     Graph,
+    Interpolate,
+    Larger,
     Mul,
     Node,
     Pooling,
     PRelu,
     Quantize,
     Rearrange,
+    Smaller,
+    Smooth,
     Table,
     TensorType,
     Transpose,
     View,
 )
-from mpcompile.ir.layer import ContractTerm, Layer, Output, RearrangeTerm, ViewTerm
+from mpcompile.ir.layer import ContractTerm, InterpolateTerm, Layer, Output, RearrangeTerm, ViewTerm
 from mpcompile.ir.order import Order
 
 CODES, REAL = "codes", "real"
@@ -91,7 +95,7 @@ class _Fuser:
             elif self.fused(node.outputs[0]):
                 reads = [flow.origin(t) for t in node.inputs]
                 for t in reads:
-                    if node.outputs[0] in self.turned or not isinstance(node, (Pooling, View, Rearrange)):
+                    if node.outputs[0] in self.turned or not isinstance(node, (Interpolate, Pooling, View, Rearrange)):
                         self.readers.setdefault(t, set()).add(id(node))
                     elif flow.quantizer(t):
                         self.as_codes.add(t)
@@ -194,7 +198,7 @@ class _Fuser:
             return None
         build = _LayerBuilder(self, set(members))
         results = [build.output(t, form) for t, form in wanted]
-        work = [n for n in build.nodes if isinstance(n, (Conv, Dense, Pooling, View, Rearrange))]
+        work = [n for n in build.nodes if isinstance(n, (Conv, Dense, Interpolate, Pooling, View, Rearrange))]
         lead = (work or build.nodes)[0]
         name = fresh(self.names, lead.name)
         self.names.add(name)
@@ -316,6 +320,11 @@ class _LayerBuilder:
                 assert whole is not None, "what is rearranged is a map"
                 term = RearrangeTerm(self._read(source), order, whole, map_along(along))
                 return self._stored_value(source, build.load(term))
+            case Interpolate(lines=lines, columns=columns):
+                source = self.flow.origin(node.inputs[0])
+                scale = self.flow.on_grid(source).scale
+                term = InterpolateTerm(self._read(source), scale, lines, columns)
+                return Real(build.load(term), np.ones(1), np.zeros(1), True)
             case Affine():
                 return build.affine(read[0], node.a, node.b)
             case Clip():
@@ -330,6 +339,10 @@ class _LayerBuilder:
                 return build.add(read[0], read[1])
             case Mul():
                 return build.mul(read[0], read[1])
+            case Larger() | Smaller():
+                return build.extreme(read[0], read[1], isinstance(node, Larger))
+            case Smooth(function=function, parameters=parameters):
+                return build.smooth(read[0], function, parameters)
         raise ModelError(f"node {node.name} ({node.op}) is no operator of a layer")
 
     def _at(self, node: Node) -> None:
