@@ -21,7 +21,11 @@ REAL = {
         (),
         (-100, 1e4),
     ),
-    "elu": (lambda x: 1.25 * np.where(x >= 0, x, 0.75 * np.expm1(np.minimum(x, 0) / 0.5)), (0.75, 1.25, 0.5), (-80, 1e4)),
+    "elu": (
+        lambda x: 1.25 * np.where(x >= 0, x, 0.75 * np.expm1(np.minimum(x, 0) / 0.5)),
+        (0.75, 1.25, 0.5),
+        (-80, 1e4),
+    ),
     "softsign": (lambda x: x / (1 + np.abs(x)), (), (-1e6, 1e6)),
 }
 
@@ -34,7 +38,9 @@ def test_each_function_has_a_case():
 def test_it_is_the_function(name):
     real, parameters, (low, high) = REAL[name]
     near = np.linspace(max(low, -12), min(high, 12), 200_001)
-    x = np.concatenate([near, np.linspace(low, high, 50_001), np.geomspace(1e-30, 1, 999), -np.geomspace(1e-30, 1, 999)])
+    x = np.concatenate(
+        [near, np.linspace(low, high, 50_001), np.geomspace(1e-30, 1, 999), -np.geomspace(1e-30, 1, 999)]
+    )
     x = x.astype(np.float32)
     x = x[(x >= low) & (x <= high)]
     y, wanted = evaluate(name, x, parameters), real(x.astype(np.float64))

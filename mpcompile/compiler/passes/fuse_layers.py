@@ -46,6 +46,8 @@ from mpcompile.ir.layer import ContractTerm, InterpolateTerm, Layer, Output, Rea
 from mpcompile.ir.order import Order
 
 CODES, REAL = "codes", "real"
+MOST_BETWEEN = 32
+"""Operators by element between a tensor and the one where all that is made of it comes together."""
 FEW_CHANNELS = 4
 """Of so few a layer writes lanes of pixels, and turning them saves nothing."""
 
@@ -75,6 +77,7 @@ class _Fuser:
         self.as_real: set[str] = set(graph.outputs)  # tensors that must lie in memory as float32
         self.readers: dict[str, set[int]] = {}  # tensor → layer operators that read it elementwise
         self._scan()
+        self.inner = {t for t in self.readers if self._comes_together(t)}
         self.cut: set[str] = set()  # tensors at which a long chain ends, and a layer of its own begins
         self._cut()
         self.code_name: dict[str, str] = {}
@@ -106,6 +109,22 @@ class _Fuser:
                 self.as_real.update(reads)
             live.update(reads)
 
+    def _comes_together(self, tensor: str) -> bool:
+        """Whether all that operators by element make of `tensor` ends in one of them, and nothing between is stored: it is
+        computed once in that one's layer (x·sigmoid(x))."""
+        ahead = {self.index[i] for i in self.readers[tensor]}
+        if len(ahead) < 2 or tensor in self.as_codes or tensor in self.as_real:
+            return False
+        for _ in range(MOST_BETWEEN):
+            if len(ahead) == 1:
+                return True
+            first = min(ahead)
+            made = self.graph.nodes[first].outputs[0]
+            if made in self.as_codes or made in self.as_real or made in self.turned or not self.readers.get(made):
+                return False
+            ahead = ahead - {first} | {self.index[i] for i in self.readers[made]}
+        return False
+
     def _cut(self) -> None:
         """Has every MOST_FUSED-th tensor of a chain of operators stored."""
         depth: dict[str, int] = {}
@@ -124,7 +143,7 @@ class _Fuser:
         return (
             tensor in self.as_codes
             or tensor in self.as_real
-            or len(self.readers.get(tensor, ())) > 1
+            or (len(self.readers.get(tensor, ())) > 1 and tensor not in self.inner)
             or not self.fused(tensor)
         )
 
