@@ -81,6 +81,10 @@ def _details(node: g.Node) -> str:
             return f"slope {_array(node.slope)}"
         case g.Table():
             return f"values {_array(node.values)}"
+        case g.Smooth():
+            return " ".join([node.function, *(f"{p:g}" for p in node.parameters)])
+        case g.Interpolate():
+            return f"to {node.lines.size} lines, {node.columns.size} columns"
         case g.View():
             return _along(node.along)
         case g.Rearrange():
@@ -121,6 +125,8 @@ def _term(term: ir.Term, index: int, families: Mapping[tuple[int, int], str]) ->
             return [f"{term.kind} {_pair(term.kernel)} of {term.input}, stride {_pair(term.strides)}, pads {term.pads}"]
         case ir.RearrangeTerm():
             return [f"{term.input} {_order(term.order)} to {list(term.whole)}, {_along(term.along)}"]
+        case ir.InterpolateTerm():
+            return [f"{term.input} to {term.lines.size} lines, {term.columns.size} columns, scale {term.scale:g}"]
     return [term.input if term.along is None else f"{term.input} {_along(term.along)}"]
 
 
@@ -135,6 +141,12 @@ def _instr(instr: ir.Instr) -> str:
             return f"%{instr.x} + %{instr.y}"
         case ir.Times():
             return f"%{instr.x} * %{instr.y}"
+        case ir.Largest():
+            return f"max(%{instr.x}, %{instr.y})"
+        case ir.Smallest():
+            return f"min(%{instr.x}, %{instr.y})"
+        case ir.Apply():
+            return f"{instr.function}({', '.join([f'%{instr.x}', *(f'{p:g}' for p in instr.parameters)])})"
         case ir.LookUp():
             return f"{_array(instr.values)} at level %{instr.level}"
         case ir.Divide():

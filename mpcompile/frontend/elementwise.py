@@ -13,9 +13,9 @@ from mpcompile.frontend import grids
 from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
 from mpcompile.frontend.picking import spread
 from mpcompile.frontend.ranges import real_range
-from mpcompile.frontend.rows import affine_of_columns, of_layers
+from mpcompile.frontend.rows import affine_of_columns, in_layers, of_layers
 from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
-from mpcompile.ir.graph import Add, Affine, Clip, Concat, Mul, PRelu, Quantizer
+from mpcompile.ir.graph import Add, Affine, Clip, Concat, Larger, Mul, PRelu, Quantizer, Smaller
 
 NOT_AFFINE = Fallback("none of its inputs is a constant for each channel")
 BROADCAST = Fallback("its inputs have different shapes, and none is a constant for each channel")
@@ -104,9 +104,11 @@ def add(imp: Importer, node: Source):
     return pointwise(imp, node, Add)
 
 
-def pointwise(imp: Importer, node: Source, made: type[Add] | type[Mul], sign: float = 1.0):
-    """Add or Mul of two tensors, the second times `sign`; a value for each channel, or for each pixel, is spread over the
-    map. A Fallback where they fit otherwise, or are no maps, or a product of what is on no grid."""
+def pointwise(
+    imp: Importer, node: Source, made: type[Add] | type[Larger] | type[Mul] | type[Smaller], sign: float = 1.0
+):
+    """Of two tensors, the second times `sign`; a value for each channel, or for each pixel, is spread over the map. A
+    Fallback where they fit otherwise, or are no maps, or of what is on no grid and no layer computes."""
     x, y = imp.value(node, 0), imp.value(node, 1)
     if not (isinstance(x, Activation) and isinstance(y, Activation)):
         return NOT_AFFINE
@@ -114,7 +116,8 @@ def pointwise(imp: Importer, node: Source, made: type[Add] | type[Mul], sign: fl
     quantized = [imp.quantized(node, i) is not None for i in (0, 1)]
     if max(len(s) for s in shapes) > 3:
         return Fallback("its inputs have more axes than a map")
-    if not any(quantized) and (shapes[0] != shapes[1] or made is Mul):
+    layered = made is Add or all(in_layers(imp, t) for t in (x.tensor, y.tensor))
+    if not any(quantized) and not (shapes[0] == shapes[1] and layered):
         return UNQUANTIZED if shapes[0] == shapes[1] else BROADCAST
     tensors = spread(imp, node, [x.tensor, y.tensor])
     if tensors is None:
@@ -123,7 +126,9 @@ def pointwise(imp: Importer, node: Source, made: type[Add] | type[Mul], sign: fl
         name = imp.unique(f"{node.outputs[0]}.negative")
         negative = Affine(imp.unique(f"{node.name}.negative"), [tensors[1]], [name], np.array([sign]), np.zeros(1))
         tensors[1] = imp.emit(negative, imp.type(tensors[1]).shape)
-    imp.write(node, made(node.name, tensors, [node.outputs[0]]), imp.type(tensors[0]).shape)
+    grids_of = [imp.type(t).quantizer for t in tensors]
+    kept = grids_of[0] if issubclass(made, (Larger, Smaller)) and grids_of[0] == grids_of[1] else None
+    imp.write(node, made(node.name, tensors, [node.outputs[0]]), imp.type(tensors[0]).shape, kept)
 
 
 @operator("Sub")
@@ -233,8 +238,10 @@ def extreme(imp: Importer, node: Source):
     if node.count != 2:
         return Fallback(f"it is of {node.count}")
     parts = split(imp, node)
-    if parts is None or parts.constant.size != 1:
-        return Fallback("none of its inputs is a constant number")
+    if parts is None:
+        return pointwise(imp, node, Larger if node.op_type == "Max" else Smaller)
+    if parts.constant.size != 1:
+        return Fallback("its constant differs between channels")
     if not np.isfinite(parts.constant).all():
         raise ModelError(f"{node}: a constant that is not finite; finite ones would be accepted")
     ends = (parts.constant[0], np.inf) if node.op_type == "Max" else (-np.inf, parts.constant[0])

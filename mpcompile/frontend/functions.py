@@ -1,5 +1,6 @@
-"""Functions of one quantized tensor, as tables: SiLU, HardSwish, Sigmoid and their kin at each level of its grid. Exact by
-construction; of a tensor that is on no grid they run in float."""
+"""Functions of one quantized tensor, as tables: SiLU, HardSwish, Sigmoid and their kin at each level of its grid, exact by
+construction. Of what a layer computes that is on no grid (an accumulator) the smooth ones are part of that layer, by an
+exact definition of their own; others, and those of what no layer computes, run in float."""
 
 from __future__ import annotations
 
@@ -7,8 +8,9 @@ import numpy as np
 
 from mpcompile.frontend.floatop import evaluated, single_node
 from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
+from mpcompile.frontend.rows import in_layers
 from mpcompile.frontend.values import Activation
-from mpcompile.ir.graph import Table
+from mpcompile.ir.graph import Affine, Clip, Mul, Smooth, Table
 
 MOST_LEVELS = 256
 """Of a grid that gets tables: 8 bits."""
@@ -21,7 +23,61 @@ MOST_LEVELS = 256
     """.split()
 )
 def function(imp: Importer, node: Source):
-    return tabulated(imp, node, 0)
+    found = tabulated(imp, node, 0)
+    if found is not UNQUANTIZED:
+        return found
+    value = imp.value(node, 0)
+    if not isinstance(value, Activation) or not in_layers(imp, value.tensor):
+        return UNQUANTIZED
+    return of_accumulator(imp, node, value.tensor)
+
+
+SMOOTH = {"Exp": "exp", "Sigmoid": "sigmoid", "Tanh": "tanh", "Erf": "erf", "Softplus": "softplus", "Mish": "mish",
+          "Softsign": "softsign"}  # fmt: skip
+"""Operator → function of ir/smooth.py."""
+
+
+def of_accumulator(imp: Importer, node: Source, x: str):
+    """The function of a tensor that a layer computes, on no grid: as part of the layer. A Fallback where there is no
+    definition of it."""
+
+    def number(name: str, default: float) -> float:
+        return float(np.float32(node.attribute(name, default)))
+
+    parameters: tuple[float, ...] = ()
+    match node.op_type:
+        case "Elu":
+            name, parameters = "elu", (number("alpha", 1.0),)
+        case "Celu":
+            alpha = number("alpha", 1.0)
+            name, parameters = "elu", (alpha, 1.0, alpha)
+        case "Selu":
+            name = "elu"
+            parameters = (number("alpha", 1.67326319217681884765625), number("gamma", 1.05070102214813232421875))
+        case "Gelu":
+            name = "gelu_tanh" if node.attribute("approximate", "none") == "tanh" else "gelu"
+        case "Swish":
+            name, parameters = "silu", (number("alpha", 1.0),)
+        case "HardSigmoid":
+            return hard(imp, node, x, number("alpha", 0.2), number("beta", 0.5), node.outputs[0])
+        case "HardSwish":
+            gate = imp.unique(f"{node.outputs[0]}.gate")
+            hard(imp, node, x, 1 / 6, 0.5, gate)
+            return imp.write(node, Mul(node.name, [x, gate], [node.outputs[0]]))
+        case _:
+            name = SMOOTH.get(node.op_type, "")
+    if not name:
+        return UNQUANTIZED
+    imp.write(node, Smooth(node.name, [x], [node.outputs[0]], name, parameters))
+
+
+def hard(imp: Importer, node: Source, x: str, alpha: float, beta: float, output: str) -> None:
+    """max(0, min(1, alpha·x + beta)): the tensor `output`."""
+    line = imp.unique(f"{output}.line")
+    imp.emit(Affine(imp.unique(f"{node.name}.line"), [x], [line], np.array([alpha]), np.array([beta])))
+    imp.emit(Clip(imp.unique(f"{node.name}.clip"), [line], [output], 0.0, 1.0))
+    if output == node.outputs[0]:
+        imp.define(node, Activation(output))
 
 
 @operator("Pow")

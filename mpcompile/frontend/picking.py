@@ -12,7 +12,7 @@ from mpcompile.frontend.floatop import evaluated, single_node
 from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
 from mpcompile.frontend.limits import MOST_FOLDED
 from mpcompile.frontend.values import Activation, Constant
-from mpcompile.ir.graph import Along, Concat, Listed, Picked, View
+from mpcompile.ir.graph import Along, Between, Concat, Interpolate, Listed, Picked, View
 
 UNEVEN = Fallback("it does not pick elements along each axis by itself, or of a concat not in order")
 MOST_LISTED = 1 << 16
@@ -82,14 +82,17 @@ def along_axes(numbers, shape: tuple[int, ...]) -> tuple[Picked, ...] | None:
 
 @operator("Resize", "Upsample")
 def resize(imp: Importer, node: Source):
-    """To the nearest."""
+    """To the nearest, or bilinear."""
     before = imp.shape(imp.value(node, 0))
-    if node.attribute("mode", "nearest") != "nearest" or node.attribute("antialias", 0):
-        return Fallback("it interpolates")
+    how = node.attribute("mode", "nearest")
+    if how not in ("nearest", "linear", "bilinear") or node.attribute("antialias", 0):
+        return Fallback("it interpolates, and not bilinearly")
     after, scales = target_size(imp, node, before)
     if after is None or len(after) != len(before) or after[0] != before[0]:
         return Fallback("its sizes are computed at run time, or along axes that it names")
     mode = node.attribute("coordinate_transformation_mode", "half_pixel" if imp.opset > 10 else "asymmetric")
+    if how != "nearest":
+        return interpolated(imp, node, before, after, scales, mode)
     rounding = node.attribute("nearest_mode", "round_prefer_floor" if imp.opset > 10 else "floor")
     along = []
     for old, new, scale in zip(before[1:], after[1:], scales[1:]):
@@ -116,6 +119,58 @@ def target_size(imp: Importer, node: Source, before) -> tuple[tuple[int, ...] | 
     if node.op_type == "Resize" and node.count == 4:  # sizes
         return tuple(int(n) for n in given), [float(n) / old for n, old in zip(given, before)]
     return tuple(math.floor(old * s) for old, s in zip(before, given)), [float(s) for s in given]
+
+
+def interpolated(imp: Importer, node: Source, before, after, scales: list[float], mode: str):
+    """A bilinear Resize of a quantized map, as ONNX Runtime computes it in float32; what comes out is on no grid. A
+    Fallback where the input is no such map, or the coordinates have no definition here."""
+    source = imp.quantized(node, 0)
+    if source is None or (source.factor != 1).any():
+        return UNQUANTIZED
+    if len(before) != 4 or after[1] != before[1]:
+        return Fallback("it interpolates along other axes than those of a map")
+    axes = [between(*sizes, mode) for sizes in zip(before[2:], after[2:], scales[2:])]
+    if None in axes:
+        return Fallback(f"it takes its coordinates by {mode}")
+    lines, columns = axes
+    assert lines and columns
+    shape = (after[1], *after[2:])
+    parts = imp.mixed_parts(source.tensor)
+    if parts is None:
+        imp.write(node, Interpolate(node.name, [source.tensor], [node.outputs[0]], lines, columns), shape)
+        return None
+    made = []
+    for i, part in enumerate(parts):
+        name = imp.unique(f"{node.outputs[0]}.{i}")
+        one = Interpolate(imp.unique(f"{node.name}.{i}"), [part], [name], lines, columns)
+        made.append(imp.emit(one, (imp.type(part).shape[0], *after[2:])))
+    imp.write(node, Concat(node.name, made, [node.outputs[0]]), shape)
+    return None
+
+
+def between(old: int, new: int, scale: float, mode: str) -> Between | None:
+    """Where the elements of an axis of `new` lie among those of one of `old`, in float32 as ONNX Runtime has it; None in a
+    mode that has no definition here. At the last element, both that it lies between are the last, half of each."""
+    one, half, by = np.float32(1), np.float32(0.5), np.float32(scale)
+    i = np.arange(new, dtype=np.float32)
+    if scale == 1:
+        x = i
+    elif mode == "asymmetric":
+        x = i / by
+    elif mode == "half_pixel" or (mode == "pytorch_half_pixel" and new > 1):
+        x = (i + half) / by - half
+    elif mode == "align_corners" and new > 1:
+        x = i * (np.float32(old) - one) / (np.float32(new) - one)
+    elif mode in ("align_corners", "pytorch_half_pixel"):
+        x = i * 0
+    else:
+        return None
+    x = np.clip(x, np.float32(0), np.float32(old - 1))
+    first = np.minimum(x.astype(np.int32), old - 1)
+    second = np.minimum(first + 1, old - 1)
+    of_second, of_first = np.abs(x - first.astype(np.float32)), np.abs(x - second.astype(np.float32))
+    alone = first == second
+    return Between(first, second, *(np.where(alone, half, w).astype(np.float32) for w in (of_first, of_second)))
 
 
 def nearest(old: int, new: int, scale: float, mode: str, rounding: str) -> np.ndarray | None:

@@ -8,7 +8,16 @@ import math
 import numpy as np
 
 from mpcompile.frontend.importer import Importer, Source
-from mpcompile.ir.graph import Affine, Conv, Quantize, QuantizedWeight, Quantizer, Reshape, Transpose
+from mpcompile.ir.graph import (
+    Affine,
+    Conv,
+    FloatOp,
+    Quantize,
+    QuantizedWeight,
+    Quantizer,
+    Reshape,
+    Transpose,
+)
 
 MOST_AXES = 3
 """Of a map; of more axes all but the last are one."""
@@ -62,6 +71,14 @@ def of_layers(imp: Importer, tensor: str) -> bool:
         tensor = node.inputs[0]
         node = imp.writers.get(tensor)
     return node is not None
+
+
+def in_layers(imp: Importer, tensor: str) -> bool:
+    """Whether a layer computes `tensor`, a map, or what is only reshaped and transposed of such."""
+    node = imp.writers.get(tensor)
+    while isinstance(node, (Reshape, Transpose)):
+        node = imp.writers.get(node.inputs[0])
+    return node is not None and not isinstance(node, FloatOp) and len(imp.type(tensor).shape) <= MOST_AXES
 
 
 def affine_of_columns(imp: Importer, node: Source, x: str, a: np.ndarray, b: np.ndarray) -> None:

@@ -157,6 +157,14 @@ class Table(Node):
 
 
 @dataclass(eq=False)
+class Smooth(Node):
+    """A smooth function by its exact definition in ir/smooth.py, by name, with its parameters: of what is on no grid."""
+
+    function: str
+    parameters: tuple[float, ...] = ()
+
+
+@dataclass(eq=False)
 class Add(Node):
     """x + y, same shapes."""
 
@@ -164,6 +172,16 @@ class Add(Node):
 @dataclass(eq=False)
 class Mul(Node):
     """x · y, same shapes."""
+
+
+@dataclass(eq=False)
+class Larger(Node):
+    """max(x, y), same shapes. Of two tensors on one grid it is on that grid."""
+
+
+@dataclass(eq=False)
+class Smaller(Node):
+    """min(x, y), same shapes. Of two tensors on one grid it is on that grid."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +234,33 @@ class Rearrange(Node):
     order: Order
     whole: tuple[int, ...]
     along: tuple[Picked, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Between:
+    """Where the elements of a resized axis lie: element i between elements `first[i]` and `second[i]`, of which it takes
+    `of_first[i]` and `of_second[i]`. int32 and float32, [size]."""
+
+    first: np.ndarray
+    second: np.ndarray
+    of_first: np.ndarray
+    of_second: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return len(self.first)
+
+
+@dataclass(eq=False)
+class Interpolate(Node):
+    """Bilinear interpolation of a quantized map (C, H, W): each pixel is made of four, with the weights of their line times
+    those of their column. Products and sums are float32 operations of their own, in this order:
+
+        w11·x11 + w12·x12 + w21·x21 + w22·x22        wij = (weight of line i) · (weight of column j)
+    """
+
+    lines: Between
+    columns: Between
 
 
 @dataclass(eq=False)

@@ -5,6 +5,7 @@
                PoolTerm      max or sum over windows
                ViewTerm      the tensor itself, or elements of it
                RearrangeTerm its elements in another order
+               InterpolateTerm pixels between its pixels
     epilogue   a list of float32 instructions in SSA form, each ONE correctly rounded IEEE operation, so that every
                target gives the same bits; nothing is left for a compiler to contract
     outputs    each a value of the epilogue: float32, or a level of a grid
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpcompile.ir.graph import Node, Picked, Quantizer
+from mpcompile.ir.graph import Between, Node, Picked, Quantizer
 from mpcompile.ir.grid import Grid
 from mpcompile.ir.order import Order
 
@@ -83,7 +84,21 @@ class RearrangeTerm:
     along: tuple[Picked, Picked, Picked]
 
 
-Term = ContractTerm | PoolTerm | ViewTerm | RearrangeTerm
+@dataclass(eq=False)
+class InterpolateTerm:
+    """float32, of a quantized tensor whose real values are q·`scale`, rounded to float32: each pixel is made of four. Every
+    product and sum is one correctly rounded operation: wij = line i's weight · column j's, then
+
+        w11·x11 + w12·x12 + w21·x21 + w22·x22        from left to right
+    """
+
+    input: str
+    scale: float
+    lines: Between
+    columns: Between
+
+
+Term = ContractTerm | PoolTerm | ViewTerm | RearrangeTerm | InterpolateTerm
 
 
 # -- epilogue: value ids are indices into Layer.epilogue; constants are float32 [O] or [1] ---
@@ -118,6 +133,32 @@ class Times:
 
     x: int
     y: int
+
+
+@dataclass(eq=False)
+class Largest:
+    """max(x, y)."""
+
+    x: int
+    y: int
+
+
+@dataclass(eq=False)
+class Smallest:
+    """min(x, y)."""
+
+    x: int
+    y: int
+
+
+@dataclass(eq=False)
+class Apply:
+    """A smooth function of x: the sequence of operations that ir/smooth.py defines by that name. It counts as a product: no
+    Plus may read it."""
+
+    x: int
+    function: str
+    parameters: tuple[float, ...] = ()
 
 
 @dataclass(eq=False)
@@ -175,7 +216,7 @@ class Value:
     grid: Grid
 
 
-Instr = Load | Fma | Plus | Times | LookUp | Divide | Clamp | Slope | Round | Value
+Instr = Load | Fma | Plus | Times | Largest | Smallest | Apply | LookUp | Divide | Clamp | Slope | Round | Value
 
 
 @dataclass(eq=False)

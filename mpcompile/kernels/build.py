@@ -17,12 +17,13 @@ from mpcompile.errors import ModelError
 from mpcompile.ir.formats import Buffer, channel_pad
 from mpcompile.ir.graph import Along
 from mpcompile.ir.order import Part
-from mpcompile.kernels import families, storage
+from mpcompile.kernels import families, smooth, storage
 from mpcompile.kernels.epilogue import f32, round_to
 from mpcompile.kernels.primitives import fma, primitives_of
 from mpcompile.kernels.spec import (
     ChannelsLastSpec,
     ContractSpec,
+    InterpolateSpec,
     LayerSpec,
     Op,
     PartSpec,
@@ -83,6 +84,8 @@ class _Builder:
         if isinstance(term, PoolSpec):
             return self.pool(index, term, data)
         read = lambda y, x, o: storage.read(data, term.data, o, y, x)
+        if isinstance(term, InterpolateSpec):
+            return self.interpolated(read, term)
         if isinstance(term, RearrangeSpec):
             return self.rearranged(read, term)
         return read if term.along is None else self.picked(read, term.along, term.data)
@@ -128,6 +131,29 @@ class _Builder:
             at = pick(o, y, x)
             c, y, x = _unordered(term, shape, at) if parts is None else [_of_parts(of, at) for of in parts]
             return read(y, x, c)
+
+        return value
+
+    def interpolated(self, read, term: InterpolateSpec):
+        """f(y, x, o) of pixels between pixels. Products are fma with a 0 that is read, so that none is contracted with the
+        sum that takes it."""
+        _, height, width = self.spec.shape
+        at_y = self.constant((2, height), "int32", f"lines{len(self.constants)}")
+        of_y = self.constant((2, height), "float32", f"of_lines{len(self.constants)}")
+        at_x = self.constant((2, width), "int32", f"columns{len(self.constants)}")
+        of_x = self.constant((2, width), "float32", f"of_columns{len(self.constants)}")
+        scale = self.constant((2,), "float32", f"scale{len(self.constants)}")
+        read = self.guarded(read, term.data)
+
+        def part(i, j, y, x, o):
+            real = read(at_y[i, y], at_x[j, x], o).astype("float32") * scale[0]
+            return fma(real, of_y[i, y] * of_x[j, x], scale[1])
+
+        def value(y, x, o):
+            total = part(0, 0, y, x, o)
+            for i, j in ((0, 1), (1, 0), (1, 1)):
+                total = total + part(i, j, y, x, o)
+            return total
 
         return value
 
@@ -235,6 +261,12 @@ class _Builder:
                 return get(a[0]) + get(a[1])
             case "Times":
                 return get(a[0]) * get(a[1])
+            case "Largest":
+                return tirx.max(get(a[0]), get(a[1]))
+            case "Smallest":
+                return tirx.min(get(a[0]), get(a[1]))
+            case "Apply":
+                return smooth.apply(a[1], get(a[0]), a[2:])
             case "LookUp":
                 return self.lookups[a[1]][get(a[0]) & (a[2] - 1)]
             case "Divide":
@@ -416,7 +448,7 @@ def _uses(op: Op) -> tuple[int, ...]:
     match op.kind:
         case "Load" | "Thresholds":
             return ()
-        case "Plus" | "Times":
+        case "Plus" | "Times" | "Largest" | "Smallest":
             return op.args
         case "Fma":
             return (op.args[0], -1 - op.args[2]) if op.args[2] < 0 else (op.args[0],)

@@ -20,6 +20,7 @@ from mpcompile.kernels.spec import (
     IMAGE_CHANNELS,
     ChannelsLastSpec,
     ContractSpec,
+    InterpolateSpec,
     LayerSpec,
     Op,
     OutputSpec,
@@ -122,6 +123,13 @@ class _Describer:
         if isinstance(term, ir.RearrangeTerm):
             self.list_picked(term.along)
             return RearrangeSpec(self.any_form(term.input), term.order, term.whole, term.along)
+        if isinstance(term, ir.InterpolateTerm):
+            data = self.any_form(term.input)
+            for a in (term.lines, term.columns):
+                self.constants += [np.stack([a.first, a.second]).astype(np.int32)]
+                self.constants += [np.stack([a.of_first, a.of_second]).astype(np.float32)]
+            self.constants.append(np.array([term.scale, 0.0], np.float32))
+            return InterpolateSpec(data)
         if isinstance(term, ir.PoolTerm):
             (kh, kw), (sy, sx), (top, left, bottom, right) = term.kernel, term.strides, term.pads
             return PoolSpec(self.any_form(term.input), term.kind, (kh, kw), (sy, sx), (top, left, bottom, right))
@@ -198,8 +206,10 @@ class _Describer:
                 return Op(name, (instr.x, self.float_row(instr.a), int(b)))
             case ir.Plus():
                 return Op(name, (instr.x, instr.y))
-            case ir.Times():
+            case ir.Times() | ir.Largest() | ir.Smallest():
                 return Op(name, (instr.x, instr.y))
+            case ir.Apply():
+                return Op(name, (instr.x, instr.function, *instr.parameters))
             case ir.LookUp():
                 number = self.lookup(instr.values)
                 return Op(name, (instr.level, number, len(self.lookups[number])))
@@ -270,11 +280,15 @@ class _Describer:
         )
 
 
+CHAINLESS = (ir.Apply, ir.Largest, ir.LookUp, ir.Plus, ir.Round, ir.Smallest, ir.Times, ir.Value)
+"""Instructions that read two values, or need not be monotone."""
+
+
 def _chain(epilogue: Sequence[ir.Instr], rounded: ir.Round) -> ir.Load | None:
     """The Load from which `rounded` is computed through one-input instructions alone."""
     instr = epilogue[rounded.x]
     while not isinstance(instr, ir.Load):
-        if isinstance(instr, (ir.Plus, ir.Times, ir.LookUp, ir.Value, ir.Round)):
+        if isinstance(instr, CHAINLESS):
             return None
         if isinstance(instr, ir.Fma) and isinstance(instr.b, (int, np.integer)):
             return None

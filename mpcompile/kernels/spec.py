@@ -90,11 +90,19 @@ class RearrangeSpec:
 
 
 @dataclass(frozen=True)
+class InterpolateSpec:
+    """Of what lies between, and how much of it: constants."""
+
+    data: Buffer
+
+
+@dataclass(frozen=True)
 class Op:
     """An epilogue instruction. `kind` is the instruction's class name, or "Thresholds".
 
     args by kind (a row is a row of the float table, or of the int table for Thresholds):
-    Load term | Fma x, row a, row b or −1 − id | Plus x, y | Times x, y | LookUp level id, number of the table, its size
+    Load term | Fma x, row a, row b or −1 − id | Plus, Times, Largest, Smallest x, y | Apply x, function, *parameters
+    LookUp level id, number of the table, its size
     Divide x, row | Clamp x, lo, hi | Slope x, row
     Round x, rounding, lo, hi | Value level id, lo, step | Thresholds term, first row, count, flip row or −1
     """
@@ -142,7 +150,7 @@ class LayerSpec:
     """
 
     shape: tuple[int, int, int]
-    terms: tuple[ContractSpec | PoolSpec | ViewSpec | RearrangeSpec, ...]
+    terms: tuple[ContractSpec | PoolSpec | ViewSpec | RearrangeSpec | InterpolateSpec, ...]
     ops: tuple[Op, ...]
     outputs: tuple[OutputSpec, ...]
     float_rows: int

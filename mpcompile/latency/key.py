@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mpcompile.ir.grid import Grid
-from mpcompile.ir.layer import ContractTerm, Layer, RearrangeTerm, ViewTerm
+from mpcompile.ir.layer import ContractTerm, InterpolateTerm, Layer, RearrangeTerm, ViewTerm
 from mpcompile.latency.subgraph import Subgraph
 
 
@@ -55,6 +55,8 @@ def _term(term, number: Mapping[str, int]) -> list:
         rest = [] if term.along is None else [vars(a) for a in term.along]
     elif isinstance(term, RearrangeTerm):
         rest = [term.order.digits, term.whole, [vars(a) for a in term.along]]
+    elif isinstance(term, InterpolateTerm):
+        rest = [[a.first.tolist(), a.second.tolist()] for a in (term.lines, term.columns)]
     else:
         rest = [term.kind, term.kernel, term.strides, term.pads]
     return [type(term).__name__, number[term.input], *rest]

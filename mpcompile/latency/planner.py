@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.ir.graph import Graph
-from mpcompile.ir.layer import ContractTerm, Layer, PoolTerm, RearrangeTerm, ViewTerm
+from mpcompile.ir.layer import ContractTerm, InterpolateTerm, Layer, PoolTerm, RearrangeTerm, ViewTerm
 from mpcompile.latency.node_map import NodeMap, layer_of
 from mpcompile.latency.requantize import Knob
 from mpcompile.latency.subgraph import Families, Readings, Subgraph, layer_subgraph
@@ -19,6 +19,9 @@ WORTH = 4.0
 """A family that the cost model expects to take so many times the best one's cycles is not measured."""
 SLOWER = 1.2
 """Planes that are expected, after what was measured, to take so many times what codes take are not measured."""
+
+VIEWS = (InterpolateTerm, PoolTerm, RearrangeTerm, ViewTerm)
+"""Terms that read a tensor in whatever form it is stored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +186,7 @@ class Planner:
                     yield Cell(
                         name, "packs", self._subgraph(fused, name, self.families, written), quantizer, (a,), form
                     )
-                views = any(
-                    t.input in tensors for t in layer.terms if isinstance(t, (PoolTerm, RearrangeTerm, ViewTerm))
-                )
+                views = any(t.input in tensors for t in layer.terms if isinstance(t, VIEWS))
                 if views and not writes:
                     yield Cell(name, "views", self._subgraph(fused, name, self.families), quantizer, (a,))
 

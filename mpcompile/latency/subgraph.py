@@ -19,6 +19,7 @@ from mpcompile.ir.layer import (
     ContractPart,
     ContractTerm,
     Fma,
+    InterpolateTerm,
     Layer,
     Load,
     Output,
@@ -201,4 +202,6 @@ def _result(term: Term, shape: tuple[int, int, int]) -> tuple[int, int, int]:
             return c, (h + top + bottom - kh) // sy + 1, (w + left + right - kw) // sx + 1
         case ViewTerm(along=(channels, lines, columns)) | RearrangeTerm(along=(channels, lines, columns)):
             return channels.size, lines.size, columns.size
+        case InterpolateTerm(lines=lines, columns=columns):
+            return c, lines.size, columns.size
     return shape

@@ -8,8 +8,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpcompile.ir.layer import Clamp, Divide, Fma, Instr, Load, LookUp, Plus, Round, Slope, Times, Value
+from mpcompile.ir.layer import (
+    Apply,
+    Clamp,
+    Divide,
+    Fma,
+    Instr,
+    Largest,
+    Load,
+    LookUp,
+    Plus,
+    Round,
+    Slope,
+    Smallest,
+    Times,
+    Value,
+)
 from mpcompile.ir.rounding import rounded
+from mpcompile.reference import smooth
 from mpcompile.reference.fma import fma
 
 
@@ -35,6 +51,12 @@ def _apply(instr: Instr, values: list[np.ndarray], terms: list[np.ndarray]) -> n
             return values[x] + values[y]
         case Times(x, y):
             return values[x] * values[y]
+        case Largest(x, y):
+            return np.maximum(values[x], values[y])
+        case Smallest(x, y):
+            return np.minimum(values[x], values[y])
+        case Apply(x, function, parameters):
+            return smooth.evaluate(function, values[x], parameters)
         case LookUp(level, table):
             return np.asarray(table, np.float32)[values[level]]
         case Divide(x, s):

@@ -21,6 +21,8 @@ from mpcompile.ir.graph import (
     Dense,
     FloatOp,
     Graph,
+    Interpolate,
+    Larger,
     Mul,
     Node,
     Pooling,
@@ -29,13 +31,17 @@ from mpcompile.ir.graph import (
     Quantizer,
     Rearrange,
     Reshape,
+    Smaller,
+    Smooth,
     Table,
     TensorType,
     Transpose,
     View,
 )
 from mpcompile.ir.rounding import rounded
+from mpcompile.reference import smooth
 from mpcompile.reference.float_op import run_float_op
+from mpcompile.reference.ops import interpolate
 
 
 def interpret(
@@ -72,6 +78,10 @@ def compute(node: Node, read: list[np.ndarray], of: list[TensorType]) -> np.ndar
             return quantize(read[0], quantizer, of[0])
         case Table(values=values):
             return looked_up(read[0], values, of[0])
+        case Smooth(function=function, parameters=parameters):
+            return smooth.evaluate(function, read[0], parameters)
+        case Interpolate(lines=lines, columns=columns):
+            return interpolate(np.asarray(read[0], np.float32), lines, columns)
     return np.asarray(evaluate(node, read)).astype(np.float32)
 
 
@@ -131,6 +141,10 @@ def evaluate(node: Node, read: list[np.ndarray]) -> np.ndarray:
             return x + read[1].astype(np.float64)
         case Mul():
             return x * read[1].astype(np.float64)
+        case Larger():
+            return np.maximum(x, read[1])
+        case Smaller():
+            return np.minimum(x, read[1])
         case View(along=along):
             return x[np.ix_(*(a.indices() for a in along))]
         case Rearrange(order=order, whole=whole, along=along):

@@ -12,8 +12,8 @@ from functools import reduce
 import numpy as np
 
 from mpcompile.errors import ModelError
-from mpcompile.ir.graph import Picked
-from mpcompile.ir.layer import ContractPart, ContractTerm, PoolTerm, RearrangeTerm, Term, ViewTerm
+from mpcompile.ir.graph import Between, Picked
+from mpcompile.ir.layer import ContractPart, ContractTerm, InterpolateTerm, PoolTerm, RearrangeTerm, Term, ViewTerm
 
 INT32 = np.iinfo(np.int32)
 
@@ -40,6 +40,8 @@ def term(t: Term, tensors: dict[str, np.ndarray]) -> np.ndarray:
             return view(tensors[input], along)
         case RearrangeTerm(input, order, whole, along):
             return view(tensors[input].reshape(-1)[order.indices()].reshape(whole), along)
+        case InterpolateTerm(input, scale, lines, columns):
+            return interpolate(as_map(tensors[input]).astype(np.float32) * np.float32(scale), lines, columns)
     raise TypeError(f"{type(t).__name__} is no term of a layer")
 
 
@@ -102,6 +104,19 @@ def view(x: np.ndarray, along: tuple[Picked, Picked, Picked] | None = None) -> n
     """The tensor itself as a map, or what `along` picks of it: int64 for integers, else float32."""
     picked = as_map(x) if along is None else as_map(x)[np.ix_(*(a.indices() for a in along))]
     return picked.astype(np.int64 if x.dtype.kind in "iu" else np.float32)
+
+
+def interpolate(x: np.ndarray, lines: Between, columns: Between) -> np.ndarray:
+    """float32 (C, H, W) of float32 x: each pixel of four of x, products and sums in the order that ir.graph.Interpolate
+    says."""
+    total = None
+    for at_y, of_y in ((lines.first, lines.of_first), (lines.second, lines.of_second)):
+        for at_x, of_x in ((columns.first, columns.of_first), (columns.second, columns.of_second)):
+            weight = of_y[:, None] * of_x[None, :]
+            part = weight * x[:, at_y][:, :, at_x]
+            total = part if total is None else total + part
+    assert total is not None and total.dtype == np.float32
+    return total
 
 
 def output_size(size: int, kernel: int, stride: int, before: int, after: int, dilation: int = 1) -> int:

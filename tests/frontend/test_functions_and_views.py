@@ -202,11 +202,28 @@ def test_a_maximum_or_minimum_with_a_number_is_a_clip(tmp_path, op, bound, made,
     check(tmp_path, b, "y", ops={"Quantize", "Conv"} | ({made} if made else set()))
 
 
-def test_a_maximum_of_two_tensors_is_a_float_op(tmp_path):
-    b = Builder("maximum", 17, (3, 5, 6))
-    b.add("Max", quantized(b, "x"), requantized(b, "x", 0.1, 100), output="y")
-    graph = check(tmp_path, b, "y", ops={"Quantize", "FloatOp"})
-    assert graph.nodes[-1].reason == "none of its inputs is a constant number"
+@pytest.mark.parametrize("op, made", [("Max", "Larger"), ("Min", "Smaller")])
+@pytest.mark.parametrize("grid", ["one grid", "two grids"])
+def test_the_larger_of_two_tensors_is_in_a_layer(tmp_path, op, made, grid):
+    """Of two on one grid it is on that grid: its codes are those of one of them."""
+    b = Builder("larger", 17, (4, 6, 6))
+    x = quantized(b, "x")
+    scales = (0.1, 0.1 if grid == "one grid" else 0.07)
+    sides = [requantized(b, b.add("Conv", x, weights(b, (8, 4, 1, 1))), F32(s), 100) for s in scales]
+    y = b.add(op, *sides)
+    b.add("Conv", requantized(b, y, 0.1, 100), weights(b, (3, 8, 1, 1)), output="y")
+    graph = check(tmp_path, b, "y", ops={"Quantize", "Conv", made})
+    (node,) = (n for n in graph.nodes if n.op == made)
+    assert (graph.types[node.outputs[0]].quantizer is not None) == (grid == "one grid")
+    kinds = [type(i).__name__ for layer in fused(graph) for i in layer.epilogue]
+    assert ("Largest" if op == "Max" else "Smallest") in kinds
+
+
+def test_the_larger_of_what_no_layer_computes_is_a_float_op(tmp_path):
+    b = Builder("floats", 17, (3, 5, 6))
+    b.add("Max", "x", b.add("Sin", "x"), output="y")
+    graph = check(tmp_path, b, "y", ops={"FloatOp"})
+    assert graph.nodes[-1].reason == "its input is on no grid"
 
 
 @pytest.mark.parametrize("mode", ["asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners"])

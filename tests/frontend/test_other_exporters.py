@@ -362,6 +362,34 @@ def test_a_file_of_operators_on_codes(tmp_path, per_channel):
     assert found.compared >= 9 and {row.kind for row in found.rows} == {"codes"}
 
 
+@pytest.mark.parametrize("scale", [1 / 256, 1 / 255, 0.004, 0.0071, 0.3, 1.5])
+@pytest.mark.parametrize("zero", [0, 7])
+def test_a_softmax_of_codes_is_onnx_runtimes(tmp_path, scale, zero):
+    """It multiplies by a whole number, the one below 1/scale."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "step", "none"], ["codes"]),
+        helper.make_node(
+            "QLinearSoftmax",
+            ["codes", "step", "none", "scale", "zero"],
+            ["made"],
+            domain="com.microsoft",
+            axis=-1,
+            opset=17,
+        ),
+        helper.make_node("DequantizeLinear", ["made", "scale", "zero"], ["y"]),
+    ]
+    constants = [
+        constant(np.float32(0.07), "step"),
+        constant(np.uint8(100), "none", np.uint8),
+        constant(np.float32(scale), "scale"),
+        constant(np.uint8(zero), "zero", np.uint8),
+    ]
+    path = saved(tmp_path, nodes, {"x": [1, 60, 10]}, {"y": [1, 60, 10]}, constants, domains=("com.microsoft",))
+    x = np.random.default_rng(3).normal(0, 2, (1, 60, 10)).astype(np.float32)
+    ours, theirs = both(path, x)
+    np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.mark.parametrize("zero", [0, 1, -95])
 @pytest.mark.parametrize("op", ["QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearAdd", "QLinearMul"])
 def test_ties_of_operators_on_codes_are_onnx_runtimes(tmp_path, op, zero):

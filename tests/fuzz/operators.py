@@ -44,7 +44,9 @@ class Operators:
         what = self.random.choice(
             [name for name, since in FUNCTIONS.items() if since <= self.opset] + ["SiLU", "Sqrt"] * 2
         )
-        if what == "SiLU":
+        if what == "Floor":  # a sum in another order lies on the other side of a whole number
+            made = self.put(what, self.quantized(tensor))
+        elif what == "SiLU":
             made = self.put("Mul", tensor, self.put("Sigmoid", tensor))
         elif what == "Sqrt":
             made = self.put("Sqrt", self.put("Abs", tensor))

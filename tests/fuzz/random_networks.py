@@ -363,8 +363,7 @@ class Qonnx(RealNetwork):
 
 class QOperator(Operators, Network):
     """Operators on codes between a QuantizeLinear of x and a DequantizeLinear of each output. `codes`: their scale and
-    zero point, as initializers, and spread. QLinearSoftmax is not among them: ONNX Runtime's own is a step off at times,
-    from a table of rounded powers."""
+    zero point, as initializers, and spread."""
 
     def __init__(self, rng: random.Random, wide: bool = False):
         super().__init__(rng, rng.choice((13, 17, 21)), (MICROSOFT,), wide)
@@ -482,7 +481,10 @@ class QOperator(Operators, Network):
 
     def qunary(self) -> None:
         tensor, grid = self.pick(), self.grid(0.5)
-        op, attributes = self.random.choice((("QLinearSigmoid", {}), ("QLinearLeakyRelu", {"alpha": 0.1})))
+        choices = [("QLinearSigmoid", {}), ("QLinearLeakyRelu", {"alpha": 0.1})]
+        if self.kind == TensorProto.UINT8:  # of int8 ONNX Runtime's wraps around where it leaves the range
+            choices.append(("QLinearSoftmax", {"axis": len(self.shapes[tensor]), "opset": self.opset}))
+        op, attributes = self.random.choice(choices)
         self.made(self.put(op, *self.on(tensor), *grid, domain=MICROSOFT, spread=0.5, **attributes), grid)
 
     def qmove(self) -> None:

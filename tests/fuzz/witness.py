@@ -48,7 +48,7 @@ def beyond_witnesses(model: onnx.ModelProto) -> bool:
     for tensor in model.graph.initializer:
         if not on_codes and tensor.name not in zeros:
             continue
-        if tensor.data_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT8):
+        if tensor.data_type == onnx.TensorProto.INT32 or (on_codes and tensor.data_type == onnx.TensorProto.INT8):
             most = 1 << 28 if tensor.data_type == onnx.TensorProto.INT32 else 64
             try:
                 array = onnx.numpy_helper.to_array(tensor).astype(np.int64)

@@ -38,7 +38,6 @@ def import_float_op(node: FloatOp, inputs: Sequence[Shape], outputs: Sequence[Sh
     does not take it or gives other shapes. It opens no builder of ours, so that a failure leaves none unfinished."""
     try:
         import onnx
-        from tvm.relax.frontend.onnx import from_onnx
     except ImportError as error:
         raise MissingDependency(
             f'node {node.name} ({node.op_type}) runs in float, which needs onnx: pip install "mpcompile[compile]"'
@@ -51,24 +50,47 @@ def import_float_op(node: FloatOp, inputs: Sequence[Shape], outputs: Sequence[Sh
     if otherwise := misread(model, inputs, outputs):
         raise ModelError(f"node {node.name} ({node.op_type}) cannot be compiled: {otherwise}")
     dtypes = [str(onnx.helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type)) for i in declared]
+    shapes = {i.name: [1, *shape] for i, shape in zip(declared, inputs)}
+    of = {i.name: d for i, d in zip(declared, dtypes)}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the importer warns of what onnx.checker says; the frontend checked
-            mod = from_onnx(
-                model,  # pyright: ignore[reportArgumentType]  # a ModelProto is what it takes
-                shape_dict={i.name: [1, *shape] for i, shape in zip(declared, inputs)},
-                dtype_dict={i.name: d for i, d in zip(declared, dtypes)},
-            )
-            mod = relax.transform.DecomposeOpsForInference()(mod)
-            mod = relax.transform.CanonicalizeBindings()(mod)
+        mod = _import(model, shapes, of)
     except Exception as error:  # the importer raises whatever its Python happens to: it all means the same
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         _forget(error)
-        raise ModelError(
-            f"node {node.name} ({node.op_type}) cannot be compiled: TVM's importer says: {reason[0]}"
-        ) from None
+        mod = _import_function(model, shapes, of)
+        if mod is None:
+            raise ModelError(
+                f"node {node.name} ({node.op_type}) cannot be compiled: TVM's importer says: {reason[0]}"
+            ) from None
     called = {gvar: function for gvar, function in mod.functions.items() if gvar.name_hint != "main"}
     return Imported(mod["main"], called, dtypes, _checked(node, mod["main"], outputs))
+
+
+def _import(model: Any, shapes: dict[str, list[int]], dtypes: dict[str, str]) -> Any:
+    """The IRModule that TVM's importer makes of a model."""
+    from tvm.relax.frontend.onnx import from_onnx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the importer warns of what onnx.checker says; the frontend checked
+        mod = from_onnx(model, shape_dict=shapes, dtype_dict=dtypes)
+        mod = relax.transform.DecomposeOpsForInference()(mod)
+        return relax.transform.CanonicalizeBindings()(mod)
+
+
+def _import_function(model: Any, shapes: dict[str, list[int]], dtypes: dict[str, str]) -> Any:
+    """The same of the operators that ONNX defines a model's operators by (Celu, Swish, …); None where it defines none so,
+    or TVM's importer takes these neither."""
+    from onnx.inliner import inline_selected_functions
+
+    names = [("", node.op_type) for node in model.graph.node]
+    try:
+        written = inline_selected_functions(model, names, inline_schema_functions=True)
+        if [n.op_type for n in written.graph.node] == [n.op_type for n in model.graph.node]:
+            return None
+        return _import(written, shapes, dtypes)
+    except Exception as error:  # of the inliner's C++, or the importer's
+        _forget(error)
+        return None
 
 
 def _forget(error: BaseException) -> None:

@@ -16,6 +16,8 @@ from mpcompile.ir.graph import (
     Conv,
     Dense,
     Graph,
+    Interpolate,
+    Larger,
     Mul,
     Node,
     Pooling,
@@ -24,14 +26,16 @@ from mpcompile.ir.graph import (
     Quantizer,
     Rearrange,
     Reshape,
+    Smaller,
+    Smooth,
     Table,
     Transpose,
     View,
 )
 
-UNARY = (Affine, Clip, PRelu, Quantize, Table)
-BINARY = (Add, Mul)
-FUSED = (*UNARY, *BINARY, Conv, Dense, Pooling, View, Rearrange)
+UNARY = (Affine, Clip, PRelu, Quantize, Smooth, Table)
+BINARY = (Add, Larger, Mul, Smaller)
+FUSED = (*UNARY, *BINARY, Conv, Dense, Interpolate, Pooling, View, Rearrange)
 MOST_FUSED = 128
 """Operators by element, one after another, in one layer: far more than networks have, and no deeper than a stack is."""
 
@@ -107,7 +111,7 @@ class Dataflow:
                 return node.quantizer
             case Pooling(kind="max") | Reshape() | Transpose() | View() | Rearrange():
                 return self.quantizer(node.inputs[0])
-            case Concat():
+            case Concat() | Larger() | Smaller():
                 found = {self.quantizer(t) for t in node.inputs}
                 return found.pop() if len(found) == 1 else None
             case Clip():

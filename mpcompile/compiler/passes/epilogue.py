@@ -19,7 +19,23 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.ir.graph import Quantizer
-from mpcompile.ir.layer import Clamp, Divide, Fma, Instr, Load, LookUp, Plus, Round, Slope, Term, Times, Value
+from mpcompile.ir.layer import (
+    Apply,
+    Clamp,
+    Divide,
+    Fma,
+    Instr,
+    Largest,
+    Load,
+    LookUp,
+    Plus,
+    Round,
+    Slope,
+    Smallest,
+    Term,
+    Times,
+    Value,
+)
 from mpcompile.ir.rounding import rounded
 
 DIRECTED = ("ceil", "floor", "up", "down")
@@ -206,6 +222,18 @@ class EpilogueBuilder:
         at = self.push(Times(self.float_id(x), self.float_id(y)))
         return Real(at, ONE, ZERO, self.real(x).exact and self.real(y).exact)
 
+    def extreme(self, x: Lazy, y: Lazy, larger: bool) -> Lazy:
+        """max(x, y) or min(x, y); of two values on one grid a value on it."""
+        made = Largest if larger else Smallest
+        if isinstance(x, OnGrid) and isinstance(y, OnGrid) and x.quantizer == y.quantizer:
+            return OnGrid(x.quantizer, q=self.push(made(self.real(x).at, self.real(y).at)))
+        at = self.push(made(self.float_id(x), self.float_id(y)))
+        return Real(at, ONE, ZERO, self.real(x).exact and self.real(y).exact)
+
+    def smooth(self, x: Lazy, function: str, parameters: tuple[float, ...]) -> Real:
+        """A function of ir/smooth.py at x."""
+        return Real(self.push(Apply(self.float_id(x), function, parameters)), ONE, ZERO, self.real(x).exact)
+
     def table(self, x: OnGrid, values: np.ndarray, quantizer: Quantizer | None) -> Lazy:
         """values[level of x]; on `quantizer`'s grid where there is one."""
         level = self.level_id(x)
@@ -219,7 +247,7 @@ class EpilogueBuilder:
         stands between them."""
         instr = self.instrs[at]
         product = isinstance(instr, Fma) and not isinstance(instr.b, (int, np.integer)) and not np.any(instr.b)
-        if product or isinstance(instr, Times):
+        if product or isinstance(instr, (Apply, Times)):
             return self.push(Clamp(at, -FLOAT_MAX, FLOAT_MAX))
         return at
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from mpcompile.compiler.passes.base import Pass, with_nodes
-from mpcompile.ir.graph import Add, Affine, Clip, Graph, Mul, Node, PRelu, Quantize, Table
+from mpcompile.ir.graph import Add, Affine, Clip, Graph, Larger, Mul, Node, PRelu, Quantize, Smaller, Table
 from mpcompile.reference.interpret import compute
 
 MOST_LEVELS = 256
@@ -78,7 +78,7 @@ def _after(node: Node, read: list[Function], graph: Graph) -> Function:
 
 def _everywhere_the_same(node: Node) -> bool:
     match node:
-        case Quantize() | Clip() | Table() | Add() | Mul():
+        case Quantize() | Clip() | Table() | Add() | Mul() | Larger() | Smaller():
             return True
         case Affine():
             return np.size(node.a) == 1 and np.size(node.b) == 1

@@ -27,21 +27,27 @@ from mpcompile.ir.graph import (
     Conv,
     Dense,
     Graph,
+    Interpolate,
+    Larger,
     Mul,
     Node,
     Pooling,
     PRelu,
     Quantize,
     Rearrange,
+    Smaller,
+    Smooth,
     Table,
     TensorType,
     Transpose,
     View,
 )
-from mpcompile.ir.layer import ContractTerm, Layer, Output, RearrangeTerm, ViewTerm
+from mpcompile.ir.layer import ContractTerm, InterpolateTerm, Layer, Output, RearrangeTerm, ViewTerm
 from mpcompile.ir.order import Order
 
 CODES, REAL = "codes", "real"
+MOST_BETWEEN = 32
+"""Operators by element between a tensor and the one where all that is made of it comes together."""
 FEW_CHANNELS = 4
 """Of so few a layer writes lanes of pixels, and turning them saves nothing."""
 
@@ -71,6 +77,7 @@ class _Fuser:
         self.as_real: set[str] = set(graph.outputs)  # tensors that must lie in memory as float32
         self.readers: dict[str, set[int]] = {}  # tensor → layer operators that read it elementwise
         self._scan()
+        self.inner = {t for t in self.readers if self._comes_together(t)}
         self.cut: set[str] = set()  # tensors at which a long chain ends, and a layer of its own begins
         self._cut()
         self.code_name: dict[str, str] = {}
@@ -91,7 +98,7 @@ class _Fuser:
             elif self.fused(node.outputs[0]):
                 reads = [flow.origin(t) for t in node.inputs]
                 for t in reads:
-                    if node.outputs[0] in self.turned or not isinstance(node, (Pooling, View, Rearrange)):
+                    if node.outputs[0] in self.turned or not isinstance(node, (Interpolate, Pooling, View, Rearrange)):
                         self.readers.setdefault(t, set()).add(id(node))
                     elif flow.quantizer(t):
                         self.as_codes.add(t)
@@ -101,6 +108,22 @@ class _Fuser:
                 reads = node.inputs
                 self.as_real.update(reads)
             live.update(reads)
+
+    def _comes_together(self, tensor: str) -> bool:
+        """Whether all that operators by element make of `tensor` ends in one of them, and nothing between is stored: it is
+        computed once in that one's layer (x·sigmoid(x))."""
+        ahead = {self.index[i] for i in self.readers[tensor]}
+        if len(ahead) < 2 or tensor in self.as_codes or tensor in self.as_real:
+            return False
+        for _ in range(MOST_BETWEEN):
+            if len(ahead) == 1:
+                return True
+            first = min(ahead)
+            made = self.graph.nodes[first].outputs[0]
+            if made in self.as_codes or made in self.as_real or made in self.turned or not self.readers.get(made):
+                return False
+            ahead = ahead - {first} | {self.index[i] for i in self.readers[made]}
+        return False
 
     def _cut(self) -> None:
         """Has every MOST_FUSED-th tensor of a chain of operators stored."""
@@ -120,7 +143,7 @@ class _Fuser:
         return (
             tensor in self.as_codes
             or tensor in self.as_real
-            or len(self.readers.get(tensor, ())) > 1
+            or (len(self.readers.get(tensor, ())) > 1 and tensor not in self.inner)
             or not self.fused(tensor)
         )
 
@@ -194,7 +217,7 @@ class _Fuser:
             return None
         build = _LayerBuilder(self, set(members))
         results = [build.output(t, form) for t, form in wanted]
-        work = [n for n in build.nodes if isinstance(n, (Conv, Dense, Pooling, View, Rearrange))]
+        work = [n for n in build.nodes if isinstance(n, (Conv, Dense, Interpolate, Pooling, View, Rearrange))]
         lead = (work or build.nodes)[0]
         name = fresh(self.names, lead.name)
         self.names.add(name)
@@ -316,6 +339,11 @@ class _LayerBuilder:
                 assert whole is not None, "what is rearranged is a map"
                 term = RearrangeTerm(self._read(source), order, whole, map_along(along))
                 return self._stored_value(source, build.load(term))
+            case Interpolate(lines=lines, columns=columns):
+                source = self.flow.origin(node.inputs[0])
+                scale = self.flow.on_grid(source).scale
+                term = InterpolateTerm(self._read(source), scale, lines, columns)
+                return Real(build.load(term), np.ones(1), np.zeros(1), True)
             case Affine():
                 return build.affine(read[0], node.a, node.b)
             case Clip():
@@ -330,6 +358,10 @@ class _LayerBuilder:
                 return build.add(read[0], read[1])
             case Mul():
                 return build.mul(read[0], read[1])
+            case Larger() | Smaller():
+                return build.extreme(read[0], read[1], isinstance(node, Larger))
+            case Smooth(function=function, parameters=parameters):
+                return build.smooth(read[0], function, parameters)
         raise ModelError(f"node {node.name} ({node.op}) is no operator of a layer")
 
     def _at(self, node: Node) -> None:

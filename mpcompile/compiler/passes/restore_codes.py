@@ -13,6 +13,7 @@ from mpcompile.ir.graph import (
     Conv,
     Dense,
     Graph,
+    Interpolate,
     Pooling,
     Quantize,
     Quantizer,
@@ -42,12 +43,12 @@ class RestoreCodes(Pass):
         for node in graph.nodes:
             if isinstance(node, (Conv, Dense)):
                 moved.update(flow.slices(node))
-            elif isinstance(node, (Pooling, Rearrange, Table, View)):
+            elif isinstance(node, (Interpolate, Pooling, Rearrange, Table, View)):
                 moved.add(flow.origin(node.inputs[0]))
         moved = {t for t in moved if not isinstance(flow.producer.get(t), (*FUSED, type(None))) and flow.quantizer(t)}
         for node in graph.nodes:
             if isinstance(
-                node, (Conv, Dense, Pooling, Rearrange, Table, View, Concat, Reshape)
+                node, (Conv, Dense, Interpolate, Pooling, Rearrange, Table, View, Concat, Reshape)
             ):  # of the last: `slices`
                 node = replace(node, inputs=[restored.get(t, t) for t in node.inputs])
             nodes.append(node)

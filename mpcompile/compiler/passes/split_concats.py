@@ -17,11 +17,13 @@ from mpcompile.ir.graph import (
     Concat,
     Conv,
     Graph,
+    Interpolate,
     Node,
     Pooling,
     PRelu,
     Quantize,
     QuantizedWeight,
+    Smooth,
     Table,
     TensorType,
     View,
@@ -30,9 +32,9 @@ from mpcompile.ir.graph import (
 
 @dataclass(frozen=True)
 class SplitConcats(Pass):
-    """After: no operator that treats channels apart reads a Concat: Affine, Clip, PRelu, Quantize, Table, Pooling, a View
-    that picks its channels in order, and a grouped Conv whose groups do not cross from one slice to the next. No Concat
-    reads a Concat.
+    """After: no operator that treats channels apart reads a Concat: Affine, Clip, PRelu, Quantize, Smooth, Table,
+    Interpolate, Pooling, a View that picks its channels in order, and a grouped Conv whose groups do not cross from one
+    slice to the next. No Concat reads a Concat.
 
     Values do not change.
     """
@@ -76,7 +78,7 @@ def _split(node: Node, channels: list[int]) -> Sequence[Node | None] | None:
     ends = list(accumulate(channels))
     ranges = list(zip([0, *ends], ends))
     match node:
-        case Clip() | Quantize() | Table() | Pooling():
+        case Clip() | Quantize() | Smooth() | Table() | Interpolate() | Pooling():
             return [node] * len(channels)
         case Affine():
             return [replace(node, a=_part(node.a, r), b=_part(node.b, r)) for r in ranges]
