@@ -20,17 +20,30 @@ here.
     activation = "pact"          # quantizer of activations: "pact"
 
     [search]
-    method = "ebs"               # how bits are searched: "ebs"
-    gumbel = false               # whether noise is added to the strengths: the stochastic variant
+    method = "ebs"               # how bits are searched: "ebs", "edmips", "ilp"
     weights = [1, 2, 3, 4, 8]    # candidate bits of weights
     activations = [1, 2, 3, 4, 8] # candidate bits of activations
     epochs = 10                  # of the search
     warmup = 2                   # epochs before the strengths move, for the first budget only
     batch = 64                   # images of a step, in every phase
     rate = 2e-3                  # learning rate of the weights
+
+    [search.ebs]                 # options of a method, read where it is the one
+    gumbel = false               # whether noise is added to the strengths: the stochastic variant
     strength_rate = 0.03         # learning rate of the strengths
     hot = 1.0                    # temperature of the strengths' softmax at the beginning
     cold = 0.2                   # temperature of the strengths' softmax at the end
+    settle = 0.5                 # the part of the search after which choices are settled, one after another
+    [search.edmips]
+    strength_rate = 0.01         # learning rate of the strengths, a tenth of it after 40 and 80 % of the search
+    momentum = 0.9               # momentum of the strengths
+    decay = 1e-4                 # weight decay of the strengths
+    start = 0.01                 # what all strengths are at first
+    settle = 0.5                 # the part of the search after which choices are settled, one after another
+    [search.ilp]
+    sensitivity = "loss"         # what a choice loses: measured, or modelled by "hessian" or "fisher"
+    samples = 512                # images that a choice of bits is judged by
+    probes = 8                   # random vectors that the Hessian's trace is estimated by
 
     [objective]
     kind = "latency"             # what bits cost: "latency" or "bitops"
@@ -78,12 +91,17 @@ from msgspec import Meta, Struct, field, structs
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.search.budgets import Budget, parse_budget
+from mpcompile.search.method_options import EBSOptions, EdMIPSOptions, ILPOptions
 from mpcompile.search.schema import FINITE, plain, typed
 
 WeightQuantizer = Literal["edmips", "dorefa"]
 ActivationQuantizer = Literal["pact"]
 QUANTIZERS = {"weight": get_args(WeightQuantizer), "activation": get_args(ActivationQuantizer)}
 """Names of quantizers.py, for a check that needs no torch."""
+
+MethodName = Literal["ebs", "edmips", "ilp"]
+METHOD_NAMES = get_args(MethodName)
+"""Names of methods.METHODS."""
 
 Bits = Annotated[int, Meta(ge=1, le=8)]
 Count = Annotated[int, Meta(ge=1)]
@@ -129,8 +147,7 @@ class NetworkOptions(Struct, frozen=True, forbid_unknown_fields=True):
 class SearchOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """How the bits are searched."""
 
-    method: Annotated[Literal["ebs"], _said("the search method")] = "ebs"
-    gumbel: Annotated[bool, _said("add Gumbel noise to the strengths, the method's stochastic variant")] = False
+    method: Annotated[MethodName, _said("the search method")] = "ebs"
     weights: Annotated[list[Bits], Meta(min_length=2), _said("candidate bits of weights, all different")] = field(
         default_factory=lambda: [1, 2, 3, 4, 8]
     )
@@ -138,12 +155,12 @@ class SearchOptions(Struct, frozen=True, forbid_unknown_fields=True):
         field(default_factory=lambda: [1, 2, 3, 4, 8])
     )
     epochs: Annotated[Positive, _said("epochs of each budget's search")] = 10.0
-    warmup: Annotated[FromZero, _said("epochs before the strengths move, for the first budget only")] = 2.0
+    warmup: Annotated[FromZero, _said("epochs before strengths move, for the first budget only")] = 2.0
     batch: Annotated[int, Meta(ge=2), _said("images of one step, in training too")] = 64
     rate: Annotated[Positive, _said("learning rate of the weights")] = 2e-3
-    strength_rate: Annotated[Positive, _said("learning rate of the strengths")] = 0.03
-    hot: Annotated[Positive, _said("temperature of the mixture at the beginning")] = 1.0
-    cold: Annotated[Positive, _said("temperature of the mixture at the end")] = 0.2
+    ebs: EBSOptions = EBSOptions()
+    edmips: EdMIPSOptions = EdMIPSOptions()
+    ilp: ILPOptions = ILPOptions()
 
     @property
     def bits(self) -> BitCandidates:
@@ -228,6 +245,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         chosen = {name: plain(getattr(self, name)) for name in sections}
         for part in ("tracker", "key"):
             chosen.get("measure", {}).pop(part, None)
+        for other in METHOD_NAMES:
+            if other != self.search.method:
+                chosen.get("search", {}).pop(other, None)
         return hashlib.sha256(json.dumps([self.seed, chosen], sort_keys=True).encode()).hexdigest()
 
 
@@ -260,10 +280,17 @@ def as_toml(config: Config) -> str:
     tables = []
     for name, value in config.to_json().items():
         if isinstance(value, dict):
-            tables += ["", f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in value.items())]
+            tables += _table(name, value)
         else:
             lines.append(f"{name} = {json.dumps(value)}")
     return "\n".join([*lines, *tables, ""])
+
+
+def _table(name: str, values: dict[str, Any]) -> list[str]:
+    """A table, then those in it."""
+    keys = [f"{key} = {json.dumps(v)}" for key, v in values.items() if not isinstance(v, dict)]
+    inner = [line for key, v in values.items() if isinstance(v, dict) for line in _table(f"{name}.{key}", v)]
+    return [*(["", f"[{name}]", *keys] if keys else []), *inner]
 
 
 def _check(config: Config, path: str) -> None:

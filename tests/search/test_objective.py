@@ -13,9 +13,9 @@ from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
 from mpcompile.latency.requantize import requantize
 from mpcompile.search.calibrate import Calibration, calibrate
-from mpcompile.search.ebs import EBS
 from mpcompile.search.export import export
 from mpcompile.search.layers import BitAssignment
+from mpcompile.search.methods.ebs import EBS
 from mpcompile.search.objective import BitOps, BudgetPrice, Latency, WeightPrice, bitops, land, normalised_bits
 from tests.latency.simulated import Simulated
 from tests.search.nets import random_assignment, small
