@@ -20,7 +20,8 @@ here.
     activation = "pact"          # quantizer of activations: "pact"
 
     [search]
-    method = "ebs"               # how bits are searched: "ebs", "edmips", "ilp"
+    method = "ebs"               # how bits are searched: "ebs", "edmips", "ilp", "bsq", "supernet", "greedy", "random"
+                                 # or "uniform"
     weights = [1, 2, 3, 4, 8]    # candidate bits of weights
     activations = [1, 2, 3, 4, 8] # candidate bits of activations
     epochs = 10                  # of the search
@@ -44,6 +45,22 @@ here.
     sensitivity = "loss"         # what a choice loses: measured, or modelled by "hessian" or "fisher"
     samples = 512                # images that a choice of bits is judged by
     probes = 8                   # random vectors that the Hessian's trace is estimated by
+    [search.bsq]
+    activations = 4              # bits of activations, which BSQ does not search
+    prune = 8                    # how often, in the search, codes are made anew and empty planes dropped
+    rate = 0.02                  # learning rate of the planes
+    strength = 0.01              # of the group lasso, at first; doubled while the cost is above the target
+    [search.supernet]
+    population = 32              # assignments of a generation
+    generations = 10             # of the evolution
+    parents = 8                  # the best assignments so far that the next are made of
+    mutation = 0.15              # probability that a choice is drawn anew
+    samples = 512                # images that a choice of bits is judged by
+    [search.greedy]
+    samples = 512                # images that a choice of bits is judged by
+    [search.random]
+    draws = 1                    # of so many, the one that loses least without training is taken
+    samples = 512                # images that a choice of bits is judged by
 
     [objective]
     kind = "latency"             # what bits cost: "latency" or "bitops"
@@ -91,7 +108,15 @@ from msgspec import Meta, Struct, field, structs
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.search.budgets import Budget, parse_budget
-from mpcompile.search.method_options import EBSOptions, EdMIPSOptions, ILPOptions
+from mpcompile.search.method_options import (
+    BSQOptions,
+    EBSOptions,
+    EdMIPSOptions,
+    GreedyOptions,
+    ILPOptions,
+    RandomOptions,
+    SupernetOptions,
+)
 from mpcompile.search.schema import FINITE, plain, typed
 
 WeightQuantizer = Literal["edmips", "dorefa"]
@@ -99,7 +124,7 @@ ActivationQuantizer = Literal["pact"]
 QUANTIZERS = {"weight": get_args(WeightQuantizer), "activation": get_args(ActivationQuantizer)}
 """Names of quantizers.py, for a check that needs no torch."""
 
-MethodName = Literal["ebs", "edmips", "ilp"]
+MethodName = Literal["ebs", "edmips", "ilp", "bsq", "supernet", "greedy", "random", "uniform"]
 METHOD_NAMES = get_args(MethodName)
 """Names of methods.METHODS."""
 
@@ -161,6 +186,10 @@ class SearchOptions(Struct, frozen=True, forbid_unknown_fields=True):
     ebs: EBSOptions = EBSOptions()
     edmips: EdMIPSOptions = EdMIPSOptions()
     ilp: ILPOptions = ILPOptions()
+    bsq: BSQOptions = BSQOptions()
+    supernet: SupernetOptions = SupernetOptions()
+    greedy: GreedyOptions = GreedyOptions()
+    random: RandomOptions = RandomOptions()
 
     @property
     def bits(self) -> BitCandidates:

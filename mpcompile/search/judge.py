@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from mpcompile.search.layers import BitAssignment, Network
@@ -24,8 +25,11 @@ class Judge:
         loss: Callable[[Any, Any, Any], Tensor],
         seed: int,
         batch: int,
+        *,
+        statistics_of_the_batch: bool = False,
     ):
-        self.network, self.loss = network, loss
+        """`statistics_of_the_batch`: BatchNorm takes those, and leaves its own as they are."""
+        self.network, self.loss, self.of_the_batch = network, loss, statistics_of_the_batch
         order = torch.randperm(len(samples), generator=draw(seed, "judged"))[:count]
         self.batches = [samples.batch(index, 0, draw(seed, "judged", i)) for i, index in enumerate(order.split(batch))]
         self.sizes = [len(pytree.tree_leaves(inputs)[0]) for inputs, _ in self.batches]
@@ -40,9 +44,18 @@ class Judge:
         """With the choices as they are set."""
         training = self.network.training
         self.network.eval()
-        total = sum(
-            size * float(self.loss(self.network(inputs), targets, inputs))
-            for size, (inputs, targets) in zip(self.sizes, self.batches)
-        )
-        self.network.train(training)
+        norms = [m for m in self.network.modules() if self.of_the_batch and isinstance(m, _BatchNorm)]
+        momenta = [m.momentum for m in norms]
+        for m in norms:
+            m.train()
+            m.momentum = 0.0
+        try:
+            total = sum(
+                size * float(self.loss(self.network(inputs), targets, inputs))
+                for size, (inputs, targets) in zip(self.sizes, self.batches)
+            )
+        finally:
+            for m, momentum in zip(norms, momenta):
+                m.momentum = momentum
+            self.network.train(training)
         return total / sum(self.sizes)

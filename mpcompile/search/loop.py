@@ -160,7 +160,7 @@ def search(
     train, held = Batches(mine, recipe, seed, "train"), Batches(others, recipe, seed, "held out")
     warm = steps_of(recipe.warmup, train.each)
     total = warm + steps_of(recipe.epochs, train.each)
-    theta, strengths = _learned(network), list(method.parameters())
+    theta, strengths = learned(network), list(method.parameters())
     steps = _Optimizers(
         _adam(theta, lr=recipe.rate, weight_decay=recipe.decay), method.optimizer() if strengths else None
     )
@@ -191,17 +191,18 @@ def search(
 
         method.mix(network, progress, draw(seed, "mix", step), learn=both)
         optimizers = [o for o in (steps.theta, steps.strengths if both else None) if o is not None]
-        figures["loss"] = _step(network, train[step], optimizers, loss, chance, term() if both else None)
-        if learning and not both:
+        figures["loss"] = take_step(network, train[step], optimizers, loss, chance, term() if both else None)
+        if learning and not both and steps.strengths is not None:
             method.mix(network, progress, draw(seed, "mix held out", step), learn=True)
             more = term()
             if method.open:
-                figures["held out loss"] = _step(
+                figures["held out loss"] = take_step(
                     network, held[step], [steps.strengths], loss, chance, more, frozen=theta
                 )
         show("search", step + 1, total, figures)
         if keeper:
             keeper.keep(lambda: {**_state(parts, steps), "step": step + 1, "figures": figures})
+    method.finish()
     return figures
 
 
@@ -216,13 +217,14 @@ def retrain(
     keeper: Keeper | None = None,
     show: PhaseProgress = silent,
     what: str = "retrain",
+    bits: Callable[[int], BitAssignment] | None = None,
 ) -> dict:
-    """Trains the network at these bits (None: without quantization) from the weights it has. Returns figures of the
-    end."""
+    """Trains the network at these bits (None: without quantization) from the weights it has; `bits`: other ones for each
+    step. Returns figures of the end."""
     network.assign(assignment)
     batches = Batches(images, recipe, seed, what)
     total = steps_of(recipe.epochs, batches.each)
-    theta = _learned(network)
+    theta = learned(network)
     steps = _Optimizers(_adam(theta, lr=recipe.rate, weight_decay=recipe.decay))
     figures: dict = {}
     first = 0
@@ -232,7 +234,9 @@ def retrain(
     network.train()
     for step in range(first, total):
         steps.theta.param_groups[0]["lr"] = recipe.rate_at(step / total)
-        figures["loss"] = _step(network, batches[step], [steps.theta], loss, draw(seed, what, "forward", step))
+        if bits is not None:
+            network.assign(bits(step))
+        figures["loss"] = take_step(network, batches[step], [steps.theta], loss, draw(seed, what, "forward", step))
         show(what, step + 1, total, figures)
         if keeper:
             keeper.keep(lambda: {**_state({"network": network}, steps), "step": step + 1, "figures": figures})
@@ -255,7 +259,7 @@ def _in_order(images: Images, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(images.pixels.split(batch), images.labels.split(batch), strict=True)
 
 
-def _step(
+def take_step(
     network: Network,
     batch: tuple[Any, Any],
     optimizers: Sequence[torch.optim.Optimizer],
@@ -284,7 +288,7 @@ def _step(
     return loss.item()
 
 
-def _learned(network: nn.Module) -> list[nn.Parameter]:
+def learned(network: nn.Module) -> list[nn.Parameter]:
     """Those that are not frozen, which stay so."""
     return [p for p in network.parameters() if p.requires_grad]
 

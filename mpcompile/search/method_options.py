@@ -80,6 +80,7 @@ class BSQOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
     activations: Annotated[int, Meta(ge=1, le=8), said("bits of activations, which BSQ does not search")] = 4
     prune: Annotated[Count, said("how often, in the search, codes are made anew and empty planes dropped")] = 8
-    strength: Annotated[Positive, said("of the group lasso, at first; it grows while the cost is above the target")] = (
+    rate: Annotated[Positive, said("learning rate of the planes")] = 0.02
+    strength: Annotated[Positive, said("of the group lasso, at first; doubled while the cost is above the target")] = (
         0.01
     )

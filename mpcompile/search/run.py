@@ -355,10 +355,10 @@ class Sweep:
         if budget.kind == "weight":
             return WeightPrice(budget.amount, cost.widest())
         target = self._target(budget, cost)
-        if target < cost.narrowest():
+        if target < cost.least():
             raise UsageError(
                 f"{budget.name}: no choice of bits costs {target:.4g} {cost.unit} or less, the fewest bits cost "
-                f"{cost.narrowest():.4g}, the most {cost.widest():.4g}"
+                f"{cost.least():.4g}, the most {cost.widest():.4g}"
             )
         return BudgetPrice(target)
 
@@ -366,7 +366,7 @@ class Sweep:
         """In the cost's unit."""
         if budget.bits is not None:
             return cost.of(self.network().uniform(*budget.bits))
-        least, most = cost.narrowest(), cost.widest()
+        least, most = cost.least(), cost.widest()
         return least + budget.amount * (most - least) if budget.kind == "share" else budget.amount
 
     def _loosest_first(self) -> list[Budget]:

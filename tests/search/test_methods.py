@@ -1,4 +1,4 @@
-"""Every search method: the bits that it comes to keep the budget, come out the same again, and are what it says they are."""
+"""Every search method: the bits that it comes to keep the budget, come out the same again, and are what it says."""
 
 import copy
 import itertools
@@ -57,7 +57,8 @@ def test_it_keeps_the_budget_and_comes_out_the_same_again(trained, name):
     assert set(found.assignment.tensors) == set(query.network.tensors)
     bits = landed(found, query)
     query.network.assign(bits)  # they are candidates
-    assert 0.6 * query.price.target < query.cost.of(bits) <= query.price.target
+    least = 0.6 if name != "uniform" else 0.3  # which has few networks to take one of
+    assert least * query.price.target < query.cost.of(bits) <= query.price.target
     again = asked(trained)
     assert landed(found_by(name, again), again) == bits
 
@@ -94,12 +95,12 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["ebs", "edmips", "ilp"])
+@pytest.mark.parametrize("name", ["ebs", "edmips", "ilp", "bsq", "supernet", "greedy"])
 def test_interrupted_it_goes_on(trained, tmp_path, name):
     whole = found_by(name, asked(trained))
 
     def show(what, done, total, figures):
-        if done == total // 2:
+        if done >= total // 2:
             raise Stop
 
     with pytest.raises(Stop):
@@ -109,7 +110,7 @@ def test_interrupted_it_goes_on(trained, tmp_path, name):
         trained, keeper=Keeper(tmp_path / "part.npz", "key", 0), show=lambda _, done, *more: seen.append(done)
     )
     assert found_by(name, query).assignment == whole.assignment
-    assert seen and (name == "ilp" or seen[0] > 1)
+    assert seen and (name in ("ilp", "supernet") or seen[0] > 1)
 
 
 # -- the integer program -----------------------------------------------------------------------------------------------

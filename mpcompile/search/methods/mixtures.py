@@ -8,13 +8,14 @@ the loss and of the rates. The loss moves r only, and so says where the bits go,
 An expectation on the target is not yet an argmax on it. So from `settle` of the search on choices are settled, one after
 another, those between whose candidates the cost differs most first: a choice takes its likeliest candidate with which the
 others can still reach the target, and λ is solved for again, so that the others make up for what it costs more or less.
-What is settled last costs little either way, and so argmax ends as near to the target as the finest choice goes.
+The last three are settled together: of all their combinations that come near the target the likeliest.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import torch
@@ -29,6 +30,10 @@ SETTLED_BY = 0.95
 """Of the search: then all choices are settled, and the weights have some steps left at these bits."""
 CLOSE = 5e-4
 """Of the target: as near as λ is solved for."""
+LAST = 3
+"""Choices that are settled together at the end."""
+NEAR = 0.015
+"""Of the target: what the last ones may miss it by, where any of their combinations comes so near."""
 OPEN = -1
 
 
@@ -103,6 +108,11 @@ class Mixtures(Method, nn.Module):
             {name: self._probs[k.name] for name, k in self.tensors.items()},
         )
 
+    def finish(self) -> None:
+        """What is not settled yet is settled, where there is an aim."""
+        if self._aim:
+            self._land(1.0, self.temperature(1.0))
+
     @property
     def open(self) -> bool:
         """Whether any choice is not settled yet: else the strengths have nothing to learn."""
@@ -150,6 +160,9 @@ class Mixtures(Method, nn.Module):
         self._solve(tau)
         due = (progress - self.settle_from) / max(1e-9, SETTLED_BY * (1 - self.settle_from))
         for _ in range(int(len(self.choices) * min(1.0, due) + 1e-9) - int((self.settled != OPEN).sum())):
+            if int((self.settled == OPEN).sum()) <= LAST:
+                self._settle_rest(tau)
+                return
             self._settle_one(tau)
             self._solve(tau)
 
@@ -216,6 +229,20 @@ class Mixtures(Method, nn.Module):
             if off == 0:
                 break
         self.settled[choice] = best
+
+    def _settle_rest(self, tau: float) -> None:
+        logits = self._logits()
+        likely = torch.log_softmax((logits - self.shifts) / tau, 1)
+        rows = (self.settled == OPEN).nonzero().flatten().tolist()
+        probs = (self.settled[:, None] == torch.arange(logits.shape[1])).double()
+        found = []
+        for columns in product(*(logits[row].isfinite().nonzero().flatten().tolist() for row in rows)):
+            probs[rows] = 0.0
+            probs[rows, columns] = 1.0
+            off = abs(self._expected(probs).item() - 1)
+            chance = float(likely[rows, columns].sum())
+            found.append((max(0.0, off - NEAR), -chance, columns))
+        self.settled[rows] = torch.tensor(min(found)[2])
 
 
 def _extreme(slopes: Tensor, there: Tensor) -> Tensor:
