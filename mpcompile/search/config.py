@@ -72,10 +72,15 @@ here.
     [pretrain]                   # in float; every other network is trained from this one
     epochs = 10                  # of training in float
     rate = 2e-3                  # learning rate in float
+    still = 0                    # above 0: train again, each time twice as long, until the loss on held-out images falls by
+                                 # less than this share of it
+    most = 4                     # trainings at the utmost, where still is above 0
 
     [retrain]                    # at its bits, searched or uniform
     epochs = 10                  # of training at the bits
     rate = 1e-3                  # learning rate at the bits
+    still = 0.02                 # as in pretrain
+    most = 4                     # as in pretrain
 
     [baselines]                  # networks beside the searched ones
     uniform = ["w1a1", "w2a2", "w4a4", "w8a8"] # networks whose searched layers all have these bits
@@ -218,6 +223,15 @@ class TrainingOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
     epochs: Annotated[Positive, _said("epochs of the training")] = 10.0
     rate: Annotated[Positive, _said("learning rate at the beginning")] = 1e-3
+    still: Annotated[
+        float,
+        Meta(ge=0, lt=1),
+        _said(
+            "train again, each time twice as long, until the loss on held-out images falls by less than this share of it; "
+            "0: once, on all images"
+        ),
+    ] = 0.0
+    most: Annotated[Count, _said("trainings at the utmost, where still is above 0")] = 4
 
 
 class PretrainOptions(TrainingOptions, frozen=True, forbid_unknown_fields=True):

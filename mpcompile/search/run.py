@@ -32,7 +32,7 @@ from mpcompile.search.device import SearchDevice
 from mpcompile.search.folder import Folder, key_of
 from mpcompile.search.front import Point, pareto
 from mpcompile.search.layers import BitAssignment, Network
-from mpcompile.search.loop import Keeper, Recipe, SearchRecipe, retrain, silent
+from mpcompile.search.loop import Keeper, Recipe, SearchRecipe, silent
 from mpcompile.search.methods import METHODS, Query
 from mpcompile.search.objective import (
     BitOps,
@@ -49,6 +49,8 @@ from mpcompile.search.ownership import CONFIG, CONFIG_HASH, RUN, check_device, c
 from mpcompile.search.record import about_run
 from mpcompile.search.sizes import searched_macs, weight_bytes
 from mpcompile.search.stamp import sha256_of
+from mpcompile.search.still import Still
+from mpcompile.search.still import train as train_still
 from mpcompile.search.task import ImagesTask, Task
 
 TABLE, FRONT, METRICS = "LUT.json", "front.json", "metrics.json"
@@ -240,18 +242,21 @@ class Sweep:
     ) -> dict:
         """Trains what `made` gives at these bits and exports it, each once: figures and accuracy."""
         folder = self.folder.inner(POINTS, name)
-        key = key_of(key, assignment.to_json() if assignment else None, vars(recipe))
+        given = self.config.pretrain if assignment is None else self.config.retrain
+        still = Still(given.still, given.most)
+        key = key_of(key, assignment.to_json() if assignment else None, vars(recipe), vars(still))
         weights = folder.path / WEIGHTS
         keeper = Keeper(folder.path / "retrain.part.npz", key, self.keep_seconds, self.warn)
 
         def train() -> dict:
             network = made()
             with self.clock.phase(f"train {name}"):
-                found = retrain(
+                found = train_still(
                     network,
                     assignment,
                     self.task.train,
                     recipe,
+                    still,
                     seed=self.config.seed,
                     loss=self.task.loss,
                     keeper=keeper,
@@ -405,7 +410,8 @@ def _kept(path: Path) -> dict:
 
 def _final(trained: dict) -> dict[str, float]:
     """Of a training that had any steps."""
-    return {"final loss": trained["loss"]} if "loss" in trained else {}
+    names = {"loss": "final loss", "held out loss": "held out loss", "epochs": "epochs"}
+    return {names[k]: v for k, v in trained.items() if k in names}
 
 
 def _about(table: LatencyTable) -> dict:
