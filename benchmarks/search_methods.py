@@ -1,7 +1,7 @@
 """Every search method against uniform bits at equal latency, on digits in clutter, every network trained until it stands
 still.
 
-    python -m benchmarks.search_methods -o DIR [--seeds 3] [--boards zen4 rpi4b] [--methods ebs ilp …] [--size full|small|quick]
+    python -m benchmarks.search_methods -o DIR [--seeds 3] [--boards zen4 rpi4b] [--methods ebs ilp …] [--size small]
 
 For each seed one float network, from which every other is trained by one recipe (mpcompile.search.still), so that they
 differ in their bits alone; networks of the same bits are trained once. A board's latency table is its cost model's, which
