@@ -58,7 +58,7 @@ def steps(name: str):
     """(plain step, mixture step) of one network, both ready to be called."""
     import torch
 
-    from mpcompile.search.ebs import EBS
+    from mpcompile.search.methods.ebs import EBS
     from mpcompile.search.models import ResNet
 
     torch.set_num_threads(1)

@@ -36,11 +36,12 @@ from mpcompile.latency.table import LatencyTable
 from mpcompile.remote.pool import DevicePool
 from mpcompile.search import checkpoint, config, data
 from mpcompile.search.calibrate import calibrate
-from mpcompile.search.ebs import EBS, EBSOptions
 from mpcompile.search.export import INPUT, export
 from mpcompile.search.folder import Folder
 from mpcompile.search.layers import BitAssignment, Network
 from mpcompile.search.loop import Recipe, SearchRecipe, accuracy, retrain, search
+from mpcompile.search.method_options import EBSOptions
+from mpcompile.search.methods.ebs import EBS
 from mpcompile.search.models import ResNet
 from mpcompile.search.objective import BitOps, BudgetPrice, Cost, Latency, bitops, land
 
@@ -205,8 +206,8 @@ class Study:
 
     def _search(self, network: Network, cost: Cost, target: float, seed: int, told) -> tuple[BitAssignment, dict]:
         s = self.sizes
-        method = EBS(network, EBSOptions(hot=s.hot, cold=s.cold))
-        recipe = SearchRecipe(s.search_epochs, s.batch, s.rate, warmup=s.warmup, strength_rate=s.strength_rate)
+        method = EBS(network, EBSOptions(hot=s.hot, cold=s.cold, strength_rate=s.strength_rate))
+        recipe = SearchRecipe(s.search_epochs, s.batch, s.rate, warmup=s.warmup)
         price = BudgetPrice(max(target, cost.narrowest()))
         figures = search(network, method, cost, price, self.data.train, recipe, seed=seed, show=told)
         chosen = method.readout(network)

@@ -28,7 +28,7 @@ def comments(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     section, last = "", ""
     for line in text.splitlines():
-        if head := re.match(r"\[(\w+)\]\s*(?:#\s*(.*))?$", line):
+        if head := re.match(r"\[([\w.]+)\]\s*(?:#\s*(.*))?$", line):
             section, last = head[1], head[1]
             found[last] = head[2] or ""
         elif key := re.match(r"(\w+) = (?:\"[^\"]*\"|\[.*?\](?=\s*(?:#|$))|[^#\"\[]+?)\s*(?:#\s*(.*))?$", line):
@@ -112,16 +112,24 @@ def search_keys() -> str:
         if inner is None:
             top.append(row(field.name, field, default_of(field), told.pop(field.name, "")))
             continue
-        section = getattr(default, field.name)
-        sections += ["", f"## [{field.name}]", ""]
-        if about := told.pop(field.name, ""):
-            sections += [about[0].upper() + about[1:] + ".", ""]
-        sections.append(HEAD)
-        for f in inner:
-            name = f"{field.name}.{f.name}"
-            sections.append(row(name, f, default_of(f, getattr(section, f.name)), told.pop(name, "")))
+        sections += _section(field.name, inner, getattr(default, field.name), told)
     _none_left(told, "search")
     return "\n".join([HEAD, *top, *sections, "", "## A whole file", "", f"```toml\n{text}\n```"])
+
+
+def _section(name: str, fields, values, told: dict[str, str]) -> list[str]:
+    """A table and those in it; what is told of it is taken out of `told`."""
+    lines, inner = ["", f"## [{name}]", ""], []
+    if about := told.pop(name, ""):
+        lines += [about[0].upper() + about[1:] + ".", ""]
+    lines.append(HEAD)
+    for f in fields:
+        path, value = f"{name}.{f.name}", getattr(values, f.name)
+        if (more := getattr(f.type, "fields", None)) is not None:
+            inner += _section(path, more, value, told)
+        else:
+            lines.append(row(path, f, default_of(f, value), told.pop(path, "")))
+    return lines + inner
 
 
 def board_keys() -> str:

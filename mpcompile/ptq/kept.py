@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from mpcompile.allocate.costs import Choices
 from mpcompile.errors import UsageError
 from mpcompile.ir.bits import BitPair
-from mpcompile.ptq.costs import Choices
 from mpcompile.ptq.places import Places
 
 FLOAT = "float"

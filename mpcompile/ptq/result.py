@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpcompile.allocate.program import said
 from mpcompile.ir.bits import BitPair
-from mpcompile.ptq.choose import said
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,16 @@ from typing import Protocol
 import numpy as np
 import onnx
 
+from mpcompile.allocate import costs
+from mpcompile.allocate.program import Limit, bits_of_tensors, choose, said
 from mpcompile.errors import UsageError
 from mpcompile.files import atomic_path
 from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.latency.progress import Progress as Counted
 from mpcompile.latency.table import LatencyTable
-from mpcompile.ptq import costs, kept, sensitivity
+from mpcompile.ptq import kept, sensitivity
 from mpcompile.ptq.budgets import Budget
 from mpcompile.ptq.calibration import Calibration
-from mpcompile.ptq.choose import Limit, bits_of_tensors, choose, said
 from mpcompile.ptq.float_model import FloatModel
 from mpcompile.ptq.grids import Grid
 from mpcompile.ptq.observe import Progress, observe

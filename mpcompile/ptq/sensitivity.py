@@ -4,24 +4,16 @@ time, all else in float."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from mpcompile.allocate.wiring import Sensitivity
 from mpcompile.ptq.calibration import Calibration
 from mpcompile.ptq.grids import Grid
 from mpcompile.ptq.observe import Progress
 from mpcompile.ptq.simulate import Setting, Simulation
 
 LOSSES = ("mse", "kl")
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """Loss by layer and bits of its weights, by tensor and its bits."""
-
-    weights: dict[str, dict[int, float]]
-    tensors: dict[str, dict[int, float]]
 
 
 def output_loss(expected: Sequence[np.ndarray], found: Sequence[np.ndarray], kind: str) -> float:

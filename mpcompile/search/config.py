@@ -20,17 +20,47 @@ here.
     activation = "pact"          # quantizer of activations: "pact"
 
     [search]
-    method = "ebs"               # how bits are searched: "ebs"
-    gumbel = false               # whether noise is added to the strengths: the stochastic variant
+    method = "ebs"               # how bits are searched: "ebs", "edmips", "ilp", "bsq", "supernet", "greedy", "random"
+                                 # or "uniform"
     weights = [1, 2, 3, 4, 8]    # candidate bits of weights
     activations = [1, 2, 3, 4, 8] # candidate bits of activations
     epochs = 10                  # of the search
     warmup = 2                   # epochs before the strengths move, for the first budget only
     batch = 64                   # images of a step, in every phase
     rate = 2e-3                  # learning rate of the weights
+
+    [search.ebs]                 # options of a method, read where it is the one
+    gumbel = false               # whether noise is added to the strengths: the stochastic variant
     strength_rate = 0.03         # learning rate of the strengths
     hot = 1.0                    # temperature of the strengths' softmax at the beginning
     cold = 0.2                   # temperature of the strengths' softmax at the end
+    settle = 0.5                 # the part of the search after which choices are settled, one after another
+    [search.edmips]
+    strength_rate = 0.01         # learning rate of the strengths, a tenth of it after 40 and 80 % of the search
+    momentum = 0.9               # momentum of the strengths
+    decay = 1e-4                 # weight decay of the strengths
+    start = 0.01                 # what all strengths are at first
+    settle = 0.5                 # the part of the search after which choices are settled, one after another
+    [search.ilp]
+    sensitivity = "loss"         # what a choice loses: measured, or modelled by "hessian" or "fisher"
+    samples = 512                # images that a choice of bits is judged by
+    probes = 8                   # random vectors that the Hessian's trace is estimated by
+    [search.bsq]
+    activations = 4              # bits of activations, which BSQ does not search
+    prune = 8                    # how often, in the search, codes are made anew and empty planes dropped
+    rate = 0.02                  # learning rate of the planes
+    strength = 0.01              # of the group lasso, at first; doubled while the cost is above the target
+    [search.supernet]
+    population = 32              # assignments of a generation
+    generations = 10             # of the evolution
+    parents = 8                  # the best assignments so far that the next are made of
+    mutation = 0.15              # probability that a choice is drawn anew
+    samples = 512                # images that a choice of bits is judged by
+    [search.greedy]
+    samples = 512                # images that a choice of bits is judged by
+    [search.random]
+    draws = 1                    # of so many, the one that loses least without training is taken
+    samples = 512                # images that a choice of bits is judged by
 
     [objective]
     kind = "latency"             # what bits cost: "latency" or "bitops"
@@ -42,10 +72,15 @@ here.
     [pretrain]                   # in float; every other network is trained from this one
     epochs = 10                  # of training in float
     rate = 2e-3                  # learning rate in float
+    still = 0                    # above 0: train again, each time twice as long, until the loss on held-out images falls by
+                                 # less than this share of it
+    most = 4                     # trainings at the utmost, where still is above 0
 
     [retrain]                    # at its bits, searched or uniform
     epochs = 10                  # of training at the bits
     rate = 1e-3                  # learning rate at the bits
+    still = 0.02                 # as in pretrain
+    most = 4                     # as in pretrain
 
     [baselines]                  # networks beside the searched ones
     uniform = ["w1a1", "w2a2", "w4a4", "w8a8"] # networks whose searched layers all have these bits
@@ -78,12 +113,25 @@ from msgspec import Meta, Struct, field, structs
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.search.budgets import Budget, parse_budget
+from mpcompile.search.method_options import (
+    BSQOptions,
+    EBSOptions,
+    EdMIPSOptions,
+    GreedyOptions,
+    ILPOptions,
+    RandomOptions,
+    SupernetOptions,
+)
 from mpcompile.search.schema import FINITE, plain, typed
 
 WeightQuantizer = Literal["edmips", "dorefa"]
 ActivationQuantizer = Literal["pact"]
 QUANTIZERS = {"weight": get_args(WeightQuantizer), "activation": get_args(ActivationQuantizer)}
 """Names of quantizers.py, for a check that needs no torch."""
+
+MethodName = Literal["ebs", "edmips", "ilp", "bsq", "supernet", "greedy", "random", "uniform"]
+METHOD_NAMES = get_args(MethodName)
+"""Names of methods.METHODS."""
 
 Bits = Annotated[int, Meta(ge=1, le=8)]
 Count = Annotated[int, Meta(ge=1)]
@@ -129,8 +177,7 @@ class NetworkOptions(Struct, frozen=True, forbid_unknown_fields=True):
 class SearchOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """How the bits are searched."""
 
-    method: Annotated[Literal["ebs"], _said("the search method")] = "ebs"
-    gumbel: Annotated[bool, _said("add Gumbel noise to the strengths, the method's stochastic variant")] = False
+    method: Annotated[MethodName, _said("the search method")] = "ebs"
     weights: Annotated[list[Bits], Meta(min_length=2), _said("candidate bits of weights, all different")] = field(
         default_factory=lambda: [1, 2, 3, 4, 8]
     )
@@ -138,12 +185,16 @@ class SearchOptions(Struct, frozen=True, forbid_unknown_fields=True):
         field(default_factory=lambda: [1, 2, 3, 4, 8])
     )
     epochs: Annotated[Positive, _said("epochs of each budget's search")] = 10.0
-    warmup: Annotated[FromZero, _said("epochs before the strengths move, for the first budget only")] = 2.0
+    warmup: Annotated[FromZero, _said("epochs before strengths move, for the first budget only")] = 2.0
     batch: Annotated[int, Meta(ge=2), _said("images of one step, in training too")] = 64
     rate: Annotated[Positive, _said("learning rate of the weights")] = 2e-3
-    strength_rate: Annotated[Positive, _said("learning rate of the strengths")] = 0.03
-    hot: Annotated[Positive, _said("temperature of the mixture at the beginning")] = 1.0
-    cold: Annotated[Positive, _said("temperature of the mixture at the end")] = 0.2
+    ebs: EBSOptions = EBSOptions()
+    edmips: EdMIPSOptions = EdMIPSOptions()
+    ilp: ILPOptions = ILPOptions()
+    bsq: BSQOptions = BSQOptions()
+    supernet: SupernetOptions = SupernetOptions()
+    greedy: GreedyOptions = GreedyOptions()
+    random: RandomOptions = RandomOptions()
 
     @property
     def bits(self) -> BitCandidates:
@@ -172,6 +223,15 @@ class TrainingOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
     epochs: Annotated[Positive, _said("epochs of the training")] = 10.0
     rate: Annotated[Positive, _said("learning rate at the beginning")] = 1e-3
+    still: Annotated[
+        float,
+        Meta(ge=0, lt=1),
+        _said(
+            "train again, each time twice as long, until the loss on held-out images falls by less than this share of it; "
+            "0: once, on all images"
+        ),
+    ] = 0.0
+    most: Annotated[Count, _said("trainings at the utmost, where still is above 0")] = 4
 
 
 class PretrainOptions(TrainingOptions, frozen=True, forbid_unknown_fields=True):
@@ -228,6 +288,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         chosen = {name: plain(getattr(self, name)) for name in sections}
         for part in ("tracker", "key"):
             chosen.get("measure", {}).pop(part, None)
+        for other in METHOD_NAMES:
+            if other != self.search.method:
+                chosen.get("search", {}).pop(other, None)
         return hashlib.sha256(json.dumps([self.seed, chosen], sort_keys=True).encode()).hexdigest()
 
 
@@ -260,10 +323,17 @@ def as_toml(config: Config) -> str:
     tables = []
     for name, value in config.to_json().items():
         if isinstance(value, dict):
-            tables += ["", f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in value.items())]
+            tables += _table(name, value)
         else:
             lines.append(f"{name} = {json.dumps(value)}")
     return "\n".join([*lines, *tables, ""])
+
+
+def _table(name: str, values: dict[str, Any]) -> list[str]:
+    """A table, then those in it."""
+    keys = [f"{key} = {json.dumps(v)}" for key, v in values.items() if not isinstance(v, dict)]
+    inner = [line for key, v in values.items() if isinstance(v, dict) for line in _table(f"{name}.{key}", v)]
+    return [*(["", f"[{name}]", *keys] if keys else []), *inner]
 
 
 def _check(config: Config, path: str) -> None:

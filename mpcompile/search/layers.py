@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,7 +34,8 @@ class BitAssignment:
 class BitChoice(nn.Module):
     """A quantized thing with a choice of bits: a layer's weights, or a tensor (however many layers read it).
 
-    In force is one of: `probs`, a mixture of all candidates; `bits`, one of them; neither, no quantization at all.
+    In force is one of: `study`, whatever is asked what comes of x; `probs`, a mixture of all candidates; `bits`, one of
+    them; none of these, no quantization at all.
     """
 
     def __init__(self, name: str, quantizer: FakeQuantizer):
@@ -42,16 +43,24 @@ class BitChoice(nn.Module):
         self.name, self.quantizer, self.candidates = name, quantizer, quantizer.bits
         self.bits: int | None = self.candidates[-1]
         self.probs: Tensor | None = None
+        self.study: Callable[[Tensor], Tensor] | None = None
 
     @property
     def searched(self) -> bool:
         return len(self.candidates) > 1
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in force."""
+        return self.bits is None and self.probs is None and self.study is None
 
     def set(self, bits: int | None) -> None:
         """One bitwidth from now on; None: real numbers."""
         self.bits, self.probs = bits, None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.study is not None:
+            return self.study(x)
         if self.probs is not None:
             return self.quantizer.mix(x, self.probs)
         return self.quantizer.real(x) if self.bits is None else self.quantizer.fake(x, self.bits)

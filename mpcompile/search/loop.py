@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,10 @@ from mpcompile.latency.progress import PhaseProgress
 from mpcompile.search import checkpoint
 from mpcompile.search.data import Images
 from mpcompile.search.layers import BitAssignment, Network
-from mpcompile.search.methods import Method
-from mpcompile.search.objective import Cost, Price
+from mpcompile.search.objective import BudgetPrice, Cost, Price
+
+if TYPE_CHECKING:
+    from mpcompile.search.methods.mixtures import Mixtures
 
 
 def silent(what: str, done: int, total: int, figures: dict) -> None:
@@ -55,11 +57,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class SearchRecipe(Recipe):
-    """`warmup`: epochs before the strengths move; `strength_rate`: Adam's for them; `held_out`: the share of the images
-    that they are learned from."""
+    """`warmup`: epochs before the strengths move; `held_out`: the share of the images that they are learned from."""
 
     warmup: float = 1
-    strength_rate: float = 0.03
     held_out: float = 0.5
 
 
@@ -138,7 +138,7 @@ def steps_of(epochs: float, each: int) -> int:
 
 def search(
     network: Network,
-    method: Method,
+    method: Mixtures,
     cost: Cost,
     price: Price,
     images: Samples,
@@ -149,47 +149,60 @@ def search(
     keeper: Keeper | None = None,
     show: PhaseProgress = silent,
 ) -> dict:
-    """Bilevel, first order: weights and clips step on one half of the images, the method's strengths on the other, in
-    turn.
+    """Weights and clips step on one half of the images, the method's strengths on the other, in turn (bilevel, first
+    order); or both at once on all, as the method wants it. A budget is the method's aim, a weight of the cost a term of
+    the loss.
 
     Leaves network and method as they are at the end; read out with `method.readout`. Returns figures of the end:
-    expected cost and both losses.
+    expected cost and losses.
     """
-    mine, others = images.split(recipe.held_out, seed)
+    mine, others = (images, images) if method.together else images.split(recipe.held_out, seed)
     train, held = Batches(mine, recipe, seed, "train"), Batches(others, recipe, seed, "held out")
     warm = steps_of(recipe.warmup, train.each)
     total = warm + steps_of(recipe.epochs, train.each)
-    theta, strengths = _learned(network), list(method.parameters())
+    theta, strengths = learned(network), list(method.parameters())
     steps = _Optimizers(
-        _adam(theta, lr=recipe.rate, weight_decay=recipe.decay),
-        _adam(strengths, lr=recipe.strength_rate, betas=(0.5, 0.999)),
+        _adam(theta, lr=recipe.rate, weight_decay=recipe.decay), method.optimizer() if strengths else None
     )
+    aimed = isinstance(price, BudgetPrice)
+    if aimed:
+        method.aim(cost, price.target)
     parts = {"network": network, "method": method}
     figures: dict = {}
     first = 0
     if state := keeper.resume() if keeper else None:
         first, figures = state["step"], state["figures"]
         _restore(state, parts, steps)
-        price.restore(state["price"])
     network.train()
     for step in range(first, total):
         progress = max(0, step - warm) / max(1, total - warm)
+        learning = step >= warm and steps.strengths is not None
         steps.theta.param_groups[0]["lr"] = recipe.rate_at(step / total)
-        method.mix(network, progress, draw(seed, "mix", step), learn=False)
+        if steps.strengths is not None:
+            steps.strengths.param_groups[0]["lr"] = method.rate_at(progress)
+        both = learning and method.together
         chance = draw(seed, "forward", step)
-        figures["loss"] = _step(network, train[step], theta, steps.theta, loss, chance)
-        if step >= warm and strengths:
-            method.mix(network, progress, draw(seed, "mix held out", step), learn=True)
+
+        def term() -> Tensor | None:
+            """What the cost adds to the loss of what is mixed."""
             expected = method.cost(cost)
-            assert steps.strengths is not None
-            figures["held out loss"] = _step(
-                network, held[step], strengths, steps.strengths, loss, chance, price.term(expected), frozen=theta
-            )
             figures["expected"] = expected.item()
-            price.update(figures["expected"])
+            return None if aimed else price.term(expected)
+
+        method.mix(network, progress, draw(seed, "mix", step), learn=both)
+        optimizers = [o for o in (steps.theta, steps.strengths if both else None) if o is not None]
+        figures["loss"] = take_step(network, train[step], optimizers, loss, chance, term() if both else None)
+        if learning and not both and steps.strengths is not None:
+            method.mix(network, progress, draw(seed, "mix held out", step), learn=True)
+            more = term()
+            if method.open:
+                figures["held out loss"] = take_step(
+                    network, held[step], [steps.strengths], loss, chance, more, frozen=theta
+                )
         show("search", step + 1, total, figures)
         if keeper:
-            keeper.keep(lambda: {**_state(parts, steps), "price": price.state(), "step": step + 1, "figures": figures})
+            keeper.keep(lambda: {**_state(parts, steps), "step": step + 1, "figures": figures})
+    method.finish()
     return figures
 
 
@@ -204,13 +217,14 @@ def retrain(
     keeper: Keeper | None = None,
     show: PhaseProgress = silent,
     what: str = "retrain",
+    bits: Callable[[int], BitAssignment] | None = None,
 ) -> dict:
-    """Trains the network at these bits (None: without quantization) from the weights it has. Returns figures of the
-    end."""
+    """Trains the network at these bits (None: without quantization) from the weights it has; `bits`: other ones for each
+    step. Returns figures of the end."""
     network.assign(assignment)
     batches = Batches(images, recipe, seed, what)
     total = steps_of(recipe.epochs, batches.each)
-    theta = _learned(network)
+    theta = learned(network)
     steps = _Optimizers(_adam(theta, lr=recipe.rate, weight_decay=recipe.decay))
     figures: dict = {}
     first = 0
@@ -220,7 +234,9 @@ def retrain(
     network.train()
     for step in range(first, total):
         steps.theta.param_groups[0]["lr"] = recipe.rate_at(step / total)
-        figures["loss"] = _step(network, batches[step], theta, steps.theta, loss, draw(seed, what, "forward", step))
+        if bits is not None:
+            network.assign(bits(step))
+        figures["loss"] = take_step(network, batches[step], [steps.theta], loss, draw(seed, what, "forward", step))
         show(what, step + 1, total, figures)
         if keeper:
             keeper.keep(lambda: {**_state({"network": network}, steps), "step": step + 1, "figures": figures})
@@ -243,11 +259,10 @@ def _in_order(images: Images, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(images.pixels.split(batch), images.labels.split(batch), strict=True)
 
 
-def _step(
+def take_step(
     network: Network,
     batch: tuple[Any, Any],
-    parameters: list[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     loss_of: Callable[[Any, Any, Any], Tensor],
     chance: torch.Generator,
     more: Tensor | None = None,
@@ -262,16 +277,18 @@ def _step(
             torch.manual_seed(chance.initial_seed())
             outputs = network(batch[0])
         loss = loss_of(pytree.tree_map_only(Tensor, _full, outputs), batch[1], batch[0])
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         (loss if more is None else loss + more).backward()
     finally:
         for p in frozen:
             p.requires_grad_(True)
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     return loss.item()
 
 
-def _learned(network: nn.Module) -> list[nn.Parameter]:
+def learned(network: nn.Module) -> list[nn.Parameter]:
     """Those that are not frozen, which stay so."""
     return [p for p in network.parameters() if p.requires_grad]
 
@@ -295,8 +312,8 @@ def _adam(parameters: list[nn.Parameter], **options) -> torch.optim.Adam:
 
 @dataclass
 class _Optimizers:
-    theta: torch.optim.Adam
-    strengths: torch.optim.Adam | None = None
+    theta: torch.optim.Optimizer
+    strengths: torch.optim.Optimizer | None = None
 
 
 def _state(parts: dict[str, nn.Module], steps: _Optimizers) -> dict:

@@ -21,6 +21,8 @@ from mpcompile.latency.table import LatencyTable, LayerTimes
 from mpcompile.search.calibrate import Calibration
 from mpcompile.search.layers import BitAssignment, Network
 
+FORMATS = "", "planes", "codes", "codes+planes"
+"""In which a tensor is written; the first: as it is, where nobody reads it."""
 Probs = Mapping[str, Tensor]
 """Name → probability of each candidate [B]. What is not searched may be left out."""
 
@@ -50,6 +52,14 @@ class Cost(ABC):
     def narrowest(self) -> float:
         """The cost with the fewest bits everywhere."""
         return self.of(BitAssignment({k: c[0] for k, c in self.w.items()}, {k: c[0] for k, c in self.a.items()}))
+
+    def cheapest(self) -> BitAssignment:
+        """The bits of the least cost: the fewest, where it does not say otherwise."""
+        return BitAssignment({k: c[0] for k, c in self.w.items()}, {k: c[0] for k, c in self.a.items()})
+
+    def least(self) -> float:
+        """The least cost that there is."""
+        return self.of(self.cheapest())
 
     def _probs(self, given: Probs, name: str, candidates: tuple[int, ...]) -> Tensor:
         """float64 [B]: of what is not searched, its one candidate."""
@@ -137,6 +147,41 @@ class Latency(Cost):
     def of(self, assignment: BitAssignment) -> float:
         return self.calibration(self.raw(assignment))
 
+    def cheapest(self) -> BitAssignment:
+        """Tensor by tensor, each with the layers that read it: the cost is a sum of what each such group takes. Of equal
+        ones the one with the fewest bits."""
+        found = super().cheapest()
+        for tensor, candidates in self.a.items():
+            readers = [k for k, t in self.reads.items() if t == tensor]
+            forms = FORMATS[1:] if readers else FORMATS[:1]
+            groups = [self._group(tensor, a, readers, f) for a in range(len(candidates)) for f in forms]
+            best = min(range(len(groups)), key=lambda i: groups[i][0])
+            bits = candidates[best // len(forms)]
+            found = BitAssignment({**found.weights, **groups[best][1]}, {**found.tensors, tensor: bits})
+        return found
+
+    def _group(self, tensor: str, a: int, readers: list[str], formats: str) -> tuple[float, dict[str, int]]:
+        """Seconds of a tensor at its candidate `a`, and of its readers where they want these formats, each at those bits
+        that take least: layer → bits. ∞ where they cannot want these."""
+        seconds = sum(float(v[a]) for t, v in self.tensor_costs if t == tensor)
+        seconds += sum(float(by[formats][a]) for t, by in self.packs if t == tensor)
+        rows: dict[str, dict[str, Tensor]] = {}
+        for k in readers:
+            costs = torch.zeros(len(self.w[k]), dtype=torch.float64)
+            for name, _, matrix in self.layer_costs:
+                costs = costs + matrix[:, a] if name == k else costs
+            planes = self.wants_planes[k][:, a] > 0.5
+            rows[k] = {"planes": costs.where(planes, math.inf), "codes": costs.where(~planes, math.inf)}
+        taken = {k: min(formats.split("+"), key=lambda f, k=k: float(rows[k][f].min())) for k in readers if formats}
+        for form in formats.split("+") if readers else ():
+            if form not in taken.values():  # whoever loses the least by it has to want it
+                other = {k: float(rows[k][form].min() - rows[k][taken[k]].min()) for k in readers}
+                if len(readers) < 2:
+                    return math.inf, {}
+                taken[min(other, key=other.__getitem__)] = form
+        seconds += sum(float(rows[k][form].min()) for k, form in taken.items())
+        return seconds, {k: self.w[k][int(rows[k][form].argmin())] for k, form in taken.items()}
+
     def raw(self, assignment: BitAssignment) -> float:
         """What the table itself predicts."""
         return self.table.predict(self.bits(assignment))
@@ -189,10 +234,7 @@ class Latency(Cost):
                 self.packs.append(
                     (
                         tensor,
-                        {
-                            f: self._vector(tensor, lambda a, f=f: written(a, f))
-                            for f in ("", "planes", "codes", "codes+planes")
-                        },
+                        {f: self._vector(tensor, lambda a, f=f: written(a, f)) for f in FORMATS},
                     )
                 )
 
@@ -294,15 +336,15 @@ def land(
     probability for what they cost, and those that cost nothing before all others. Raises UsageError where even the
     fewest bits cost more.
     """
-    if cost.narrowest() > target:
+    if cost.least() > target:
         raise UsageError(
-            f"no choice of bits costs {target:.4g} {cost.unit} or less: the fewest bits cost {cost.narrowest():.4g}"
+            f"no choice of bits costs {target:.4g} {cost.unit} or less: the fewest bits cost {cost.least():.4g}"
         )
     now, spent = assignment, cost.of(assignment)
     while spent > target:
         found = [c for c in _changes(now, log_probs, cost) if c.after < spent]
         if not found:  # a local minimum above the target: all the way down
-            now = BitAssignment({k: c[0] for k, c in cost.w.items()}, {k: c[0] for k, c in cost.a.items()})
+            now = cost.cheapest()
             spent = cost.of(now)
         else:
             best = min(found, key=lambda c: c.gain / (c.after - spent))

@@ -29,12 +29,11 @@ from mpcompile.search.checks import BUNDLE, MODEL, POINTS, PointChecks
 from mpcompile.search.clock import Clock
 from mpcompile.search.config import Config, TrainingOptions
 from mpcompile.search.device import SearchDevice
-from mpcompile.search.ebs import EBS
 from mpcompile.search.folder import Folder, key_of
 from mpcompile.search.front import Point, pareto
 from mpcompile.search.layers import BitAssignment, Network
-from mpcompile.search.loop import Keeper, Recipe, SearchRecipe, retrain, search, silent
-from mpcompile.search.methods import Method
+from mpcompile.search.loop import Keeper, Recipe, SearchRecipe, silent
+from mpcompile.search.methods import METHODS, Query
 from mpcompile.search.objective import (
     BitOps,
     BudgetPrice,
@@ -50,12 +49,12 @@ from mpcompile.search.ownership import CONFIG, CONFIG_HASH, RUN, check_device, c
 from mpcompile.search.record import about_run
 from mpcompile.search.sizes import searched_macs, weight_bytes
 from mpcompile.search.stamp import sha256_of
+from mpcompile.search.still import Still
+from mpcompile.search.still import train as train_still
 from mpcompile.search.task import ImagesTask, Task
 
 TABLE, FRONT, METRICS = "LUT.json", "front.json", "metrics.json"
 NETWORK, SEARCHED, WEIGHTS = "network.onnx", "search.npz", "weights.npz"
-
-METHODS: dict[str, type[Method]] = {"ebs": EBS}
 
 
 @dataclass(frozen=True)
@@ -204,8 +203,6 @@ class Sweep:
         network = self.network(start)
         cost = self._cost(network)
         folder = self.folder.inner(POINTS, budget.name)
-        warm = _kept(before) if before else None
-        method = METHODS[c.search.method].configured(network, c.search)
         end, price = folder.path / SEARCHED, self._price(budget, cost)
         key = key_of(
             *(self.base, sha256_of(start), c.objective.kind, vars(price), self._about(cost)),
@@ -215,68 +212,51 @@ class Sweep:
 
         def work() -> dict:
             with self.clock.phase(f"search {budget.name}"):
-                figures = self._search(budget, keeper, network, method, cost, price, warm)
-            parts = {"network": dict(network.state_dict()), "method": dict(method.state_dict())}
-            checkpoint.save(end, {**parts, "price": price.state()})
-            self.folder.log("searched", point=budget.name, **figures)
-            return figures
+                method = METHODS[c.search.method].configured(network, c.search)
+                found = method.search(self._query(budget, keeper, network, cost, price, before))
+                assignment = found.assignment
+                if isinstance(price, BudgetPrice) and found.scores is not None:
+                    assignment = land(assignment, found.scores, cost, price.target)
+            checkpoint.save(end, found.state)
+            self.folder.log("searched", point=budget.name, method=c.search.method, **found.figures)
+            return {"figures": found.figures, "assignment": assignment.to_json()}
 
-        figures = folder.once("searched.json", key, work, files=(SEARCHED,))
+        result = folder.once("searched.json", key, work, files=(SEARCHED,))
         keeper.done()
-        method.load_state_dict(_kept(end)["method"])
-        assignment = method.readout(network)
-        if isinstance(price, BudgetPrice):
-            assignment = land(assignment, method.log_probs(), cost, price.target)
-        return self._quantized(budget.name, "searched", assignment, cost, price, figures), end
+        assignment = BitAssignment.from_json(result["assignment"])
+        return self._quantized(budget.name, "searched", assignment, cost, price, result["figures"]), end
 
-    def _search(
-        self,
-        budget: Budget,
-        keeper: Keeper,
-        network: Network,
-        method: Method,
-        cost: Cost,
-        price: Price,
-        warm: dict | None,
-    ) -> dict:
+    def _query(
+        self, budget: Budget, keeper: Keeper, network: Network, cost: Cost, price: Price, before: Path | None
+    ) -> Query:
         c = self.config.search
-        if warm:
-            network.load_state_dict(warm["network"])
-            method.load_state_dict(warm["method"])
-            price.restore(warm["price"])
-        recipe = SearchRecipe(
-            epochs=c.epochs, batch=c.batch, rate=c.rate, warmup=0 if warm else c.warmup, strength_rate=c.strength_rate
-        )
-        return search(
-            network,
-            method,
-            cost,
-            price,
-            self.task.train,
-            recipe,
-            seed=self.config.seed,
-            loss=self.task.loss,
-            keeper=keeper,
-            show=lambda _, done, total, f: self.show(f"search {budget.name}", done, total, f),
-        )
+        recipe = SearchRecipe(epochs=c.epochs, batch=c.batch, rate=c.rate, warmup=0 if before else c.warmup)
+        return Query(
+            network, cost, price, self.task.train, recipe, self.config.seed, self.task.loss,
+            _kept(before) if before else None, keeper,
+            lambda _, done, total, f: self.show(f"search {budget.name}", done, total, f),
+        )  # fmt: skip
 
     def _trained(
         self, name: str, made: Callable[[], Network], assignment: BitAssignment | None, recipe: Recipe, key: str
     ) -> dict:
         """Trains what `made` gives at these bits and exports it, each once: figures and accuracy."""
         folder = self.folder.inner(POINTS, name)
-        key = key_of(key, assignment.to_json() if assignment else None, vars(recipe))
+        given = self.config.pretrain if assignment is None else self.config.retrain
+        still = Still(given.still, given.most)
+        key = key_of(key, assignment.to_json() if assignment else None, vars(recipe), vars(still))
         weights = folder.path / WEIGHTS
         keeper = Keeper(folder.path / "retrain.part.npz", key, self.keep_seconds, self.warn)
 
         def train() -> dict:
             network = made()
             with self.clock.phase(f"train {name}"):
-                found = retrain(
+                found = train_still(
                     network,
                     assignment,
                     self.task.train,
                     recipe,
+                    still,
                     seed=self.config.seed,
                     loss=self.task.loss,
                     keeper=keeper,
@@ -380,10 +360,10 @@ class Sweep:
         if budget.kind == "weight":
             return WeightPrice(budget.amount, cost.widest())
         target = self._target(budget, cost)
-        if target < cost.narrowest():
+        if target < cost.least():
             raise UsageError(
                 f"{budget.name}: no choice of bits costs {target:.4g} {cost.unit} or less, the fewest bits cost "
-                f"{cost.narrowest():.4g}, the most {cost.widest():.4g}"
+                f"{cost.least():.4g}, the most {cost.widest():.4g}"
             )
         return BudgetPrice(target)
 
@@ -391,7 +371,7 @@ class Sweep:
         """In the cost's unit."""
         if budget.bits is not None:
             return cost.of(self.network().uniform(*budget.bits))
-        least, most = cost.narrowest(), cost.widest()
+        least, most = cost.least(), cost.widest()
         return least + budget.amount * (most - least) if budget.kind == "share" else budget.amount
 
     def _loosest_first(self) -> list[Budget]:
@@ -430,7 +410,8 @@ def _kept(path: Path) -> dict:
 
 def _final(trained: dict) -> dict[str, float]:
     """Of a training that had any steps."""
-    return {"final loss": trained["loss"]} if "loss" in trained else {}
+    names = {"loss": "final loss", "held out loss": "held out loss", "epochs": "epochs"}
+    return {names[k]: v for k, v in trained.items() if k in names}
 
 
 def _about(table: LatencyTable) -> dict:

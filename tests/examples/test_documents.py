@@ -129,7 +129,9 @@ def test_the_annotated_search_loads(tmp_path):
     (tmp_path / "search.toml").write_text(annotated(config))
     assert len(config.read(tmp_path / "search.toml").budgets()) == 3
     given = tomllib.loads(annotated(config))
-    keys = [key for section in given.values() if isinstance(section, dict) for key in section]
+    tables = [table for table in given.values() if isinstance(table, dict)]
+    tables += [inner for table in tables for inner in table.values() if isinstance(inner, dict)]
+    keys = [key for table in tables for key, value in table.items() if not isinstance(value, dict)]
     assert sorted(re.findall(r"^\| `(\w+)` \|", PARTS["search-keys"](), re.MULTILINE)) == sorted(
         [*keys, "seed", "module"]
     )

@@ -27,6 +27,7 @@ from mpcompile.search.config import (
     TrainingOptions,
 )
 from mpcompile.search.data import DataSet
+from mpcompile.search.method_options import EBSOptions
 from mpcompile.search.run import Sweep
 from tests.latency.simulated import Simulated
 from tests.search.nets import images
@@ -36,7 +37,12 @@ CONFIG = Config(
     data=DataOptions(side=8),
     network=NetworkOptions([6, 10], [1, 1]),
     search=SearchOptions(
-        weights=[1, 2, 8], activations=[1, 2, 8], epochs=3, warmup=1, batch=16, strength_rate=0.1, gumbel=True
+        weights=[1, 2, 8],
+        activations=[1, 2, 8],
+        epochs=3,
+        warmup=1,
+        batch=16,
+        ebs=EBSOptions(gumbel=True, strength_rate=0.1),
     ),
     objective=ObjectiveOptions(targets=["30 %", "60 %"]),
     pretrain=PretrainOptions(epochs=3, rate=2e-3),

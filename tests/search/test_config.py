@@ -130,7 +130,7 @@ def test_a_configuration_as_json_is_what_the_file_says(tmp_path):
 def test_every_key_is_described_and_every_default_accepted(tmp_path):
     """What the documentation's table is made from."""
     found = list(schema.keys(config.Config))
-    assert len(found) == len({k.path for k in found}) == 37 and all(k.description and k.type for k in found)
+    assert len(found) == len({k.path for k in found}) == 62 and all(k.description and k.type for k in found)
     by_path = {k.path: k for k in found}
     assert by_path["search.weights"].default == [1, 2, 3, 4, 8] and by_path["pretrain.rate"].default == 2e-3
     assert by_path["data.side"].type == "a whole number of at least 8" and by_path["seed"].section == ""

@@ -12,10 +12,10 @@ from mpcompile.errors import ModelError
 from mpcompile.frontend import load
 from mpcompile.ir.graph import Conv, Dense
 from mpcompile.reference.run import model_inputs, run, run_node
-from mpcompile.search.ebs import EBS
 from mpcompile.search.export import export
 from mpcompile.search.layers import ForwardPass
 from mpcompile.search.loop import Recipe, retrain
+from mpcompile.search.methods.ebs import EBS
 from tests.search.nets import images, random_assignment, small
 
 BITS = (1, 2, 3, 4, 8)

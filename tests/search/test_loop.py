@@ -4,19 +4,21 @@ import pytest
 import torch
 
 from mpcompile.search import checkpoint
-from mpcompile.search.ebs import EBS, EBSOptions
 from mpcompile.search.loop import Batches, Keeper, Recipe, SearchRecipe, accuracy, draw, retrain, search
+from mpcompile.search.method_options import EBSOptions
+from mpcompile.search.methods.ebs import EBS
 from mpcompile.search.objective import BitOps, BudgetPrice
 from tests.search.nets import images, small
 
-RECIPE = SearchRecipe(epochs=6, warmup=2, batch=16, shift=0, strength_rate=0.05)
+RECIPE = SearchRecipe(epochs=6, warmup=2, batch=16, shift=0)
+QUICK = {"strength_rate": 0.05}
 
 
 class Stop(Exception):
     pass
 
 
-def run_search(recipe=RECIPE, options=EBSOptions(), keeper=None, stop_at=None, share=0.3):
+def run_search(recipe=RECIPE, options=EBSOptions(**QUICK), keeper=None, stop_at=None, share=0.3):
     network = small(seed=3)
     method, cost = EBS(network, options), BitOps(network)
     price = BudgetPrice(cost.narrowest() + share * (cost.widest() - cost.narrowest()))
@@ -34,11 +36,11 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("options", [EBSOptions(), EBSOptions(gumbel=True)], ids=["deterministic", "gumbel"])
+@pytest.mark.parametrize(
+    "options", [EBSOptions(**QUICK), EBSOptions(gumbel=True, **QUICK)], ids=["deterministic", "gumbel"]
+)
 def test_the_search_lands_on_its_budget(options):
-    network, method, cost, price, figures = run_search(
-        SearchRecipe(epochs=30, warmup=2, batch=16, strength_rate=0.05), options
-    )
+    network, method, cost, price, figures = run_search(SearchRecipe(epochs=30, warmup=2, batch=16), options)
     if options.gumbel:  # one draw, which strays; a loss of almost nothing asks for no more than it needs
         assert figures["expected"] < 1.35 * price.target
     else:
@@ -51,11 +53,13 @@ def test_the_search_lands_on_its_budget(options):
 def test_resuming_changes_nothing(tmp_path, gumbel, stop_at):
     """Stopped after this many steps, in warm-up and later, with a state kept at each; then gone on with in new
     objects."""
-    whole = run_search(options=EBSOptions(gumbel))
+    whole = run_search(options=EBSOptions(gumbel=gumbel, **QUICK))
     keeper = Keeper(tmp_path / "part.npz", "key", seconds=0)
     with pytest.raises(Stop):
-        run_search(options=EBSOptions(gumbel), keeper=keeper, stop_at=stop_at)
-    resumed = run_search(options=EBSOptions(gumbel), keeper=Keeper(tmp_path / "part.npz", "key", seconds=0))
+        run_search(options=EBSOptions(gumbel=gumbel, **QUICK), keeper=keeper, stop_at=stop_at)
+    resumed = run_search(
+        options=EBSOptions(gumbel=gumbel, **QUICK), keeper=Keeper(tmp_path / "part.npz", "key", seconds=0)
+    )
     assert same(whole[0], resumed[0]) and same(whole[1], resumed[1])
     assert whole[3] == resumed[3] and whole[4] == resumed[4]
 

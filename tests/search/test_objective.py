@@ -1,8 +1,10 @@
 """The expected cost against the sum over all assignments; prices; landing on a budget."""
 
+import copy
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,9 +15,9 @@ from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
 from mpcompile.latency.requantize import requantize
 from mpcompile.search.calibrate import Calibration, calibrate
-from mpcompile.search.ebs import EBS
 from mpcompile.search.export import export
 from mpcompile.search.layers import BitAssignment
+from mpcompile.search.methods.ebs import EBS
 from mpcompile.search.objective import BitOps, BudgetPrice, Latency, WeightPrice, bitops, land, normalised_bits
 from tests.latency.simulated import Simulated
 from tests.search.nets import random_assignment, small
@@ -228,3 +230,30 @@ def test_calibration():
     same = calibrate([1.0] * 5, [1.1, 1.2, 1.3, 1.2, 1.2])  # no slope in one network measured again and again
     assert same.slope == 1 and same.offset == pytest.approx(0.2)
     assert math.isfinite(same(3.0))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_cheapest_bits_are_the_cheapest_of_all(network, table, seed):
+    """Also in a table of numbers that know nothing of bits, where the fewest are not it. Every assignment is tried of each
+    tensor and its readers, which cost nothing to one another."""
+    shaken = copy.deepcopy(table)
+    rng = np.random.default_rng(seed)
+    for row in shaken.layers.values() if seed else ():
+        for cells in (*row.reads.values(), *row.packs.values()):
+            for cell in cells.values():
+                for form in cell:
+                    cell[form] *= float(rng.uniform(0.3, 3.0))
+    cost = Latency(network, shaken, Calibration(1.3, 1e-6))
+    found = cost.cheapest()
+    reads, spent = network.reads(), cost.of(found)
+    for tensor in network.tensors:
+        group = [("weights", k) for k, t in reads.items() if t == tensor] + [("tensors", tensor)]
+        for choice in itertools.product(*(getattr(network, kind)[name].candidates for kind, name in group)):
+            made = {"weights": dict(found.weights), "tensors": dict(found.tensors)}
+            for (kind, name), bits in zip(group, choice):
+                made[kind][name] = bits
+            assert cost.of(BitAssignment(**made)) >= spent * (1 - 1e-12)
+    assert cost.least() == spent <= cost.narrowest()
+    assert seed == 0 or spent < cost.narrowest()
+    rough = land(network.uniform(8, 8), log_probs(network, seed), cost, spent * (1 + 1e-9))
+    assert cost.of(rough) == pytest.approx(spent)

@@ -152,7 +152,7 @@ def test_no_candidate_is_much_larger_than_the_others(kind):
 
 def test_a_mixture_keeps_no_more_for_the_backward_pass_than_plain_training():
     """DESIGN's ≤ 1.2× memory, by the bytes that autograd holds."""
-    from mpcompile.search.ebs import EBS
+    from mpcompile.search.methods.ebs import EBS
     from tests.search.nets import images, small
 
     network = small(bits=(1, 2, 3, 4), side=16)

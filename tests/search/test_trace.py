@@ -12,7 +12,7 @@ from mpcompile.errors import ModelError, UsageError
 from mpcompile.frontend import load
 from mpcompile.latency.requantize import knobs
 from mpcompile.reference.run import model_inputs, run, run_node
-from mpcompile.search.ebs import EBS
+from mpcompile.search.methods.ebs import EBS
 from mpcompile.search.trace.export import export
 from mpcompile.search.trace.network import Knobs, trace, weights_of
 from mpcompile.search.trace.plan import plan

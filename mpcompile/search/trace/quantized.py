@@ -88,7 +88,7 @@ class WeightQuantization(nn.Module):
         """Of one element, that the file's weights have besides, at the end."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        if self.choice.probs is None and self.choice.bits is None:
+        if self.choice.idle:
             return weight
         if node := self.passing.nodes.get(id(self.choice)):
             return node.on(weight)
@@ -130,7 +130,7 @@ class InputQuantization:
         choice, passing = self.choice, self.passing
         if passing.starting:
             choice.quantizer.start_from(x)
-        if choice.probs is None and choice.bits is None:
+        if choice.idle:
             return x
         done = passing.quantized.get(choice)
         if done is not None and done.x is x and done.version == x._version:

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 import mpcompile as mp
+from mpcompile.allocate import costs
+from mpcompile.allocate.program import Limit, choose, loss_of
+from mpcompile.allocate.wiring import Sensitivity
 from mpcompile.api.modelled_workbench import modelled_table
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.ir.bits import BitCandidates, BitPair
 from mpcompile.latency.cache import Cache
 from mpcompile.latency.profile import build_table
-from mpcompile.ptq import costs, kept
+from mpcompile.ptq import kept
 from mpcompile.ptq.budgets import parse_budget, parse_mean
-from mpcompile.ptq.choose import Limit, choose, loss_of
 from mpcompile.ptq.places import Layer, Places
 from mpcompile.ptq.rewire import quantized_name
-from mpcompile.ptq.sensitivity import Sensitivity
 from mpcompile.targets import load_target
 from tests.latency.simulated import Simulated
 from tests.ptq.nets import export, made, samples

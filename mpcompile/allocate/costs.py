@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mpcompile.allocate.wiring import Wired
 from mpcompile.errors import UsageError
 from mpcompile.ir.bits import BitPair
 from mpcompile.latency.table import LatencyTable
-from mpcompile.ptq.places import Places
 
 Assignment = Mapping[str, BitPair]
 """Layer → its bits."""
@@ -31,7 +31,7 @@ class Costs:
     packs: dict[str, dict[tuple[int, str], float]] = field(default_factory=dict)
     form: dict[str, dict[BitPair, str]] = field(default_factory=dict)
 
-    def of(self, assignment: Assignment, places: Places) -> float:
+    def of(self, assignment: Assignment, places: Wired) -> float:
         """The whole cost."""
         total = self.constant + sum(self.layers[k][pair] for k, pair in assignment.items() if k in self.layers)
         for tensor, by in self.packs.items():
@@ -45,7 +45,7 @@ Choices = Mapping[str, tuple[BitPair, ...]]
 """Layer → the pairs of bits to choose among."""
 
 
-def bitops(places: Places, choices: Choices) -> Costs:
+def bitops(places: Wired, choices: Choices) -> Costs:
     """Σ MACs·w·a of all layers."""
     return Costs(
         "BitOps",
@@ -53,7 +53,7 @@ def bitops(places: Places, choices: Choices) -> Costs:
     )
 
 
-def weight_bytes(places: Places, choices: Choices, beside: int) -> Costs:
+def weight_bytes(places: Wired, choices: Choices, beside: int) -> Costs:
     """Weights at their bits; `beside`: bytes of all other constants, which stay float32."""
     return Costs(
         "bytes",
@@ -62,7 +62,7 @@ def weight_bytes(places: Places, choices: Choices, beside: int) -> Costs:
     )
 
 
-def latency(places: Places, choices: Choices, table: LatencyTable, quantizer: Mapping[str, str]) -> Costs:
+def latency(places: Wired, choices: Choices, table: LatencyTable, quantizer: Mapping[str, str]) -> Costs:
     """Seconds, by a table of the quantized network. `quantizer`: tensor → its quantizer's name there. Raises UsageError
     where the table lacks a layer or bits."""
     lacking = [k for k in choices if k not in table.contractions]

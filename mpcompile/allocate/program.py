@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from mpcompile.allocate.costs import FORMATS, Assignment, Choices, Costs
+from mpcompile.allocate.wiring import Sensitivity, Wired
 from mpcompile.errors import MissingDependency, UsageError
 from mpcompile.ir.bits import BitPair
-from mpcompile.ptq.costs import FORMATS, Assignment, Choices, Costs
-from mpcompile.ptq.places import Places
-from mpcompile.ptq.sensitivity import Sensitivity
 
 SECONDS = 60.0
 """That the solver may take; the best that it found by then is taken."""
@@ -33,7 +32,7 @@ class Limit:
     text: str
 
 
-def choose(places: Places, choices: Choices, sensitivity: Sensitivity, limits: Sequence[Limit]) -> dict[str, BitPair]:
+def choose(places: Wired, choices: Choices, sensitivity: Sensitivity, limits: Sequence[Limit]) -> dict[str, BitPair]:
     """Raises UsageError naming the budget that even the cheapest choice is above, MissingDependency without scipy."""
     program = _Program(places, choices, sensitivity, limits)
     found = program.solve(program.losses, [limit.amount for limit in limits])
@@ -45,7 +44,7 @@ def choose(places: Places, choices: Choices, sensitivity: Sensitivity, limits: S
 class _Program:
     """Rows (coefficients by column, least, greatest) over binary columns, which are named by tuples."""
 
-    def __init__(self, places: Places, choices: Choices, sensitivity: Sensitivity, limits: Sequence[Limit]):
+    def __init__(self, places: Wired, choices: Choices, sensitivity: Sensitivity, limits: Sequence[Limit]):
         self.places, self.choices, self.limits = places, choices, limits
         self.columns: dict[tuple, int] = {}
         self.rows: list[tuple[dict[int, float], float, float]] = []
@@ -147,12 +146,12 @@ def said(cost: float, unit: str) -> str:
     return f"{cost / 1e9:.4g} GBitOps"
 
 
-def bits_of_tensors(places: Places, assignment: Assignment) -> dict[str, int]:
+def bits_of_tensors(places: Wired, assignment: Assignment) -> dict[str, int]:
     """Tensor → the bits that its readers want."""
     return {t: pair.activations for k, pair in assignment.items() for t in places.layers[k].tensors}
 
 
-def loss_of(sensitivity: Sensitivity, places: Places, assignment: Assignment) -> float:
+def loss_of(sensitivity: Sensitivity, places: Wired, assignment: Assignment) -> float:
     """Σ of the measured losses: what the integer program makes least."""
     tensors = bits_of_tensors(places, assignment)
     return sum(sensitivity.weights[k][p.weights] for k, p in assignment.items()) + sum(
