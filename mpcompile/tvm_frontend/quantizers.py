@@ -1,0 +1,94 @@
+"""Quantizers in both IRs: quantize and dequantize, our int_quant, and fake quantization in float."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mpcompile.tvm_frontend.dataflow import Call, NotMatched, Value
+from mpcompile.tvm_frontend.write import QONNX, Writer, operator
+
+CODES = ("uint8", "int8", "uint16", "int16")
+
+
+def scale_of(call: Call, index: int) -> np.ndarray:
+    """Input `index`, float32, () or [C]. Raises NotMatched where it is no constant."""
+    value = call.inputs[index]
+    if value.array is None:
+        raise NotMatched("its scale or zero point is computed at run time")
+    array = value.array.astype(np.float32)
+    return array.reshape(()) if array.size == 1 else array.reshape(-1)
+
+
+def zero_of(call: Call, index: int, dtype: str) -> np.ndarray:
+    value = call.inputs[index]
+    if value.array is None:
+        raise NotMatched("its scale or zero point is computed at run time")
+    whole = value.array.astype(np.int64)
+    limits = np.iinfo(dtype)
+    if (whole != value.array).any() or whole.min() < limits.min or whole.max() > limits.max:
+        raise NotMatched(f"its zero point is none of {dtype}")
+    return (whole.reshape(()) if whole.size == 1 else whole.reshape(-1)).astype(dtype)
+
+
+def axis_of(call: Call, value: Value) -> int:
+    return int(call.attrs.get("axis", 1)) % max(1, len(value.shape))
+
+
+def parameters(writer: Writer, call: Call, dtype: str) -> tuple[list[str], dict]:
+    """Inputs 1 and 2 as initializers, and the axis where there is a scale for each channel."""
+    scale, zero = scale_of(call, 1), zero_of(call, 2, dtype)
+    if scale.ndim and not zero.ndim:
+        zero = np.full(scale.shape, zero)
+    if zero.ndim and not scale.ndim:
+        scale = np.full(zero.shape, scale)
+    names = [writer.constant(scale)]
+    if dtype != "int32":  # of which ONNX has no zero points
+        names.append(writer.constant(zero))
+    elif zero.any():
+        raise NotMatched("it has 32-bit codes with a zero point")
+    return names, {"axis": axis_of(call, call.inputs[0])} if scale.ndim else {}
+
+
+@operator("quantize")
+def quantize(writer: Writer, call: Call) -> None:
+    """u = saturate(round(x/s) + z), ties to even."""
+    dtype = call.output.dtype
+    if dtype not in CODES:
+        raise NotMatched(f"it makes codes of type {dtype}; {', '.join(CODES)} are matched")
+    if call.inputs[0].dtype != "float32":
+        raise NotMatched(f"it quantizes {call.inputs[0].dtype}, not float32")
+    names, axis = parameters(writer, call, dtype)
+    writer.node("QuantizeLinear", [call.inputs[0], *names], call.output, **axis)
+
+
+@operator("dequantize")
+def dequantize(writer: Writer, call: Call) -> None:
+    """(u − z)·s."""
+    codes = call.inputs[0]
+    if codes.dtype not in (*CODES, "int32") or (codes.dtype == "int32" and codes.array is None):
+        raise NotMatched(f"it reads codes of type {codes.dtype}; {', '.join(CODES)} are matched")
+    if call.output.dtype != "float32":
+        raise NotMatched(f"it makes {call.output.dtype}, not float32")
+    names, axis = parameters(writer, call, codes.dtype)
+    writer.node("DequantizeLinear", [codes, *names], call.output, **axis)
+
+
+@operator("int_quant")
+def int_quant(writer: Writer, call: Call) -> None:
+    """QONNX's quantizers, by our own operator mpcompile.int_quant."""
+    scale, zero = (v.array for v in call.inputs[1:3])
+    if scale is None or zero is None:
+        raise NotMatched("its scale or zero point is computed at run time")
+    if call.attrs["kind"] == "bipolar":
+        writer.node("BipolarQuant", [call.inputs[0], writer.constant(scale)], call.output, domain=QONNX)
+        return
+    bits = writer.constant(np.array(call.attrs["bits"], np.float32))
+    writer.node(
+        "IntQuant",
+        [call.inputs[0], writer.constant(scale), writer.constant(zero), bits],
+        call.output,
+        domain=QONNX,
+        signed=int(call.attrs["signed"]),
+        narrow=int(call.attrs["narrow"]),
+        rounding_mode=str(call.attrs["rounding"]),
+    )
