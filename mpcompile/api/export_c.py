@@ -31,7 +31,8 @@ EXAMPLE, CMAKE = "example.c", "CMakeLists.txt"
 @dataclass(frozen=True)
 class Exported:
     """`files` lie in `folder`; bytes of the workspace for one task, and of what each task more needs. `layers`: a row for
-    each, as a bundle's manifest has them."""
+    each, as a bundle's manifest has them, with `inputs`: tensors that it reads; of each output also its `shape`, without
+    batch, as the source has it."""
 
     folder: Path
     name: str
@@ -116,8 +117,18 @@ def export_c(
         export.base_bytes + export.scratch_bytes,
         export.scratch_bytes,
         len(planned.weights),
-        layer_rows(planned),
+        _rows(planned),
     )
+
+
+def _rows(planned: pipeline.Planned) -> list[dict]:
+    types = planned.graph.types
+    return [
+        row
+        | {"inputs": list(node.inputs)}
+        | {"outputs": [out | {"shape": list(types[out["tensor"]].shape)} for out in row["outputs"]]}
+        for row, node in zip(layer_rows(planned), planned.graph.nodes)
+    ]
 
 
 def _put(made: Path, folder: Path, files: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ from mpcompile.tvm_frontend.glue import INTERFACES, glue
 
 @dataclass(frozen=True)
 class Built:
-    """`object`: the file; `layers`: its rows, as a bundle's manifest has them."""
+    """`object`: the file; `layers`: its rows, as api.export_c gives them."""
 
     object: Path
     layers: list[dict]
