@@ -76,19 +76,23 @@ def dequantize(writer: Writer, call: Call) -> None:
 @operator("int_quant")
 def int_quant(writer: Writer, call: Call) -> None:
     """QONNX's quantizers, by our own operator mpcompile.int_quant."""
-    scale, zero = (v.array for v in call.inputs[1:3])
-    if scale is None or zero is None:
+    (x, *given), at = call.inputs, call.attrs
+    if any(v.array is None for v in given):
         raise NotMatched("its scale or zero point is computed at run time")
-    if call.attrs["kind"] == "bipolar":
-        writer.node("BipolarQuant", [call.inputs[0], writer.constant(scale)], call.output, domain=QONNX)
+    scale, zero = (writer.constant(v.array) for v in given)
+    flags = {"signed": int(at["signed"]), "narrow": int(at["narrow"]), "rounding_mode": str(at["rounding"]).upper()}
+    if at["kind"] == "bipolar":
+        writer.node("BipolarQuant", [x, scale], call.output, domain=QONNX)
         return
-    bits = writer.constant(np.array(call.attrs["bits"], np.float32))
-    writer.node(
-        "IntQuant",
-        [call.inputs[0], writer.constant(scale), writer.constant(zero), bits],
-        call.output,
-        domain=QONNX,
-        signed=int(call.attrs["signed"]),
-        narrow=int(call.attrs["narrow"]),
-        rounding_mode=str(call.attrs["rounding"]),
-    )
+    bits = writer.constant(np.array(at["bits"], np.float32))
+    if at["kind"] == "int":
+        writer.node("IntQuant", [x, scale, zero, bits], call.output, domain=QONNX, **flags)
+        return
+    out_bits = writer.constant(np.array(at["out_bits"], np.float32))
+    if not at["out_scale"]:
+        writer.node(
+            "Trunc", [x, scale, zero, bits, out_bits], call.output, domain=QONNX, rounding_mode=flags["rounding_mode"]
+        )
+        return
+    out_scale = writer.constant(np.array(at["out_scale"], np.float32))
+    writer.node("Trunc", [x, scale, zero, bits, out_scale, out_bits], call.output, domain=QONNX, **flags)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,10 @@ import tvm
 from tvm import relax
 
 from mpcompile.tvm_frontend.dataflow import Call, Dataflow, Dimension, NotMatched, Value
+from mpcompile.tvm_frontend.relax.plain import attributes, plain_of
 from mpcompile.tvm_frontend.relax.te_functions import operator_of
 
+OURS = ("relax.", "mpcompile.int_quant")
 PLAIN = {"clip": ("min", "max"), "reshape": ("shape",), "nn.pad": ("pad_value",)}
 """Operator → the names of its arguments that are no tensors, in order."""
 
@@ -72,14 +73,12 @@ def bound(mod: tvm.IRModule, binding: Any, pure: bool, values: dict) -> Call | N
 def read_call(mod: tvm.IRModule, binding: Any, pure: bool, values: dict) -> Call:
     """Whatever a binding does, as a Call: of an operator that is known, or of none, with the tensors that it reads."""
     made, name = binding.value, binding.var.name
-    known = (
-        pure and isinstance(made, relax.Call) and isinstance(made.op, tvm.ir.Op) and made.op.name.startswith("relax.")
-    )
+    known = pure and isinstance(made, relax.Call) and isinstance(made.op, tvm.ir.Op) and made.op.name.startswith(OURS)
     if not known:
         read: dict[Value, None] = {}
         relax.analysis.post_order_visit(made, lambda e: read.update(dict.fromkeys(flat(e, values))))
         return Call("", name, list(read))
-    op = made.op.name.removeprefix("relax.")
+    op = made.op.name.removeprefix("relax.").removeprefix("mpcompile.")
     attrs = {} if made.attrs is None else attributes(made.attrs)
     inputs, plain = [], list(PLAIN.get(op, ()))
     for argument in made.args:
@@ -112,30 +111,6 @@ def folded(call: Call) -> np.ndarray | None:
     if call.op == "isnan":
         return np.isnan(arrays[0])
     return np.where(*arrays) if call.op == "where" and len(arrays) == 3 else None
-
-
-_OF_ALL_ATTRS = frozenset(dir(tvm.ir.Attrs))
-
-
-def attributes(attrs: Any) -> dict[str, Any]:
-    """Plain Python values of all fields."""
-    if isinstance(attrs, tvm.ir.DictAttrs):
-        return {str(key): plain_of(value) for key, value in attrs.items()}
-    return {n: plain_of(getattr(attrs, n)) for n in dir(attrs) if not n.startswith("_") and n not in _OF_ALL_ATTRS}
-
-
-def plain_of(value: Any) -> Any:
-    if isinstance(value, tvm.tirx.IntImm | tvm.tirx.FloatImm):
-        return value.value
-    if isinstance(value, relax.ShapeExpr):
-        return tuple(plain_of(v) for v in value.values)
-    if isinstance(value, Mapping):
-        return {str(k): plain_of(v) for k, v in value.items()}
-    if isinstance(value, str | int | float | bool) or value is None:
-        return value
-    if hasattr(value, "__len__") and hasattr(value, "__getitem__"):
-        return tuple(plain_of(v) for v in value)
-    return str(value)
 
 
 def flat(expression: Any, values: dict) -> list[Value]:
