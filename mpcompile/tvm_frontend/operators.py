@@ -197,13 +197,12 @@ def leaky(writer: Writer, call: Call) -> None:
 @operator("nn.prelu")
 def prelu(writer: Writer, call: Call) -> None:
     real(call)
-    slope = call.inputs[1].array
     rank = len(call.inputs[0].shape)
     axis = int(call.attrs.get("axis", 1)) % rank
-    if slope is None:
+    if not call.inputs[1].constant:
         raise NotMatched("its slope is computed at run time")
-    name = writer.constant(slope.reshape(-1, *[1] * (rank - axis - 1)))
-    writer.node("PRelu", [call.inputs[0], name], call.output)
+    along = writer.constant(np.array([-1, *[1] * (rank - axis - 1)], np.int64))
+    writer.node("PRelu", [call.inputs[0], writer.node("Reshape", [call.inputs[1], along])], call.output)
 
 
 @operator("clip")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import tvm
 from tvm import relay
 
-from mpcompile.tvm_frontend.dataflow import NotMatched
+from mpcompile.tvm_frontend.dataflow import NotMatched, Value
 from mpcompile.tvm_frontend.regions import Region, find_regions
 from mpcompile.tvm_frontend.relay import operators
 from mpcompile.tvm_frontend.relay.codegen import built
@@ -70,12 +70,14 @@ class BitSerialize:
         return relay.transform.InferType()(new)
 
 
+def type_of(value: Value) -> relay.TensorType:
+    return relay.TensorType([n if isinstance(n, int) else relay.Any() for n in value.shape], value.dtype)
+
+
 def region_function(region: Region, layers: Sequence[dict], target: str) -> relay.Function:
     """The external function: its body is the layers that were built, as operators of ours."""
-    batch = [value.shape[0] for value in region.inputs][0]
-    parameters = [
-        relay.var(f"{region.name}_i{i}", shape=value.shape, dtype=value.dtype) for i, value in enumerate(region.inputs)
-    ]
+    batch = region.inputs[0].shape[0] if isinstance(region.inputs[0].shape[0], int) else -1
+    parameters = [relay.var(f"{region.name}_i{i}", type_of(value)) for i, value in enumerate(region.inputs)]
     made = dict(zip(region.graph.inputs, parameters))
     for row in layers:
         outputs = [((batch, *out["shape"]), dtype_of(out)) for out in row["outputs"]]
@@ -83,6 +85,6 @@ def region_function(region: Region, layers: Sequence[dict], target: str) -> rela
         results = operators.layer(operator_name(row), [made[t] for t in row["inputs"]], outputs, attrs)
         made |= {out["tensor"]: result for out, result in zip(row["outputs"], results)}
     body = operators.region([made[t] for t in region.graph.outputs], region.model, target)
-    kinds = [relay.TensorType(value.shape, value.dtype) for value in region.outputs]
+    kinds = [type_of(value) for value in region.outputs]
     function = relay.Function(parameters, body, kinds[0] if len(kinds) == 1 else relay.TupleType(kinds))
     return function.with_attr({"Primitive": tvm.tir.IntImm("int32", 1), "Inline": tvm.tir.IntImm("int32", 1), "Compiler": "mpcompile", "global_symbol": region.name})

@@ -80,7 +80,9 @@ def place(made: relay.Call) -> str:
 
 
 def attributes(attrs: Any) -> dict[str, Any]:
-    return {} if attrs is None else {str(key): plain_of(attrs[key]) for key in attrs.keys()}  # noqa: SIM118  (no Mapping)
+    if attrs is None or not hasattr(attrs, "keys"):
+        return {}
+    return {str(key): plain_of(attrs[key]) for key in attrs.keys()}  # noqa: SIM118  (no Mapping)
 
 
 def plain_of(value: Any) -> Any:
@@ -106,5 +108,5 @@ def typed(made: Any) -> tuple[Value, ...]:
 def _value(kind: Any, origin: Any) -> Value:
     if not isinstance(kind, relay.TensorType):
         raise NotMatched(f"it has a value of type {type(kind).__name__}: only tensors are read")
-    shape = tuple(int(n) if isinstance(n, tvm.tir.IntImm) else str(n) for n in kind.shape)
+    shape = tuple(int(n) if isinstance(n, tvm.tir.IntImm) else f"size{i}" for i, n in enumerate(kind.shape))
     return Value(shape, str(kind.dtype), origin=origin)
