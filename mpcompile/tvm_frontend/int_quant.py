@@ -31,7 +31,9 @@ def attributes_of(op_type: str, given: Mapping[str, Any], constants: Sequence[np
         return float(value.reshape(()))
 
     if any(c is None for c in constants[1:]):
-        raise ModelError(f"{op_type}: a scale, zero point or bit width is computed at run time; constants would be accepted")
+        raise ModelError(
+            f"{op_type}: a scale, zero point or bit width is computed at run time; constants would be accepted"
+        )
     default = "FLOOR" if op_type == "Trunc" else "ROUND"
     mode = given.get("rounding_mode", default)
     mode = (mode.decode() if isinstance(mode, bytes) else str(mode)).upper()

@@ -17,7 +17,11 @@ def rewritten(function: str, found: Found, layers: Mapping[str, Sequence[dict]])
         yield f"{function}: {moving} operators are {region.name}, {len(rows)} layer{'s' * (len(rows) > 1)}"
         for row in rows:
             yield "  " + ", ".join(
-                [f"mpcompile.{operator_name(row)} {row['name']}", *(f"{k} {v}" for k, v in grids(row).items()), f"of {fused(row)}"]
+                [
+                    f"mpcompile.{operator_name(row)} {row['name']}",
+                    *(f"{k} {v}" for k, v in grids(row).items()),
+                    f"of {fused(row)}",
+                ]
             )
 
 
@@ -61,7 +65,9 @@ def fused(row: dict) -> str:
 
 def _kernel(part: dict) -> str:
     o, c, height, width = part["kernel"]
-    return f"{c * part['groups']}->{o} {height}x{width}" + (f" in {part['groups']} groups" if part["groups"] > 1 else "")
+    return f"{c * part['groups']}->{o} {height}x{width}" + (
+        f" in {part['groups']} groups" if part["groups"] > 1 else ""
+    )
 
 
 def bits(grid: Mapping | None) -> str:

@@ -46,9 +46,7 @@ def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> Any:
 def _normal(builder: relax.BlockBuilder, expression: Any) -> Any:
     """Its nested calls one by one."""
     if isinstance(expression, relax.Call):
-        arguments = [
-            builder.emit(_normal(builder, a)) if isinstance(a, relax.Call) else a for a in expression.args
-        ]
+        arguments = [builder.emit(_normal(builder, a)) if isinstance(a, relax.Call) else a for a in expression.args]
         return relax.Call(expression.op, arguments, expression.attrs, expression.ty_args)
     return expression
 

@@ -87,4 +87,11 @@ def region_function(region: Region, layers: Sequence[dict], target: str) -> rela
     body = operators.region([made[t] for t in region.graph.outputs], region.model, target)
     kinds = [type_of(value) for value in region.outputs]
     function = relay.Function(parameters, body, kinds[0] if len(kinds) == 1 else relay.TupleType(kinds))
-    return function.with_attr({"Primitive": tvm.tir.IntImm("int32", 1), "Inline": tvm.tir.IntImm("int32", 1), "Compiler": "mpcompile", "global_symbol": region.name})
+    return function.with_attr(
+        {
+            "Primitive": tvm.tir.IntImm("int32", 1),
+            "Inline": tvm.tir.IntImm("int32", 1),
+            "Compiler": "mpcompile",
+            "global_symbol": region.name,
+        }
+    )

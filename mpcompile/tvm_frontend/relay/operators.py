@@ -63,10 +63,17 @@ def register() -> None:
     op.add_type_rel("mpcompile_int_quant", lambda types, attrs: types[0])
     registry.register_pattern(NAME, registry.OpPattern.ELEMWISE)
     registry.register_stateful(NAME, True)
-    tvm.ir.register_op_attr(NAME, "FTVMQnnCanonicalize", lambda attrs, args, types: float_form(_Ops, *args, _plain(attrs)))
+    tvm.ir.register_op_attr(
+        NAME, "FTVMQnnCanonicalize", lambda attrs, args, types: float_form(_Ops, *args, _plain(attrs))
+    )
     for name in LAYERS:
         _register(f"mpcompile.{name}", "a fused layer of mpcompile", 1, _by_attributes)
-    _register(REGION, "the results of a region, and its ONNX model", 2, lambda types, attrs: types[0] if len(types[0].fields) > 1 else types[0].fields[0])
+    _register(
+        REGION,
+        "the results of a region, and its ONNX model",
+        2,
+        lambda types, attrs: types[0] if len(types[0].fields) > 1 else types[0].fields[0],
+    )
 
 
 def _register(name: str, description: str, inputs: int, relation: Any) -> None:
@@ -96,7 +103,9 @@ def _by_attributes(types: Any, attrs: Any) -> Any:
     return made[0] if len(made) == 1 else relay.TupleType(made)
 
 
-def layer(name: str, inputs: Sequence[Any], outputs: Sequence[tuple[Sequence[int], str]], attrs: Mapping[str, str]) -> list[Any]:
+def layer(
+    name: str, inputs: Sequence[Any], outputs: Sequence[tuple[Sequence[int], str]], attrs: Mapping[str, str]
+) -> list[Any]:
     """A call of `mpcompile.NAME`, and the expressions of its results, each (shape, dtype)."""
     made = tvm.ir.make_node(
         "DictAttrs", shapes=[list(shape) for shape, _ in outputs], dtypes=[dtype for _, dtype in outputs], **attrs
@@ -108,7 +117,9 @@ def layer(name: str, inputs: Sequence[Any], outputs: Sequence[tuple[Sequence[int
 def region(results: Sequence[Any], model: bytes, target: str) -> Any:
     """The last call of a region's function."""
     data = relay.const(np.frombuffer(model, np.uint8).copy())
-    return relay.Call(registry.get(REGION), [relay.Tuple(list(results)), data], tvm.ir.make_node("DictAttrs", target=target))
+    return relay.Call(
+        registry.get(REGION), [relay.Tuple(list(results)), data], tvm.ir.make_node("DictAttrs", target=target)
+    )
 
 
 def region_of(function: relay.Function) -> tuple[bytes, str]:

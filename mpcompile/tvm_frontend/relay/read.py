@@ -11,7 +11,12 @@ from tvm import relay
 
 from mpcompile.tvm_frontend.dataflow import Call, Dataflow, NotMatched, Value
 
-RENAMED = {"transpose": "permute_dims", "concatenate": "concat", "qnn.quantize": "quantize", "qnn.dequantize": "dequantize"}
+RENAMED = {
+    "transpose": "permute_dims",
+    "concatenate": "concat",
+    "qnn.quantize": "quantize",
+    "qnn.dequantize": "dequantize",
+}
 ATTRIBUTES = {"clip": {"a_min": "min", "a_max": "max"}}
 """Operator → its attributes that are called otherwise in Relax."""
 
@@ -64,7 +69,9 @@ def called(made: relay.Call, values: dict[Any, tuple[Value, ...]], calls: list[C
         return outputs
     renamed = ATTRIBUTES.get(op, {})
     name = place(made) or f"{op or 'call'}_{len(calls)}"
-    call = Call(RENAMED.get(op, op), name, inputs, {renamed.get(k, k): v for k, v in attrs.items()}, list(outputs), origin=made)
+    call = Call(
+        RENAMED.get(op, op), name, inputs, {renamed.get(k, k): v for k, v in attrs.items()}, list(outputs), origin=made
+    )
     if op == "mpcompile.int_quant":
         call.op = "int_quant"
     for value in outputs:

@@ -51,7 +51,11 @@ def with_regions(
             if at in new:
                 waiting.pop()
                 continue
-            below = [at.tuple_value] if isinstance(at, relay.TupleGetItem) else [*getattr(at, "fields", getattr(at, "args", ()))]
+            below = (
+                [at.tuple_value]
+                if isinstance(at, relay.TupleGetItem)
+                else [*getattr(at, "fields", getattr(at, "args", ()))]
+            )
             needed = [b for b in below if b not in new and not replaced(b)]
             if needed:
                 waiting += needed
