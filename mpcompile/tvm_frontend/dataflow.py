@@ -37,7 +37,8 @@ class Call:
     """An operator at work. `op`: its name in both IRs, without "qnn." and "relax."; "" where it is none that is known.
 
     `name`: what users know it by (a variable, a place in a file). `attrs`: plain numbers, texts and tuples of them.
-    `block`: which of the function's blocks it is in; `origin`: what stands for it in the IR.
+    `block`: which of the function's blocks it is in; `origin`: what stands for it in the IR; `absorbed`: calls that it
+    stands for, too, and that nothing else reads.
     """
 
     op: str
@@ -47,6 +48,7 @@ class Call:
     outputs: list[Value] = field(default_factory=list)
     block: int = 0
     origin: Any = None
+    absorbed: list[Call] = field(default_factory=list)
 
     @property
     def constant(self) -> bool:

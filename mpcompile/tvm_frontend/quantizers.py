@@ -96,3 +96,28 @@ def int_quant(writer: Writer, call: Call) -> None:
         return
     out_scale = writer.constant(np.array(at["out_scale"], np.float32))
     writer.node("Trunc", [x, scale, zero, bits, out_scale, out_bits], call.output, domain=QONNX, **flags)
+
+
+@operator("fake_quantize")
+def fake_quantize(writer: Writer, call: Call) -> None:
+    """A chain of float operators that fake_quantize.merge found: codes low to high, ties to even."""
+    x, scale, zero = call.inputs
+    assert scale.array is not None and zero.array is not None
+    low, high = call.attrs["low"], call.attrs["high"]
+    z = float(zero.array)
+    dtype = next(
+        (t for t in ("uint8", "int8") if np.iinfo(t).min <= min(low, z) and max(high, z) <= np.iinfo(t).max), None
+    )
+    if dtype is None or z != int(z):
+        raise NotMatched(f"its codes, {low} to {high} around {z:g}, are none of 8 bits")
+    axis = next((i for i, n in enumerate(scale.array.shape, len(x.shape) - scale.array.ndim) if n > 1), None)
+    if scale.array.size > 1 and sum(n > 1 for n in scale.array.shape) > 1:
+        raise NotMatched("it has a scale for more than each channel")
+    spacing = scale.array.reshape(-1) if axis is not None else scale.array.reshape(-1)[0]
+    around = {} if axis is None else {"axis": axis}
+    points = np.full(np.shape(spacing), z, dtype)
+    names = [writer.constant(np.asarray(spacing, np.float32)), writer.constant(points)]
+    first = {"zero_first": 1} if call.attrs["zero_first"] and z else {}
+    codes = writer.node("QuantizeLinear", [x, *names], **around, **first)
+    clipped = writer.node("Clip", [codes, *(writer.constant(np.array(b, dtype)) for b in (low, high))])
+    writer.node("DequantizeLinear", [clipped, *names], call.output, **around)

@@ -34,6 +34,11 @@ class Region:
     model: bytes = b""
     graph: Graph = field(default_factory=Graph)
 
+    @property
+    def covered(self) -> list[Call]:
+        """Its calls, and those that they absorbed."""
+        return [c for call in self.calls for c in (*call.absorbed, call)]
+
 
 @dataclass(eq=False)
 class Found:

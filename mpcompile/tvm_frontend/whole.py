@@ -7,12 +7,14 @@ import onnx
 from mpcompile.errors import ModelError
 from mpcompile.tvm_frontend import operators, quantizers  # noqa: F401  (their handlers)
 from mpcompile.tvm_frontend.dataflow import Dataflow, NotMatched, Value
+from mpcompile.tvm_frontend.fake_quantize import merge
 from mpcompile.tvm_frontend.write import Writer
 
 
 def whole_model(flow: Dataflow, inputs: dict[str, Value]) -> onnx.ModelProto:
     """All of a function: `inputs` by name, and results output0, output1, …. Raises ModelError, which names the first
     operator that has no form in ONNX here."""
+    merge(flow)
     writer = Writer()
     for name, value in inputs.items():
         writer.names[value] = name

@@ -12,6 +12,7 @@ from mpcompile.targets import Target, load_target
 from mpcompile.temporary import temporary_folder
 from mpcompile.tvm_frontend.build import build_region
 from mpcompile.tvm_frontend.dataflow import NotMatched
+from mpcompile.tvm_frontend.fake_quantize import merge
 from mpcompile.tvm_frontend.regions import find_regions
 from mpcompile.tvm_frontend.relax.read import dataflow_of
 from mpcompile.tvm_frontend.relax.rewrite import with_regions
@@ -56,6 +57,7 @@ class BitSerialize:
                 if self.explain:
                     self.say(f"{name}: left as it was: {reason}")
                 continue
+            merge(flow)
             found = find_regions(flow)
             layers: dict[str, list[dict]] = {}
             with temporary_folder() as folder:

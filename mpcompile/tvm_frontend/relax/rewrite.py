@@ -24,7 +24,7 @@ class _Block:
 
     def __init__(self, block, number: int, values: dict, regions: Sequence[Region]):
         self.block, self.values = block, values
-        inside = {call: region for region in regions for call in region.calls}
+        inside = {call: region for region in regions for call in region.covered}
         self.region_of: dict[Call, Region] = {
             call: region for call, region in inside.items() if call.block == number and not call.constant
         }

@@ -9,6 +9,7 @@ import tvm
 from tvm import relay
 
 from mpcompile.tvm_frontend.dataflow import NotMatched, Value
+from mpcompile.tvm_frontend.fake_quantize import merge
 from mpcompile.tvm_frontend.regions import Region, find_regions
 from mpcompile.tvm_frontend.relay import operators
 from mpcompile.tvm_frontend.relay.codegen import built
@@ -55,6 +56,7 @@ class BitSerialize:
                 if self.explain:
                     self.say(f"{name}: left as it was: {reason}")
                 continue
+            merge(flow)
             found = find_regions(flow)
             layers = {r.name: built(r.model, self.target, r.name, self.records)[1] for r in found.regions}
             for line in rewritten(name, found, layers):

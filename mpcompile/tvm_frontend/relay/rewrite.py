@@ -19,7 +19,7 @@ def with_regions(
     variables: Mapping[str, relay.GlobalVar],
 ) -> relay.Function:
     """The function, each region one call of its global variable. `values`: as dataflow_of gives it."""
-    inside = {call for region in regions for call in region.calls if not call.constant}
+    inside = {call for region in regions for call in region.covered if not call.constant}
     maker = {value: region for region in regions for value in region.outputs}
     new: dict[Any, Any] = {parameter: parameter for parameter in function.params}
     called: dict[str, relay.Call] = {}
