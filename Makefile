@@ -7,13 +7,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup lint test test-long test-arm mutants fuzz soak exporters demo docs bench clean
+.PHONY: help setup lint test test-long test-arm relay-env test-relay mutants fuzz soak exporters demo docs bench clean
 
 help:
 	@echo "make lint    check style, format and types: ruff, pyright"
 	@echo "make test    run the tests; the slowest ten are listed"
 	@echo "make test-long  run those that take longer: whole networks, ONNX's own tests, full disks, kills"
 	@echo "make test-arm  run kernels, networks and boards of ARM under QEMU; ARM=quick: a few of them"
+	@echo "make relay-env  set up .relay: TVM 0.19, the last with Relay, in an environment of its own, for mpcompile.relay"
+	@echo "make test-relay  run the tests of mpcompile.relay in it; RELAY=all: those of every network, too"
 	@echo "make mutants  change FILE place by place, and list the changes that no test of TESTS notices"
 	@echo "make fuzz    random inputs of every kind for ten minutes; FUZZ=3: for three hours. What is found goes to tests/data/fuzz"
 	@echo "make soak    ten minutes of threads, forks, bundles and sessions, and nothing that grows; SOAK=60: seconds"
@@ -22,7 +24,7 @@ help:
 	@echo "make bench   measure this machine against the speeds that mpcompile aims at; into benchmarks/results, docs/performance, README.md"
 	@echo "make docs    build the documentation into site/; everything that is wrong with it is an error"
 	@echo "make setup   only set up $(VENV)"
-	@echo "make clean   remove $(VENV), .arm, runs/ and build outputs"
+	@echo "make clean   remove $(VENV), .arm, .relay, runs/ and build outputs"
 
 setup: $(READY)
 
@@ -50,6 +52,14 @@ test-arm: $(READY)
 	bash .ci/setup-arm $(VENV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(if $(filter quick,$(ARM)),-m quick) tests/arm
 
+# TVM 0.19, the last with Relay, which cannot be beside today's. Cheap to run again.
+relay-env: $(READY)
+	@bash .ci/relay-env "$(PYTHON)" .relay $(BIN)/python
+
+test-relay: relay-env
+	OMP_NUM_THREADS=1 TOPHUB_LOCATION=NONE .relay/bin/python -m pytest -q --durations=5 \
+		$(if $(TESTS),$(TESTS),tests/relay $(if $(filter all,$(RELAY)),,-m "not long"))
+
 # make mutants FILE=mpcompile/latency/table.py TESTS="tests/latency/test_table_sums.py"
 mutants: $(READY)
 	@bash .ci/mutants $(BIN)/python "$(FILE)" $(TESTS)
@@ -74,5 +84,5 @@ docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) .arm .exporters runs site build dist .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .arm .exporters .relay runs site build dist .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

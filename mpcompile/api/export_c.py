@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpcompile import __version__
@@ -14,6 +14,7 @@ from mpcompile.compiler import pipeline
 from mpcompile.compiler.backend import backend_of
 from mpcompile.compiler.c_export import source
 from mpcompile.compiler.c_export.build import WARNINGS, Tools, include_flags
+from mpcompile.compiler.manifest import layer_rows
 from mpcompile.compiler.scratch import MeasureScratch
 from mpcompile.errors import TargetError, UsageError
 from mpcompile.files import atomic_path, output_folder
@@ -29,7 +30,9 @@ EXAMPLE, CMAKE = "example.c", "CMakeLists.txt"
 
 @dataclass(frozen=True)
 class Exported:
-    """`files` lie in `folder`; bytes of the workspace for one task, and of what each task more needs."""
+    """`files` lie in `folder`; bytes of the workspace for one task, and of what each task more needs. `layers`: a row for
+    each, as a bundle's manifest has them, with `inputs`: tensors that it reads; of each output also its `shape`, without
+    batch, as the source has it."""
 
     folder: Path
     name: str
@@ -37,6 +40,7 @@ class Exported:
     workspace_bytes: int
     task_bytes: int
     weights_bytes: int
+    layers: list[dict] = field(default_factory=list)
 
     def to_json(self) -> dict:
         return vars(self) | {"folder": str(self.folder), "files": list(self.files)}
@@ -107,8 +111,24 @@ def export_c(
         files = (f"lib{name}.a", f"{name}.h", EXAMPLE, CMAKE)
         _put(made, folder, files)
     return Exported(
-        folder, name, files, export.base_bytes + export.scratch_bytes, export.scratch_bytes, len(planned.weights)
+        folder,
+        name,
+        files,
+        export.base_bytes + export.scratch_bytes,
+        export.scratch_bytes,
+        len(planned.weights),
+        _rows(planned),
     )
+
+
+def _rows(planned: pipeline.Planned) -> list[dict]:
+    types = planned.graph.types
+    return [
+        row
+        | {"inputs": list(node.inputs)}
+        | {"outputs": [out | {"shape": list(types[out["tensor"]].shape)} for out in row["outputs"]]}
+        for row, node in zip(layer_rows(planned), planned.graph.nodes)
+    ]
 
 
 def _put(made: Path, folder: Path, files: Sequence[str]) -> None:

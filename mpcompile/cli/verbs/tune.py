@@ -8,8 +8,11 @@ from mpcompile.cli import console, device_options, shape_option
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL.onnx")
+    parser.add_argument("model", metavar="MODEL.onnx", help="or a module of TVM's Relay or Relax (.json)")
     shape_option.arguments(parser)
+    parser.add_argument(
+        "--params", metavar="P.bin", help="the parameters of a module, as TVM's save_param_dict gives them"
+    )
     parser.add_argument("--target", default="native", metavar="T", help="compile for this board (default: %(default)s)")
     parser.add_argument(
         "--trials", type=int, default=64, metavar="N", help="schedules measured of each layer (default: %(default)s)"
@@ -35,13 +38,14 @@ def work(args: argparse.Namespace) -> dict:
     import mpcompile as mp
     from mpcompile.cli.doctor import require_compiler
     from mpcompile.locks import check_free
+    from mpcompile.tvm_frontend.module_file import as_onnx
 
     check_free(args.output)
     require_compiler()
-    with device_options.opened(args) as pool:
+    with as_onnx(args.model, args.params) as model, device_options.opened(args) as pool:
         with console.progress("tuning") as update:
             found = mp.tune(
-                args.model,
+                model,
                 args.target,
                 args.output,
                 shapes=shape_option.shapes(args),

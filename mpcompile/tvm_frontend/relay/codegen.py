@@ -1,0 +1,42 @@
+"""What Relay calls for each of our external functions: its machine code."""
+
+from __future__ import annotations
+
+import hashlib
+
+import tvm
+
+from mpcompile.temporary import temporary_folder
+from mpcompile.tvm_frontend.child import build_region
+from mpcompile.tvm_frontend.relay.operators import region_of
+
+_built: dict[tuple[str, str, str], tuple[bytes, list[dict]]] = {}
+"""(sha256 of the model, target, symbol) → object file and layers: what the pass built, relay.build need not build again."""
+
+
+def built(model: bytes, target: str, symbol: str, records: str | None = None) -> tuple[bytes, list[dict]]:
+    """A region's object file and its layers."""
+    key = (hashlib.sha256(model).hexdigest(), target, symbol)
+    if key not in _built:
+        with temporary_folder() as folder:
+            file, output = folder / f"{symbol}.onnx", folder / f"{symbol}.o"
+            file.write_bytes(model)
+            layers = build_region(file, target, symbol, "packed", output, records)
+            _built[key] = output.read_bytes(), layers
+    return _built[key]
+
+
+@tvm.register_func("relay.ext.mpcompile")
+def codegen(function):
+    """Relay's hook: the module of a function with Compiler="mpcompile"."""
+    symbol = str(function.attrs["global_symbol"])
+    made, _ = built(*region_of(function), symbol)
+    with temporary_folder() as folder:
+        (folder / f"{symbol}.o").write_bytes(made)
+        return tvm.runtime.load_static_library(str(folder / f"{symbol}.o"), [symbol])
+
+
+@tvm.register_func("relay.ext.mpcompile.constant_updater")
+def constants(function, symbol):
+    """None: the weights are in the object file."""
+    return {}
