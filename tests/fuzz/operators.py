@@ -41,9 +41,9 @@ class Operators:
 
     def function(self) -> None:
         tensor = self.maybe_quantized(self.pick())
-        what = self.random.choice(
-            [name for name, since in FUNCTIONS.items() if since <= self.opset] + ["SiLU", "Sqrt"] * 2
-        )
+        known = [name for name, since in FUNCTIONS.items() if since <= self.opset]
+        newer = [name for name in known if FUNCTIONS[name] >= 14]  # which few opsets have
+        what = self.random.choice(known + newer * 3 + ["SiLU", "Sqrt"] * 2)
         if what == "Floor":  # a sum in another order lies on the other side of a whole number
             made = self.put(what, self.quantized(tensor))
         elif what == "SiLU":
