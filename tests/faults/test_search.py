@@ -22,7 +22,7 @@ FAULTS = (
     ("run/points/float/trained.json", {"full_at": "float/.model.onnx.", "full_from": 2}),
     ("run/points/float/exported.json", {"full_at": ".search.npz.", "full_from": 3}),
     (f"{POINT}/search.npz", {"full_at": "log.jsonl", "full_from": 1}),
-    (f"{POINT}/searched.json", {"at": "mpcompile.search.run:retrain"}),
+    (f"{POINT}/searched.json", {"at": "mpcompile.search.run:train_still"}),
     (f"{POINT}/exported.json", {"at": f"{DEVICE}.compile"}),
     (f"{POINT}/exported.json", {"full_at": "points/target-60pc/.model.mpc.", "full_from": 3}),
     (f"{POINT}/compiled.json", {"at": f"{DEVICE}.network_seconds", "when": "after"}),
@@ -98,7 +98,7 @@ def test_clock(jump, finished, searching_disk):
     whole = contents(folder / POINT)
     shutil.rmtree(folder / "run/points")
     (folder / "run/phases.json").unlink()
-    place = {"at": "mpcompile.search.run:search", "what": "clock", "clock": jump}
+    place = {"at": "mpcompile.search.methods.mixtures:Mixtures.search", "what": "clock", "clock": jump}
     ended, _ = searching_disk.run(COMMAND, folder=folder, **place)
     assert ended.reached and ended.code == 0, ended.err
     assert contents(folder / POINT)["weights.npz"] == whole["weights.npz"]
