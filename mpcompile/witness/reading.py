@@ -244,4 +244,5 @@ def _compare_codes(value: np.ndarray, mine: np.ndarray, quantizer: Quantizer) ->
     at = np.unravel_index((off if off.any() else differs).argmax(), value.shape)
     where = f"at ({', '.join(str(int(i)) for i in at)}): expected {value[at]:.9g}, got {mine[at]:.9g}"
     first = f"{where}, in steps of {unit:g}" + (", a value that its grid lacks" if off.any() else "")
-    return value.size, int(differs.sum()), float(np.rint(apart[differs].max() * 1e6) / 1e6), first, bool(off.any())
+    steps = np.where(off, apart, np.rint(apart))[differs].max()  # a float32 is no multiple of its grid's scale
+    return value.size, int(differs.sum()), float(steps), first, bool(off.any())

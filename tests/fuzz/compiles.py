@@ -18,7 +18,7 @@ from tests.fuzz.child import checked, verb, warm_up
 from tests.fuzz.imports import EXTERNAL, Imports
 from tests.fuzz.kind import Aside, Kind, Number, Wrong
 from tests.fuzz.random_networks import random_network
-from tests.fuzz.witness import is_small, witnessed
+from tests.fuzz.witness import beyond_witnesses, is_small, witnessed
 
 LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 TRIES = 12
@@ -93,13 +93,15 @@ class Compiles(Kind):
         path = folder / "model.onnx"
         path.write_bytes(content)
         (folder / "data.bin").write_bytes(EXTERNAL)
-        rng = random.Random(content)
+        rng, witness = random.Random(content), "auto"
         try:
             if not is_small(load(path)):
                 return "large"
+            if beyond_witnesses(onnx.ModelProto.FromString(content)):
+                witness = "none"
         except MpError:
             pass
-        return compiled_and_equal(path, folder, rng.choice(levels()), (rng.choice((1, 2)),))
+        return compiled_and_equal(path, folder, rng.choice(levels()), (rng.choice((1, 2)),), witness)
 
     def smaller(self, content: bytes):
         return Imports().smaller(content)
