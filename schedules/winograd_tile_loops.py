@@ -29,23 +29,25 @@ def apply(layer: LayerLoops, part: WinogradStages, registers: int) -> None:
     copied = s.cache_write(products, 0, "local")
     s.compute_at(name, layer.group, preserve_unit_loops=True)
     ty, py, tx, px, ob, lane = s.get_loops(s.get_sblock(name))[-6:]
-    s.reorder(ty, tx, ob, px, py, lane)
-    _unroll(s, px, py)
+    s.reorder(ty, tx, ob, py, px, lane)
+    _unroll(s, py, px)
     s.vectorize(lane)
-    s.compute_at(part.sums, layer.group, preserve_unit_loops=True)
-    p, px, ty, tx, ob, lane = s.get_loops(s.get_sblock(part.sums))[-6:]
-    s.reorder(p, ty, tx, ob, px, lane)
-    _unroll(s, px)
+    s.set_scope(part.sums, 0, "local")
+    s.compute_at(part.sums, ob, preserve_unit_loops=True)
+    py, _, _, q, _, lane = s.get_loops(s.get_sblock(part.sums))[-6:]
+    s.reorder(q, py, lane)
+    _unroll(s, q, py)
     s.vectorize(lane)
 
-    s.compute_at(copied, p, preserve_unit_loops=True)
-    q, ty, tx, ob, lane = s.get_loops(copied)[-5:]
+    s.compute_at(copied, layer.group, preserve_unit_loops=True)
+    e, ty, tx, ob, lane = s.get_loops(copied)[-5:]
     rows, tiles, vectors = (s.get(loop).extent.value for loop in (ty, tx, ob))
     down, wide, high = register_tile(rows, tiles, vectors, registers)
+    p, q = s.split(e, [None, part.spec.tile.columns.products])
     ty, row = s.split(ty, [None, down])
     tx, tile = s.split(tx, [None, wide])
     ob, vector = s.split(ob, [None, high])
-    s.reorder(q, ob, ty, tx, row, tile, vector, lane)
+    s.reorder(p, q, ob, ty, tx, row, tile, vector, lane)
     _unroll(s, row, tile, vector)
     s.vectorize(lane)
     s.compute_at(products, tx, preserve_unit_loops=True)

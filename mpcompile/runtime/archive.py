@@ -1,9 +1,10 @@
 """The bundle file M.mpc as an archive: one ZIP with manifest.json and members. No TVM here, no pickle ever.
 
-manifest.json has the format version, the versions of mpcompile and TVM, what the compiler wrote (variants.py says
-what), and size and sha256 of every other member. The archive's comment holds the sha256 of manifest.json, so a chain of
-hashes covers every byte that is used. That is integrity (a cut download, a bad disk), not trust: a bundle contains
-machine code, so open only bundles whose maker you trust.
+Weights are stored as they are, all else deflated: inflating 20 MB takes a tenth of a second. manifest.json has the format
+version, the versions of mpcompile and TVM, what the compiler wrote (variants.py says what), and size and sha256 of every
+other member. The archive's comment holds the sha256 of manifest.json, so a chain of hashes covers every byte that is
+used. That is integrity (a cut download, a bad disk), not trust: a bundle contains machine code, so open only bundles
+whose maker you trust.
 """
 
 from __future__ import annotations
@@ -23,24 +24,30 @@ import msgspec
 
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.files import atomic_path, validated
+from mpcompile.runtime.aligned import aligned
 from mpcompile.runtime.manifest import Envelope
 
 FORMAT = "mpcompile-bundle"
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+WEIGHTS = ".weights"
+"""What names of members that are weights end with."""
 MAX_MANIFEST_BYTES = 256 << 20
+CHUNK = 1 << 20
+"""Bytes that are read at once."""
 _MADE_ON = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same content gives the same bytes
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A bundle file that was read and whose every hash held: the manifest, and each member's bytes by name."""
+    """A bundle file that was read and whose every hash held: the manifest, and each member's bytes by name, those that are
+    stored as they are at a multiple of ALIGNMENT bytes."""
 
     manifest: dict
-    members: Mapping[str, bytes]
+    members: Mapping[str, bytes | memoryview]
 
 
-def write_archive(path: str | os.PathLike, manifest: dict, members: Mapping[str, bytes]) -> Path:
+def write_archive(path: str | os.PathLike, manifest: dict, members: Mapping[str, bytes | memoryview]) -> Path:
     """Writes M.mpc whole or not at all (a temporary file in the same folder, then renamed), also when interrupted.
 
     Format, versions and the table of members are added to the manifest. Raises UsageError where the file cannot be
@@ -55,7 +62,7 @@ def write_archive(path: str | os.PathLike, manifest: dict, members: Mapping[str,
     with atomic_path(path) as out, zipfile.ZipFile(out, "w") as archive:
         for name, data in {MANIFEST: text, **members}.items():
             info = zipfile.ZipInfo(name, _MADE_ON)
-            info.compress_type = zipfile.ZIP_DEFLATED
+            info.compress_type = zipfile.ZIP_STORED if name.endswith(WEIGHTS) else zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
             archive.writestr(info, data)
         archive.comment = _comment(text)
@@ -150,9 +157,10 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict:
     return manifest
 
 
-def _member(archive: zipfile.ZipFile, manifest: dict, name: str, path: str | os.PathLike) -> bytes:
+def _member(archive: zipfile.ZipFile, manifest: dict, name: str, path: str | os.PathLike) -> bytes | memoryview:
     entry = manifest["members"][name]
-    data = _read(archive, name, path, entry["bytes"])
+    stored = archive.getinfo(name).compress_type == zipfile.ZIP_STORED
+    data = (_read_stored if stored else _read)(archive, name, path, entry["bytes"])
     if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise ModelError(f"{path} is damaged: the sha256 of {name} does not hold")
     return data
@@ -168,6 +176,24 @@ def _read(archive: zipfile.ZipFile, name: str, path: str | os.PathLike, limit: i
         raise ModelError(f"{path} is damaged: {name}: {_reason(error)}") from error
     if len(data) > limit:
         raise ModelError(f"{path} is damaged: {name} is larger than its manifest says")
+    return data
+
+
+def _read_stored(archive: zipfile.ZipFile, name: str, path: str | os.PathLike, size: int) -> memoryview:
+    """The bytes of a member of that size that is not compressed, in their place: no copy of them is made."""
+    found = archive.getinfo(name).file_size
+    if found != size or size > os.path.getsize(path):
+        kind = "larger" if found > size else "smaller"
+        raise ModelError(f"{path} is damaged: {name} is {kind} than its manifest says")
+    data, at = memoryview(aligned(size)), 0
+    try:
+        with archive.open(name) as member:
+            while count := member.readinto(data[at : at + CHUNK]):
+                at += count
+    except _DAMAGE as error:
+        raise ModelError(f"{path} is damaged: {name}: {_reason(error)}") from error
+    if at != size:
+        raise ModelError(f"{path} is damaged: {name} was cut")
     return data
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.ir.plan import Arg, Plan, Port
-from mpcompile.runtime.memory import ALIGNMENT, Block, Memory, View
+from mpcompile.runtime.aligned import ALIGNMENT
+from mpcompile.runtime.memory import Block, Memory, View
 
 
 class Arguments:

@@ -17,7 +17,7 @@ from mpcompile.files import validated
 from mpcompile.ir.formats import FORMATS, Buffer
 from mpcompile.ir.grid import Grid
 from mpcompile.ir.plan import Arg, Call, Placed, Plan, Port
-from mpcompile.runtime.memory import ALIGNMENT
+from mpcompile.runtime.aligned import ALIGNMENT
 
 Name = Annotated[str, Meta(min_length=1)]
 Size = Annotated[int, Meta(ge=0, lt=1 << 48)]

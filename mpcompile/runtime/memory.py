@@ -7,10 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mpcompile.runtime.aligned import ALIGNMENT, aligned
 from mpcompile.runtime.tvm_runtime import tvm_ffi
-
-ALIGNMENT = 64
-"""Bytes at a multiple of which every block and every view begins, as TVM's kernels assume."""
 
 
 class Block(Protocol):
@@ -35,6 +33,11 @@ class Memory(Protocol):
     def alloc(self, nbytes: int) -> Any:
         """A Block at a multiple of ALIGNMENT bytes; contents undefined. It lives as long as a reference to it, or to a
         view of it. Raises MemoryError."""
+        ...
+
+    def take(self, data: np.ndarray) -> Any:
+        """A Block of these bytes, uint8, which nobody changes any more: they themselves where the device can read them.
+        Raises MemoryError."""
         ...
 
     def view(self, block: Any, offset: int, dtype: np.dtype | str, shape: tuple[int, ...]) -> Any:
@@ -67,9 +70,14 @@ class CpuMemory:
     """This process's memory: blocks are uint8 arrays, views TVM tensors over them. Kernels are done when they return."""
 
     def alloc(self, nbytes: int) -> np.ndarray:
-        raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        return raw[start:][:nbytes]  # in two steps: where there is none of it, it still begins at `start`
+        return aligned(nbytes)
+
+    def take(self, data: np.ndarray) -> np.ndarray:
+        if data.ctypes.data % ALIGNMENT == 0:
+            return data
+        block = aligned(data.nbytes)
+        np.copyto(block, data)
+        return block
 
     def view(self, block: np.ndarray, offset: int, dtype: np.dtype | str, shape: tuple[int, ...]) -> CpuView:
         dtype = np.dtype(dtype)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from mpcompile.ir.plan import Arg, Plan
-from mpcompile.runtime.memory import ALIGNMENT, Memory
-
-SUFFIX = ".weights"
+from mpcompile.runtime.aligned import ALIGNMENT
+from mpcompile.runtime.archive import WEIGHTS as SUFFIX
+from mpcompile.runtime.memory import Memory
 
 
 def share(
@@ -49,8 +49,11 @@ def share(
     return {name: bytes(block) for name, block in blocks.items()}, shared
 
 
-def joined(blocks: Sequence[str], members: Mapping[str, bytes], memory: Memory) -> Any:
-    """A block of `memory`: the weights of the variant that reads these members."""
+def joined(blocks: Sequence[str], members: Mapping[str, bytes | memoryview], memory: Memory) -> Any:
+    """A block of `memory`: the weights of the variant that reads these members. Those of a single one may stay where
+    they are."""
+    if len(blocks) == 1:
+        return memory.take(np.frombuffer(members[blocks[0]], np.uint8))
     starts = _starts([len(members[name]) for name in blocks])
     whole = memory.alloc(starts[-1] + len(members[blocks[-1]]) if blocks else 0)
     for name, start in zip(blocks, starts):

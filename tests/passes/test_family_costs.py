@@ -55,7 +55,7 @@ def family(found, layer: str) -> str:
 
 def measured(costs: dict[str, dict[str, float]]):
     """`costs` by kernel size, of which each layer here has its own, and family."""
-    return lambda part, grid, output, name: costs[str(part.q.shape[2])][name]
+    return lambda part, grid, output, name: costs[str(part.q.shape[2])].get(name, 1e12)
 
 
 # -- which form a tensor is stored in ----------------------------------------------------------------------------------

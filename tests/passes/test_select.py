@@ -89,9 +89,11 @@ def test_who_needs_window_sums():
     [(1, 1, "popcount"), (1, 2, "popcount"), (2, 2, "popcount"), (3, 2, "dot"), (4, 4, "dot"), (8, 8, "dot")],
 )
 def test_crossover_is_where_it_was_measured(w, a, first):
-    """Zen 5: popcount wins up to w·a = 4."""
+    """Zen 5: popcount wins up to w·a = 4, and up to 2 where there are tiles."""
     grid = bipolar() if w == 1 else twos_complement(w)
-    assert families(grid, unsigned(a))[0] == first
+    apart = replace(part(grid), strides=(2, 2))
+    assert candidates(apart, unsigned(a), ZEN5, (28, 28))[0][0] == first
+    assert families(grid, unsigned(a))[0] == (first if w * a <= 2 else "winograd")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_depthwise_is_the_only_family_of_a_depthwise_convolution():
 
 def test_families_that_cannot_compute_it_are_left_out():
     assert families(sign_magnitude(8), unsigned(2)) == ["popcount"]
-    assert families(twos_complement(2), sign_magnitude(2)) == ["dot"]  # such activations cannot be packed
+    assert families(twos_complement(2), sign_magnitude(2), kernel=5) == ["dot"]  # such activations cannot be packed
     assert families(bipolar(), unsigned(1), groups=4) == ["dot"]  # no 0 to stand between the groups
     assert sorted(families(twos_complement(2), unsigned(1), groups=4)) == ["dot", "popcount"]
 
@@ -243,7 +245,9 @@ def test_forced_families():
     _, got = chosen(two_readers(), forced={"low": "dot"})
     assert got.families["low"] == {(0, 0): "dot"} and got.families["high"] == {(0, 0): "dot"}
     assert [b.format for b in got.buffers["codes"]] == ["codes"]
-    with pytest.raises(UsageError, match="layer low cannot be computed by depthwise: popcount or dot|dot or popcount"):
+    with pytest.raises(
+        UsageError, match="layer low cannot be computed by depthwise: popcount or winograd or dot would"
+    ):
         chosen(two_readers(), forced={"low": "depthwise"})
     with pytest.raises(UsageError, match="lut is no kernel family"):
         chosen(two_readers(), forced={"low": "lut"})
@@ -252,7 +256,7 @@ def test_forced_families():
 
 
 def test_a_contraction_gets_the_cheapest_family_that_it_is_allowed():
-    assert list(dict(candidates(part(bipolar()), A2.grid, ZEN5, (28, 28)))) == ["popcount", "dot"]
+    assert list(dict(candidates(part(bipolar()), A2.grid, ZEN5, (28, 28)))) == ["popcount", "winograd", "dot"]
     for few in (("dot",), ("dot", "lookup")):
         _, got = chosen(two_readers(), allowed={"low": {(0, 0): few}})
         assert got.families["low"] == {(0, 0): "dot"} and [b.format for b in got.buffers["codes"]] == ["codes"]
@@ -260,7 +264,9 @@ def test_a_contraction_gets_the_cheapest_family_that_it_is_allowed():
     assert got.families == {"low": {(0, 0): "popcount"}, "high": {(0, 0): "popcount"}, **_quantizers(got)}
     free, named = chosen(two_readers())[1], chosen(two_readers(), allowed={"low": {(1, 0): ("dot",)}, "x": {}})[1]
     assert free == named  # neither is a contraction of theirs
-    with pytest.raises(UsageError, match="layer low cannot be computed by depthwise or lookup: popcount or dot"):
+    with pytest.raises(
+        UsageError, match="layer low cannot be computed by depthwise or lookup: popcount or winograd or dot"
+    ):
         chosen(two_readers(), allowed={"low": {(0, 0): ("lookup", "depthwise")}})
 
 

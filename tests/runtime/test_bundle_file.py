@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 import zipfile
@@ -39,6 +40,46 @@ def test_same_content_gives_the_same_bytes(tmp_path, library):
 def test_weights_are_aligned(bundle_path):
     weights = joined(["x86-64-v2.weights"], archive.read_archive(bundle_path).members, CpuMemory())
     assert weights.ctypes.data % 64 == 0 and weights.tobytes() == small_weights()
+
+
+def test_weights_are_read_into_their_place(bundle_path):
+    """Those of a bundle for one board are stored as they are, and used where they were read."""
+    with zipfile.ZipFile(bundle_path) as z:
+        methods = {info.filename: info.compress_type for info in z.infolist()}
+    assert methods.pop("x86-64-v2.weights") == zipfile.ZIP_STORED and set(methods.values()) == {zipfile.ZIP_DEFLATED}
+    members = archive.read_archive(bundle_path).members
+    weights = joined(["x86-64-v2.weights"], members, CpuMemory())
+    assert np.shares_memory(weights, np.frombuffer(members["x86-64-v2.weights"], np.uint8))
+    moved = np.frombuffer(b"." + small_weights(), np.uint8)[1:]
+    copied = CpuMemory().take(moved)
+    assert copied.ctypes.data % 64 == 0 and copied.tobytes() == small_weights() and not np.shares_memory(copied, moved)
+
+
+def test_bundles_with_deflated_weights_are_read(bundle_path):
+    weights = archive.read_archive(bundle_path).members["x86-64-v2.weights"]
+    with zipfile.ZipFile(bundle_path) as z:
+        data, comment = {name: z.read(name) for name in z.namelist()}, z.comment
+    with zipfile.ZipFile(bundle_path, "w", zipfile.ZIP_DEFLATED) as z:
+        for name, value in data.items():
+            z.writestr(name, value)
+        z.comment = comment
+    assert archive.read_archive(bundle_path).members["x86-64-v2.weights"] == weights
+    open_bundle(bundle_path).close()
+
+
+def test_a_forged_size_of_stored_weights_reserves_no_memory(bundle_path):
+    """Directory and manifest may both say that a member is larger than the file."""
+    with zipfile.ZipFile(bundle_path) as z:
+        manifest = json.loads(z.read("manifest.json"))
+        info = z.getinfo("x86-64-v2.weights")
+    manifest["members"]["x86-64-v2.weights"]["bytes"] = 1 << 31
+    rewritten(bundle_path, {"manifest.json": json.dumps(manifest).encode()})
+    whole = bundle_path.read_bytes()
+    sizes = struct.pack("<II", info.file_size, info.file_size)
+    at = whole.rindex(sizes)  # of the directory's entry
+    bundle_path.write_bytes(whole[:at] + struct.pack("<II", 1 << 31, 1 << 31) + whole[at + 8 :])
+    with pytest.raises(ModelError, match=r"x86-64-v2.weights is (smaller|larger) than its manifest says"):
+        archive.read_archive(bundle_path)
 
 
 def test_every_cut_is_noticed(bundle_path, tmp_path):

@@ -9,10 +9,11 @@ import pytest
 from mpcompile.errors import ModelError
 from mpcompile.ir.plan import Arg
 from mpcompile.latency.waiting import NEVER
+from mpcompile.runtime.aligned import ALIGNMENT
 from mpcompile.runtime.arguments import Arguments
 from mpcompile.runtime.driver import CpuDriver, Stopwatch
 from mpcompile.runtime.executor import Executor
-from mpcompile.runtime.memory import ALIGNMENT, CpuMemory, Memory
+from mpcompile.runtime.memory import CpuMemory, Memory
 from mpcompile.runtime.single_kernel import SingleKernel
 from tests.runtime.small_bundle import BIAS, SHAPE, small_plan, small_weights
 
@@ -47,6 +48,10 @@ class FarMemory:
 
     def alloc(self, nbytes):
         return FarBlock(bytearray(b"\xaa" * nbytes))
+
+    def take(self, data):
+        self.put_bytes += data.nbytes
+        return FarBlock(bytearray(data.tobytes()))
 
     def view(self, block, offset, dtype, shape):
         return FarView(block, offset, np.dtype(dtype), tuple(shape))

@@ -5,7 +5,7 @@ V[e, ty, tx, c]                  int16   Bᵧ·(l − middle)·Bₓᵀ, e = p·(
 F[ob, c, p, b, lane, g]          int16   Gᵧ·w of column b of a kernel, of channel group·c + g
 U[e, ob, c, lane, g]             int16   Gᵧ·w·Gₓᵀ
 M[e, ty, tx, ob, lane]           int32   Σ_c V·U
-Z[p, px, ty, tx, ob, lane]       int32   M·Aₓᵀ
+Z[py, ty, tx, q, ob, lane]       int32   Aᵧ·M
 D[ty, py, tx, px, ob, lane]      int32   Aᵧ·M·Aₓᵀ / divisor = output (ty·rows + py, tx·columns + px)
 
 In bytes, H and V are uint8, V is 128 more, and F and U are int8: what wraps on the way is right in the end. D is
@@ -78,15 +78,15 @@ def compute(name: str, tile: WinogradTile, middle: int, data, weight, excess, he
         name=f"{name}_products",
     )
     z = te.compute(
-        (tile.rows.products, wide, down, across, blocks, lanes),
-        lambda p, px, ty, tx, ob, lane: _row(
-            px, tile.columns.sums, lambda q: m[p * along + q, ty, tx, ob, lane], _wrapped
+        (high, down, across, along, blocks, lanes),
+        lambda py, ty, tx, q, ob, lane: _row(
+            py, tile.rows.sums, lambda p: m[p * along + q, ty, tx, ob, lane], _wrapped
         ),
         name=f"{name}_sums",
     )
 
     def output(ty, py, tx, px, ob, lane):
-        found = _row(py, tile.rows.sums, lambda p: z[p, px, ty, tx, ob, lane], _wrapped)
+        found = _row(px, tile.columns.sums, lambda q: z[py, ty, tx, q, ob, lane], _wrapped)
         found = found if excess is None else _wrapped.minus(found, excess[py, px, ob * lanes + lane])
         found = _wrapped.times(found, tile.inverse) if tile.inverse != 1 else found
         return found >> tirx.const(tile.shift, "int32") if tile.shift else found
