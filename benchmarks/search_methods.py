@@ -66,11 +66,14 @@ class Sizes:
     most: int = 4
     search_epochs: float = 3
     search_rate: float = 1e-3
+    judged: int = 512
+    population: int = 32
+    generations: int = 10
 
 
 SIZES = {
     "full": Sizes(),
-    "small": Sizes(widths=(8, 16, 32), train=1000, most=3),
+    "small": Sizes(widths=(8, 16, 32), train=1000, most=3, judged=256, population=16, generations=5),
     "quick": Sizes(side=8, widths=(8, 16), blocks=(1, 1), train=300, test=200, epochs=1, most=2, search_epochs=1),
 }
 """quick is as small as it goes: it tries the command and says nothing."""
@@ -86,6 +89,11 @@ class Study:
             weights=list(sizes.bits),
             activations=list(sizes.bits),
             ebs=replace(options.ebs, strength_rate=0.06),
+            ilp=replace(options.ilp, samples=sizes.judged),
+            greedy=replace(options.greedy, samples=sizes.judged),
+            supernet=replace(
+                options.supernet, samples=sizes.judged, population=sizes.population, generations=sizes.generations
+            ),
         )
         self.data = data.load(None, side=sizes.side, train=sizes.train, test=sizes.test)
         about = json.loads(json.dumps({"sizes": asdict(sizes), "data": self.data.fingerprint}))
@@ -271,7 +279,7 @@ def _mean(found: list[float]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-o", "--out", type=Path, required=True, help="the folder of the networks")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--boards", nargs="+", default=["zen4", "rpi4b"], help="boards, or native for this machine")

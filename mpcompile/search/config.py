@@ -17,7 +17,7 @@ here.
     blocks = [1, 2, 1]           # residual blocks of each stage
     stem_stride = 1              # of the first convolution: 1 or 2
     weight = "edmips"            # quantizer of weights: "edmips" or "dorefa"
-    activation = "pact"          # quantizer of activations: "pact"
+    activation = "pact"          # quantizer of activations: "pact" or "lsq"
 
     [search]
     method = "ebs"               # how bits are searched: "ebs", "edmips", "ilp", "bsq", "supernet", "greedy", "random"
@@ -125,7 +125,7 @@ from mpcompile.search.method_options import (
 from mpcompile.search.schema import FINITE, plain, typed
 
 WeightQuantizer = Literal["edmips", "dorefa"]
-ActivationQuantizer = Literal["pact"]
+ActivationQuantizer = Literal["pact", "lsq"]
 QUANTIZERS = {"weight": get_args(WeightQuantizer), "activation": get_args(ActivationQuantizer)}
 """Names of quantizers.py, for a check that needs no torch."""
 

@@ -5,6 +5,7 @@
 | levels   | range of x | s_i        | z_i   | gradient to x       | to c_i     |
 |----------|------------|------------|-------|---------------------|------------|
 | unsigned | 0 .. c_i   | c_i/n_i    | 0     | where 0 < x ≤ c_i   | where x > c_i (PACT) |
+| unsigned, stepped | 0 .. c_i | c_i/n_i | 0    | where 0 < x ≤ c_i   | and within, (u_i − x/s_i)/n_i (LSQ) |
 | odd      | −c_i .. c_i | 2·c_i/n_i | n_i/2 | everywhere          | none       |
 
 Autograd's own composition would keep every candidate's tensor for the backward pass. Here only x is kept, and the
@@ -46,13 +47,16 @@ class Mixture(torch.autograd.Function):
     """x (any shape, float32 or bfloat16), clips [B] > 0, probs [B], bits (B of them), odd → the mixture, x's shape and
     dtype.
 
-    Gradients to x, to the clips of unsigned levels, and to probs: <g, Q_i(x)>.
+    Gradients to x, to the clips of unsigned levels, and to probs: <g, Q_i(x)>. `stepped`: the clip is a step times n, and
+    what is learned is the step.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, clips: Tensor, probs: Tensor, bits: Sequence[int], odd: bool) -> Tensor:
+    def forward(
+        ctx, x: Tensor, clips: Tensor, probs: Tensor, bits: Sequence[int], odd: bool, stepped: bool = False
+    ) -> Tensor:
         ctx.save_for_backward(x, clips, probs)
-        ctx.bits, ctx.odd = tuple(bits), odd
+        ctx.bits, ctx.odd, ctx.stepped = tuple(bits), odd, stepped and not odd
         parts = _parts(clips, probs, ctx.bits, odd)
         moved = -sum(p / step * zero for p, step, zero, _ in parts)
         result = torch.empty_like(x)
@@ -80,10 +84,12 @@ class Mixture(torch.autograd.Function):
         for piece, grad, *out in _pieces(_flat(x), _flat(g), *outs):
             if pass_clips:
                 _clipped(piece, grad, parts, clips.tolist(), total, above if want_clips else None, *out)
+            if want_clips and ctx.stepped:
+                _within(_wide(piece), _wide(grad), parts, clips.tolist(), above)
             if want_probs:
                 _inner(_wide(piece), _wide(grad), parts, found)
         to_clips = clips.new_tensor([a * p for a, (p, *_) in zip(above, parts)]) if want_clips else None
-        return to_x, to_clips, probs.new_tensor(found) if want_probs else None, None, None
+        return to_x, to_clips, probs.new_tensor(found) if want_probs else None, None, None, None
 
 
 def _parts(clips: Tensor, probs: Tensor, bits: Sequence[int], odd: bool) -> list[tuple[float, float, float, int]]:
@@ -104,6 +110,14 @@ def _clipped(x: Tensor, g: Tensor, parts, clips: Sequence[float], total: float, 
             out.sub_(over, alpha=p)
         if above is not None:
             above[i] += _wide(over).sum().item()
+
+
+def _within(x: Tensor, g: Tensor, parts, clips: Sequence[float], found: list[float]) -> None:
+    """found_i += Σ g·(u_i − x/s_i)/n_i where 0 < x ≤ c_i: what rounding has to do with a step."""
+    code, real = torch.empty_like(x), torch.empty_like(x)
+    for i, (clip, (_, step, zero, b)) in enumerate(zip(clips, parts)):
+        codes(x, step, zero, b, code).sub_(torch.mul(x, step, out=real)).masked_fill_((x <= 0) | (x > clip), 0.0)
+        found[i] += torch.dot(code, g).item() / levels(b)
 
 
 def _inner(x: Tensor, g: Tensor, parts, found: list[float]) -> None:

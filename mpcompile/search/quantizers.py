@@ -150,5 +150,52 @@ class Pact(FakeQuantizer):
                 self.alpha.copy_(torch.tensor([HALF_NORMAL_CLIP[b] * size for b in self.bits]))
 
 
+class LSQ(FakeQuantizer):
+    """Activations: s·clamp(round(x/s), 0, 2^b − 1), unsigned, step s learned (arXiv 1902.08153), one for each bitwidth:
+
+        ∂Q/∂s = round(x/s) − x/s within the range, 2^b − 1 above it, 0 below, times g = 1/√(N·(2^b − 1))
+
+    for tensors of N values a sample. It is the ReLU, too. At first s = 2·mean|x|/√(2^b − 1), of x above 0."""
+
+    odd = False
+
+    def __init__(self, bits: Sequence[int]):
+        super().__init__(bits)
+        self.step = nn.Parameter(torch.tensor([HALF_NORMAL_CLIP[b] / levels(b) for b in self.bits]))
+        self.register_buffer("tops", torch.tensor([float(levels(b)) for b in self.bits]), persistent=False)
+
+    tops: Tensor
+
+    def clips(self) -> Tensor:
+        return (self.step * self.tops).clamp_min(SMALLEST)
+
+    def values(self, x: Tensor) -> Tensor:
+        return x
+
+    def real(self, x: Tensor) -> Tensor:
+        return torch.relu(x)
+
+    def mix(self, x: Tensor, probs: Tensor) -> Tensor:
+        return Mixture.apply(x, self._scaled(x), probs, self.bits, False, True)
+
+    def fake(self, x: Tensor, bits: int) -> Tensor:
+        i = self.bits.index(bits)
+        clips = self._scaled(x)[i : i + 1]
+        return Mixture.apply(x, clips, clips.new_ones(1), (bits,), False, True)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """The clips, to whose steps gradients arrive times g. Their values are exactly `clips`': codes must be those that
+        are exported."""
+        g = (max(1, x[:1].numel()) * self.tops).rsqrt()
+        clips = self.clips()
+        return clips.detach() + (g * (clips - clips.detach()))
+
+    def start_from(self, x: Tensor) -> None:
+        with torch.no_grad():
+            above = x[x > 0].float()
+            if above.numel():
+                self.step.copy_(2 * above.mean() / self.tops.sqrt())
+
+
 WEIGHTS: dict[str, type[FakeQuantizer]] = {"edmips": EdMIPS, "dorefa": DoReFa}
-ACTIVATIONS: dict[str, type[FakeQuantizer]] = {"pact": Pact}
+ACTIVATIONS: dict[str, type[FakeQuantizer]] = {"pact": Pact, "lsq": LSQ}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mpcompile.search.mixture import PIECE, Mixture
-from mpcompile.search.quantizers import ACTIVATIONS, HALF_NORMAL_CLIP, NORMAL_STEP, WEIGHTS, DoReFa, EdMIPS, Pact
+from mpcompile.search.quantizers import ACTIVATIONS, HALF_NORMAL_CLIP, LSQ, NORMAL_STEP, WEIGHTS, DoReFa, EdMIPS, Pact
 
 BITS = (1, 2, 3, 4, 8)
 BOTH = [*WEIGHTS.values(), *ACTIVATIONS.values()]
@@ -174,3 +174,64 @@ def test_a_mixture_keeps_no_more_for_the_backward_pass_than_plain_training():
     uniform = held()
     method.mix(network, 0.0, torch.Generator(), learn=True)
     assert held() <= 1.05 * uniform
+
+
+# -- LSQ ---------------------------------------------------------------------------------------------------------------
+def lsq_of_the_paper(x, step, bits, g_scale):
+    """Composed of torch's own operators, as LSQ's authors write it: gradient to the step scaled, rounding passed."""
+    top = 2**bits - 1
+    scaled = (step - step * g_scale).detach() + step * g_scale
+    v = (x / scaled).clamp(0, top)
+    return ((v.round() - v).detach() + v) * scaled
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_lsq_s_step_has_the_gradient_of_the_paper(bits):
+    quantizer = LSQ((bits,))
+    draw = torch.Generator().manual_seed(bits)
+    x = (2 * torch.randn(3, 5, 4, 4, generator=draw)).requires_grad_()
+    weight = torch.randn(x.shape, generator=draw)
+    quantizer.start_from(x)
+    step = quantizer.step.detach().clone().requires_grad_()
+    expected = lsq_of_the_paper(x, step, bits, (80 * (2**bits - 1)) ** -0.5)
+    found = quantizer.fake(x, bits)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    wanted = torch.autograd.grad((weight * expected).sum(), (x, step))
+    got = torch.autograd.grad((weight * found).sum(), (x, quantizer.step))
+    torch.testing.assert_close(got[0], wanted[0])
+    torch.testing.assert_close(got[1], wanted[1], rtol=1e-4, atol=1e-4)
+
+
+def test_lsq_s_step_by_hand():
+    """v/s = 0.4, 1.3, 2.6 within, 7 above, −1 below, of three steps: −0.4 − 0.3 + 0.4 + 3, times 1/√(5·3)."""
+    quantizer = LSQ((2,))
+    with torch.no_grad():
+        quantizer.step.fill_(0.5)
+    quantizer.fake(torch.tensor([[0.2, 0.65, 1.3, 3.5, -0.5]]), 2).sum().backward()
+    assert quantizer.step.grad.tolist() == pytest.approx([2.7 / 15**0.5], rel=1e-5)
+
+
+def test_in_a_mixture_every_step_of_lsq_learns():
+    quantizer = LSQ((1, 2, 4))
+    draw = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(2, 40, generator=draw), torch.randn(2, 40, generator=draw)
+    quantizer.start_from(x)
+    probs = torch.tensor([0.2, 0.5, 0.3])
+    (weight * quantizer.mix(x, probs)).sum().backward()
+    wanted = []
+    for i, bits in enumerate(quantizer.bits):
+        alone = LSQ((bits,))
+        with torch.no_grad():
+            alone.step.copy_(quantizer.step[i : i + 1])
+        (probs[i] * weight * alone.fake(x, bits)).sum().backward()
+        wanted.append(alone.step.grad.item())
+    assert quantizer.step.grad.tolist() == pytest.approx(wanted, rel=1e-4) and all(abs(w) > 1e-4 for w in wanted)
+
+
+def test_lsq_starts_where_its_paper_says_and_codes_are_what_is_computed():
+    quantizer = LSQ((2, 8))
+    x = torch.tensor([-9.0, 0.5, 1.0, 1.5])
+    quantizer.start_from(x)
+    assert quantizer.step.tolist() == pytest.approx([2 / 3**0.5, 2 / 255**0.5])
+    for bits in (2, 8):
+        torch.testing.assert_close(quantizer.fake(x, bits), quantizer.codes(x, bits) * quantizer.scale(bits))

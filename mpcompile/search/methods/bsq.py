@@ -46,9 +46,9 @@ class BSQ(Method):
         if state := query.keeper.resume() if query.keeper else None:
             first, alpha = state["part"], state["alpha"]
             network.load_state_dict(state["network"])
-            for name, part in planes.items():
-                part.planes = nn.Parameter(state["planes"][name]["planes"])
-                part.scale = nn.Parameter(state["planes"][name]["scale"])
+            for name, layer in planes.items():
+                layer.planes = nn.Parameter(state["planes"][name]["planes"])
+                layer.scale = nn.Parameter(state["planes"][name]["scale"])
         network.assign(BitAssignment({}, self.tensors))
         figures: dict[str, float] = {}
         with self._in_place(network, planes):
