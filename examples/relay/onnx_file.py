@@ -1,4 +1,6 @@
-"""A quantized ONNX file through Relay: import, BitSerialize, relay.build, the graph executor. Needs TVM 0.19 (make relay-env).
+"""A quantized ONNX file through Relay: import, BitSerialize, relay.build, the graph executor.
+
+Needs TVM 0.19 (make relay-env).
 
 .relay/bin/python examples/relay/onnx_file.py MODEL.onnx [-o MODEL.so]
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,6 +18,7 @@ from mpcompile.targets import cpu
 WITHOUT = "without its compiler"
 MORE_MEMORY = "more memory, or a higher limit of it (ulimit -v)"
 PINS = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
+RELAY_TVM = "xtc-tvm-python-bindings"
 OPTIONAL = {
     # distribution: (module, what needs it, what installs it)
     "onnx": ("onnx", "reading models", 'pip install "mpcompile[compile]"'),
@@ -63,6 +65,7 @@ def examine() -> list[Finding]:
         _linker(),
         _rpc(),
         *map(_optional, OPTIONAL),
+        _relay(),
     ]
 
 
@@ -202,6 +205,23 @@ def _rpc() -> Finding:
     if missing:
         return Finding("devices", False, f"{', '.join(missing)} not installed", f"pip install {' '.join(missing)}")
     return Finding("devices", True, "serve, tracker and devices work")
+
+
+def _relay() -> Finding:
+    """TVM 0.19, which has Relay, in its environment of its own: whether it is there, not whether it loads."""
+    from mpcompile.errors import MissingDependency
+    from mpcompile.tvm_frontend.child import RELAY, relay_python
+
+    name, purpose = "Relay", "mpcompile.relay, compile --ir relay"
+    try:
+        python = relay_python()
+    except MissingDependency as error:
+        return Finding(name, None, f"absent ({purpose})", str(error))
+    asked = f"from importlib import metadata; print(metadata.version({RELAY_TVM!r}))"
+    done = subprocess.run([python, "-c", asked], capture_output=True, text=True)
+    if done.returncode:
+        return Finding(name, None, f"{python} has no {RELAY_TVM} ({purpose})", f"make relay-env, or set {RELAY}")
+    return Finding(name, True, f"{RELAY_TVM} {done.stdout.strip()} ({python})")
 
 
 def _optional(distribution: str) -> Finding:

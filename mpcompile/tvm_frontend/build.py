@@ -52,7 +52,9 @@ def build_region(
     with temporary_folder() as folder:
         made = export_c(graph, board, folder / "c", name=library, records=records)
         tools = Tools.find(board.arch, f"linking into a TVM module for {board.name}")
-        (folder / "glue.c").write_text(glue(library, symbol, sizes, len(graph.inputs), interface), encoding="utf-8")
+        (folder / "glue.c").write_text(
+            glue(library, symbol, sizes, len(graph.inputs), graph.batch, interface), encoding="utf-8"
+        )
         glued = tools.compile(folder / "glue.c", folder / "glue.o", [*WARNINGS, *include_flags(), f"-I{folder / 'c'}"])
         whole = folder / "region.o"
         archive = ["-Wl,--whole-archive", folder / "c" / f"lib{library}.a", "-Wl,--no-whole-archive"]

@@ -1,4 +1,4 @@
-"""Fake quantization in float, as exporters of PyTorch leave it: divide, round, clip, multiply, with or without a zero point.
+"""Fake quantization in float, as exporters of PyTorch leave it: divide, round, clip, multiply, with a zero point or none.
 
     s·(clip(round(x/s) + z, lo, hi) − z)      also with the clip in front of the round, or the zero point inside it
 

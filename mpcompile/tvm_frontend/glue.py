@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 INTERFACES = {"tvm_ffi": "__tvm_ffi_", "packed": ""}
-"""How TVM calls a compiled function, and what its symbol's name begins with: tvm_ffi since 0.22, packed functions before."""
+"""How TVM calls a compiled function, and what its symbol's name begins with: tvm_ffi since 0.22, packed functions
+before."""
 
 
-def glue(library: str, symbol: str, sizes: Sequence[int], inputs: int, interface: str) -> str:
+def glue(library: str, symbol: str, sizes: Sequence[int], inputs: int, batch: int | None, interface: str) -> str:
     """The C source of the function `symbol`, which TVM calls by that interface with inputs, then outputs: float32, compact,
     batch in front. `library`: the region's, by export_c; `sizes`: numbers of a sample in each input and output, of which
-    the first `inputs` are inputs."""
+    the first `inputs` are inputs; `batch`: how many samples, None where only a call says so."""
     values = {
         "lib": library,
         "LIB": library.upper(),
@@ -19,6 +20,7 @@ def glue(library: str, symbol: str, sizes: Sequence[int], inputs: int, interface
         "ports": str(len(sizes)),
         "ins": str(inputs),
         "outs": str(len(sizes) - inputs),
+        "batch": str(batch or 0),
         "sizes": ", ".join(map(str, sizes)),
     }
     text = _COMMON + (_FFI if interface == "tvm_ffi" else _PACKED)
@@ -65,9 +67,18 @@ static int count(int id, mp_group *group, void *data) {
   return 0;
 }
 
+enum { BATCH = @batch@ }; /* 0: any */
+
+/* TVM's AOT executor hands over pointers dressed as scalars: nothing but the address is known of such a tensor. */
+static int only_an_address(const DLTensor *t) { return t->ndim == 0 && t->dtype.code == kDLOpaqueHandle && BATCH; }
+
+static int64_t batch_of(const DLTensor *t) { return only_an_address(t) ? BATCH : t->ndim ? t->shape[0] : 0; }
+
 static int bad_tensor(const DLTensor *t, int64_t size, int64_t batch) {
   int64_t numbers = 1, stride = 1;
   int i;
+  if (only_an_address(t)) return batch != BATCH;
+  if (BATCH && batch != BATCH) return 1;
   for (i = 1; i < t->ndim; ++i) numbers *= t->shape[i];
   if (t->ndim < 1 || t->shape[0] != batch || numbers != size) return 1;
   if (t->device.device_type != kDLCPU || t->dtype.code != kDLFloat || t->dtype.bits != 32 || t->dtype.lanes != 1) return 1;
@@ -83,7 +94,7 @@ static int run_all(DLTensor *const *tensors, const char **why) {
   const float *inputs[@ins@];
   float *outputs[@outs@];
   int tasks = 1, code = 0, i;
-  int64_t sample, batch = tensors[0]->ndim ? tensors[0]->shape[0] : 0;
+  int64_t sample, batch = batch_of(tensors[0]);
   uint64_t bytes;
   char *space;
   for (i = 0; i < @ports@; ++i) {
@@ -104,7 +115,8 @@ static int run_all(DLTensor *const *tensors, const char **why) {
     for (i = 0; i < @ins@; ++i)
       inputs[i] = (const float *)((const char *)tensors[i]->data + tensors[i]->byte_offset) + sample * sizes[i];
     for (i = 0; i < @outs@; ++i)
-      outputs[i] = (float *)((char *)tensors[@ins@ + i]->data + tensors[@ins@ + i]->byte_offset) + sample * sizes[@ins@ + i];
+      outputs[i] = (float *)((char *)tensors[@ins@ + i]->data + tensors[@ins@ + i]->byte_offset) +
+                   sample * sizes[@ins@ + i];
     code = @lib@_run_parallel(inputs, outputs, (void *)(aligned * @LIB@_WORKSPACE_ALIGNMENT), bytes, tasks, together, 0);
   }
   TVMBackendFreeWorkspace(kDLCPU, 0, space);

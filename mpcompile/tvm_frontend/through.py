@@ -23,10 +23,11 @@ def compile_through(
     shapes: Mapping[str, Sequence[int]],
     records: str | None,
 ) -> tuple[Path, list[str]]:
-    """Writes the library, beside the model with the suffix .so where `output` is None; its path, and what BitSerialize said.
+    """Writes the library, beside the model with the suffix .so where `output` is None; its path, and what BitSerialize
+    said.
 
-    ir: "relay" (graph executor of TVM 0.19) or "relax" (VirtualMachine of today's). model: an ONNX file, or a module of that
-    IR (.json). Nothing is left behind where it fails.
+    ir: "relay" (graph executor of TVM 0.19) or "relax" (VirtualMachine of today's). model: an ONNX file, or a module of
+    that IR (.json). Nothing is left behind where it fails.
     Raises UsageError, ModelError, TargetError, MissingDependency, each with one line.
     """
     path = Path(output) if output else Path(model).with_suffix(".so")

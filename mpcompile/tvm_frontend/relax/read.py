@@ -18,7 +18,8 @@ PLAIN = {"clip": ("min", "max"), "reshape": ("shape",), "nn.pad": ("pad_value",)
 
 
 def dataflow_of(mod: tvm.IRModule, function: relax.Function, name: str) -> tuple[Dataflow, dict]:
-    """All bindings of a function of `mod` in order, and variable → its Value, or a tuple of them. Raises NotMatched where its body is none of dataflow blocks over tensors."""
+    """All bindings of a function of `mod` in order, and variable → its Value, or a tuple of them. Raises NotMatched where
+    its body is none of blocks of bindings."""
     body = function.body
     if not isinstance(body, relax.SeqExpr):
         raise NotMatched("its body is no sequence of bindings: normalize it before the pass")
