@@ -80,12 +80,17 @@ def temporary_file(path: Path) -> tuple[int, Path]:
 
 
 def _opened_folder(place: Path) -> tuple[Path, int]:
-    folder = Path(tempfile.mkdtemp(prefix=MARK, dir=place))
-    try:
-        return folder, os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except BaseException:
-        folder.rmdir()
-        raise
+    """A new folder and a handle on it. A sweep that takes it for abandoned before it is open may have removed it: then
+    another one is made."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=MARK, dir=place))
+        try:
+            return folder, os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        except BaseException:
+            folder.rmdir()
+            raise
 
 
 def _held(make: Callable[[], tuple[Path, int]]) -> tuple[Path, int]:

@@ -1,7 +1,8 @@
 """Brevitas's post-training quantization of a float module, as QCDQ and QONNX. Networks that are defined with its layers are
 made by tests/data/make_models.py.
 
-Its modules truncate averages, which its files do not say: where a network has one, the file's runtime is asked instead.
+Where a network has an average, its modules' outputs differ from what runtimes compute of its own files by up to 4.7 %, why
+is not known: there the file's runtime is asked instead.
 """
 
 from __future__ import annotations

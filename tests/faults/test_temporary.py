@@ -98,6 +98,21 @@ def test_one_that_was_swept_before_it_was_held_is_made_again(place, monkeypatch)
         assert folder.is_dir() and len(seen) == 2
 
 
+def test_one_that_was_swept_before_it_was_open_is_made_again(place, monkeypatch):
+    made, make = [], tempfile.mkdtemp
+
+    def swept_at_once(**given):
+        made.append(make(**given))
+        if len(made) == 1:
+            os.rmdir(made[0])
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", swept_at_once)
+    with temporary_folder() as folder:
+        assert folder.is_dir() and str(folder) == made[1]
+    assert len(made) == 2 and os.listdir(place) == []
+
+
 def test_a_file_system_without_locks(place, monkeypatch):
     def refuse(handle, what):
         raise OSError(95, "Operation not supported")
