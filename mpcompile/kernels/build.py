@@ -292,7 +292,7 @@ class _Builder:
                 for r in range(first, first + count):
                     step = tirx.Select(acc >= self.ints[r, o], tirx.const(1, "int32"), tirx.const(0, "int32"))
                     level = step if level is None else level + step
-                return level if count else tirx.const(0, "int32")
+                return level
         raise ModelError(f"{op.kind} is no epilogue instruction")
 
     # -- outputs ---------------------------------------------------------------------------------

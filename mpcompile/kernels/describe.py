@@ -242,12 +242,14 @@ class _Describer:
         if found is None:
             return None
         first = len(self.ints)
-        for t in found.T:  # consecutive rows: never merged with an equal one
+        # A grid of one level has none: one that nothing reaches, so that the layer still reads what it computes.
+        rows = found.T if len(found.T) else np.full((1, self.channels), np.iinfo(np.int32).max, np.int32)
+        for t in rows:  # consecutive rows: never merged with an equal one
             full = np.full(self.padded, np.iinfo(np.int32).max, np.int32)
             full[: self.channels] = t
             self.ints.append(full)
         flip = self.int_row(-found.flip.astype(np.int32)) if found.flip.any() else -1
-        return Op("Thresholds", (load.term, first, len(found.T), flip))
+        return Op("Thresholds", (load.term, first, len(rows), flip))
 
     def bounds(self, term: ir.ContractTerm) -> tuple[np.ndarray, np.ndarray]:
         """The least and greatest accumulator of each channel, over every input."""

@@ -19,6 +19,8 @@ from mpcompile.witness.executors import AUTO, Arrays, CannotRun, choose, start
 
 FLIPPED = 1e-4
 """Of a tensor's codes, so many may lie one step apart, and one in any case: executors sum in float."""
+TIE = 1e-5
+"""Of a step: how near to the middle between two levels float32 arithmetic may take a value to be in it, or beside it."""
 OFF_GRID = 0.01
 """Of a step: how far from a grid's value a float32 may lie that stands for it."""
 
@@ -27,7 +29,8 @@ OFF_GRID = 0.01
 class ComparedTensor:
     """One tensor of the file over all samples. `node`, `op`: what writes it there. `kind`: "codes" or "float".
 
-    `steps` is the largest difference, in levels for codes; `first` names the first one, "" where there is none.
+    `steps` is the largest difference, in levels for codes; `first` names the first one, "" where there is none. `ties`: of
+    those that differ, which are the rounding of a value in the middle between two levels.
     `impossible`: the executor has a shape, or values, that the tensor cannot have as it was read.
     """
 
@@ -37,6 +40,7 @@ class ComparedTensor:
     kind: str
     elements: int = 0
     differing: int = 0
+    ties: int = 0
     steps: float = 0.0
     first: str = ""
     impossible: bool = False
@@ -46,14 +50,23 @@ class ComparedTensor:
         """Whether there are more or greater differences than two executors may have."""
         if self.kind == "float":
             return self.impossible or self.differing > 0
-        return self.impossible or self.steps > 1 or self.differing > max(1, int(FLIPPED * self.elements))
+        flipped = self.differing - self.ties
+        return self.impossible or self.steps > 1 or flipped > max(1, int(FLIPPED * self.elements))
 
-    def add(self, elements: int, differing: int, steps: float, first: str, impossible: bool = False) -> None:
+    def add(
+        self, elements: int, differing: int, steps: float, first: str, impossible: bool = False, ties: int = 0
+    ) -> None:
         self.elements += elements
         self.differing += differing
+        self.ties += ties
         self.steps = max(self.steps, steps)
         self.first = self.first or first
         self.impossible |= impossible
+
+    @property
+    def counted(self) -> str:
+        """How many differ, for people."""
+        return f"{self.differing}, {self.ties} at ties" if self.ties else str(self.differing)
 
     def to_json(self) -> dict:
         """A largest difference that is infinite or NaN is None."""
@@ -103,7 +116,7 @@ class Reading:
         """(column names, rows of text) for people."""
         return (
             ["node of the file", "operator", "tensor", "compared as", "elements", "differ", "first difference"],
-            [[r.node, r.op, r.tensor, r.kind, str(r.elements), str(r.differing), r.first] for r in self.rows],
+            [[r.node, r.op, r.tensor, r.kind, str(r.elements), r.counted, r.first] for r in self.rows],
         )
 
     def to_json(self) -> dict:
@@ -196,7 +209,8 @@ def _compare(
     graph: Graph, pairs: list[tuple[FileTensor, ComparedTensor]], sample: Arrays, theirs: Arrays, said: str
 ) -> None:
     """One sample, and the executor's tensors without their batch axis; the rows are added to."""
-    requantized = {t for n in graph.nodes if isinstance(n, Quantize) for t in n.inputs}
+    quantizing = {t: n.inputs[0] for n in graph.nodes if isinstance(n, Quantize) for t in n.outputs}
+    requantized = set(quantizing.values())
     given: Arrays = {}
     real = [t.real(theirs[t.file]) if t.file in theirs else None for t, _ in pairs]
     for (t, _), value in zip(pairs, real):
@@ -217,8 +231,11 @@ def _compare(
             size = int(np.prod(kind.shape))
             row.add(size, size, np.inf, f"{said}it has {held} there, was read as {list(kind.shape)}", True)
         elif kind.quantizer:
-            elements, differing, steps, first, lacks = _compare_codes(value, mine[t.graph], kind.quantizer)
-            row.add(elements, differing, steps, first and said + first, lacks)
+            differs, steps, first, lacks = _compare_codes(value, mine[t.graph], kind.quantizer)
+            ties = 0
+            if differs.any() and (read := quantizing.get(t.graph)):
+                ties = int(np.count_nonzero(differs & _middle(given.get(read, mine[read]), kind.quantizer)))
+            row.add(value.size, int(differs.sum()), steps, first and said + first, lacks, ties)
         else:
             elements, differing, steps, first = compare_float(value, mine[t.graph])
             row.add(elements, differing, steps, first and said + first)
@@ -232,17 +249,23 @@ def _on_grid(value: np.ndarray, quantizer: Quantizer) -> np.ndarray:
     return near & (level > -0.5) & (level < grid.levels - 0.5)
 
 
-def _compare_codes(value: np.ndarray, mine: np.ndarray, quantizer: Quantizer) -> tuple[int, int, float, str, bool]:
-    """(elements, how many differ, by how many levels at most, where the first one is, whether the executor has values that
-    the grid lacks)."""
+def _middle(read: np.ndarray, quantizer: Quantizer) -> np.ndarray:
+    """Where what is quantized lies in the middle between two levels, as far as float32 tells."""
+    steps = np.asarray(read, np.float64) / quantizer.spacing
+    return np.abs(steps - np.floor(steps) - 0.5) < TIE
+
+
+def _compare_codes(value: np.ndarray, mine: np.ndarray, quantizer: Quantizer) -> tuple[np.ndarray, float, str, bool]:
+    """(which differ, by how many levels at most, where the first one is, whether the executor has values that the grid
+    lacks)."""
     unit = quantizer.scale * quantizer.grid.step
     apart = np.abs(np.asarray(value, np.float64) - mine) / unit
     off = ~_on_grid(value, quantizer)
     differs = off | ~(apart <= 0.5)
     if not differs.any():
-        return value.size, 0, 0.0, "", False
+        return differs, 0.0, "", False
     at = np.unravel_index((off if off.any() else differs).argmax(), value.shape)
     where = f"at ({', '.join(str(int(i)) for i in at)}): expected {value[at]:.9g}, got {mine[at]:.9g}"
     first = f"{where}, in steps of {unit:g}" + (", a value that its grid lacks" if off.any() else "")
     steps = np.where(off, apart, np.rint(apart))[differs].max()  # a float32 is no multiple of its grid's scale
-    return value.size, int(differs.sum()), float(steps), first, bool(off.any())
+    return differs, float(steps), first, bool(off.any())

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,6 +100,8 @@ class Work:
                         np.array_equal(b.run(self.x), self.expected[which]) for b in (bundle, self.opened[which])
                     )
                 os._exit(0 if same else 1)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(2)
         if code := _waited(pid):
