@@ -137,7 +137,7 @@ def _network(folder: Folder, bits: Bits) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.winograd", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.winograd", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some of the parts (default: all)")
     parser.add_argument("--bits", nargs="+", metavar="WxA", help="some of the bit pairs, such as 4x4 (default: all)")
     parser.add_argument("--rounds", type=int, default=11, help="good samples of each (default: %(default)s)")

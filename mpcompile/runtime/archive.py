@@ -185,11 +185,13 @@ def _read_stored(archive: zipfile.ZipFile, name: str, path: str | os.PathLike, s
     if found != size or size > os.path.getsize(path):
         kind = "larger" if found > size else "smaller"
         raise ModelError(f"{path} is damaged: {name} is {kind} than its manifest says")
-    data, at = memoryview(aligned(size)), 0
+    data, at = aligned(size).data, 0
     try:
         with archive.open(name) as member:
-            while count := member.readinto(data[at : at + CHUNK]):
-                at += count
+            while chunk := member.read(min(CHUNK, size - at)):
+                data[at : at + len(chunk)] = chunk
+                at += len(chunk)
+            member.read(1)  # as in _read
     except _DAMAGE as error:
         raise ModelError(f"{path} is damaged: {name}: {_reason(error)}") from error
     if at != size:

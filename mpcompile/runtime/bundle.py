@@ -164,7 +164,7 @@ def open_bundle(path: str | os.PathLike, threads: int | None = None, *, variant:
     from mpcompile.runtime.executor import Executor
 
     driver = driver_of(chosen)
-    functions, memory = driver.load(contents.members[chosen.library]), driver.memory()
+    functions, memory = driver.load(bytes(contents.members[chosen.library])), driver.memory()
     try:
         weights = joined(chosen.weights, contents.members, memory)
         executor = Executor(driver, memory, functions, chosen.plan, weights, threads)

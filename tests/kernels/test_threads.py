@@ -8,7 +8,7 @@ import pytest
 from mpcompile.ir import grid as grids
 from mpcompile.schedules.loops import EVEN, evenness
 from mpcompile.schedules.tile import Tile
-from tests.kernels.harness import check, stored
+from tests.kernels.harness import can_run, check, stored
 from tests.kernels.test_contract import convolution
 
 TARGET = "x86-64-v3"
@@ -68,6 +68,22 @@ def test_one_group_of_many_lines_is_shared_by_fewer_lines():
 
 def test_little_work_is_not_shared():
     assert shared(checked(16, 4, 4, 16)) == []
+
+
+@pytest.mark.skipif(not can_run("x86-64-v4-vnni-vpopcntdq"), reason="this CPU multiplies no bytes in 512 bits")
+def test_groups_of_tiles_in_bytes_share_what_is_transformed():
+    """Levels are transformed once, before threads share the groups."""
+    pads = (1, 1, 1, 1)
+    found = convolution(
+        np.random.default_rng(0),
+        *(64, 28, 28, 128, (3, 3), (1, 1), pads),
+        *(grids.twos_complement(4), grids.unsigned(4), grids.unsigned(4)),
+    )
+    layer, types, values = found
+    x, y = types["x"], types["y"]
+    forms = {"x": stored("x", x.shape, x.grid, ("codes",), pads)}, {"y": stored("y", y.shape, y.grid, ("codes",))}
+    lowered = check(layer, types, values, {(0, 0): "winograd"}, "x86-64-v4-vnni-vpopcntdq", *forms)
+    assert shared(lowered) == [("g", "2")]
 
 
 def test_even_are_loops_that_few_threads_divide():
