@@ -24,7 +24,7 @@ from mpcompile.latency.progress import PhaseProgress
 from mpcompile.search import checkpoint
 from mpcompile.search.data import Images
 from mpcompile.search.layers import BitAssignment, Network
-from mpcompile.search.objective import BudgetPrice, Cost, Price
+from mpcompile.search.objective import BudgetPrice, Cost, Price, WeightPrice
 
 if TYPE_CHECKING:
     from mpcompile.search.methods.mixtures import Mixtures
@@ -164,8 +164,7 @@ def search(
     steps = _Optimizers(
         _adam(theta, lr=recipe.rate, weight_decay=recipe.decay), method.optimizer() if strengths else None
     )
-    aimed = isinstance(price, BudgetPrice)
-    if aimed:
+    if isinstance(price, BudgetPrice):
         method.aim(cost, price.target)
     parts = {"network": network, "method": method}
     figures: dict = {}
@@ -187,7 +186,7 @@ def search(
             """What the cost adds to the loss of what is mixed."""
             expected = method.cost(cost)
             figures["expected"] = expected.item()
-            return None if aimed else price.term(expected)
+            return price.term(expected) if isinstance(price, WeightPrice) else None
 
         method.mix(network, progress, draw(seed, "mix", step), learn=both)
         optimizers = [o for o in (steps.theta, steps.strengths if both else None) if o is not None]

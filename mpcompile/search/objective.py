@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -267,63 +267,27 @@ class Latency(Cost):
         return {"planes": all_planes, "codes": all_codes, "codes+planes": 1 - all_planes - all_codes}
 
 
-# -- how much of it the loss gets --------------------------------------------------------------------------------------
-class Price(ABC):
-    """Turns an expected cost into a term of the loss."""
-
-    @abstractmethod
-    def term(self, cost: Tensor) -> Tensor:
-        """What is added to the loss."""
-
-    def update(self, cost: float) -> None:
-        """Called once a step with the expected cost."""
-
-    def state(self) -> dict[str, float]:
-        return {}
-
-    def restore(self, state: Mapping[str, float]) -> None:
-        """`state()` of before."""
-
-
+# -- what a search is asked to pay -------------------------------------------------------------------------------------
 @dataclass
-class WeightPrice(Price):
+class WeightPrice:
     """weight · cost/unit_cost: the user's own exchange rate between loss and cost."""
 
     weight: float
     unit_cost: float
 
     def term(self, cost: Tensor) -> Tensor:
+        """What is added to the loss."""
         return self.weight * cost / self.unit_cost
 
 
 @dataclass
-class BudgetPrice(Price):
-    """ "At most `target`": the multiplier grows while the expected cost is above it and falls while below, and lands
-    there.
-
-    A proportional part damps what an integrating one alone would swing.
-    """
+class BudgetPrice:
+    """ "At most `target`"; how it is kept is the method's matter."""
 
     target: float
-    rate: float = 0.02
-    damping: float = 1.0
-    multiplier: float = field(default=0.0)
 
-    def term(self, cost: Tensor) -> Tensor:
-        return self.strength(cost.item()) * cost / self.target
 
-    def strength(self, cost: float) -> float:
-        """The multiplier in force."""
-        return max(0.0, self.multiplier + self.damping * (cost / self.target - 1))
-
-    def update(self, cost: float) -> None:
-        self.multiplier = max(0.0, self.multiplier + self.rate * (cost / self.target - 1))
-
-    def state(self) -> dict[str, float]:
-        return {"multiplier": self.multiplier}
-
-    def restore(self, state: Mapping[str, float]) -> None:
-        self.multiplier = float(state["multiplier"])
+Price = WeightPrice | BudgetPrice
 
 
 def land(

@@ -18,7 +18,7 @@ from mpcompile.search.calibrate import Calibration, calibrate
 from mpcompile.search.export import export
 from mpcompile.search.layers import BitAssignment
 from mpcompile.search.methods.ebs import EBS
-from mpcompile.search.objective import BitOps, BudgetPrice, Latency, WeightPrice, bitops, land, normalised_bits
+from mpcompile.search.objective import BitOps, Latency, WeightPrice, bitops, land, normalised_bits
 from tests.latency.simulated import Simulated
 from tests.search.nets import random_assignment, small
 
@@ -150,34 +150,6 @@ def test_a_table_of_another_network_is_refused(table):
         Latency(small(blocks=(2, 1), bits=BITS), table)
     with pytest.raises(UsageError, match="has no A4 of"):
         Latency(small(bits=(1, 4)), table)
-
-
-def test_the_multiplier_lands_on_its_target():
-    """A stand-in for the search: cost falls as the multiplier's pull on one logit grows against a constant push."""
-    price, logit = BudgetPrice(0.4), torch.tensor(0.0, requires_grad=True)
-    optimizer = torch.optim.Adam([logit], lr=0.03, betas=(0.5, 0.999))
-    costs = []
-    for _ in range(800):
-        cost = torch.sigmoid(logit)
-        optimizer.zero_grad()
-        (price.term(cost) - 0.3 * cost).backward()
-        optimizer.step()
-        price.update(cost.item())
-        costs.append(cost.item())
-    assert all(abs(c - 0.4) < 0.01 for c in costs[-50:])
-
-
-def test_the_multiplier_vanishes_where_nothing_pushes():
-    price = BudgetPrice(1.0)
-    for _ in range(200):
-        price.update(2.0)
-    assert price.strength(2.0) > 1
-    for _ in range(1000):
-        price.update(0.5)
-    assert price.strength(0.5) == 0 and price.term(torch.tensor(0.5)).item() == 0
-    restored = BudgetPrice(1.0)
-    restored.restore(price.state())
-    assert restored == price
 
 
 def test_a_weight_prices_linearly():

@@ -163,33 +163,6 @@ def test_a_weight_prices_by_its_unit():
     assert objective.WeightPrice(3.0, 2.0).term(torch.tensor(10.0)).item() == 15.0
 
 
-def test_the_multiplier_by_hand():
-    """Half too dear: 0.02·0.5 a step, and 0.5 at once."""
-    price = objective.BudgetPrice(2.0)
-    assert price.strength(3.0) == 0.5 and price.strength(1.0) == 0.0 and price.strength(2.0) == 0.0
-    price.update(3.0)
-    assert price.multiplier == pytest.approx(0.01)
-    price.update(4.0)
-    assert price.multiplier == pytest.approx(0.03)
-    assert price.strength(3.0) == pytest.approx(0.53)
-    assert price.term(torch.tensor(3.0)).item() == pytest.approx(0.53 * 3.0 / 2.0)
-    price.update(1.0)
-    assert price.multiplier == pytest.approx(0.02)
-    assert price.state() == {"multiplier": price.multiplier}
-    for _ in range(3):
-        price.update(0.0)
-    assert price.multiplier == 0.0
-    swift = objective.BudgetPrice(2.0, rate=0.5, damping=4.0)
-    swift.update(3.0)
-    assert swift.multiplier == 0.25 and swift.strength(3.0) == 0.25 + 2.0
-
-
-def test_the_gradient_of_the_term_takes_the_multiplier_for_a_constant():
-    cost = torch.tensor(3.0, requires_grad=True)
-    objective.BudgetPrice(2.0).term(cost).backward()
-    assert cost.grad.item() == pytest.approx(0.5 / 2.0)
-
-
 # -- landing -----------------------------------------------------------------------------------------------------------
 class Sum(objective.Cost):
     """Of knobs by name: {bits: cost}. `together`: what is added, by all bits."""
