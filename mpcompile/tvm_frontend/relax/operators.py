@@ -44,7 +44,8 @@ def _type(call: relax.Call, builder: relax.BlockBuilder) -> Any:
 
 
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> Any:
-    return builder.normalize(_normal(builder, float_form(_Ops, *call.args, attributes(call.attrs))))
+    x, scale, zero = call.args
+    return builder.normalize(_normal(builder, float_form(_Ops, x, scale, zero, attributes(call.attrs))))
 
 
 def _normal(builder: relax.BlockBuilder, expression: Any) -> Any:

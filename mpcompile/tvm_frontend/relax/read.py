@@ -132,12 +132,15 @@ def constant(made: Any) -> Value:
 
 def tensors(variable: Any) -> list[Value]:
     """One for each tensor of a variable's type."""
-    kind: Any = variable.ty
-    if type(kind) is relax.TupleType:
-        made = [typed(field, (variable, i)) for i, field in enumerate(kind.fields)]
+    if isinstance(variable.ty, relax.TupleType):
+        made = [typed(field, (variable, i)) for i, field in enumerate(_fields(variable.ty))]
         return [value for value in made if value]
     value = tensor(variable)
     return [value] if value else []
+
+
+def _fields(kind: Any) -> list[Any]:
+    return list(kind.fields)
 
 
 def tensor(variable: Any) -> Value | None:
