@@ -23,7 +23,9 @@ args = parser.parse_args()
 output = args.output or args.model.with_suffix(".so")
 
 model = onnx.load(args.model)
-shapes = {i.name: [d.dim_value or 1 for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
+held = {i.name for i in model.graph.initializer}
+inputs = [i for i in model.graph.input if i.name not in held]
+shapes = {i.name: [d.dim_value or 1 for d in i.type.tensor_type.shape.dim] for i in inputs}
 mod, _ = mpcompile.relay.from_onnx(model, shapes)
 mod = mpcompile.relay.BitSerialize("native", explain=True)(mod)
 print(mod["main"])

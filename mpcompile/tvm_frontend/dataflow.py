@@ -49,10 +49,11 @@ class Call:
     block: int = 0
     origin: Any = None
     absorbed: list[Call] = field(default_factory=list)
+    constant: bool = field(init=False)
+    """Whether it depends on no input."""
 
-    @property
-    def constant(self) -> bool:
-        return bool(self.inputs) and all(v.constant for v in self.inputs)
+    def __post_init__(self):
+        self.constant = bool(self.inputs) and all(value.constant for value in self.inputs)
 
     @property
     def output(self) -> Value:

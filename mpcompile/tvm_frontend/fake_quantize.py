@@ -78,6 +78,7 @@ def _step(at: Call, chain: _Chain) -> bool:
         if bound is None or bound.size != 1 or np.isfinite(getattr(chain, name)):
             return False
         setattr(chain, name, float(bound.flat[0]))
+        assert other is not None
         chain.value = other
         return True
     elif (
@@ -90,7 +91,7 @@ def _step(at: Call, chain: _Chain) -> bool:
         return True
     elif at.op == "add" and chain.added is None and np.isfinite(chain.high):
         other, zero = _with_constant(at)
-        if zero is None or zero.size != 1 or float(zero.flat[0]) != chain.zero:
+        if other is None or zero is None or zero.size != 1 or float(zero.flat[0]) != chain.zero:
             return False
         chain.added, chain.zero_first, chain.value = chain.zero, chain.rounded, other
         return True
@@ -113,7 +114,7 @@ def _first(at: Call, chain: _Chain) -> _Chain | None:
         # x·(1/s) is x/s only where 1/s is exact
         same = same and np.array_equal(np.exp2(np.rint(np.log2(chain.scale))), chain.scale)
     whole = all(np.isfinite(b) and b == int(b) for b in (chain.low, chain.high))
-    if not same or not whole or (chain.added or 0.0) != chain.zero:
+    if x is None or not same or not whole or (chain.added or 0.0) != chain.zero:
         return None
     chain.value = x
     return chain

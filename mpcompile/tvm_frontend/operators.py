@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from mpcompile.tvm_frontend.dataflow import Call, NotMatched, Value, scalar
+from mpcompile.tvm_frontend.dataflow import Call, NotMatched, Value, known, scalar
 from mpcompile.tvm_frontend.write import Writer, operator
 
 QUANTIZERS = ("dequantize", "int_quant", "fake_quantize")
@@ -59,7 +60,7 @@ def from_channels_first(writer: Writer, name: str, layout: str, output: Value) -
         writer.node("Identity", [name], output)
 
 
-def channels_first(writer: Writer, call: Call, layout: str, op_type: str, inputs: list, **attrs: object) -> None:
+def channels_first(writer: Writer, call: Call, layout: str, op_type: str, inputs: list, **attrs: Any) -> None:
     """A node over a map in any layout: input 0 and the output are transposed where channels are last."""
     x = to_channels_first(writer, call.inputs[0], layout)
     if layout in ("NCHW", "NCW"):
@@ -232,7 +233,8 @@ def batch_norm(writer: Writer, call: Call) -> None:
     inputs = list(call.inputs)
     for flag, index, neutral in (("scale", 1, 1.0), ("center", 2, 0.0)):
         if not call.attrs.get(flag, True):
-            inputs[index] = Value(inputs[index].shape, "float32", np.full(inputs[index].shape, neutral, np.float32))
+            size = known(inputs[index].shape)
+            inputs[index] = Value(size, "float32", np.full(size, neutral, np.float32))
     writer.node("BatchNormalization", inputs, call.output, epsilon=float(call.attrs["epsilon"]))
 
 
@@ -292,8 +294,7 @@ def reduce(writer: Writer, call: Call) -> None:
         raise NotMatched("it is over the batch")
     name = writer.constant(np.array(axes, np.int64))
     op_type = "ReduceMean" if call.op == "mean" else "ReduceMax"
-    attrs = {"keepdims": int(call.attrs.get("keepdims", 0))}
-    writer.node(op_type, [call.inputs[0], name], call.output, **attrs)
+    writer.node(op_type, [call.inputs[0], name], call.output, keepdims=int(call.attrs.get("keepdims", 0)))
 
 
 @operator("reshape", "nn.batch_flatten", "squeeze", "expand_dims")

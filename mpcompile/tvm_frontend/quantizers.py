@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mpcompile.tvm_frontend.dataflow import Call, NotMatched, Value
@@ -79,7 +81,7 @@ def int_quant(writer: Writer, call: Call) -> None:
     (x, *given), at = call.inputs, call.attrs
     if any(v.array is None for v in given):
         raise NotMatched("its scale or zero point is computed at run time")
-    scale, zero = (writer.constant(v.array) for v in given)
+    scale, zero = (writer.name(v) for v in given)
     flags = {"signed": int(at["signed"]), "narrow": int(at["narrow"]), "rounding_mode": str(at["rounding"]).upper()}
     if at["kind"] == "bipolar":
         writer.node("BipolarQuant", [x, scale], call.output, domain=QONNX)
@@ -114,10 +116,10 @@ def fake_quantize(writer: Writer, call: Call) -> None:
     if scale.array.size > 1 and sum(n > 1 for n in scale.array.shape) > 1:
         raise NotMatched("it has a scale for more than each channel")
     spacing = scale.array.reshape(-1) if axis is not None else scale.array.reshape(-1)[0]
-    around = {} if axis is None else {"axis": axis}
+    around: dict[str, Any] = {} if axis is None else {"axis": axis}
     points = np.full(np.shape(spacing), z, dtype)
     names = [writer.constant(np.asarray(spacing, np.float32)), writer.constant(points)]
-    first = {"zero_first": 1} if call.attrs["zero_first"] and z else {}
+    first: dict[str, Any] = {"zero_first": 1} if call.attrs["zero_first"] and z else {}
     codes = writer.node("QuantizeLinear", [x, *names], **around, **first)
     clipped = writer.node("Clip", [codes, *(writer.constant(np.array(b, dtype)) for b in (low, high))])
     writer.node("DequantizeLinear", [clipped, *names], call.output, **around)

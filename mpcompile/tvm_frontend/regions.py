@@ -166,7 +166,8 @@ def refusals(region: Region) -> dict[Call, str]:
             return dict.fromkeys(named or region.calls, str(error))
     for node in region.graph.nodes:
         if isinstance(node, FloatOp) and node.op_type in IN_FLOAT:
-            found[call_of[node.name]] = node.reason or "it has no form on integers"
+            whose = [call_of[node.name]] if node.name in call_of else region.calls
+            found |= dict.fromkeys(whose, node.reason or "it has no form on integers")
     if not found and not any(isinstance(node, (Conv, Dense)) for node in region.graph.nodes):
         return dict.fromkeys(region.calls, "no layer on integers is near it")
     return found

@@ -6,6 +6,7 @@ The model is a region's own language, not a file for others: it may hold QONNX's
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -72,7 +73,7 @@ class Writer:
         output: Value | str | None = None,
         *,
         domain: str = "",
-        **attrs: object,
+        **attrs: Any,
     ) -> str:
         """Adds a node of one output: `output`, or a new one; its name."""
         assert self.call is not None
@@ -89,7 +90,7 @@ class Writer:
             [helper.make_tensor_value_info(self.name(v), type_of(v), list(v.shape)) for v in values]
             for values in (inputs, outputs)
         ]
-        graph = helper.make_graph(self.nodes, name, *ports, self.initializers)
+        graph = helper.make_graph(self.nodes, name, ports[0], ports[1], self.initializers)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(QONNX, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mpcompile")
 

@@ -78,7 +78,8 @@ def test_python_runs(page, tmp_path, monkeypatch):
     code = blocks(PAGES[page].read_text(), "python")
     for block in code:
         exec(compile(block, page, "exec"), {})
-    assert "compile(" not in "".join(code) or (tmp_path / "model.mpc").exists()
+    for call, made in (("mp.compile(", "model.mpc"), ("export_library(", "model.so")):
+        assert call not in "".join(code) or (tmp_path / made).exists()
 
 
 def test_some_pages_have_python():

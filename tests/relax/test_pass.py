@@ -172,6 +172,18 @@ def test_a_tensor_of_another_shape_is_refused():
         compiled.get_function("mpcompile_main_0", query_imports=True)(*map(tvm.runtime.tensor, inputs))
 
 
+def test_deep_functions():
+    """A thousand operators in a row, none of which is quantized: nothing goes deep, and nothing is taken."""
+
+    def body(m, x):
+        for _ in range(1000):
+            x = m.emit(op.nn.relu(x))
+        return x
+
+    mod = Maker((1, 4, 6, 6)).module(body)
+    assert tvm_ffi.structural_equal(BitSerialize(say=None)(mod), mod)
+
+
 def test_a_target_that_is_not_there():
     with pytest.raises(TargetError, match="no_such_board"):
         BitSerialize("no_such_board")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import tvm
 from tvm import relax
@@ -44,7 +45,7 @@ class BitSerialize:
         self.records, self.explain = records, explain
         self.say = say or (lambda line: None)
 
-    def __call__(self, mod: tvm.IRModule) -> tvm.IRModule:
+    def __call__(self, mod: Any) -> Any:
         libraries = []
         new = mod.clone()
         for variable, function in mod.functions_items():

@@ -9,6 +9,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from mpcompile.tvm_frontend.int_quant import ONNX_NAMES, attributes_of
 from mpcompile.tvm_frontend.relax.operators import int_quant
+from mpcompile.tvm_frontend.relax.read import constant
 
 
 def _converter(op_type: str) -> type:
@@ -17,8 +18,8 @@ def _converter(op_type: str) -> type:
 
         @classmethod
         def _impl_v1(cls, bb: Any, inputs: Any, attr: dict, params: Any) -> Any:
-            held = [onnx_frontend.get_constant(inputs[i], params) for i in range(len(inputs))]
-            arrays = [h.value.numpy() if isinstance(h, tvm.ir.GenericConst) else None for h in held]
+            held: list[Any] = [onnx_frontend.get_constant(inputs[i], params) for i in range(len(inputs))]
+            arrays = [constant(h).array if isinstance(h, tvm.ir.GenericConst) else None for h in held]
             scale = held[1]
             zero = tvm.relax.const(arrays[1] * 0) if op_type == "BipolarQuant" and arrays[1] is not None else held[2]
             return int_quant(inputs[0], scale, zero, attributes_of(op_type, attr, arrays))

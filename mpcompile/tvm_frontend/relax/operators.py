@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import relax
 
@@ -22,7 +21,7 @@ class _Ops:
 
     @staticmethod
     def number(value: float) -> Any:
-        return relax.const(np.float32(value))
+        return relax.const(value, "float32")
 
     @staticmethod
     def constant_of(scale: Any) -> float:
@@ -32,7 +31,12 @@ class _Ops:
 def int_quant(x: Any, scale: Any, zero: Any, attrs: dict[str, Any]) -> relax.Call:
     """A call of mpcompile.int_quant: QONNX's quantizers, which Relax's own cannot say. attrs: as
     mpcompile.tvm_frontend.int_quant says."""
-    return relax.Call(tvm.ir.Op.get(NAME), [x, scale, zero], attrs=tvm.ir.make_node("ir.DictAttrs", **attrs))
+    return relax.Call(tvm.ir.Op.get(NAME), [x, scale, zero], attrs=_attributes(attrs))
+
+
+def _attributes(attrs: dict[str, Any]) -> Any:
+    make: Any = tvm.ir.make_node
+    return make("ir.DictAttrs", **attrs)
 
 
 def _type(call: relax.Call, builder: relax.BlockBuilder) -> Any:
@@ -40,14 +44,15 @@ def _type(call: relax.Call, builder: relax.BlockBuilder) -> Any:
 
 
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> Any:
-    return builder.normalize(_normal(builder, float_form(_Ops, *call.args, attributes(call.attrs))))
+    x, scale, zero = call.args
+    return builder.normalize(_normal(builder, float_form(_Ops, x, scale, zero, attributes(call.attrs))))
 
 
 def _normal(builder: relax.BlockBuilder, expression: Any) -> Any:
     """Its nested calls one by one."""
     if isinstance(expression, relax.Call):
         arguments = [builder.emit(_normal(builder, a)) if isinstance(a, relax.Call) else a for a in expression.args]
-        return relax.Call(expression.op, arguments, expression.attrs, expression.ty_args)
+        return relax.Call(expression.op, arguments, expression.attrs)
     return expression
 
 

@@ -17,7 +17,7 @@ PLAIN = {"clip": ("min", "max"), "reshape": ("shape",), "nn.pad": ("pad_value",)
 """Operator → the names of its arguments that are no tensors, in order."""
 
 
-def dataflow_of(mod: tvm.IRModule, function: relax.Function, name: str) -> tuple[Dataflow, dict]:
+def dataflow_of(mod: Any, function: Any, name: str) -> tuple[Dataflow, dict]:
     """All bindings of a function of `mod` in order, and variable → its Value, or a tuple of them. Raises NotMatched where
     its body is none of blocks of bindings."""
     body = function.body
@@ -37,7 +37,7 @@ def dataflow_of(mod: tvm.IRModule, function: relax.Function, name: str) -> tuple
     return Dataflow(name, calls, flat(body.body, values)), values
 
 
-def bound(mod: tvm.IRModule, binding: Any, pure: bool, values: dict) -> Call | None:
+def bound(mod: Any, binding: Any, pure: bool, values: dict) -> Call | None:
     """A binding's call, entered in `values`; None where it only gives something another name."""
     made = binding.value
     if isinstance(binding, relax.VarBinding):
@@ -71,15 +71,15 @@ def bound(mod: tvm.IRModule, binding: Any, pure: bool, values: dict) -> Call | N
     return call
 
 
-def read_call(mod: tvm.IRModule, binding: Any, pure: bool, values: dict) -> Call:
+def read_call(mod: Any, binding: Any, pure: bool, values: dict) -> Call:
     """Whatever a binding does, as a Call: of an operator that is known, or of none, with the tensors that it reads."""
     made, name = binding.value, binding.var.name
-    known = pure and isinstance(made, relax.Call) and isinstance(made.op, tvm.ir.Op) and made.op.name.startswith(OURS)
-    if not known:
+    op: Any = made.op if pure and isinstance(made, relax.Call) and isinstance(made.op, tvm.ir.Op) else None
+    if op is None or not op.name.startswith(OURS):
         read: dict[Value, None] = {}
         relax.analysis.post_order_visit(made, lambda e: read.update(dict.fromkeys(flat(e, values))))
         return Call("", name, list(read))
-    op = made.op.name.removeprefix("relax.").removeprefix("mpcompile.")
+    op = op.name.removeprefix("relax.").removeprefix("mpcompile.")
     attrs = {} if made.attrs is None else attributes(made.attrs)
     inputs, plain = [], list(PLAIN.get(op, ()))
     for argument in made.args:
@@ -92,7 +92,7 @@ def read_call(mod: tvm.IRModule, binding: Any, pure: bool, values: dict) -> Call
     return Call(op, name, inputs, attrs)
 
 
-def of_tensor_expression(mod: tvm.IRModule, made: relax.Call, inputs: list[Value]) -> tuple[str, list[Value]]:
+def of_tensor_expression(mod: Any, made: Any, inputs: list[Value]) -> tuple[str, list[Value]]:
     """The operator that a call of a PrimFunc is, with its inputs: "call_tir" where it is none that is known."""
     function = mod.functions.get(made.args[0])
     found = operator_of(function) if isinstance(function, tvm.tirx.PrimFunc) else None
@@ -106,8 +106,8 @@ def of_tensor_expression(mod: tvm.IRModule, made: relax.Call, inputs: list[Value
 
 def folded(call: Call) -> np.ndarray | None:
     """What a frontend computes of constants to make a Clip's bounds; None of any other call."""
-    arrays = [v.array for v in call.inputs]
-    if any(a is None for a in arrays) or not arrays:
+    arrays: list[np.ndarray] = [v.array for v in call.inputs if v.array is not None]
+    if len(arrays) < len(call.inputs) or not arrays:
         return None
     if call.op == "isnan":
         return np.isnan(arrays[0])
@@ -133,10 +133,14 @@ def constant(made: Any) -> Value:
 def tensors(variable: Any) -> list[Value]:
     """One for each tensor of a variable's type."""
     if isinstance(variable.ty, relax.TupleType):
-        made = [typed(kind, (variable, i)) for i, kind in enumerate(variable.ty.fields)]
+        made = [typed(field, (variable, i)) for i, field in enumerate(_fields(variable.ty))]
         return [value for value in made if value]
     value = tensor(variable)
     return [value] if value else []
+
+
+def _fields(kind: Any) -> list[Any]:
+    return list(kind.fields)
 
 
 def tensor(variable: Any) -> Value | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tvm import relax
 
@@ -11,7 +12,7 @@ from mpcompile.tvm_frontend.regions import Region
 from mpcompile.tvm_frontend.relax.read import flat
 
 
-def with_regions(function: relax.Function, values: dict, regions: Sequence[Region]) -> relax.Function:
+def with_regions(function: Any, values: dict, regions: Sequence[Region]) -> relax.Function:
     """The function, each region one call_dps_packed of its name. Variables keep their names; `values`: as dataflow_of
     gives it."""
     blocks = [_Block(block, number, values, regions).rewritten() for number, block in enumerate(function.body.blocks)]
@@ -78,8 +79,8 @@ class _Block:
             return
         for value in region.outputs:
             self.variable[value] = value.origin if isinstance(value.origin, relax.Var) else self.new(value)
-        arguments = [self.argument(value) for value in region.inputs]
-        types = [self.type_of(value) for value in region.outputs]
+        arguments: list[Any] = [self.argument(value) for value in region.inputs]
+        types: list[Any] = [self.type_of(value) for value in region.outputs]
         made = relax.op.call_dps_packed(region.name, relax.Tuple(arguments), types if len(types) > 1 else types[0])
         if len(types) == 1:
             self.made.append(relax.VarBinding(self.variable[region.outputs[0]], made))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tvm_ffi
 from tvm import tirx
@@ -12,10 +14,10 @@ from mpcompile.kernels.tvm_names import buffer_of
 OPERATORS = {tirx.Max: "maximum", tirx.Min: "minimum"}
 
 
-def operator_of(function: tirx.PrimFunc) -> tuple[str, float | None] | None:
+def operator_of(function: Any) -> tuple[str, float | None] | None:
     """("maximum", None) of a function whose last buffer gets, element by element, the greater of its first and its second,
     which is a single number; ("maximum", 0.5) where the number is in the function; None of any other function."""
-    stores: list[tirx.BufferStore] = []
+    stores: list[Any] = []
     tvm_ffi.structural_map(function.body, [(tirx.BufferStore, lambda store: stores.append(store) or store)])
     buffers = [buffer_of(function, i) for i in range(len(function.params))]
     if len(stores) != 1 or not buffers:

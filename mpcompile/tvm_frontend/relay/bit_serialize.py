@@ -22,8 +22,8 @@ class BitSerialize:
     """A pass over Relay modules, which any pipeline can call: `mod = BitSerialize("native")(mod)`.
 
     Before: a module as a frontend made it, parameters bound (freeze_params=True, or bind_params_by_name of
-    relay.build_module). After: each quantized region of its functions is a call of a function with Compiler="mpcompile", whose body shows the
-    bit-serial operators; relay.build links their code. Everything else is as it was.
+    relay.build_module). After: each quantized region of its functions is a call of a function with Compiler="mpcompile",
+    whose body shows the bit-serial operators; relay.build links their code. Everything else is as it was.
 
     target: "native", a board's name or a TOML's path, as mpcompile.compile has it; TVM's own target, for the rest of the
     module, is given to relay.build. records: a folder that `tune` wrote. explain: also say of each operator that stayed why

@@ -39,7 +39,8 @@ def read(path: Path, params: Path | None, shapes: dict[str, list[int]]) -> tvm.I
             raise UsageError(f"there is no file {file}")
     if path.suffix == ".onnx":
         model = onnx.load(path)
-        fixed = {i.name: [1, *_sizes(i)[1:]] for i in model.graph.input} | shapes
+        held = {i.name for i in model.graph.initializer}
+        fixed = {i.name: [1, *_sizes(i)[1:]] for i in model.graph.input if i.name not in held} | shapes
         try:
             return relay.transform.InferType()(from_onnx(model, fixed)[0])
         except (tvm.TVMError, tvm.error.OpNotImplemented, AssertionError, KeyError, ValueError) as error:
@@ -52,7 +53,7 @@ def read(path: Path, params: Path | None, shapes: dict[str, list[int]]) -> tvm.I
             bound = relay.build_module.bind_params_by_name(mod["main"], relay.load_param_dict(params.read_bytes()))
             mod.update_func(mod.get_global_var("main"), bound)
         return relay.transform.InferType()(mod)
-    except (tvm.TVMError, ValueError) as error:
+    except (tvm.TVMError, AttributeError, LookupError, TypeError, ValueError) as error:  # at damaged files, too
         raise ModelError(f"{path} is no module of Relay in TVM {tvm.__version__}: {last_line(error)}") from error
 
 

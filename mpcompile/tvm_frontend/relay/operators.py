@@ -1,9 +1,9 @@
 """Relay's operators of ours: what a rewritten region is made of, so that it prints, passes InferType, is saved and loaded.
 
 `mpcompile.bitserial_conv2d`, `_conv1d`, `_dense`: a fused layer with at least one contraction on integers;
-`mpcompile.layer`: one without (pooling, an add). Attributes say grids, families and what was fused; `shapes` and `dtypes` are the results'.
-`mpcompile.region`: all of a region's results, and the region itself as bytes of an ONNX model, from which any process
-makes the same code.
+`mpcompile.layer`: one without (pooling, an add). Attributes say grids, families and what was fused; `shapes` and `dtypes`
+are the results'. `mpcompile.region`: all of a region's results, and the region itself as bytes of an ONNX model, from which
+any process makes the same code.
 """
 
 from __future__ import annotations
