@@ -27,6 +27,7 @@ LONG = re.compile(
             r"search/test_module_task.py::test_(every|loss|outputs|a_teacher|the_module|an_interrupted|a_function)",
             # Whole networks, whole searches, whole commands of the documents.
             r"compile/test_exported_networks",
+            r"kernels/test_functions_and_interpolation.py::.*(mish|gelu_tanh|softsign|softplus|silu|x86-64-v2)",
             r"compile/test_float_contractions.py::test_it_is.*(tiles|few|one row|turned|strides|groups|a sequence|x86)",
             r"compile/test_moved.py::.*popcount",
             r"compile/test_real_exporters.py::test_its_bundle",
