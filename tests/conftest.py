@@ -30,6 +30,8 @@ LONG = re.compile(
             # Whole networks, whole searches, whole commands of the documents.
             r"compile/test_exported_networks",
             r"compile/test_(dispatch|moved)",
+            r"kernels/test_functions_and_interpolation.py::.*(mish|gelu_tanh|softsign|softplus|silu|x86-64-v2)",
+            r"compile/test_float_contractions.py::test_it_is.*(tiles|few|one row|turned|strides|groups|a sequence|x86)",
             r"compile/test_real_exporters.py::test_its_bundle",
             r"compile/test_whole_networks.py::test_the_bundle_equals_the_reference",
             r"compile/test_models.py::test_the_same_class",
@@ -37,6 +39,7 @@ LONG = re.compile(
             r"compile/test_random_graphs.py::.*(-12-x86-64|-18-|-True)",
             r"examples/test_compile_your_own.py::test_(brevitas|float|onnx_file.)",
             r"examples/test_demo.py::test_the_whole",
+            r"examples/test_detector.py::test_the_whole",
             r"examples/test_site",
             r"ptq/test_(digits|networks|bundle|rounding)",
             r"examples/test_tutorials.py::.*(search|first-bundle)",

@@ -21,6 +21,7 @@ URL = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["proj
 ELSEWHERE = {
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
+    "howto/detector.md": "examples/detector/README.md",
     "howto/raspberry-pi.md": "examples/raspberry_pi/README.md",
 }
 """Page → the file of the repository that it shows."""

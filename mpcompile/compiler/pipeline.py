@@ -25,6 +25,7 @@ from pathlib import Path
 from mpcompile.compiler.backend import backend_of, tvm_dict
 from mpcompile.compiler.collect_steps import collect_steps
 from mpcompile.compiler.dump import Dump
+from mpcompile.compiler.float_regions.contraction import Vectors
 from mpcompile.compiler.float_regions.lower import FloatCode, lower_regions
 from mpcompile.compiler.float_regions.regions import regions_of, split
 from mpcompile.compiler.lower_layers import kernels_text, lower_layers
@@ -88,7 +89,7 @@ def plan(source: Graph, target: Target, options: Options = Options()) -> Planned
 
     units = split(graph)
     regions = regions_of(units)
-    floats = lower_regions(graph, regions, tvm_dict(target)) if regions else FloatCode()
+    floats = lower_regions(graph, regions, tvm_dict(target), Vectors.of(target)) if regions else FloatCode()
     dump("float", floats.text)
 
     kernels = lower_layers(graph, assignment, target, options.tiles, options.tuned, floats.functions, say)

@@ -92,6 +92,7 @@ __all__ = [
     "empty",
     "from_source",
     "llvm_intrin",
+    "map_calls",
     "meta_schedule",
     "prepend_to_root",
     "prim_func",
@@ -173,6 +174,16 @@ def prim_func(args: list, name: str):
     return te.create_prim_func(args).with_attr(
         {"global_symbol": name, "tirx.noalias" if IS_TIRX else "tir.noalias": True}
     )
+
+
+def map_calls(func, made: dict[str, Callable]):
+    """`func` with each call of an operator of one float32 number, by its name, replaced by what `made` has for it."""
+
+    def call(n):
+        replace = made.get(getattr(n.op, "name", ""))
+        return replace(n.args[0]) if replace and str(n.ty if IS_TIRX else n.dtype) == "float32" else n
+
+    return _with(func, _map_nodes(func.body, [(tvm.ir.Call if IS_TIRX else tirx.Call, call)]))
 
 
 def _map_nodes(node, handlers: list):

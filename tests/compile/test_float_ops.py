@@ -97,7 +97,7 @@ def test_an_integer_result_becomes_float32(tmp_path):
 
 
 def test_float_and_quantized_layers_in_one_file(tmp_path):
-    """Quantized convolution → Sigmoid → quantized convolution → Softmax, from a QONNX file."""
+    """Quantized convolution → Cos → quantized convolution → Softmax, from a QONNX file."""
     rng = np.random.default_rng(0)
 
     def quant(x, y, scale, bits, signed):
@@ -109,7 +109,7 @@ def test_float_and_quantized_layers_in_one_file(tmp_path):
         quant("x", "xq", "s8", "b8", 1),
         quant("w1", "w1q", "s3", "b3", 1),
         helper.make_node("Conv", ["xq", "w1q"], ["c1"], "first", pads=[1] * 4),
-        helper.make_node("Sigmoid", ["c1"], ["g"], "gate"),
+        helper.make_node("Cos", ["c1"], ["g"], "gate"),
         quant("g", "gq", "s4", "b4", 0),
         quant("w2", "w2q", "s3", "b3", 1),
         helper.make_node("Conv", ["gq", "w2q"], ["c2"], "second"),
@@ -136,7 +136,7 @@ def test_float_and_quantized_layers_in_one_file(tmp_path):
     assert report.equal, report.summary
     with open_bundle(path, 1) as bundle:
         y = bundle.run(rng.normal(size=(2, 3, 9, 9)).astype(np.float32))
-        assert {row["op"] for row in bundle.layers} == {"Layer", "Sigmoid", "Softmax"}
+        assert {row["op"] for row in bundle.layers} == {"Layer", "Cos", "Softmax"}
     np.testing.assert_allclose(y.sum(1), 1, rtol=1e-5)
 
 

@@ -54,10 +54,10 @@ def test_a_fault_of_tvm_is_told_by_name(monkeypatch, read):
 
     lowered = lower._lowered
 
-    def fails(mod, target):
+    def fails(mod, *given):
         if "relax.op.abs" in str(mod.script()) or "R.abs" in str(mod.script()):
             raise ValueError("first\nsecond")
-        return lowered(mod, target)
+        return lowered(mod, *given)
 
     monkeypatch.setattr(lower, "_lowered", fails)
     assert onnx_backend.refused(read["test_abs"].graph) == "node Abs_0 (Abs) cannot be compiled: TVM says: second"

@@ -67,7 +67,9 @@ def test_nothing_is_loaded_from_elsewhere(site):
 
 def test_every_page_is_there(site):
     pages = {str(p.relative_to(DOCS).with_suffix(".html")) for p in DOCS.rglob("*.md")}
-    assert pages | {"contributing.html", "changelog.html", "howto/raspberry-pi.html"} <= set(site)
+    assert pages | {"contributing.html", "changelog.html", "howto/detector.html", "howto/raspberry-pi.html"} <= set(
+        site
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import tvm
 from tvm import relax
 
+from mpcompile.compiler.float_regions.contraction import Vectors
 from mpcompile.compiler.float_regions.emit import emit_regions
 from mpcompile.compiler.float_regions.read import VIEW, RegionCode, read
 from mpcompile.compiler.float_regions.regions import Region
@@ -34,30 +35,30 @@ class FloatCode:
         return "\n\n".join(f"# {title}\n{mod.script()}" for title, mod in zip(titles, self.modules)) + "\n"
 
 
-def lower_regions(graph: Graph, regions: Sequence[Region], target: dict) -> FloatCode:
-    """`target`: TVM's dict. All regions are functions of one module, so that equal operators share a PrimFunc. Raises
-    ModelError naming the node that TVM cannot compile."""
+def lower_regions(graph: Graph, regions: Sequence[Region], target: dict, vectors: Vectors) -> FloatCode:
+    """`target`: TVM's dict; `vectors`: what contractions may take of it. All regions are functions of one module, so that
+    equal operators share a PrimFunc. Raises ModelError naming the node that TVM cannot compile."""
     emitted = emit_regions(graph, regions)
     try:
-        functions, mod = _lowered(emitted.mod, target)
+        functions, mod = _lowered(emitted.mod, target, vectors)
     except (
         Exception
     ) as error:  # whatever a legalisation of TVM's happens to: one of the operators has it by itself, too
         for region in regions:
             for node in region.nodes:
-                _refuse(graph, node, target, region)
+                _refuse(graph, node, target, vectors, region)
         raise error
     code = {region.name: read(region, mod[region.name], emitted.nodes) for region in regions}
     return FloatCode(code, functions, (emitted.mod, mod))
 
 
-def _refuse(graph: Graph, node: Node, target: dict, region: Region) -> None:
+def _refuse(graph: Graph, node: Node, target: dict, vectors: Vectors, region: Region) -> None:
     """Raises ModelError where TVM fails at this operator alone."""
     if not isinstance(node, FloatOp):
         return
     alone = Region(region.name, (node,), tuple(dict.fromkeys(node.inputs)), tuple(node.outputs))
     try:
-        _lowered(emit_regions(graph, [alone]).mod, target)
+        _lowered(emit_regions(graph, [alone]).mod, target, vectors)
     except Exception as error:
         told = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ModelError(
@@ -65,7 +66,7 @@ def _refuse(graph: Graph, node: Node, target: dict, region: Region) -> None:
         ) from error
 
 
-def _lowered(emitted: tvm.IRModule, target: dict) -> tuple[dict[str, PrimFunc], tvm.IRModule]:
+def _lowered(emitted: tvm.IRModule, target: dict, vectors: Vectors) -> tuple[dict[str, PrimFunc], tvm.IRModule]:
     """The PrimFuncs by name, scheduled, and the module that calls them."""
     with Target(target), tvm.transform.PassContext(opt_level=3):
         mod = tvm.transform.Sequential(
@@ -82,6 +83,6 @@ def _lowered(emitted: tvm.IRModule, target: dict) -> tuple[dict[str, PrimFunc], 
     functions = {}
     for gvar, function in list(mod.functions.items()):
         if isinstance(function, PrimFunc):
-            functions[gvar.name_hint] = schedule(function)
+            functions[gvar.name_hint] = schedule(function, vectors)
             mod.update_func(gvar, functions[gvar.name_hint])
     return functions, mod

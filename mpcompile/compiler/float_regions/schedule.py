@@ -1,9 +1,14 @@
-"""A plain CPU schedule for a PrimFunc of TVM's own operators: parallel outside, vectorised inside. Not tuned."""
+"""A plain CPU schedule for a PrimFunc of TVM's own operators: parallel outside, vectorised inside, contractions in register
+tiles. Not tuned."""
 
 from __future__ import annotations
 
 import math
 
+from tvm.s_tir import ScheduleError
+
+from mpcompile.compiler.float_regions.contraction import Vectors, contract
+from mpcompile.compiler.float_regions.functions import vectorizable
 from mpcompile.kernels.tvm_names import PrimFunc, Schedule, tirx
 
 PARALLEL_FROM = 1 << 14
@@ -15,8 +20,9 @@ SPATIAL, REDUCE = 0, 2
 """IterVar.iter_type: data parallel, commutative reduction."""
 
 
-def schedule(function: PrimFunc) -> PrimFunc:
-    """The same function: elementwise steps inlined into elementwise readers, other blocks parallel and vectorised.
+def schedule(function: PrimFunc, vectors: Vectors) -> PrimFunc:
+    """The same function: elementwise steps inlined into elementwise readers, contractions by register tiles, other blocks
+    parallel and vectorised.
 
     A block that is no plain loop nest (nested blocks, scans, extents not known) stays as it is, serial.
     """
@@ -24,10 +30,20 @@ def schedule(function: PrimFunc) -> PrimFunc:
     for block in _blocks(sch):
         if _inlinable(sch, block):
             sch.compute_inline(block)
+    tiled: set[str] = set()
+    for name in [sch.get(b).name_hint for b in _blocks(sch) if _plain(sch, b) and REDUCE in _kinds(sch, b)]:
+        trial = sch.copy()
+        try:
+            done = contract(trial, trial.get_sblock(name), vectors, PARALLEL_FROM)
+        except ScheduleError:  # TVM cannot tile it, for whatever reason of its own: it stays a plain loop nest
+            continue
+        if done:
+            sch = trial
+            tiled.update({name, f"{name}_init", f"{name}_update"})
     for block in _blocks(sch):
-        if _plain(sch, block):
+        if sch.get(block).name_hint not in tiled and _plain(sch, block):
             _arrange(sch, block)
-    return sch.mod["main"]
+    return vectorizable(sch.mod["main"])
 
 
 def _blocks(sch: Schedule) -> list:
@@ -65,7 +81,8 @@ def _arrange(sch: Schedule, block) -> None:
     sch.reorder(*spatial[:-1], outer, *reduce, inner)
     if lanes > 1:
         sch.vectorize(inner)
-    around = sch.fuse(*spatial[:-1], outer)
+    # An axis without whole vectors stays a loop of its own, which LLVM makes vectors of.
+    around = sch.fuse(*spatial[:-1], outer) if lanes >= 4 or len(spatial) == 1 else sch.fuse(*spatial[:-1])
     if work >= PARALLEL_FROM:
         sch.parallel(around)
     if reduce:
