@@ -55,7 +55,7 @@ class Space:
                 "pixels": (default.pixels,),
                 "block": (default.block,),
                 "lines": (1,) if image else _lines(spec),
-                "parallel": _axes(threads),
+                "parallel": _axes(threads, default),
             }
             return Space(spec, registers, (), _filled(choices))
         loops = tuple(loops_of(architecture, p) for p in parts)
@@ -73,7 +73,7 @@ class Space:
             "unroll": (0, 1, 2, 3) if spatial else (0, 3),
             "words_first": (False, True) if spatial and deep else (False,),
             "apart": (False, True) if any(inner.slots(p) > 1 for inner, p in zip(loops, parts)) else (False,),
-            "parallel": _axes(threads),
+            "parallel": _axes(threads, default),
         }
         return Space(spec, registers, loops, _filled(choices))
 
@@ -144,8 +144,8 @@ def _filled(choices: dict) -> dict[str, tuple]:
     return {name: tuple(values) for name, values in (rest | choices).items()}
 
 
-def _axes(threads: int) -> tuple[str, ...]:
-    return AXES[:1] if threads == 1 else AXES
+def _axes(threads: int, default: Tile) -> tuple[str, ...]:
+    return (default.parallel,) if threads == 1 else AXES
 
 
 def _lines(spec: LayerSpec) -> tuple[int, ...]:

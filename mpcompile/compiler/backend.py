@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mpcompile.compiler import library
+from mpcompile.errors import TargetError
 from mpcompile.kernels.tvm_names import PrimFunc
 from mpcompile.targets import Target
 from mpcompile.targets.registry import Registry
@@ -25,6 +26,17 @@ CPU_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "armv7l": {"mfloat-abi": "hard"},
 }
 """Architecture of a CPU → what else TVM's target says."""
+
+INSTRUCTIONS = {
+    **{name: name for name in ("popcnt", "fma", "avx2", "avx512f", "avx512bw")},
+
+        "avx512_vnni": "avx512vnni",
+        "avx512_vpopcntdq": "avx512vpopcntdq",
+        "avx512vbmi": "avx512vbmi",
+        "asimddp": "dotprod"
+    ,
+}
+"""Features of a board of which kernels use instructions → LLVM's names for them."""
 
 
 class Backend(Protocol):
@@ -41,7 +53,7 @@ class Backend(Protocol):
         self, functions: Mapping[str, PrimFunc], target: Target, folder: Path, instruments: Sequence[object] = ()
     ) -> list[Path]:
         """Files of machine code in `folder`, in which each function has its name. `instruments` see TVM's passes, from
-        several threads."""
+        several threads. Raises TargetError where the board's keys do not fit together."""
         ...
 
     def link_objects(self, objects: Sequence[Path], target: Target) -> bytes:
@@ -65,10 +77,28 @@ class CpuBackend:
     def build_objects(
         self, functions: Mapping[str, PrimFunc], target: Target, folder: Path, instruments: Sequence[object] = ()
     ) -> list[Path]:
-        return library.build_objects(functions, self.tvm_dict(target, target.cores), folder, instruments)
+        described = self.tvm_dict(target, target.cores)
+        _check_features(target, described)
+        return library.build_objects(functions, described, folder, instruments)
 
     def link_objects(self, objects: Sequence[Path], target: Target) -> bytes:
         return library.link_objects(objects, target.mtriple)
+
+
+def _check_features(target: Target, described: dict[str, Any]) -> None:
+    """Raises TargetError at a feature of the board that LLVM's CPU lacks: it would end the process at its first
+    instruction."""
+    import tvm
+    from tvm.target.codegen import target_has_features
+
+    cpu = tvm.target.Target(described)
+    for feature in target.features:
+        name = INSTRUCTIONS.get(feature)
+        if name and not target_has_features([name], cpu):
+            raise TargetError(
+                f"board {target.name} has {feature}, and {target.mcpu} as LLVM knows it has not: "
+                f'mattr = ["+{name}"] would be accepted'
+            )
 
 
 BACKENDS: Registry[Backend] = Registry("code generator for devices of kind", {"cpu": CpuBackend()})

@@ -73,7 +73,7 @@ class CpuMemory:
         return aligned(nbytes)
 
     def take(self, data: np.ndarray) -> np.ndarray:
-        if data.ctypes.data % ALIGNMENT == 0:
+        if data.flags.writeable and data.ctypes.data % ALIGNMENT == 0:  # DLPack hands over nothing that is read-only
             return data
         block = aligned(data.nbytes)
         np.copyto(block, data)

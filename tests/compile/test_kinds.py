@@ -30,6 +30,7 @@ def board_toml(path: Path, **more) -> Path:
         "description": "mine",
         "arch": here.arch,
         "mcpu": here.mcpu,
+        "mattr": list(here.mattr),
         "mtriple": here.mtriple,
         "features": list(here.features),
         "vector_bits": here.vector_bits,
@@ -49,6 +50,20 @@ def test_a_board_of_ones_own_is_compiled_for_run_and_exact(tmp_path):
     assert (target["name"], target["kind"], target["cores"]) == ("mine", "cpu", 1)
     report = verify(MODEL, bundle, threads=1)
     assert report.equal and report.rows
+
+
+def test_features_that_its_cpu_lacks_are_refused(tmp_path):
+    """LLVM would end the process."""
+    cpu = {"arch": "x86_64", "mcpu": "x86-64-v4", "mtriple": "", "vector_bits": 512, "mattr": ["+avx512vnni"]}
+    features = [*load_target("x86-64-v4").features, "avx512_vnni", "avx512_vpopcntdq"]
+    board = board_toml(tmp_path / "mine.toml", **cpu, features=features)
+    with pytest.raises(TargetError) as error:
+        compile_model(MODEL, board, tmp_path / "m.mpc")
+    assert str(error.value) == (
+        "board mine has avx512_vpopcntdq, and x86-64-v4 as LLVM knows it has not: "
+        'mattr = ["+avx512vpopcntdq"] would be accepted'
+    )
+    assert not (tmp_path / "m.mpc").exists()
 
 
 def test_an_unknown_kind_is_refused(tmp_path):

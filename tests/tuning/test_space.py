@@ -79,7 +79,7 @@ def test_the_default_is_a_point_and_points_differ(name):
     tiles = space.tiles()
     default = lowered.architecture.default_tile(lowered.spec)
     assert default in tiles and space.holds(default) and len(set(tiles)) == len(tiles) > 10
-    assert not space.holds(replace(default, row=default.row + 1)) and all(t.parallel == "" for t in tiles)
+    assert not space.holds(replace(default, row=default.row + 1)) and {t.parallel for t in tiles} == {default.parallel}
 
 
 def test_lines_leave_threads_their_share():
