@@ -29,12 +29,10 @@ CPU_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 
 INSTRUCTIONS = {
     **{name: name for name in ("popcnt", "fma", "avx2", "avx512f", "avx512bw")},
-
-        "avx512_vnni": "avx512vnni",
-        "avx512_vpopcntdq": "avx512vpopcntdq",
-        "avx512vbmi": "avx512vbmi",
-        "asimddp": "dotprod"
-    ,
+    "avx512_vnni": "avx512vnni",
+    "avx512_vpopcntdq": "avx512vpopcntdq",
+    "avx512vbmi": "avx512vbmi",
+    "asimddp": "dotprod",
 }
 """Features of a board of which kernels use instructions → LLVM's names for them."""
 
