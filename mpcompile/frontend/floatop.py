@@ -132,13 +132,25 @@ def modern(node: Source, model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     try:
         check_node(model)
-        return onnx.version_converter.convert_version(model, MODERN)
+        return _as_before(node, model, onnx.version_converter.convert_version(model, MODERN))
     except Exception as error:  # the converter's C++ raises what it likes
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"{node}: of ONNX opset {model.opset_import[0].version}, and onnx does not convert it ({reason}); a model of "
             f"opset {MODERN} or later would be accepted"
         ) from error
+
+
+def _as_before(node: Source, model: onnx.ModelProto, converted: onnx.ModelProto) -> onnx.ModelProto:
+    """With the coordinates of an Upsample, or a Resize of opset 10, which the converter leaves to the newer default."""
+    if node.op_type in ("Upsample", "Resize") and model.opset_import[0].version < 11:
+        wanted = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        for made in converted.graph.node:
+            if made.op_type == "Resize":
+                kept = [a for a in made.attribute if a.name not in wanted]
+                del made.attribute[:]
+                made.attribute.extend([*kept, *(onnx.helper.make_attribute(*each) for each in wanted.items())])
+    return converted
 
 
 def emit_nodes(

@@ -91,16 +91,21 @@ def reduced(op: str, first: int) -> Callable:
     return make
 
 
-def enlarged(opset: int):
-    scales = constant([1, 1, 2, 2], "scales")
-    if opset < 9:
-        return [node("Upsample", ["x"], ["y"], mode="nearest", scales=[1.0, 1.0, 2.0, 2.0])], []
-    if opset < 10:
-        return [node("Upsample", ["x", "scales"], ["y"], mode="nearest")], [scales]
-    if opset < 11:
-        return [node("Resize", ["x", "scales"], ["y"], mode="nearest")], [scales]
-    where = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    return [node("Resize", ["x", "roi", "scales"], ["y"], mode="nearest", **where)], [scales, constant([], "roi")]
+def enlarged(*by: float) -> Callable:
+    """Below opset 11 with the coordinates of an Upsample."""
+
+    def make(opset: int):
+        scales = constant([1, *by], "scales")
+        if opset < 9:
+            return [node("Upsample", ["x"], ["y"], mode="nearest", scales=[1.0, *by])], []
+        if opset < 10:
+            return [node("Upsample", ["x", "scales"], ["y"], mode="nearest")], [scales]
+        if opset < 11:
+            return [node("Resize", ["x", "scales"], ["y"], mode="nearest")], [scales]
+        where = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return [node("Resize", ["x", "roi", "scales"], ["y"], mode="nearest", **where)], [scales, constant([], "roi")]
+
+    return make
 
 
 def dropped(opset: int):
@@ -150,7 +155,9 @@ FORMS = {
     "ReduceSum": reduced("ReduceSum", 13),
     "ReduceMean": reduced("ReduceMean", 18),
     "ReduceMax": reduced("ReduceMax", 18),
-    "Resize": enlarged,
+    "Resize": enlarged(1, 2, 2),
+    "Resize by thirds": enlarged(1, 4 / 3, 5 / 3),
+    "Resize of channels": enlarged(1.01, 2, 1),
     "Dropout": dropped,
     "BatchNormalization": normalized,
     "Softmax": shares,

@@ -4,6 +4,7 @@ layer by layer on the witness's own codes, so that a rounding that went the othe
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -36,9 +37,14 @@ def is_qonnx(model: onnx.ModelProto) -> bool:
 def beyond_witnesses(model: onnx.ModelProto) -> bool:
     """Whether the witness's own numbers do not hold: ONNX Runtime's of 2 bits, of biases or zero points near the end of 32
     bits, which it adds and subtracts in that type, and of operators on codes with int8 weights whose sums of 16 bits
-    saturate on AVX2; qonnx's where what a quantizer is told is no float32, since it computes in that type."""
+    saturate on AVX2; qonnx's where what a quantizer is told is no float32, since it computes in that type, and where a
+    BatchNormalization's constant is read elsewhere too, for which it has other numbers than ONNX Runtime has of that node
+    alone."""
     types = {t.name: t.data_type for t in model.graph.initializer}
+    reads = Counter(i for node in model.graph.node for i in node.input)
     for node in model.graph.node:
+        if is_qonnx(model) and node.op_type == "BatchNormalization" and any(reads[i] > 1 for i in node.input[1:]):
+            return True
         if node.domain in QONNX_DOMAINS and any(types.get(i, FLOAT) != FLOAT for i in node.input):
             return True
     if {onnx.TensorProto.INT2, onnx.TensorProto.UINT2} & set(types.values()):
