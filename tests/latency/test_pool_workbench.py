@@ -53,7 +53,7 @@ def test_a_table_of_real_layers(model, tmp_path, monkeypatch):
     assert set(found.contractions) == {"c0", "c1", "fc"}
     assert found.latency("c0", 1, 8) > found.latency("c0", 1, 1) > 0
     cell = found.layers[found.contractions["c0"].layer].reads["c0"][1, 1]
-    assert set(cell) == {"planes", "codes"}  # popcount reads the one, lookup and dot the other
+    assert set(cell) == {"planes", "codes"}  # popcount reads the one, all others the other
     assert found.format("c0", 1, 1) == min(cell, key=cell.get) and found.format("c0", 1, 8) == "codes"
     assert found.predict({"c0": (1, 8), "c1": (1, 8)}) > found.predict()
     found.save(tmp_path / "lut.json")
@@ -86,7 +86,7 @@ def test_bits_that_a_kernel_does_not_see_make_no_other(model, family, same):
 
 def test_a_network_is_compiled_with_what_its_table_found_fastest(model, tmp_path):
     found = mp.profile(model, bits="w1a1", cache=tmp_path / "cells", threads=1, rounds=1)
-    for form, families in (("codes", {"dot", "lookup"}), ("planes", {"popcount"})):
+    for form, families in (("codes", {"dot", "lookup", "winograd"}), ("planes", {"popcount"})):
         cell = found.layers[found.contractions["c1"].layer].reads["c1"][1, 1]
         cell |= {"codes": 1.0, "planes": 1.0, form: 0.5}
         path = PoolWorkbench(load_target("native"), DevicePool.local(), 1).compile(model, tmp_path / "m.mpc", found)
