@@ -17,7 +17,7 @@ from mpcompile.runtime.archive import read_manifest
 from mpcompile.runtime.bundle import open_bundle
 from mpcompile.runtime.driver import DRIVERS, CpuDriver, Machine, Stopwatch
 from mpcompile.schedules import SCHEDULES, architecture_of
-from mpcompile.targets import cpu, load_target, native_target
+from mpcompile.targets import cpu, list_targets, load_target, native_target
 from mpcompile.targets.kind import CPU, KINDS, Kind, StorageCosts
 
 MODEL = Path(__file__).parents[1] / "data" / "brevitas_cnn_w2a2.onnx"
@@ -64,6 +64,11 @@ def test_features_that_its_cpu_lacks_are_refused(tmp_path):
         'mattr = ["+avx512vpopcntdq"] would be accepted'
     )
     assert not (tmp_path / "m.mpc").exists()
+
+
+@pytest.mark.parametrize("name", list_targets())
+def test_boards_that_ship_have_what_their_features_say(name, tmp_path):
+    assert all(path.stat().st_size for path in CpuBackend().build_objects({}, load_target(name), tmp_path))
 
 
 def test_an_unknown_kind_is_refused(tmp_path):
