@@ -22,6 +22,7 @@ LONG = re.compile(
             r"search/test_damaged_run",
             r"search/test_sweep.py::test_killed",
             r"search/test_any_module",
+            r"search/test_onnx_file.py::test_(a_float_file|a_configuration|files_of_torch)",
             r"search/test_study_of_methods",
             r"search/test_on_target.py::test_(however|it_lands.*(between|w2a2))",
             r"search/test_methods.py::test_(the_next|interrupted.*(bsq|supernet|greedy)|the_trace)",

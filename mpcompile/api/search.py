@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from mpcompile.errors import MissingDependency, UsageError
+from mpcompile.errors import MissingDependency
 from mpcompile.locks import check_free
 from mpcompile.search import config as configs
 from mpcompile.search.config import Config
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mpcompile.remote.pool import DevicePool
     from mpcompile.search.run import Result
     from mpcompile.search.trace.found import SearchResult
+    from mpcompile.search.trace.task import Problem
 
 
 IDLE_SECONDS = 30.0
@@ -55,7 +56,8 @@ def run_search(
         from mpcompile.search.trace.from_file import problem_of
         from mpcompile.search.trace.task import ModuleTask
 
-        make_task = lambda: ModuleTask(problem_of(read.module, Path(config).parent), read)
+        folder = Path(config).parent
+        make_task = lambda: ModuleTask(_with_modules(problem_of(read.module, folder), folder), read)
     with open_pool(asked.tracker or None, asked.key or None, warn=warn, idle=IDLE_SECONDS) as pool:
         device = device_of(read, pool)
         result = run(Path(config), read, Path(out), device, show or silent, warn or (lambda line: None), make_task)
@@ -87,10 +89,10 @@ def search(
     show: PhaseProgress | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> SearchResult:
-    """Searches bits for every convolution and linear layer of `model`, a torch.nn.Module as it is, so that it takes
-    `budget` on `target`: "12 ms", "w4a4" (what that takes everywhere), "60 %" (of the way from the fewest bits to the
-    most), "2 GBitOps"; each of several is a network of the front. Trains, exports, compiles, verifies and times them in the
-    folder `out`, and goes on where it was interrupted.
+    """Searches bits for every convolution and linear layer of `model`, a torch.nn.Module as it is or the path of a float
+    ONNX file, so that it takes `budget` on `target`: "12 ms", "w4a4" (what that takes everywhere), "60 %" (of the way from
+    the fewest bits to the most), "2 GBitOps"; each of several is a network of the front. Trains, exports, compiles,
+    verifies and times them in the folder `out`, and goes on where it was interrupted.
 
     train, val: (inputs, targets) as tensors, a map-style data set, or a DataLoader of one; networks are compared on `val`.
     example: an input, batch in front. keep: names of layers (with * and ?) → their bits; left out, the first and the last
@@ -105,8 +107,6 @@ def search(
     from mpcompile.remote.pool import open_pool
     from mpcompile.search.budgets import UNITS
 
-    if isinstance(model, (str, os.PathLike)):
-        raise UsageError(f"{model}: an nn.Module is searched; a float ONNX file is not yet")
     budgets = [budget] if isinstance(budget, str) else list(budget)
     bit_units = [unit for unit, (kind, _) in UNITS.items() if kind == "bitops"]
     kind = "bitops" if any(b.rstrip().endswith(unit) for b in budgets for unit in bit_units) else "latency"
@@ -130,13 +130,28 @@ def search(
     from mpcompile.search.trace.found import result_of
     from mpcompile.search.trace.task import ModuleTask, Problem
 
-    task = ModuleTask(Problem(model, train, val, example, loss, metric, teacher, keep), config)
-    text = f"# mp.search of {type(model).__name__}, {task.fingerprint}\n{configs.as_toml(config)}"
+    task = ModuleTask(_with_modules(Problem(model, train, val, example, loss, metric, teacher, keep)), config)
+    named = model if isinstance(model, (str, os.PathLike)) else type(model).__name__
+    text = f"# mp.search of {named}, {task.fingerprint}\n{configs.as_toml(config)}"
     with open_pool(asked.tracker or None, asked.key or None, warn=warn, idle=IDLE_SECONDS) as pool:
         device, told = device_of(config, pool), warn or (lambda line: None)
         result = run_text("mp.search", text.encode(), config, Path(out), device, show or silent, told, lambda: task)
         _say(pool, warn)
     return result_of(result, task)
+
+
+def _with_modules(problem: Problem, folder: Path = Path()) -> Problem:
+    """A float ONNX file of `folder` in the place of a module, or of its teacher, becomes one."""
+    from dataclasses import replace as with_
+
+    from mpcompile.api.float_file import module_of
+    from mpcompile.search.trace.samples import samples_of
+
+    files = {k: v for k in ("model", "teacher") if isinstance(v := getattr(problem, k), (str, os.PathLike))}
+    if not files:
+        return problem
+    inputs, _ = next(samples_of(problem.val, "val").in_order(2, 2))
+    return with_(problem, **{k: module_of(folder / v, inputs) for k, v in files.items()})
 
 
 def _say(pool: DevicePool, warn: Callable[[str], None] | None) -> None:

@@ -25,6 +25,9 @@ from mpcompile.temporary import temporary_folder
 OPSET = 17
 """Older files are brought to this opset: fake quantizers are made of operators in their newer form."""
 
+LAYER_FUSIONS = "ConvBNFusion", "MatMul_BatchNormalization_Fusion", "MatMulAddFusion"
+"""ONNX Runtime's names of what folds BatchNorms, and takes the axes of rows apart."""
+
 
 @dataclass(frozen=True)
 class Port:
@@ -55,8 +58,11 @@ class FloatModel:
         return [o.name for o in self.proto.graph.output]
 
 
-def read_float(path: str | os.PathLike, shapes: Mapping[str, Sequence[int]] | None = None) -> FloatModel:
-    """Reads a float model. `shapes`: input → its shape, batch in front, where the file leaves sizes open.
+def read_float(
+    path: str | os.PathLike, shapes: Mapping[str, Sequence[int]] | None = None, fuse_layers: bool = True
+) -> FloatModel:
+    """Reads a float model. `shapes`: input → its shape, batch in front, where the file leaves sizes open. `fuse_layers`:
+    whether BatchNorms go into the weights before them, and products of many rows become two-dimensional.
 
     Raises UsageError and ModelError as `mpcompile.load` does, and where the model is quantized already or is no float32;
     MissingDependency without ONNX Runtime.
@@ -68,7 +74,7 @@ def read_float(path: str | os.PathLike, shapes: Mapping[str, Sequence[int]] | No
     load(path, shapes)  # what mpcompile could never compile is refused before any work
     fix_shapes(model, shapes or {})
     ir.external_data.load_to_model(model)
-    proto = _folded(_modern(ir.to_proto(model), path), path)
+    proto = _folded(_modern(ir.to_proto(model), path), path, fuse_layers)
     constants = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
     inputs = {v.name: _port(v) for v in proto.graph.input if v.name not in constants}
     values = (*proto.graph.input, *proto.graph.value_info, *proto.graph.output)
@@ -103,7 +109,7 @@ def _modern(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path}: its opset {version} cannot be brought to {OPSET} ({reason})") from error
 
 
-def _folded(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+def _folded(proto: onnx.ModelProto, path: Path, fuse_layers: bool) -> onnx.ModelProto:
     """What ONNX Runtime makes of it by optimizations that keep standard operators: constants and BatchNorms folded,
     identities gone. Every node is named, shapes are inferred. Raises ModelError where it does not take the model."""
     import onnxruntime as ort
@@ -116,7 +122,8 @@ def _folded(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         try:
             onnx.save(proto, given)
             options.optimized_model_filepath = str(made)
-            ort.InferenceSession(str(given), options, providers=["CPUExecutionProvider"])
+            left_out = [] if fuse_layers else list(LAYER_FUSIONS)
+            ort.InferenceSession(str(given), options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out)
             folded = onnx.load(made)
         except Exception as error:  # protobuf's and ONNX Runtime's share no class
             raise ModelError(f"ONNX Runtime does not take {path}: {str(error).splitlines()[0]}") from error

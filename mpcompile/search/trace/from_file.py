@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
@@ -39,7 +40,7 @@ def problem_of(module: str, folder: Path) -> Problem:
 def _problem(given: Any, module: str) -> Problem:
     if isinstance(given, Problem):
         return given
-    if isinstance(given, (tuple, list)) and len(given) == 3 and isinstance(given[0], nn.Module):
+    if isinstance(given, (tuple, list)) and len(given) == 3 and isinstance(given[0], (nn.Module, str, os.PathLike)):
         given = dict(zip(NEEDED, given))
     if not isinstance(given, Mapping):
         raise ModelError(

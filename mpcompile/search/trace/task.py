@@ -36,18 +36,19 @@ TOGETHER = 1 << 24
 
 @dataclass(frozen=True)
 class Problem:
-    """What a user gives. `example`: an input as the module takes it, batch in front; left out, one of `train`. `loss`: of
+    """What a user gives. `model`: a module; the path of a float ONNX file has become one before a task is made, and so has
+    `teacher`'s. `example`: an input as the module takes it, batch in front; left out, one of `train`. `loss`: of
     (outputs, targets), left out cross entropy; `metric`: of all outputs and targets of `val`, larger is better, left out
     the share of right classes. `teacher`: a module whose logits are learned from, too. `keep`: names (with * and ?) of
     layers → their bits."""
 
-    model: nn.Module
+    model: Any
     train: Any
     val: Any
     example: Tensor | None = None
     loss: Callable[[Any, Any], Tensor] | None = None
     metric: Callable[[Any, Any], Any] | None = None
-    teacher: nn.Module | None = None
+    teacher: Any = None
     keep: Mapping[str, int] | None = None
 
 
