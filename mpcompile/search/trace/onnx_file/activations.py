@@ -6,7 +6,7 @@ of numbers, and compared with each function that a search knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ def whole_functions(
     """Tensor that a function ends with → the tensor that it is of, the function, and the names of its pieces, which nobody
     else reads. `kept`: outputs of the graph."""
     writer = {name: node for node in nodes for name in node.outputs}
+    place = {node.name: at for at, node in enumerate(nodes)}
     readers: dict[str, set[str]] = {}
     for node in nodes:
         for at, name in enumerate(node.inputs):
@@ -41,7 +42,7 @@ def whole_functions(
     for node in reversed(nodes):
         if node.op not in ("Mul", "Div", "Clip", "HardSigmoid") or node.name in taken:
             continue
-        for start, pieces in _regions(node, writer):
+        for start, pieces in _regions(node, writer, place):
             names = frozenset(p.name for p in pieces)
             if len(pieces) < 2 or names & taken:
                 continue
@@ -55,9 +56,11 @@ def whole_functions(
     return found
 
 
-def _regions(end: FileNode, writer: Mapping[str, FileNode]):
+def _regions(
+    end: FileNode, writer: Mapping[str, FileNode], place: Mapping[str, int]
+) -> Iterator[tuple[str, tuple[FileNode, ...]]]:
     """(tensor, pieces) for each tensor before `end` that `end` is a function of alone, largest last; pieces in the order of
-    their running."""
+    their running. `place`: of each node in the file, where every node stands behind those that it reads."""
     pieces: list[FileNode] = [end]
     while len(pieces) <= MOST:
         inside = {t for p in pieces for t in p.outputs}
@@ -67,15 +70,7 @@ def _regions(end: FileNode, writer: Mapping[str, FileNode]):
         nearest = [writer[n] for n in read if n in writer and writer[n].op in PIECES and _scalars(writer[n])]
         if not nearest:
             return
-        # the piece nobody outside of the region reads first is the one that must run last
-        pieces.append(max(nearest, key=lambda p: _depth(p, writer, {})))
-
-
-def _depth(node: FileNode, writer: Mapping[str, FileNode], known: dict[str, int]) -> int:
-    if node.name not in known:
-        before = [writer[n] for n in node.inputs if n in writer and writer[n].op in PIECES]
-        known[node.name] = 1 + max((_depth(p, writer, known) for p in before), default=0)
-    return known[node.name]
+        pieces.append(max(nearest, key=lambda p: place[p.name]))  # the last to run: none of the others can read it
 
 
 def _scalars(node: FileNode) -> bool:
