@@ -95,7 +95,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["ebs", "edmips", "ilp", "bsq", "supernet", "greedy"])
+@pytest.mark.parametrize("name", ["ebs", "edmips", "ilp", "bsq", "supernet", "greedy", "halving"])
 def test_interrupted_it_goes_on(trained, tmp_path, name):
     whole = found_by(name, asked(trained))
 
@@ -110,7 +110,7 @@ def test_interrupted_it_goes_on(trained, tmp_path, name):
         trained, keeper=Keeper(tmp_path / "part.npz", "key", 0), show=lambda _, done, *more: seen.append(done)
     )
     assert found_by(name, query).assignment == whole.assignment
-    assert seen and (name in ("ilp", "supernet") or seen[0] > 1)
+    assert seen and (name in ("ilp", "supernet", "halving") or seen[0] > 1)
 
 
 # -- the integer program -----------------------------------------------------------------------------------------------
