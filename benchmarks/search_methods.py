@@ -1,7 +1,7 @@
 """Every search method against uniform bits at equal latency, on digits in clutter, every network trained until it stands
 still.
 
-    python -m benchmarks.search_methods -o DIR [--seeds 3] [--boards zen4 rpi4b] [--methods ebs ilp …] [--size small]
+    python -m benchmarks.search_methods -o DIR [--seeds 3] [--boards rpi4b native] [--methods ebs ilp …] [--size narrow]
 
 For each seed one float network, from which every other is trained by one recipe (mpcompile.search.still), so that they
 differ in their bits alone; networks of the same bits are trained once. A board's latency table is its cost model's, which
@@ -10,7 +10,7 @@ cost by the table, and half way between. Which method is best at a budget is tol
 test images.
 
 Every network and search is a line of DIR/networks.jsonl, and what is there is not done again. The tables are in
-DIR/methods.md, and methods.json, of what is there.
+DIR/methods.md and methods.json, and the plots in DIR/methods-BOARD.svg, of what is there.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 from msgspec.structs import replace
 
+from benchmarks.search_plot import Dot, svg
 from mpcompile.api.modelled_workbench import modelled_table
 from mpcompile.api.search import device_of
 from mpcompile.errors import MpError, UsageError
@@ -44,7 +45,7 @@ from mpcompile.search.still import Still, train
 from mpcompile.targets import load_target
 
 NATIVE = "native"
-UNIFORM = "w1a1", "w1a2", "w2a2", "w4a4", "w8a8"
+UNIFORM = "w1a2", "w2a2", "w8a8"
 BUDGETS = "w2a2", "between", "w1a2"
 """Loosest first: a search begins where the one before ended."""
 
@@ -54,29 +55,32 @@ class Sizes:
     """`epochs`: of the first training, the next has twice as many. `still`, `most`: see mpcompile.search.still."""
 
     side: int = 12
-    widths: tuple[int, ...] = (16, 32, 64)
-    blocks: tuple[int, ...] = (1, 1, 1)
-    train: int = 2000
+    widths: tuple[int, ...] = (16, 32)
+    blocks: tuple[int, ...] = (1, 1)
+    stem_stride: int = 2
+    shift: int = 1
+    train: int = 1500
     test: int = 1440
     bits: tuple[int, ...] = (1, 2, 3, 4, 8)
     batch: int = 64
-    epochs: float = 2
-    rate: float = 3e-3
+    epochs: float = 6
+    rate: float = 1e-2
     still: float = 0.03
-    most: int = 4
-    search_epochs: float = 3
-    search_rate: float = 1e-3
+    most: int = 2
+    search_epochs: float = 8
+    search_rate: float = 3e-3
     judged: int = 512
-    population: int = 32
-    generations: int = 10
+    population: int = 16
+    generations: int = 5
 
 
 SIZES = {
-    "full": Sizes(),
-    "small": Sizes(widths=(8, 16, 32), train=1000, most=3, judged=256, population=16, generations=5),
-    "quick": Sizes(side=8, widths=(8, 16), blocks=(1, 1), train=300, test=200, epochs=1, most=2, search_epochs=1),
+    "narrow": Sizes(),
+    "wide": Sizes(widths=(32, 64)),
+    "quick": Sizes(side=8, widths=(8, 16), train=300, test=200, epochs=1, most=2, search_epochs=1),
 }
-"""quick is as small as it goes: it tries the command and says nothing."""
+"""narrow is so small that a layer takes next to no time on a large CPU; wide is the demo's. quick is as small as it goes:
+it tries the command and says nothing."""
 
 
 class Study:
@@ -122,7 +126,8 @@ class Study:
         s = self.sizes
         torch.manual_seed(seed)
         made = ResNet(
-            s.widths, s.blocks, channels=1, side=s.side, classes=10, weights=s.bits, activations=s.bits
+            s.widths, s.blocks, channels=1, side=s.side, classes=10, stem_stride=s.stem_stride,
+            weights=s.bits, activations=s.bits,
         )  # fmt: skip
         if state:
             made.load_state_dict(state)
@@ -146,7 +151,7 @@ class Study:
 
     def trained(self, seed: int, bits: BitAssignment | None, start: dict | None) -> tuple[dict, ResNet]:
         s, network = self.sizes, self.network(seed, start)
-        recipe = Recipe(s.epochs, s.batch, s.rate)
+        recipe = Recipe(s.epochs, s.batch, s.rate, shift=s.shift)
         figures = train(network, bits, self.data.train, recipe, Still(s.still, s.most), seed=seed)
         network.eval()
         return {**figures, "accuracy": accuracy(network, self.data.test)}, network
@@ -182,7 +187,8 @@ class Study:
                 network = self.network(seed, start)
                 cost = Latency(network, self.table(board))
                 target = self.targets(cost, network)[budget]
-                recipe = SearchRecipe(s.search_epochs, s.batch, s.search_rate, warmup=0 if before else 0.5)
+                epochs = s.search_epochs * (len(BUDGETS) if name == "supernet" else 1)
+                recipe = SearchRecipe(epochs, s.batch, s.search_rate, shift=s.shift, warmup=0 if before else 0.5)
                 query = Query(network, cost, BudgetPrice(target), self.data.train, recipe, seed, before=before)
                 found = METHODS[name].configured(network, self.options).search(query)
                 before, bits = found.state or None, found.assignment
@@ -232,7 +238,9 @@ class Study:
         rows = self.rows()
         text: list[str] = []
         for board in dict.fromkeys(r["board"] for r in rows):
-            text += self._table([r for r in rows if r["board"] == board], board)
+            of_board = [r for r in rows if r["board"] == board]
+            text += self._table(of_board, board)
+            (self.out.path / f"methods-{board}.svg").write_text(self._plot(of_board, board), encoding="utf-8")
         nets = [r for r in self.known.values() if r["kind"] == "network"]
         same = {b: [r["accuracy"] for r in nets if r["bits"] == self.uniform(b)] for b in UNIFORM}
         floats = [r["accuracy"] for r in self.known.values() if r["kind"] == "float"]
@@ -259,16 +267,40 @@ class Study:
         ]
         return [*lines, "| least held-out loss | " + " | ".join(map(_cell, best)) + " |", ""]
 
+    def _plot(self, rows: list[dict], board: str) -> str:
+        cost = Latency(self.network(0), self.table(board))
+        nets = [r for r in self.known.values() if r["kind"] == "network"]
+        uniform = {}
+        for bits in UNIFORM:
+            same, x = self.uniform(bits), 1e6 * cost.of(self.network(0).uniform(*BitPair.parse(bits)))
+            uniform[bits.upper()] = _dot(x, [r["accuracy"] for r in nets if r["bits"] == same])
+        methods = {
+            name: [
+                _dot(1e6 * statistics.mean(r["cost"] for r in found), [r["accuracy"] for r in found])
+                for b in reversed(BUDGETS)
+                if (found := [r for r in rows if r["method"] == name and r["budget"] == b])
+            ]
+            for name in dict.fromkeys(r["method"] for r in rows)
+        }
+        return svg(f"Methods at equal latency, {board}", uniform, methods)
+
     def uniform(self, bits: str) -> dict:
         """As the file has it."""
         return json.loads(json.dumps(self.network(0).uniform(*BitPair.parse(bits)).to_json()))
 
 
 def _cell(rows: list[dict]) -> str:
-    """Accuracy, its spread over seeds, and the gain over the uniform network of that cost."""
+    """Accuracy and the gain over the same seed's uniform network of that cost, with their deviations over seeds."""
     if not rows:
         return "—"
-    return f"{_mean([r['accuracy'] for r in rows])} ({100 * statistics.mean(r['gain'] for r in rows):+.1f})"
+    gains = [100 * r["gain"] for r in rows]
+    spread = f" ± {statistics.stdev(gains):.1f}" if len(gains) > 1 else ", one seed"
+    return f"{_mean([r['accuracy'] for r in rows])} ({statistics.mean(gains):+.1f}{spread})"
+
+
+def _dot(x: float, accuracies: list[float]) -> Dot:
+    off = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+    return Dot(x, 100 * statistics.mean(accuracies), 100 * off)
 
 
 def _mean(found: list[float]) -> str:
@@ -282,9 +314,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-o", "--out", type=Path, required=True, help="the folder of the networks")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--boards", nargs="+", default=["zen4", "rpi4b"], help="boards, or native for this machine")
+    parser.add_argument("--boards", nargs="+", default=["rpi4b"], help="boards, or native for this machine")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--size", default="full", choices=list(SIZES))
+    parser.add_argument("--size", default="narrow", choices=list(SIZES))
     asked = parser.parse_args(argv)
     try:
         study = Study(asked.out, SIZES[asked.size])

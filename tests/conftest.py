@@ -25,7 +25,7 @@ LONG = re.compile(
             r"search/test_onnx_file.py::test_(a_float_file|a_configuration|files_of_torch)",
             r"search/test_study_of_methods",
             r"search/test_on_target.py::test_(however|it_lands.*(between|w2a2))",
-            r"search/test_methods.py::test_(the_next|interrupted.*(bsq|supernet|greedy)|the_trace)",
+            r"search/test_methods.py::test_(the_next|it_keeps.*halving|interrupted.*(bsq|supernet|greedy|halving)|the_trace)",
             r"search/test_trace.py::.*(resnet|preactivation|mobilenet-v2|googlenet|shufflenet|audio|deit)",
             r"search/test_module_task.py::test_(every|loss|outputs|a_teacher|the_module|an_interrupted|a_function)",
             # Whole networks, whole searches, whole commands of the documents.

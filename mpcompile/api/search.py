@@ -73,7 +73,7 @@ def search(
     budget: str | Sequence[str],
     example: Any = None,
     target: str = "native",
-    method: str = "ebs",
+    method: str = "ilp",
     keep: Mapping[str, int] | None = None,
     out: str | os.PathLike = "run",
     epochs: float = 10,

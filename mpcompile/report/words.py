@@ -16,6 +16,8 @@ def label(point: dict) -> str:
         return name.removeprefix("uniform-").upper()
     if found := re.fullmatch(r"target-(w[1-8]a[1-8])", name):
         return f"search at {found[1].upper()}"
+    if found := re.fullmatch(r"target-(w[1-8]a[1-8])-([0-9.]+)pc", name):
+        return f"search at {found[2]} % of {found[1].upper()}"
     found = re.fullmatch(r"target-([0-9.e+-]+?)(pc|ms|us|s|MBitOps|GBitOps)", name)
     return f"search {found[1]} {UNITS[found[2]]}" if found else f"search {name.replace('-', ' ')}"
 

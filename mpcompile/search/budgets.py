@@ -1,4 +1,4 @@
-"""What a point of the front may cost: "w2a2", "60 %", "2.5 ms", "1.2 GBitOps"."""
+"""What a point of the front may cost: "w2a2", "96 % of w2a2", "60 %", "2.5 ms", "1.2 GBitOps"."""
 
 from __future__ import annotations
 
@@ -33,9 +33,12 @@ def parse_budget(text: str, objective: str) -> Budget:
     """A budget of the objective "latency" or "bitops". Raises ModelError at anything else than the module names."""
     try:
         bits = BitPair.parse(text)
-        return Budget(f"target-{bits}", "uniform", 0.0, bits)
+        return Budget(f"target-{bits}", "uniform", 1.0, bits)
     except UsageError:
         pass  # it is a number with a unit, then
+    if found := re.fullmatch(r"\s*([0-9.]+)\s*% of (w[1-8]a[1-8])\s*", text.lower()):
+        share, bits = parse_budget(f"{found[1]} %", objective).amount, BitPair.parse(found[2])
+        return Budget(f"target-{bits}-{100 * share:g}pc", "uniform", share, bits)
     found = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(%|[A-Za-z]+)\s*", text)
     try:
         if found is None:
@@ -43,7 +46,9 @@ def parse_budget(text: str, objective: str) -> Budget:
         number = float(found[1])
         kind, factor = UNITS[found[2]]
     except (ValueError, KeyError):
-        raise ModelError(f'target {text!r} is not like "w2a2", "60 %", "2.5 ms" or "1.2 GBitOps"') from None
+        raise ModelError(
+            f'target {text!r} is not like "w2a2", "96 % of w2a2", "60 %", "2.5 ms" or "1.2 GBitOps"'
+        ) from None
     if kind not in ("share", objective):
         raise ModelError(f"target {text!r} is no number of an objective of {objective}")
     if not 0 < number < float("inf"):

@@ -11,6 +11,7 @@ here.
     side = 32                    # images become so many pixels high and wide
     train = 1600                 # only the first so many images to train on; 0: all
     test = 1000                  # only the first so many images to test with; 0: all
+    shift = 2                    # pixels that images are moved by at most, at random, in training
 
     [network]                    # a residual CNN; ResNet-20 is 16, 32, 64 and 3, 3, 3
     widths = [64, 128, 256]      # channels of each stage
@@ -20,8 +21,8 @@ here.
     activation = "pact"          # quantizer of activations: "pact" or "lsq"
 
     [search]
-    method = "ebs"               # how bits are searched: "ebs", "edmips", "ilp", "bsq", "supernet", "greedy", "random"
-                                 # or "uniform"
+    method = "ilp"               # how bits are searched: "ilp", "ebs", "edmips", "bsq", "supernet", "greedy", "halving",
+                                 # "random" or "uniform"
     weights = [1, 2, 3, 4, 8]    # candidate bits of weights
     activations = [1, 2, 3, 4, 8] # candidate bits of activations
     epochs = 10                  # of the search
@@ -44,6 +45,7 @@ here.
     [search.ilp]
     sensitivity = "loss"         # what a choice loses: measured, or modelled by "hessian" or "fisher"
     samples = 512                # images that a choice of bits is judged by
+    renorm = true                # whether BatchNorm takes the statistics of the judged images
     probes = 8                   # random vectors that the Hessian's trace is estimated by
     [search.bsq]
     activations = 4              # bits of activations, which BSQ does not search
@@ -58,6 +60,13 @@ here.
     samples = 512                # images that a choice of bits is judged by
     [search.greedy]
     samples = 512                # images that a choice of bits is judged by
+    renorm = true                # as in search.ilp
+    [search.halving]
+    sources = ["ilp", "greedy", "uniform"] # methods whose bits are candidates
+    candidates = 8               # in all: as many as are lacking are mutants of those
+    mutation = 0.2               # probability that a mutant's choice is drawn anew
+    held_out = 0.25              # share of the images that candidates are judged by
+    epochs = 1                   # of a candidate's first training, the next has twice as many
     [search.random]
     draws = 1                    # of so many, the one that loses least without training is taken
     samples = 512                # images that a choice of bits is judged by
@@ -118,6 +127,7 @@ from mpcompile.search.method_options import (
     EBSOptions,
     EdMIPSOptions,
     GreedyOptions,
+    HalvingOptions,
     ILPOptions,
     RandomOptions,
     SupernetOptions,
@@ -129,9 +139,11 @@ ActivationQuantizer = Literal["pact", "lsq"]
 QUANTIZERS = {"weight": get_args(WeightQuantizer), "activation": get_args(ActivationQuantizer)}
 """Names of quantizers.py, for a check that needs no torch."""
 
-MethodName = Literal["ebs", "edmips", "ilp", "bsq", "supernet", "greedy", "random", "uniform"]
+MethodName = Literal["ebs", "edmips", "ilp", "bsq", "supernet", "greedy", "halving", "random", "uniform"]
 METHOD_NAMES = get_args(MethodName)
 """Names of methods.METHODS."""
+WEIGHING = "ebs", "edmips"
+"""Those that take a weight of the cost in place of a budget."""
 
 Bits = Annotated[int, Meta(ge=1, le=8)]
 Count = Annotated[int, Meta(ge=1)]
@@ -158,6 +170,7 @@ class DataOptions(Struct, frozen=True, forbid_unknown_fields=True):
     side: Annotated[int, Meta(ge=8), _said("height and width in pixels that every image is brought to")] = 32
     train: Annotated[int, Meta(ge=0), _said("only the first so many images to train with; 0: all")] = 0
     test: Annotated[int, Meta(ge=0), _said("only the first so many images to test with; 0: all")] = 0
+    shift: Annotated[int, Meta(ge=0), _said("pixels that images are moved by, at random, in training")] = 2
 
 
 class NetworkOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -177,7 +190,7 @@ class NetworkOptions(Struct, frozen=True, forbid_unknown_fields=True):
 class SearchOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """How the bits are searched."""
 
-    method: Annotated[MethodName, _said("the search method")] = "ebs"
+    method: Annotated[MethodName, _said("the search method")] = "ilp"
     weights: Annotated[list[Bits], Meta(min_length=2), _said("candidate bits of weights, all different")] = field(
         default_factory=lambda: [1, 2, 3, 4, 8]
     )
@@ -194,6 +207,7 @@ class SearchOptions(Struct, frozen=True, forbid_unknown_fields=True):
     bsq: BSQOptions = BSQOptions()
     supernet: SupernetOptions = SupernetOptions()
     greedy: GreedyOptions = GreedyOptions()
+    halving: HalvingOptions = HalvingOptions()
     random: RandomOptions = RandomOptions()
 
     @property
@@ -358,6 +372,8 @@ def _check(config: Config, path: str) -> None:
         "given either targets or weights",
         {"targets": objective.targets, "weights": objective.weights},
     )
+    weighed = search.method in WEIGHING or not objective.weights
+    need(weighed, "search.method", f"one of {', '.join(WEIGHING)} beside objective.weights", search.method)
     try:
         budgets = config.budgets()
     except ModelError as error:

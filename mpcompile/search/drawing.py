@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -20,6 +21,16 @@ def drawn(network: Network, draw: torch.Generator) -> BitAssignment:
         return {k: c.candidates[_number(len(c.candidates), draw)] for k, c in choices.items()}
 
     return BitAssignment(pick(network.weights), pick(network.tensors))
+
+
+def mixed(one: BitAssignment, other: BitAssignment, share: float, draw: torch.Generator) -> BitAssignment:
+    """`one`, each choice with this probability as `other` has it."""
+
+    def part(mine: Mapping[str, int], theirs: Mapping[str, int]) -> dict[str, int]:
+        taken = torch.rand(len(mine), generator=draw) < share
+        return {k: theirs[k] if take else mine[k] for k, take in zip(mine, taken.tolist())}
+
+    return BitAssignment(part(one.weights, other.weights), part(one.tensors, other.tensors))
 
 
 def fitted(assignment: BitAssignment, cost: Cost, target: float, draw: torch.Generator) -> BitAssignment:

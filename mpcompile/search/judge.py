@@ -45,17 +45,17 @@ class Judge:
         training = self.network.training
         self.network.eval()
         norms = [m for m in self.network.modules() if self.of_the_batch and isinstance(m, _BatchNorm)]
-        momenta = [m.momentum for m in norms]
+        tracking = [m.track_running_stats for m in norms]
         for m in norms:
             m.train()
-            m.momentum = 0.0
+            m.track_running_stats = False
         try:
             total = sum(
                 size * float(self.loss(self.network(inputs), targets, inputs))
                 for size, (inputs, targets) in zip(self.sizes, self.batches)
             )
         finally:
-            for m, momentum in zip(norms, momenta):
-                m.momentum = momentum
+            for m, tracks in zip(norms, tracking):
+                m.track_running_stats = tracks
             self.network.train(training)
         return total / sum(self.sizes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from mpcompile.search.schema import FINITE
 
@@ -19,6 +19,7 @@ def said(description: str) -> Meta:
 
 
 JUDGED = said("images that a choice of bits is judged by, of those to train with")
+RENORM = said("whether BatchNorm takes the statistics of the judged images, as it would once trained at the bits")
 
 
 class EBSOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,6 +50,7 @@ class ILPOptions(Struct, frozen=True, forbid_unknown_fields=True):
         said("what a choice loses: measured, or by the Hessian's trace (HAWQ-V2), or by squared gradients"),
     ] = "loss"
     samples: Annotated[Count, JUDGED] = 512
+    renorm: Annotated[bool, RENORM] = True
     probes: Annotated[Count, said("random vectors that the Hessian's trace is estimated by")] = 8
 
 
@@ -56,6 +58,22 @@ class GreedyOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """A walk down from the most bits."""
 
     samples: Annotated[Count, JUDGED] = 512
+    renorm: Annotated[bool, RENORM] = True
+
+
+SourceName = Literal["ebs", "edmips", "ilp", "bsq", "supernet", "greedy", "random", "uniform"]
+
+
+class HalvingOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """Successive halving: candidates of other methods, trained for a moment, of which the better half goes on."""
+
+    sources: Annotated[list[SourceName], said("methods whose bits are candidates; their options count")] = field(
+        default_factory=lambda: ["ilp", "greedy", "uniform"]
+    )
+    candidates: Annotated[Count, said("in all: as many as are lacking are mutants of those")] = 8
+    mutation: Annotated[Share, said("probability that a mutant's choice is drawn anew")] = 0.2
+    held_out: Annotated[float, Meta(gt=0, lt=1), said("share of the images that candidates are judged by")] = 0.25
+    epochs: Annotated[Positive, said("of a candidate's first training, the next has twice as many")] = 1.0
 
 
 class RandomOptions(Struct, frozen=True, forbid_unknown_fields=True):

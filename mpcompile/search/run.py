@@ -141,7 +141,8 @@ class Sweep:
         return self.task.network(_kept(start)["network"] if start else None)
 
     def _recipe(self, given: TrainingOptions) -> Recipe:
-        return Recipe(epochs=given.epochs, batch=self.config.search.batch, rate=given.rate)
+        c = self.config
+        return Recipe(epochs=given.epochs, batch=c.search.batch, rate=given.rate, shift=c.data.shift)
 
     # -- the table ---------------------------------------------------------------------------------
     def _table(self) -> LatencyTable:
@@ -205,7 +206,7 @@ class Sweep:
         folder = self.folder.inner(POINTS, budget.name)
         end, price = folder.path / SEARCHED, self._price(budget, cost)
         key = key_of(
-            *(self.base, sha256_of(start), c.objective.kind, vars(price), self._about(cost)),
+            *(self.base, sha256_of(start), c.objective.kind, c.data.shift, vars(price), self._about(cost)),
             sha256_of(before) if before else None,
         )
         keeper = Keeper(folder.path / "search.part.npz", key, self.keep_seconds, self.warn)
@@ -229,8 +230,9 @@ class Sweep:
     def _query(
         self, budget: Budget, keeper: Keeper, network: Network, cost: Cost, price: Price, before: Path | None
     ) -> Query:
-        c = self.config.search
-        recipe = SearchRecipe(epochs=c.epochs, batch=c.batch, rate=c.rate, warmup=0 if before else c.warmup)
+        c, shift = self.config.search, self.config.data.shift
+        warmup = 0 if before else c.warmup
+        recipe = SearchRecipe(epochs=c.epochs, batch=c.batch, rate=c.rate, shift=shift, warmup=warmup)
         return Query(
             network, cost, price, self.task.train, recipe, self.config.seed, self.task.loss,
             _kept(before) if before else None, keeper,
@@ -370,7 +372,7 @@ class Sweep:
     def _target(self, budget: Budget, cost: Cost) -> float:
         """In the cost's unit."""
         if budget.bits is not None:
-            return cost.of(self.network().uniform(*budget.bits))
+            return budget.amount * cost.of(self.network().uniform(*budget.bits))
         least, most = cost.least(), cost.widest()
         return least + budget.amount * (most - least) if budget.kind == "share" else budget.amount
 

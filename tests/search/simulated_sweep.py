@@ -37,6 +37,7 @@ CONFIG = Config(
     data=DataOptions(side=8),
     network=NetworkOptions([6, 10], [1, 1]),
     search=SearchOptions(
+        method="ebs",
         weights=[1, 2, 8],
         activations=[1, 2, 8],
         epochs=3,

@@ -5,7 +5,7 @@ import json
 SMALL = {
     "data": {"side": 8},
     "network": {"widths": [8], "blocks": [1]},
-    "search": {"weights": [1, 8], "activations": [2, 8], "epochs": 1, "warmup": 0, "batch": 16},
+    "search": {"method": "ebs", "weights": [1, 8], "activations": [2, 8], "epochs": 1, "warmup": 0, "batch": 16},
     "objective": {"targets": ["60 %"]},
     "pretrain": {"epochs": 1},
     "retrain": {"epochs": 1},

@@ -9,6 +9,7 @@ from mpcompile.ir.bits import BitPair
 from mpcompile.search import config, schema
 from mpcompile.search.budgets import Budget
 
+WEIGHED = 'search = {method = "edmips"}\n'
 GOOD = 'objective = {targets = ["60 %"]}\n'
 
 
@@ -44,8 +45,10 @@ def test_budgets(tmp_path):
     found = read(tmp_path, 'objective = {kind = "bitops", targets = ["1.5 GBitOps"]}')
     assert found.budgets()[0].amount == 1.5e9
     found = read(tmp_path, 'objective = {kind = "bitops", targets = ["w2a4"]}')
-    assert found.budgets() == [Budget("target-w2a4", "uniform", 0.0, BitPair(2, 4))]
-    assert [b.kind for b in read(tmp_path, "objective = {weights = [0.1, 1]}").budgets()] == ["weight"] * 2
+    assert found.budgets() == [Budget("target-w2a4", "uniform", 1.0, BitPair(2, 4))]
+    found = read(tmp_path, 'objective = {targets = ["96 % of w2a4"]}')
+    assert found.budgets() == [Budget("target-w2a4-96pc", "uniform", 0.96, BitPair(2, 4))]
+    assert [b.kind for b in read(tmp_path, WEIGHED + "objective = {weights = [0.1, 1]}").budgets()] == ["weight"] * 2
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,11 @@ def test_budgets(tmp_path):
         (GOOD + "[search]\nepoch = 3", "there is no key search.epoch; search.method, "),
         (GOOD + "sede = 1", "there is no key sede; seed, module, data, "),
         ("objective = 3", "objective must be a table, not 3"),
-        ("objective = {weights = [0.1, 0.1]}", "objective.weights must be without repetition"),
+        (
+            "objective = {weights = [0.1]}",
+            "search.method must be one of ebs, edmips beside objective.weights, not 'ilp'",
+        ),
+        (WEIGHED + "objective = {weights = [0.1, 0.1]}", "objective.weights must be without repetition"),
     ],
 )
 def test_errors_name_file_and_key(tmp_path, text, named):
@@ -130,7 +137,7 @@ def test_a_configuration_as_json_is_what_the_file_says(tmp_path):
 def test_every_key_is_described_and_every_default_accepted(tmp_path):
     """What the documentation's table is made from."""
     found = list(schema.keys(config.Config))
-    assert len(found) == len({k.path for k in found}) == 62 and all(k.description and k.type for k in found)
+    assert len(found) == len({k.path for k in found}) == 70 and all(k.description and k.type for k in found)
     by_path = {k.path: k for k in found}
     assert by_path["search.weights"].default == [1, 2, 3, 4, 8] and by_path["pretrain.rate"].default == 2e-3
     assert by_path["data.side"].type == "a whole number of at least 8" and by_path["seed"].section == ""

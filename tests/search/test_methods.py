@@ -8,8 +8,9 @@ import torch
 from msgspec.structs import replace
 
 from mpcompile.errors import UsageError
-from mpcompile.search import config
+from mpcompile.search import checkpoint, config
 from mpcompile.search.config import SearchOptions
+from mpcompile.search.judge import Judge
 from mpcompile.search.layers import BitAssignment
 from mpcompile.search.loop import Keeper, Recipe, SearchRecipe, cross_entropy, retrain
 from mpcompile.search.methods import METHODS, Query
@@ -95,7 +96,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["ebs", "edmips", "ilp", "bsq", "supernet", "greedy"])
+@pytest.mark.parametrize("name", ["ebs", "edmips", "ilp", "bsq", "supernet", "greedy", "halving"])
 def test_interrupted_it_goes_on(trained, tmp_path, name):
     whole = found_by(name, asked(trained))
 
@@ -110,10 +111,48 @@ def test_interrupted_it_goes_on(trained, tmp_path, name):
         trained, keeper=Keeper(tmp_path / "part.npz", "key", 0), show=lambda _, done, *more: seen.append(done)
     )
     assert found_by(name, query).assignment == whole.assignment
-    assert seen and (name in ("ilp", "supernet") or seen[0] > 1)
+    assert seen and (name in ("ilp", "supernet", "halving") or seen[0] > 1)
+
+
+# -- successive halving -------------------------------------------------------------------------------------------------
+def test_halving_goes_on_with_those_that_train_best(trained, tmp_path):
+    """By the losses that it writes down: four candidates, two of them twice as long, then the better one."""
+    options = replace(OPTIONS, halving=replace(OPTIONS.halving, sources=["uniform", "random"], candidates=4))
+    query = asked(trained, keeper=Keeper(tmp_path / "part.npz", "key", 0))
+    found = found_by("halving", query, options)
+    losses = checkpoint.load(tmp_path / "part.npz")["losses"]
+    rounds = {
+        epochs: {key.split(" ", 1)[1]: loss for key, loss in losses.items() if key.startswith(f"{epochs} ")}
+        for epochs in (1, 2)
+    }
+    assert [len(r) for r in rounds.values()] == [4, 2] and len(losses) == 6
+    assert set(rounds[2]) == set(sorted(rounds[1], key=rounds[1].__getitem__)[:2])
+    assert str(found.assignment.to_json()) == min(rounds[2], key=rounds[2].__getitem__)
+    start = trained.state_dict()
+    assert all(torch.equal(tensor, start[name]) for name, tensor in query.network.state_dict().items())
 
 
 # -- the integer program -----------------------------------------------------------------------------------------------
+def test_losses_are_measured_with_the_statistics_of_the_judged_images(trained):
+    """Of BatchNorm, whose own stay as they are; or, as asked, with those."""
+    for renorm in (True, False):
+        query = asked(trained)
+        options = replace(OPTIONS, ilp=replace(OPTIONS.ilp, renorm=renorm))
+        found = found_by("ilp", query, options).state["sensitivity"]["weights"]
+        own = trained.state_dict()
+        assert all(torch.equal(tensor, own[name]) for name, tensor in query.network.state_dict().items())
+        query.network.assign(None)
+        name, choice = next((k, c) for k, c in query.network.weights.items() if c.searched)
+        query.network.train(renorm)
+        lost = 0.0
+        for bits, sign in ((None, -1), (1, 1)):
+            choice.set(bits)
+            for inputs, targets in Judge(query.network, query.samples, 96, cross_entropy, 5, RECIPE.batch).batches:
+                with torch.no_grad():
+                    lost += sign * float(cross_entropy(query.network(inputs), targets)) * len(inputs) / 96
+        assert found[name]["1"] == pytest.approx(lost, rel=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["loss", "hessian", "fisher"])
 def test_the_integer_program_loses_the_least_of_all_that_fits(kind):
     """Against every assignment of a network of two choices each."""
@@ -136,7 +175,8 @@ def test_the_integer_program_loses_the_least_of_all_that_fits(kind):
 
 def test_measured_losses_are_differences_of_the_loss(trained):
     query = asked(trained)
-    losses = found_by("ilp", query).state["sensitivity"]
+    options = replace(OPTIONS, ilp=replace(OPTIONS.ilp, renorm=False))
+    losses = found_by("ilp", query, options).state["sensitivity"]
     network = query.network.eval()
     samples = images(96)
     inputs = samples.pixels.float() / 255

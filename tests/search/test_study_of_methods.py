@@ -1,6 +1,7 @@
 """python -m benchmarks.search_methods: what its tables say of networks, and that it goes on where it was."""
 
 import json
+from xml.etree import ElementTree
 
 import pytest
 
@@ -32,6 +33,9 @@ def test_every_method_is_compared_with_the_uniform_network_of_its_cost(done):
         if r["method"] == "uniform" and r["budget"] != "between":
             assert r["gain"] == 0 and r["cost"] == pytest.approx(r["target"])
     text = (out / "methods.md").read_text()
+    plot = ElementTree.parse(out / "methods-rpi4b.svg").getroot()
+    said = [title.text for title in plot.iter("{http://www.w3.org/2000/svg}title")]
+    assert sum(line.startswith("ilp: ") for line in said) == 3 and "uniform W8A8" in said
     assert "| ilp |" in text and "| least held-out loss |" in text and "W8A8" in text
 
 

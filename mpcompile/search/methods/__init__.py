@@ -8,6 +8,7 @@ from mpcompile.search.methods.bsq import BSQ
 from mpcompile.search.methods.ebs import EBS
 from mpcompile.search.methods.edmips import EdMIPS
 from mpcompile.search.methods.greedy import Greedy
+from mpcompile.search.methods.halving import Halving
 from mpcompile.search.methods.ilp import ILP
 from mpcompile.search.methods.random import Random
 from mpcompile.search.methods.supernet import Supernet
@@ -20,6 +21,7 @@ METHODS: dict[str, type[Method]] = {
     "bsq": BSQ,
     "supernet": Supernet,
     "greedy": Greedy,
+    "halving": Halving,
     "random": Random,
     "uniform": Uniform,
 }

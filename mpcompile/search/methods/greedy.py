@@ -34,7 +34,10 @@ class Greedy(Method):
     def search(self, query: Query) -> Found:
         target, cost = query.target("greedy"), query.cost
         o = self.options
-        judge = Judge(query.network, query.samples, o.samples, query.loss, query.seed, query.recipe.batch)
+        judge = Judge(
+            query.network, query.samples, o.samples, query.loss, query.seed, query.recipe.batch,
+            statistics_of_the_batch=o.renorm,
+        )  # fmt: skip
         state = (query.keeper.resume() if query.keeper else None) or query.before
         if state:
             now = BitAssignment.from_json(state["assignment"])

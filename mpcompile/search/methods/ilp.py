@@ -53,7 +53,10 @@ class ILP(Method):
         if known is None and query.keeper and (state := query.keeper.resume()):
             known = state["sensitivity"]
         o = self.options
-        judge = Judge(query.network, query.samples, o.samples, query.loss, query.seed, query.recipe.batch)
+        judge = Judge(
+            query.network, query.samples, o.samples, query.loss, query.seed, query.recipe.batch,
+            statistics_of_the_batch=o.renorm,
+        )  # fmt: skip
 
         def keep(found: dict) -> None:
             if query.keeper:

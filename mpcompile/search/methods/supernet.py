@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 
 from mpcompile.search.config import SearchOptions
-from mpcompile.search.drawing import drawn, fitted
+from mpcompile.search.drawing import drawn, fitted, mixed
 from mpcompile.search.judge import Judge
 from mpcompile.search.layers import BitAssignment, Network
 from mpcompile.search.loop import Recipe, draw, retrain
@@ -36,7 +36,8 @@ class Supernet(Method):
         if query.before:
             network.load_state_dict(query.before["network"])
         else:
-            recipe = Recipe(query.recipe.epochs, query.recipe.batch, query.recipe.rate, query.recipe.decay)
+            r = query.recipe
+            recipe = Recipe(r.epochs, r.batch, r.rate, r.decay, r.shift)
             retrain(
                 network, None, mine, recipe, seed=query.seed, loss=query.loss, keeper=query.keeper, show=query.show,
                 what="supernet", bits=lambda step: drawn(network, draw(query.seed, "path", step)),
@@ -57,7 +58,7 @@ class Supernet(Method):
             parents = [bits for _, bits in sorted(losses.values(), key=lambda found: found[0])[: o.parents]]
             for i in range(o.population):
                 one, other = (parents[int(torch.randint(len(parents), (), generator=generator))] for _ in range(2))
-                child = _mixed(
+                child = mixed(
                     one, drawn(network, generator) if i % 2 else other, o.mutation if i % 2 else 0.5, generator
                 )
                 judged(fitted(child, query.cost, target, generator))
@@ -65,13 +66,3 @@ class Supernet(Method):
             query.show("evolution", generation + 1, o.generations, {"loss": best})
         loss, bits = min(losses.values(), key=lambda found: found[0])
         return Found(bits, None, {"network": dict(network.state_dict())}, {"loss": loss, "judged": float(len(losses))})
-
-
-def _mixed(one: BitAssignment, other: BitAssignment, share: float, generator: torch.Generator) -> BitAssignment:
-    """`one`, each choice with this probability as `other` has it."""
-
-    def part(mine: dict[str, int], theirs: dict[str, int]) -> dict[str, int]:
-        taken = torch.rand(len(mine), generator=generator) < share
-        return {k: theirs[k] if take else mine[k] for k, take in zip(mine, taken.tolist())}
-
-    return BitAssignment(part(dict(one.weights), dict(other.weights)), part(dict(one.tensors), dict(other.tensors)))
