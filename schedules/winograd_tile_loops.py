@@ -3,22 +3,27 @@
 for chunk of lines
   V: for tile, 16 channels: levels transformed                       once for all groups
   for group
-    for row of the transformed tile
+    for block, or for row of the transformed tile
       U: for block, 2 input channels: their weights transformed      where they are not stored so
       M: for e, block, tiles: for 2 channels: step                   accumulators in registers
     D: for tile, channels: outputs
 
-A row of the transformed weights stays in the second cache.
+U stays in the second cache: those of a block, whose filters are then read and transformed down once for all rows, or, where
+they are too many, those of a row.
 """
 
 from __future__ import annotations
 
-from mpcompile.kernels.families.winograd import WinogradStages
+from mpcompile.kernels.families.winograd import WinogradSpec, WinogradStages
 from mpcompile.schedules.loops import LayerLoops
 from mpcompile.schedules.tile import divisors
 
 CHANNELS = {16: 16, 8: 64}
 """Channels that are transformed together, by the bits of what they become."""
+NEAR = 512 << 10
+"""Bytes of transformed weights that the second cache keeps beside all else."""
+SET, LINE = 4096, 64
+"""Bytes between places of the first cache that share a set, and of a line."""
 FEW, STEPS = 16, 4
 """With more registers than so few, so many steps are written out: 5 % of a layer of 64 channels."""
 
@@ -32,6 +37,9 @@ def apply(layer: LayerLoops, part: WinogradStages, registers: int) -> None:
     s.reorder(ty, tx, ob, py, px, lane)
     _unroll(s, py, px)
     s.vectorize(lane)
+    _spread(s, copied, 4)
+    for name in (part.tiles, part.weights) if part.weights else (part.tiles,):
+        _spread(s, name, part.spec.tile.bits // 8)
     s.set_scope(part.sums, 0, "local")
     s.compute_at(part.sums, ob, preserve_unit_loops=True)
     py, _, _, q, _, lane = s.get_loops(s.get_sblock(part.sums))[-6:]
@@ -47,14 +55,16 @@ def apply(layer: LayerLoops, part: WinogradStages, registers: int) -> None:
     ty, row = s.split(ty, [None, down])
     tx, tile = s.split(tx, [None, wide])
     ob, vector = s.split(ob, [None, high])
-    s.reorder(p, q, ob, ty, tx, row, tile, vector, lane)
+    in_blocks = bool(part.weights) and _bytes(part.spec, high) <= NEAR
+    s.reorder(*((ob, p, q) if in_blocks else (p, q, ob)), ty, tx, row, tile, vector, lane)
     _unroll(s, row, tile, vector)
     s.vectorize(lane)
     s.compute_at(products, tx, preserve_unit_loops=True)
 
     if part.weights:
-        s.unroll(p)
-        _weights(s, part, p)
+        if not in_blocks:
+            s.unroll(p)
+        _weights(s, part, ob if in_blocks else p)
     s.compute_at(part.tiles, layer.shared, preserve_unit_loops=True)
     e, ty, tx, c = s.get_loops(s.get_sblock(part.tiles))[-4:]
     c, channel = s.split(c, [None, max(divisors(s.get(c).extent.value, CHANNELS[part.spec.tile.bits]))])
@@ -90,6 +100,18 @@ def _weights(s, part: WinogradStages, at) -> None:
     s.reorder(b, p, lane, pair)
     _unroll(s, b, p)
     s.vectorize(s.fuse(lane, pair))
+
+
+def _spread(s, stage, size: int) -> None:
+    """What is stored for all of a tile's products in turn, in elements of so many bytes: a line apart in the first cache,
+    not in one set of it."""
+    s.storage_align(stage, 0, 0, SET // size, LINE // size)
+
+
+def _bytes(spec: WinogradSpec, vectors: int) -> int:
+    """Of the transformed weights of so many vectors of output channels."""
+    steps = -(-spec.data.shape[0] // spec.instr.group)
+    return spec.tile.products * steps * vectors * spec.instr.lanes * spec.instr.group * spec.tile.bits // 8
 
 
 def register_tile(down: int, across: int, vectors: int, registers: int) -> tuple[int, int, int]:

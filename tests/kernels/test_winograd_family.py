@@ -166,6 +166,28 @@ def test_weights_in_bytes_that_are_stored_and_made(byte_tile, target, of, monkey
 
 
 @pytest.mark.parametrize("target", [VNNI])
+@pytest.mark.parametrize(
+    "channels, grid, bits",
+    [
+        (20, grids.bipolar(), 1),
+        (18, grids.bipolar(), None),  # the padded channels' weights are 0, which is none of its codes
+        (18, grids.unsigned(2), 2),
+        (20, grids.odd(2), 2),
+        (18, grids.twos_complement(3), 4),
+        (20, grids.odd(3), 4),
+        (20, grids.twos_complement(4), 4),
+    ],
+    ids=str,
+)
+def test_weights_made_of_codes(channels, grid, bits, target, monkeypatch):
+    monkeypatch.setattr(winograd, "_stored", lambda *_: False)
+    monkeypatch.setattr(winograd, "BYTE_TILES", BYTE_TILES[2:3])
+    spec = check(case(channels, 6, 5, 40, grid_w=grid, grid_a=grids.unsigned(4)), target)
+    assert spec.made and (spec.codes and spec.codes.bits) == bits
+    assert spec.weight_dtype == ("uint8" if bits else "int8") and spec.weight_shape[2] == -(-9 * (bits or 8) // 8)
+
+
+@pytest.mark.parametrize("target", [VNNI])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_extreme_codes_in_bytes(byte_tile, target, sign):
     w, a = FEW[byte_tile.outputs]

@@ -8,6 +8,7 @@ import pytest
 from mpcompile.ir import grid as grids
 from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels.families import winograd
+from mpcompile.kernels.families.winograd_codes import Codes
 from mpcompile.kernels.families.winograd_scheme import scheme
 from mpcompile.kernels.families.winograd_tile import BYTE_TILES, INT16, MOST, TILES, ByteTile, WinogradTile, middle
 from mpcompile.kernels.weights import dot_weights
@@ -210,6 +211,30 @@ def test_operands_reach_what_is_said(tile):
     assert tile.holds(INT16 // weights, 255) and not tile.holds(INT16 // weights + 1, 255)
     steep = max(np.abs(np.outer(*rows)).sum() for rows in product(tile.rows.levels, tile.columns.levels))
     assert tile.holds(1, 2 * (INT16 // steep)) and not tile.holds(1, 2 * (INT16 // steep) + 1)
+
+
+@pytest.mark.parametrize("taps", [1, 3, 9, 25])
+@pytest.mark.parametrize(
+    "grid",
+    [grids.bipolar(), grids.unsigned(1), grids.twos_complement(2), grids.odd(2), grids.odd(3), grids.odd(4)],
+    ids=str,
+)
+def test_codes_are_the_weights(grid, taps):
+    rng = np.random.default_rng(taps)
+    w8, _, _ = dot_weights(rng.choice(grid.values, (2, 3, taps, 4, 2)), grid)
+    codes = Codes.of(grid, False)
+    assert codes is not None and codes.bits == {1: 1, 2: 2, 3: 4, 4: 4}[grid.bits]
+    packed = codes.pack(w8)
+    assert packed.shape == (2, 3, -(-taps * codes.bits // 8), 4, 2) and packed.dtype == np.uint8
+    for tap in range(taps):
+        at, shift = codes.place(tap, taps)
+        found = (packed[:, :, at].astype(int) >> shift) % (1 << codes.bits) * codes.step + codes.least
+        np.testing.assert_array_equal(found, w8[:, :, tap])
+
+
+def test_which_weights_have_codes():
+    assert Codes.of(grids.twos_complement(5), False) is None and Codes.of(grids.twos_complement(4), True)
+    assert Codes.of(grids.odd(4), True) is None and Codes.of(grids.bipolar(), True) is None
 
 
 # -- choice ------------------------------------------------------------------------------------------------------------
