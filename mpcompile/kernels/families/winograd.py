@@ -29,9 +29,6 @@ KERNEL = 3, 3
 LEAST_CHANNELS, LEAST_SIZE = 16, 4
 """With fewer channels, or smaller maps, transforming costs more than it saves."""
 
-MOST_BITS = 256
-"""Of a vector: longer ones were not measured."""
-
 _TRANSFORM = 6.0
 """Work on a transformed number of an input channel or of an output, in products."""
 _OUTPUT = 40.0
@@ -108,7 +105,7 @@ def _widths(target: Target) -> tuple[int, ...]:
     """Bits of the operands that it multiplies as fast as was measured."""
     if target.has_vnni and target.vector_bits == 512:
         return 8, 16
-    return (16,) if target.multiplies_16_bits and target.vector_bits <= MOST_BITS else ()
+    return (16,) if target.multiplies_16_bits else ()
 
 
 def choose(
