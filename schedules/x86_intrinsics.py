@@ -72,7 +72,7 @@ def register(name: str) -> DotInstr:
         return DotInstr(f"mpcompile.{name}", *shape)
     wrapping = _implementation(*shape, _madd(lanes, int(bits), partial(wrapped_sum, lanes=lanes)))
     TensorIntrin.register(f"mpcompile.{name}_wrapping", _description(*shape), wrapping, override=True)
-    return DotInstr(f"mpcompile.{name}", *shape, tiles=True, wrapping=f"mpcompile.{name}_wrapping")
+    return DotInstr(f"mpcompile.{name}", *shape, wrapping=f"mpcompile.{name}_wrapping")
 
 
 def _description(lanes: int, group: int, data: str, weight: str):

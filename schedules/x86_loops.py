@@ -1,7 +1,8 @@
 """What is within a tile on x86, family by family.
 
 popcount   for kh, kw, word: AND, VPOPCNTD, ADD of 32-bit lanes; without VPOPCNTDQ, PSHUFB of nibbles in 8-bit sums
-dot        for kh, kw, 4 channels: VPDPBUSD; without VNNI, VPMADDUBSW in 16-bit sums, or VPMADDWD, 3×3 by tiles
+dot        for kh, kw, 4 channels: VPDPBUSD; without VNNI, VPMADDUBSW in 16-bit sums, or VPMADDWD
+winograd   for one product of all tiles: VPDPBUSD, VPDPWSSD or VPMADDWD (winograd_loops.py)
 lookup     for kh, kw, 4 channels: VPSHUFB of sums of four activations, in 8-bit sums (AVX2)
 depthwise  for kh, kw: multiply-add of 32-bit lanes
 """
@@ -10,23 +11,22 @@ from __future__ import annotations
 
 import math
 
-from mpcompile.kernels.families import winograd
 from mpcompile.kernels.families.depthwise import DepthwiseSpec
-from mpcompile.kernels.families.dot import DotSpec, DotStages, WinogradSpec, WinogradStages
+from mpcompile.kernels.families.dot import DotSpec, DotStages
 from mpcompile.kernels.families.lookup import LookupSpec, LookupStages
 from mpcompile.kernels.families.lookup_form import LANES as LOOKUP_LANES
 from mpcompile.kernels.families.popcount import PopcountBytesSpec, PopcountBytesStages, PopcountSpec
 from mpcompile.kernels.families.popcount_bytes import UNROLLED_PAIRS
 from mpcompile.kernels.families.popcount_words import LANES
-from mpcompile.kernels.families.winograd_form import PRODUCTS, TILE, tiles
+from mpcompile.kernels.families.winograd import WinogradSpec, WinogradStages
+from mpcompile.kernels.families.winograd import lines as winograd_lines
 from mpcompile.kernels.spec import LayerSpec
 from mpcompile.kernels.stages import PartStages
-from mpcompile.schedules import narrow_loops, winograd_loops, winograd_tile_loops
+from mpcompile.schedules import narrow_loops, winograd_loops
 from mpcompile.schedules.depthwise_loops import DepthwiseLoops
 from mpcompile.schedules.inner import InnerLoops, register
 from mpcompile.schedules.loops import LayerLoops
 from mpcompile.schedules.table_lines import table_lines
-from mpcompile.schedules.tile import divisors
 
 NAME = "x86"
 
@@ -39,9 +39,6 @@ TABLES = 256 * 1024
 SHALLOW = 128
 """Products of an output up to which the epilogue decides a dot layer's tile: 1.05 to 1.4 times as fast for 1×1 layers of
 16 to 64 channels on Zen 4; from 256 on it is slower."""
-
-TILES = 28
-"""Winograd tiles that a group's weights serve, at least, where a layer has as many."""
 
 
 def _narrow(vectors: int, pixels: int, extra: int, registers: int) -> float | None:
@@ -180,62 +177,31 @@ class Winograd(InnerLoops[WinogradSpec, LayerLoops]):
         return _wide(part.instr.lanes, pixels, block, registers, vector_bits)
 
     def steps(self, part: WinogradSpec, padded: int) -> float:
-        return PRODUCTS * part.weight_shape[3] // TILE**2 * padded / part.instr.lanes
+        high, wide = part.tile.outputs
+        steps = -(-part.data.shape[0] // part.instr.group)
+        return part.tile.products * steps / (high * wide) * padded / part.instr.lanes
+
+    def taps(self, part: WinogradSpec) -> tuple[int, int, int]:
+        return 1, 1, 1
 
     def sums_stay(self, part: WinogradSpec) -> bool:
         return True
 
     def line_step(self, part: WinogradSpec) -> int:
-        return TILE
-
-    def lines(self, spec: LayerSpec, parts: list[WinogradSpec]) -> int | None:
-        _, height, width = spec.shape
-        whole = [n for n in divisors(height, height) if n % TILE == 0 or n == height]
-        return next((n for n in whole if tiles(n) * tiles(width) >= TILES), height)
-
-    def apply(self, layer: LayerLoops, part: PartStages[WinogradSpec]) -> None:
-        assert isinstance(part, WinogradStages)
-        winograd_loops.dot(layer, part, 32 if part.spec.instr.lanes == 16 else 16)
-
-
-class WinogradTiles(InnerLoops[winograd.WinogradSpec, LayerLoops]):
-    in_tiles = False
-
-    def lanes(self, part: winograd.WinogradSpec) -> int:
-        return part.instr.lanes
-
-    def cost(
-        self, part: winograd.WinogradSpec, pixels: int, block: int, registers: int, vector_bits: int
-    ) -> float | None:
-        return _wide(part.instr.lanes, pixels, block, registers, vector_bits)
-
-    def steps(self, part: winograd.WinogradSpec, padded: int) -> float:
-        high, wide = part.tile.outputs
-        return (
-            part.tile.products * -(-part.data.shape[0] // part.instr.group) / (high * wide) * padded / part.instr.lanes
-        )
-
-    def taps(self, part: winograd.WinogradSpec) -> tuple[int, int, int]:
-        return 1, 1, 1
-
-    def sums_stay(self, part: winograd.WinogradSpec) -> bool:
-        return True
-
-    def line_step(self, part: winograd.WinogradSpec) -> int:
         return part.tile.outputs[0]
 
-    def lines(self, spec: LayerSpec, parts: list[winograd.WinogradSpec]) -> int | None:
-        return winograd.lines(parts[0].tile, *spec.shape[1:])
+    def lines(self, spec: LayerSpec, parts: list[WinogradSpec]) -> int | None:
+        return winograd_lines(parts[0].tile, *spec.shape[1:])
 
-    def shared(self, spec: LayerSpec, part: winograd.WinogradSpec, lines: int) -> str:
+    def shared(self, spec: LayerSpec, part: WinogradSpec, lines: int) -> str:
         """Groups where each serves the whole map: in chunks of fewer lines, weights that are larger than dot's would be
         read, or made, several times."""
         whole = lines == spec.shape[1] and spec.blocking[0] > 1
         return "groups" if whole and part.instr.lanes == 16 else ""
 
-    def apply(self, layer: LayerLoops, part: PartStages[winograd.WinogradSpec]) -> None:
-        assert isinstance(part, winograd.WinogradStages)
-        winograd_tile_loops.apply(layer, part, 32 if part.spec.instr.lanes == 16 else 16)
+    def apply(self, layer: LayerLoops, part: PartStages[WinogradSpec]) -> None:
+        assert isinstance(part, WinogradStages)
+        winograd_loops.apply(layer, part, 32 if part.spec.instr.lanes == 16 else 16)
 
 
 class Lookup(InnerLoops[LookupSpec, LayerLoops]):
@@ -293,6 +259,5 @@ register(NAME, PopcountSpec, Popcount())
 register(NAME, PopcountBytesSpec, PopcountBytes())
 register(NAME, DotSpec, Dot())
 register(NAME, WinogradSpec, Winograd())
-register(NAME, winograd.WinogradSpec, WinogradTiles())
 register(NAME, LookupSpec, Lookup())
 register(NAME, DepthwiseSpec, Depthwise())

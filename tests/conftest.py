@@ -53,9 +53,9 @@ LONG = re.compile(
             r"compile/test_onnx_backend",
             r"frontend/test_onnx_backend",
             # Every bit pair on the oldest level, every variant, every order of imports, every file.
-            r"kernels/test_(contract|layers|winograd|winograd_family).py::.*x86-64-v2",
+            r"kernels/test_(contract|layers|winograd).py::.*x86-64-v2",
             r"kernels/test_contract.py::test_bit_pair.[5-8]",
-            r"kernels/test_winograd_family.py::.*bytes.((3, 3)|(2, 4)|(4, 2)|(2, 2)|.*grids|.*Tile|.*planes)",
+            r"kernels/test_winograd.py::.*bytes.((3, 3)|(2, 4)|(4, 2)|(2, 2)|.*grids|.*Tile|.*planes)",
             r"kernels/test_definitions",
             r"passes/test_random_graphs.py::.*[02468]-",
             r"kernels/test_lookup.py::test_bit_pair.[245678]",

@@ -11,9 +11,8 @@ import pytest
 from mpcompile.ir.formats import Buffer, channel_pad
 from mpcompile.ir.grid import Grid, bipolar, odd, twos_complement, unsigned
 from mpcompile.ir.layer import ContractPart
-from mpcompile.kernels.families import families, popcount_bytes, winograd_form
+from mpcompile.kernels.families import families, popcount_bytes
 from mpcompile.kernels.families import family as family_of
-from mpcompile.kernels.families.dot import WinogradSpec
 from mpcompile.kernels.families.family import Given
 from mpcompile.kernels.families.lookup_form import Lookup
 from mpcompile.kernels.families.popcount_bytes import ByteCount
@@ -192,10 +191,7 @@ def test_steps_are_exact_up_to_the_greatest_level(level, step):
     assert family_of("dot").step(found.spec) == step
 
 
-def test_steps_of_records_of_tiles_and_of_depthwise_layers():
-    tiles = packed("dot", "x86-64-v3", np.full((32, 16, 3, 3), -255), odd(8), unsigned(8))
-    assert family_of("dot").step(tiles.spec) == "madd_256 tiles"
-    assert tiles.spec.weight_shape == (1, 16, 4, 8, 8, 2)
+def test_steps_of_records_of_depthwise_layers():
     depthwise = packed("depthwise", "zen5", np.ones((16, 1, 3, 3)), twos_complement(8), unsigned(8), groups=16)
     assert family_of("depthwise").step(depthwise.spec) == "int16"
 
@@ -221,19 +217,10 @@ def test_many_transformed_weights_are_made_in_the_kernel():
     stored, smaller, made = shape(182), shape(183), shape(275)
     assert stored.spec.weight_shape == (36, 20, 91, 8, 2) and stored.weight.dtype == np.int16
     assert smaller.spec.weight_shape == (24, 20, 92, 8, 2) and smaller.weight.dtype == np.int16
-    assert made.spec.weight_shape == (20, 138, 3, 3, 8, 2) and made.weight.dtype == np.int8
-    assert not made.weight[:, 137, ..., 1].any() and (made.weight[:, 137, ..., 0] == -8).all()
-
-
-def test_only_steps_that_multiply_words_take_tiles():
-    for target, grid_w, grid_a in (
-        ("x86-64-v3", twos_complement(4), unsigned(2)),
-        ("zen5", twos_complement(8), unsigned(8)),
-        ("rpi5", twos_complement(8), unsigned(8)),
-        ("rpi4b", twos_complement(8), unsigned(8)),
-    ):
-        found = packed("dot", target, np.full((32, 16, 3, 3), grid_w.hi), grid_w, grid_a)
-        assert not isinstance(found.spec, WinogradSpec), target
+    assert made.spec.weight_shape == (20, 138, 5, 8, 2) and made.weight.dtype == np.uint8
+    assert (made.weight[:, 137, :4, :, 1] == 0x88).all() and not made.weight[
+        :, 137, :4, :, 0
+    ].any()  # 0 and −8 as codes
 
 
 def test_steps_that_add_by_narrow_lanes():
@@ -297,44 +284,6 @@ def test_slots():
     assert apart.weights[8:11] == (-256, -2, -4)
 
 
-# -- tiles -------------------------------------------------------------------------------------------------------------
-def test_what_pays_by_tiles():
-    form: dict[str, Any] = dict(shape=(16, 16, 3, 3), output=(4, 4), strides=(1, 1), dilations=(1, 1), groups=1)
-    assert winograd_form.has_form(**form)
-    for change in (
-        dict(shape=(15, 16, 3, 3)),
-        dict(shape=(16, 15, 3, 3)),
-        dict(shape=(16, 16, 3, 1)),
-        dict(shape=(16, 16, 1, 3)),
-        dict(output=(3, 4)),
-        dict(output=(4, 3)),
-        dict(strides=(1, 2)),
-        dict(dilations=(2, 1)),
-        dict(strides=(2, 2), dilations=(2, 2)),
-        dict(groups=2),
-    ):
-        assert not winograd_form.has_form(**{**form, **change}), change
-
-
-def test_what_fits_by_tiles():
-    """Equal weights w become w·r·s, r and s of 2, 3, 1, 2: 146·w·level in all; operands 9·w, 4·level."""
-    fits = lambda channels, weight, level: winograd_form.fits(np.full((1, channels, 3, 3), weight), level)
-    assert 450 * 146 * 128 * 255 < 1 << 31 < 451 * 146 * 128 * 255
-    assert fits(450, -128, 255) and not fits(451, -128, 255)
-    middle = np.full((1, 1, 3, 3), 3640)  # whose sum is the greatest of the 16
-    middle[0, 0, 1, 1] = 32767 - 8 * 3640
-    assert winograd_form.fits(middle, 1) and not fits(1, 32768 // 9 + 1, 1)
-    assert fits(1, 1, 32767 // 4) and not fits(1, 1, 32767 // 4 + 1)
-    tiles = packed("dot", "x86-64-v3", np.full((16, 450, 3, 3), -128), twos_complement(8), unsigned(8))
-    direct = packed("dot", "x86-64-v3", np.full((16, 451, 3, 3), -128), twos_complement(8), unsigned(8))
-    assert isinstance(tiles.spec, WinogradSpec) and not isinstance(direct.spec, WinogradSpec)
-
-
-def test_tiles_cover_all_outputs():
-    assert [winograd_form.tiles(n) for n in (1, 2, 3, 4, 9)] == [1, 1, 2, 2, 5]
-
-
-# -- samples -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["popcount", "dot", "lookup", "depthwise", "winograd"])
 def test_a_sample_is_a_small_part_that_the_family_computes(name):
     record = family_of(name)

@@ -8,6 +8,7 @@ import pytest
 from mpcompile.ir import grid as grids
 from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels.families import winograd
+from mpcompile.kernels.families.winograd_codes import Codes
 from mpcompile.kernels.families.winograd_scheme import scheme
 from mpcompile.kernels.families.winograd_tile import BYTE_TILES, INT16, MOST, TILES, ByteTile, WinogradTile, middle
 from mpcompile.kernels.weights import dot_weights
@@ -212,6 +213,30 @@ def test_operands_reach_what_is_said(tile):
     assert tile.holds(1, 2 * (INT16 // steep)) and not tile.holds(1, 2 * (INT16 // steep) + 1)
 
 
+@pytest.mark.parametrize("taps", [1, 3, 9, 25])
+@pytest.mark.parametrize(
+    "grid",
+    [grids.bipolar(), grids.unsigned(1), grids.twos_complement(2), grids.odd(2), grids.odd(3), grids.odd(4)],
+    ids=str,
+)
+def test_codes_are_the_weights(grid, taps):
+    rng = np.random.default_rng(taps)
+    w8, _, _ = dot_weights(rng.choice(grid.values, (2, 3, taps, 4, 2)), grid)
+    codes = Codes.of(grid, False)
+    assert codes is not None and codes.bits == {1: 1, 2: 2, 3: 4, 4: 4}[grid.bits]
+    packed = codes.pack(w8)
+    assert packed.shape == (2, 3, -(-taps * codes.bits // 8), 4, 2) and packed.dtype == np.uint8
+    for tap in range(taps):
+        at, shift = codes.place(tap, taps)
+        found = (packed[:, :, at].astype(int) >> shift) % (1 << codes.bits) * codes.step + codes.least
+        np.testing.assert_array_equal(found, w8[:, :, tap])
+
+
+def test_which_weights_have_codes():
+    assert Codes.of(grids.twos_complement(5), False) is None and Codes.of(grids.twos_complement(4), True)
+    assert Codes.of(grids.odd(4), True) is None and Codes.of(grids.bipolar(), True) is None
+
+
 # -- choice ------------------------------------------------------------------------------------------------------------
 def part(outputs=64, channels=64, grid=grids.twos_complement(8), q=None, kernel=(3, 3), **more) -> ContractPart:
     q = np.full((outputs, channels, *kernel), grid.hi) if q is None else q
@@ -235,7 +260,8 @@ def test_filters_decide_where_the_grid_does_not():
     one = np.full((64, 256, 3, 3), 1)
     one[63] = -128
     assert outputs_of(part(q=one)) in ((2, 4), (4, 2))
-    assert outputs_of(part(q=np.full((16, 1024, 3, 3), -128))) is None
+    assert outputs_of(part(q=np.full((16, 1024, 3, 3), -128))) == (2, 2)
+    assert outputs_of(part(q=np.full((16, 3641, 3, 3), -128))) is None
 
 
 @pytest.mark.parametrize(
@@ -267,8 +293,9 @@ def test_small_maps_and_wide_grids_are_left_alone():
 
 def test_only_where_it_was_measured():
     can = lambda target: winograd.cycles(part(), grids.unsigned(8), load_target(target), (8, 8)) is not None
-    assert all(can(target) for target in ("x86-64-v2", "x86-64-v3", "x86-64-v4-vnni-vpopcntdq", "zen4"))
-    assert not any(can(target) for target in ("x86-64-v4", "rpi4b", "rpi5", "aarch64"))
+    x86 = "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni-vpopcntdq", "zen4", "sapphire-rapids"
+    assert all(can(target) for target in x86)
+    assert not any(can(target) for target in ("rpi4b", "rpi5", "aarch64"))
 
 
 def test_filters_decide_whether_bytes_hold_them():

@@ -328,19 +328,11 @@ def test_a_depthwise_convolutions_work():
     assert counted("depthwise", twos_complement(4), A2, 40, 40, groups=40) == pytest.approx(cycles, rel=1e-12)
 
 
-def test_a_transformed_kernel_does_half_the_work_in_whole_tiles():
-    """3×3 on maps of 9×9: 25 tiles of 2×2 outputs, 100 of 81, where 16 bits hold products and no two of them."""
-    slow = replace(AVX2, dot_macs_per_cycle=RATE, dot16_macs_per_cycle=0.0)
-    cycles = 0.5 * 128 * 9 * 128 * 100 / 81 + 128 * 40 + RATE * 9 / 4
-    assert counted("dot", odd(8), PIXELS, size=9, target=slow) == pytest.approx(cycles, rel=1e-12)
-    assert counted("dot", odd(8), PIXELS, size=9, target=COUNTS) == pytest.approx(128 * (9 * 128 + 40) + RATE * 9 / 4)
-
-
 @pytest.mark.parametrize(
     "size, channels, outputs, products, tiles, weights",
     [
         (9, 128, 128, 36, 9, 0.5),  # of 4×4 outputs
-        (6, 128, 128, 24, 6, 0.5),  # of 2×4
+        (6, 128, 128, 16, 9, 0.5),  # of 2×2
         (28, 64, 32, 36, 49, 0.5),
         (32, 64, 32, 36, 64, 2 * 0.5),  # weights serve 28 tiles at least
         (12, 256, 128, 36, 9, 3.5),  # more weights than are stored
@@ -366,12 +358,13 @@ def test_every_line_and_every_column_counts(groups, names):
 
 
 def test_tiles_are_counted_along_both_axes():
-    """Of maps of 9×6 and 6×9 5·3 tiles each."""
+    """Of maps of 9×6 and 6×9 3·3 tiles of 4×2 and 2×4 outputs each."""
     part = ContractPart("x", np.full((16, 16, 3, 3), 127), twos_complement(8), pads=(1, 1, 1, 1))
     slow = replace(AVX2, dot_macs_per_cycle=RATE, dot16_macs_per_cycle=0.0)
     for output in ((9, 6), (6, 9)):
-        cycles = dict(select.candidates(part, PIXELS.grid, slow, output))["dot"]
-        assert RATE * cycles == pytest.approx(0.5 * 16 * 9 * 16 * 4 * 15 + 54 * 16 * 40, rel=1e-12)
+        cycles = dict(select.candidates(part, PIXELS.grid, slow, output))["winograd"]
+        work = 24 * (16 * 16 * (9 + 0.5) + 6 * 9 * (16 + 16)) + 54 * 16 * 40
+        assert RATE * cycles == pytest.approx(work, rel=1e-12)
 
 
 # -- who can -----------------------------------------------------------------------------------------------------------

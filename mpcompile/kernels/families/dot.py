@@ -1,9 +1,6 @@
 """Family `dot`: levels as unsigned bytes times signed weights, accumulated in int32.
 
-    Σ_k w_k·a_k = m_w·m_a·Σ_k w8_k·l_k + …      w = m_w·w8 + o_w,  a = m_a·l + lo_a  (level l in 0..255)
-
-The products are summed as they are (dot_step.py), or, of 3×3 kernels where a CPU multiplies 16 bits, by Winograd's tiles
-(dot_winograd.py).
+Σ_k w_k·a_k = m_w·m_a·Σ_k w8_k·l_k + …      w = m_w·w8 + o_w,  a = m_a·l + lo_a  (level l in 0..255)
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from mpcompile.ir import grid as grids
 from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import ContractPart
 from mpcompile.kernels.accumulators import dot_reach, int16_steps
-from mpcompile.kernels.families import dot_step, dot_winograd, winograd_form
+from mpcompile.kernels.families import dot_step
 from mpcompile.kernels.families.dot_step import DotInstr
 from mpcompile.kernels.families.family import Expressed, Family, Given, PackedPart, sample
 from mpcompile.kernels.spec import IMAGE_CHANNELS, LayerSpec, PartSpec
@@ -34,11 +31,6 @@ class DotSpec(PartSpec):
     instr: DotInstr
 
 
-@dataclass(frozen=True, kw_only=True)
-class WinogradSpec(DotSpec):
-    """By Winograd's tiles, whose products `instr` adds up."""
-
-
 @dataclass(frozen=True)
 class DotStages(PartStages[DotSpec]):
     """narrow: of the 16-bit sums, where they are widened. widened: of the data in another dtype, where the step takes no
@@ -46,14 +38,6 @@ class DotStages(PartStages[DotSpec]):
 
     narrow: str
     widened: str
-
-
-@dataclass(frozen=True)
-class WinogradStages(PartStages[WinogradSpec]):
-    """tiles: of the transformed data. products: of their products with the transformed weights."""
-
-    tiles: str
-    products: str
 
 
 def cycles(part: ContractPart, in_grid: Grid, target: Target, output: tuple[int, int]) -> float | None:
@@ -66,13 +50,6 @@ def cycles(part: ContractPart, in_grid: Grid, target: Target, output: tuple[int,
     depth = per_group if _groups_fill_vectors(part) else per_group * part.groups
     steps16 = _steps16(part, in_grid)
     work = round_up(outputs, 16) * kh * kw * round_up(depth, 4)
-    if (
-        target.multiplies_16_bits
-        and not steps16
-        and winograd_form.has_form(part.q.shape, output, part.strides, part.dilations, part.groups)
-    ):
-        tiles = winograd_form.tiles(output[0]) * winograd_form.tiles(output[1])
-        work *= winograd_form.WORK * 4 * tiles / pixels
     return pixels * (work + round_up(outputs, 16) * _OUTPUT) / target.dot_rate(steps16)
 
 
@@ -103,14 +80,10 @@ def describe(given: Given) -> PackedPart[DotSpec]:
     reach = dot_reach(w8, grid_a.levels - 1, multiplier, offset)
     span = (int(w8.min()), int(w8.max()))
     instr = given.architecture.dot_instruction(grid_a.levels - 1, span, given.padded)
-    by_tiles = _by_tiles(given, w8, groups, instr, grid_a.levels - 1)
-    factors = winograd_form.transform(w8) if by_tiles else w8
     depth = round_up(q.shape[1], instr.group * (instr.steps if groups == 1 else 1))
     depth = min(depth, round_up(q.shape[1], 4)) if q.shape[1] <= IMAGE_CHANNELS else depth
-    weight = dot_step.pack_weights(factors, instr, round_up(given.padded, instr.lanes), depth)
-    if by_tiles:  # what a group reads for one of the products lies together
-        weight = np.ascontiguousarray(weight.transpose(1, 2, 0, 3, 4, 5))
-    spec = (WinogradSpec if by_tiles else DotSpec)(
+    weight = dot_step.pack_weights(w8, instr, round_up(given.padded, instr.lanes), depth)
+    spec = DotSpec(
         **given.common(groups),
         weight_shape=weight.shape,
         weight_dtype=str(weight.dtype),
@@ -123,26 +96,9 @@ def describe(given: Given) -> PackedPart[DotSpec]:
     return PackedPart(spec, weight, reach, grid_a.lo, constant)
 
 
-def _by_tiles(given: Given, w8: np.ndarray, groups: int, instr: DotInstr, max_level: int) -> bool:
-    part = given.part
-    return (
-        instr.tiles
-        and part.groups == 1
-        and winograd_form.has_form(w8.shape, given.output, part.strides, part.dilations, groups)
-        and winograd_form.fits(w8, max_level)
-    )
-
-
 def compute(tag: str, spec: DotSpec, data, weight, layer: LayerSpec) -> Expressed:
-    """D0_1 [y, x, block, lane], after D0_1_narrow where sums are widened, and wide0_1 of the data; or, by tiles,
-    [tile y, 2, tile x, 2, block, lane] after D0_1_tiles and D0_1_products."""
+    """D0_1 [y, x, block, lane], after D0_1_narrow where sums are widened, and wide0_1 of the data."""
     name, lanes = f"D{tag}", spec.instr.lanes
-    if isinstance(spec, WinogradSpec):
-        stages = WinogradStages(spec, name, f"{name}_tiles", f"{name}_products")
-        by_tiles = dot_winograd.compute(
-            name, stages.tiles, stages.products, data, weight, *layer.shape[1:], spec.origin
-        )
-        return Expressed(stages, lambda y, x, o: dot_winograd.value(by_tiles, y, x, o))
     widened = f"wide{tag}" if spec.instr.data_dtype != "uint8" else ""
     data = dot_step.widen(widened, data, spec.instr) if widened else data
     narrow = f"{name}_narrow" if spec.instr.widen else ""
@@ -151,7 +107,7 @@ def compute(tag: str, spec: DotSpec, data, weight, layer: LayerSpec) -> Expresse
 
 
 def step(spec: DotSpec) -> str:
-    return spec.instr.intrin.removeprefix("mpcompile.") + " tiles" * isinstance(spec, WinogradSpec)
+    return spec.instr.intrin.removeprefix("mpcompile.")
 
 
 def sums(part: ContractPart) -> bool:

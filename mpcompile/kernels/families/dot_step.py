@@ -24,7 +24,6 @@ class DotInstr:
     `intrin`_x`steps` where they divide the input channels).
     `widen`: where not "", `intrin` adds to acc[lanes, 2] int16, each the sum of 2 neighbouring products, and `widen` adds
     those to acc[lanes] int32; at most `most` steps fit 16 bits.
-    tiles: the step may as well multiply transformed tiles (dot_winograd.py), where a layer has that form.
     wrapping: the same step, whose sums are those mod 2³²; "" where there is none.
     whole: where not "", the schedule computes all steps of a tile by one intrinsic of this kind, which adds `run` steps
     in its narrowest lanes and, where `most` is not 0, as many in 16 bits.
@@ -39,7 +38,6 @@ class DotInstr:
     steps: int = 1
     widen: str = ""
     most: int = 0
-    tiles: bool = False
     wrapping: str = ""
     whole: str = ""
     run: int = 0

@@ -18,6 +18,7 @@ from mpcompile.kernels.accumulators import dot_reach
 from mpcompile.kernels.families import dot_step, winograd_compute
 from mpcompile.kernels.families.dot_step import DotInstr
 from mpcompile.kernels.families.family import Expressed, Family, Given, PackedPart, sample
+from mpcompile.kernels.families.winograd_codes import Codes
 from mpcompile.kernels.families.winograd_tile import BYTE_TILES, TILES, ByteTile, WinogradTile, middle
 from mpcompile.kernels.spec import LayerSpec, PartSpec
 from mpcompile.kernels.stages import PartStages
@@ -27,9 +28,6 @@ from mpcompile.targets import Target
 KERNEL = 3, 3
 LEAST_CHANNELS, LEAST_SIZE = 16, 4
 """With fewer channels, or smaller maps, transforming costs more than it saves."""
-
-MOST_BITS = 256
-"""Of a vector: longer ones were not measured."""
 
 _TRANSFORM = 6.0
 """Work on a transformed number of an input channel or of an output, in products."""
@@ -43,17 +41,17 @@ MOST_TOGETHER = 1 << 20
 """Bytes of transformed levels of some lines and of products of one group."""
 MOST_STORED = 2 << 20
 """Bytes of a layer's transformed weights that are stored where a CPU multiplies 16 bits. More of them would have to come
-from memory, where making them anew of an eighth as many bytes takes less time. Where it multiplies bytes they are stored
-where they are hardly more than those that they are made of, or where several chunks of lines would make them."""
+from memory, where making them anew of an eighth as many bytes takes less time."""
 _MADE, _READ = 3.5, 0.5
 """Work on a transformed weight that is made, or read, in products."""
 
 _LEVEL, _SUM = 10.0, 27.0
 """Where a CPU multiplies bytes: work on each byte of a transformed level, and on a sum, in products."""
-_MADE_BYTE, _READ_BYTE = 6.0, 12.0
-"""There, work on each byte of a transformed weight that is made (twice as much where it is of 16 bits), and on each that
-is read beyond those that `dot` reads too: in a network they come from the third cache, and are read again for each chunk
-of lines where they do not fit the second. Measured in ResNet-18 on Sapphire Rapids, as are those before."""
+_MADE_BYTE, _READ_BYTE = 8.0, 16.0
+"""There, work on each byte of a transformed weight that is made (twice as much where it is of 16 bits), in the second
+cache, and on each byte that is read of the weights: in a network they come from the third cache, and are read again for
+each chunk of lines where they do not fit the second. `dot` reads a byte a weight. Measured in ResNet-18 on Sapphire
+Rapids, as are those before."""
 
 _BESIDE = 1.3
 """There, how much longer a layer of 16 bits takes in a network than its work says: alone those of ResNet-18 at W8A8 win
@@ -62,23 +60,20 @@ _BESIDE = 1.3
 
 @dataclass(frozen=True, kw_only=True)
 class WinogradSpec(PartSpec):
-    """middle: what is taken from each level. Weights are as the tile multiplies them where they are stored transformed;
-    else int8, with an axis more."""
+    """middle: what is taken from each level. made: the kernel transforms the weights, which are int8, or `codes` of few
+    bits; else they are stored as the tile multiplies them."""
 
     family = "winograd"
     instr: DotInstr
     tile: WinogradTile
     middle: int
-
-    @property
-    def made(self) -> bool:
-        """Whether the kernel transforms the weights."""
-        return len(self.weight_shape) == 6
+    made: bool
+    codes: Codes | None
 
     @property
     def table_shape(self) -> tuple[int, ...]:
         """Of the tile's `excess`."""
-        blocks = self.weight_shape[0] if self.made else self.weight_shape[1]
+        blocks = self.weight_shape[0 if self.made else 1]
         return (*self.tile.outputs, blocks * self.instr.lanes) if isinstance(self.tile, ByteTile) else ()
 
 
@@ -110,7 +105,7 @@ def _widths(target: Target) -> tuple[int, ...]:
     """Bits of the operands that it multiplies as fast as was measured."""
     if target.has_vnni and target.vector_bits == 512:
         return 8, 16
-    return (16,) if target.multiplies_16_bits and target.vector_bits <= MOST_BITS else ()
+    return (16,) if target.multiplies_16_bits else ()
 
 
 def choose(
@@ -184,23 +179,33 @@ def _work(tile: WinogradTile, part: ContractPart, output: tuple[int, int], unit:
 def _work_in_bytes(tile: WinogradTile, part: ContractPart, output: tuple[int, int]) -> float:
     """In products of bytes, of which a CPU does twice as many as of 16 bits."""
     outputs, channels, tiles = round_up(part.q.shape[0], 16), round_up(part.q.shape[1], 4), tile.count(*output)
-    width, taps, chunks = tile.bits // 8, part.q[0, 0].size, max(1, tiles // TOGETHER)
-    of_filter = width * tile.products
-    if _stored(tile, part, output, 8):
-        far = chunks if of_filter * outputs * channels > MOST_STORED else 1
-        weight = _READ_BYTE * far * max(0, of_filter - taps)
-    else:
-        weight = _MADE_BYTE * width * chunks * of_filter
+    width = tile.bits // 8
+    of_weights = min(_stored_in_bytes(tile, part, tiles), _made_in_bytes(tile, part, tiles))
     at = width * channels * outputs + _LEVEL * width * channels + _SUM * outputs
-    return tiles * tile.products * at + channels * outputs * weight + output[0] * output[1] * outputs * _OUTPUT
+    return tiles * tile.products * at + channels * outputs * of_weights + output[0] * output[1] * outputs * _OUTPUT
+
+
+def _stored_in_bytes(tile: WinogradTile, part: ContractPart, tiles: int) -> float:
+    """Work on what is stored of a filter of one input channel, beyond what dot reads of it."""
+    stored, taps = tile.bits // 8 * tile.products, part.q[0, 0].size
+    far = max(1, tiles // TOGETHER) if stored * part.q[:, :, 0, 0].size > MOST_STORED else 1
+    return _READ_BYTE * (far * stored - taps)
+
+
+def _made_in_bytes(tile: WinogradTile, part: ContractPart, tiles: int) -> float:
+    """The same of what is made."""
+    width, taps = tile.bits // 8, part.q[0, 0].size
+    codes = Codes.of(part.grid, False)
+    read = codes.bytes(taps) if codes else taps
+    return max(1, tiles // TOGETHER) * _MADE_BYTE * width * width * tile.products + _READ_BYTE * (read - taps)
 
 
 def _stored(tile: WinogradTile, part: ContractPart, output: tuple[int, int], unit: int) -> bool:
     """Whether the bundle holds the transformed weights."""
-    grown = tile.bits // 8 * tile.products
     if unit == 8:
-        return grown <= 2 * part.q[0, 0].size or tile.count(*output) >= 2 * TOGETHER
-    return grown * part.q.shape[0] * part.q.shape[1] <= MOST_STORED
+        tiles = tile.count(*output)
+        return _stored_in_bytes(tile, part, tiles) <= _made_in_bytes(tile, part, tiles)
+    return tile.bits // 8 * tile.products * part.q.shape[0] * part.q.shape[1] <= MOST_STORED
 
 
 def describe(given: Given) -> PackedPart[WinogradSpec]:
@@ -215,7 +220,9 @@ def describe(given: Given) -> PackedPart[WinogradSpec]:
     max_level = grid_a.levels - 1
     reach = dot_reach(w8, max_level, multiplier, offset)
     outputs, channels = round_up(given.padded, instr.lanes), round_up(part.q.shape[1], instr.group)
-    if _stored(tile, part, given.output, min(by_bits)):
+    made = not _stored(tile, part, given.output, min(by_bits))
+    codes = Codes.of(part.grid, channels > part.q.shape[1]) if made else None
+    if not made:
         weight = dot_step.pack_weights(tile.transform(w8), instr, outputs, channels)
         weight = weight.reshape(
             outputs // instr.lanes, tile.products, channels // instr.group, instr.lanes, instr.group
@@ -223,7 +230,10 @@ def describe(given: Given) -> PackedPart[WinogradSpec]:
         weight = np.ascontiguousarray(weight.transpose(1, 0, 2, 3, 4))
     else:
         weight = dot_step.pack_weights(w8, replace(instr, weight_dtype="int8"), outputs, channels)
-        weight = np.ascontiguousarray(weight.transpose(0, 3, 1, 2, 4, 5))  # a channel's taps together
+        weight = weight.transpose(0, 3, 1, 2, 4, 5).reshape(
+            outputs // instr.lanes, channels // instr.group, -1, instr.lanes, instr.group
+        )
+        weight = np.ascontiguousarray(weight) if codes is None else codes.pack(weight)
     spec = WinogradSpec(
         **given.common(1),
         weight_shape=weight.shape,
@@ -233,6 +243,8 @@ def describe(given: Given) -> PackedPart[WinogradSpec]:
         instr=instr,
         tile=tile,
         middle=middle(max_level),
+        made=made,
+        codes=codes,
     )
     constant = multiplier * middle(max_level) * w8.sum((1, 2, 3), dtype=np.int64)
     table = None
@@ -255,7 +267,10 @@ def compute(tag: str, spec: WinogradSpec, data, weight, layer: LayerSpec, table=
         products=f"{name}_products",
         sums=f"{name}_sums",
     )
-    found = winograd_compute.compute(name, spec.tile, spec.middle, data, weight, table, *layer.shape[1:], spec.origin)
+    size = layer.shape[1:]
+    found = winograd_compute.compute(
+        name, spec.tile, spec.middle, data, weight, table, *size, spec.origin, spec.made, spec.codes
+    )
     return Expressed(stages, lambda y, x, o: winograd_compute.value(found, y, x, o))
 
 

@@ -22,6 +22,7 @@ from math import gcd
 from typing import Any
 
 from mpcompile.kernels.families.dot_step import axes
+from mpcompile.kernels.families.winograd_codes import Codes
 from mpcompile.kernels.families.winograd_scheme import Matrix
 from mpcompile.kernels.families.winograd_tile import WinogradTile
 from mpcompile.kernels.late_tvm import te, tirx
@@ -31,10 +32,23 @@ Terms = Callable[[int], Any]
 """Which of the numbers that a row of a matrix is multiplied with → expression."""
 
 
-def compute(name: str, tile: WinogradTile, middle: int, data, weight, excess, height: int, width: int, origin):
-    """D of data u8 [HP, WP, CP] and weight, which is U, or, with 6 axes, int8 [OB, C/group, KH, KW, lanes, group]. excess:
-    int32 [rows, columns, channels] of a tile in bytes, else None. Stages `name`_half (H), `name`_tiles (V), in the second
-    case `name`_filters (F) and `name`_weights (U), `name`_products (M) and `name`_sums (Z) come before it.
+def compute(
+    name: str,
+    tile: WinogradTile,
+    middle: int,
+    data,
+    weight,
+    excess,
+    height: int,
+    width: int,
+    origin,
+    made: bool,
+    codes: Codes | None,
+):
+    """D of data u8 [HP, WP, CP] and weight, which is U, or, where U is made, int8 [OB, C/group, KH·KW, lanes, group], or
+    the same as `codes` in bytes. excess: int32 [rows, columns, channels] of a tile in bytes, else None. Stages `name`_half
+    (H), `name`_tiles (V), where U is made `name`_filters (F) and `name`_weights (U), `name`_products (M) and `name`_sums
+    (Z) come before it.
 
     A last tile that leaves the map reads the last row or column again: outputs outside of the map depend on it alone.
     """
@@ -43,7 +57,7 @@ def compute(name: str, tile: WinogradTile, middle: int, data, weight, excess, he
     down, across = -(-height // high), -(-width // wide)
     along = tile.columns.products
     narrow = _Plain(tile.level_dtype)
-    u = weight if len(weight.shape) == 5 else _transformed(name, tile, weight)
+    u = _transformed(name, tile, weight, codes) if made else weight
     _, blocks, steps, lanes, group = (int(n) for n in u.shape)
 
     def level(ty, tx, i, j, c):
@@ -94,16 +108,24 @@ def compute(name: str, tile: WinogradTile, middle: int, data, weight, excess, he
     return te.compute((down, high, across, wide, blocks, lanes), output, name=name)
 
 
-def _transformed(name: str, tile: WinogradTile, weight):
-    """U of int8 weights."""
-    blocks, steps, _, taps, lanes, group = (int(n) for n in weight.shape)
-    along = tile.columns.products
+def _transformed(name: str, tile: WinogradTile, weight, codes: Codes | None):
+    """U of weights, or of their codes."""
+    blocks, steps, _, lanes, group = (int(n) for n in weight.shape)
+    high, wide, along = tile.rows.taps, tile.columns.taps, tile.columns.products
     narrow = _Plain(tile.weight_dtype)
+
+    def tap(ob, c, a: int, b, lane, g):
+        if codes is None:
+            return weight[ob, c, a * wide + b, lane, g].astype(tile.weight_dtype)
+        byte, shift = codes.place(a * wide + b, high * wide)
+        code = weight[ob, c, byte, lane, g] >> shift.astype("uint8") & tirx.const((1 << codes.bits) - 1, "uint8")
+        found = code.astype(tile.weight_dtype)
+        found = narrow.times(found, codes.step) if codes.step != 1 else found
+        return narrow.less(found, -codes.least)
+
     f = te.compute(
-        (blocks, steps, tile.rows.products, taps, lanes, group),
-        lambda ob, c, p, b, lane, g: _row(
-            p, tile.rows.weights, lambda a: weight[ob, c, a, b, lane, g].astype(tile.weight_dtype), narrow
-        ),
+        (blocks, steps, tile.rows.products, wide, lanes, group),
+        lambda ob, c, p, b, lane, g: _row(p, tile.rows.weights, lambda a: tap(ob, c, a, b, lane, g), narrow),
         name=f"{name}_filters",
     )
     return te.compute(

@@ -131,8 +131,13 @@ MOST = 15
 """What a row of G may add up to: 15 · 15 · 128 fits int16."""
 
 _FOUR, _TWO = scheme(4, 3, (0, 1, -1, 2, -2), MOST), scheme(2, 3, (0, 1, -1), MOST)
-TILES = WinogradTile(_FOUR, _FOUR), WinogradTile(_TWO, _FOUR), WinogradTile(_FOUR, _TWO)
-"""For 3×3 kernels; (4, 4), (2, 4) and (4, 2) outputs."""
+TILES = (
+    WinogradTile(_FOUR, _FOUR),
+    WinogradTile(_TWO, _FOUR),
+    WinogradTile(_FOUR, _TWO),
+    WinogradTile(_TWO, _TWO),
+)
+"""For 3×3 kernels; (4, 4), (2, 4), (4, 2) and (2, 2) outputs."""
 
 _PAIR, _THREE, _LEAST = scheme(4, 3, (0, 1, -1), 0, (0,)), scheme(3, 3, (0, 1, -1, 2), 0), scheme(2, 3, (0, 1, -1), 0)
 BYTE_TILES = (
