@@ -11,9 +11,7 @@ from mpcompile.relax import BitSerialize, from_onnx
 from tests.relax.modules import run
 
 DATA = Path(__file__).parents[1] / "data"
-UNREADABLE = {"hand_qdq_int2", "hand_qdq_int4"}
-"""Relax's importer does not take tensors of less than 8 bits."""
-NAMES = sorted({p.stem for p in DATA.glob("*.onnx")} - UNREADABLE)
+NAMES = sorted(p.stem for p in DATA.glob("*.onnx"))
 
 
 @pytest.mark.parametrize("name", NAMES)

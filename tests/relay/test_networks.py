@@ -12,9 +12,7 @@ from mpcompile.tvm_frontend.child import compiling_python
 from tests.relay.modules import run
 
 DATA = Path(__file__).parents[1] / "data"
-UNREADABLE = {"hand_qdq_int2", "hand_qdq_int4"}
-"""Relay's importer does not take tensors of less than 8 bits."""
-NAMES = sorted({p.stem for p in DATA.glob("*.onnx")} - UNREADABLE)
+NAMES = sorted(p.stem for p in DATA.glob("*.onnx"))
 
 
 @pytest.mark.parametrize("name", NAMES)
