@@ -9,6 +9,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from mpcompile.errors import UsageError
 from mpcompile.targets import Target, load_target
 from mpcompile.temporary import temporary_folder
 from mpcompile.tvm_frontend.build import build_region
@@ -45,6 +46,8 @@ class BitSerialize:
         self.records, self.report = records, Report(say, explain)
 
     def __call__(self, mod: Any) -> Any:
+        if not isinstance(mod, tvm.IRModule):
+            raise UsageError(f"BitSerialize takes a module of Relax (tvm.IRModule), not a {type(mod).__name__}")
         before = list((mod.attrs or {}).get("external_mods", []))
         libraries, new = list(before), mod.clone()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import tvm
 from tvm import relay
 
+from mpcompile.errors import UsageError
 from mpcompile.records.store import NONE
 from mpcompile.tvm_frontend.dataflow import NotMatched, Value
 from mpcompile.tvm_frontend.fake_quantize import merge
@@ -45,6 +46,8 @@ class BitSerialize:
         self.report = Report(say, explain)
 
     def __call__(self, mod: tvm.IRModule) -> tvm.IRModule:
+        if not isinstance(mod, tvm.IRModule):
+            raise UsageError(f"BitSerialize takes a module of Relay (tvm.IRModule), not a {type(mod).__name__}")
         mod = relay.transform.InferType()(mod)
         new = tvm.IRModule(mod.functions, mod.type_definitions, attrs=mod.attrs)
         for variable, function in mod.functions.items():

@@ -49,6 +49,8 @@ def read(path: Path, params: Path | None, shapes: dict[str, list[int]]) -> tvm.I
         mod = tvm.ir.load_json(path.read_text(encoding="utf-8"))
         if not isinstance(mod, tvm.IRModule):
             raise ValueError(f"it holds a {type(mod).__name__}")
+        if not isinstance(mod["main"], relay.Function):
+            raise ValueError(f"its main is a {type(mod['main']).__module__}.{type(mod['main']).__name__}")
         if params:
             bound = relay.build_module.bind_params_by_name(mod["main"], relay.load_param_dict(params.read_bytes()))
             mod.update_func(mod.get_global_var("main"), bound)
