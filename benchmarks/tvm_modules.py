@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -173,26 +173,32 @@ def main() -> int:
     parser.add_argument("--target", default="native", help="what to compile for (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR", help="default: %(default)s")
     args = parser.parse_args()
+    result = {"cpu": cpu.name(), "when": time.strftime("%Y-%m-%d"), "rows": []}
     try:
-        result = {"cpu": cpu.name(), "when": time.strftime("%Y-%m-%d"), "rows": rows(args)}
+        for found in rows(args):
+            result["rows"].append(found)
+            keep(args.output, result)
     except MpError as error:
         complain(str(error))
         return error.exit_code
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "tvm_modules.json").write_text(json.dumps(result, indent=1) + "\n")
-    (args.output / "tvm_modules.md").write_text(markdown(result))
     print(markdown(result))
     return 0
 
 
-def rows(args: argparse.Namespace) -> list[dict]:
-    """Of every network that was asked for."""
+def keep(folder: Path, result: dict) -> None:
+    """What is known so far: a network may take many minutes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tvm_modules.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / "tvm_modules.md").write_text(markdown(result))
+
+
+def rows(args: argparse.Namespace) -> Iterator[dict]:
+    """Of every network that was asked for, as it was measured."""
     models = {path.stem: path for path in args.models} or ({"the demo's network": DEMO} if DEMO.exists() else {})
     for path in args.models:
         if not path.is_file():
             raise UsageError(f"there is no file {path}")
     servers = Tvm019("tvm_modules_server"), Bitserial(load_target(args.target).mcpu)
-    made = []
     try:
         with tempfile.TemporaryDirectory(prefix="mpcompile-bench-") as folder:
             for bits in args.resnet18:
@@ -202,11 +208,10 @@ def rows(args: argparse.Namespace) -> list[dict]:
                 raise UsageError("there is no network: name one, or run make demo")
             for name, path in models.items():
                 print(f"measuring {name}", file=sys.stderr, flush=True)
-                made.append(measured(name, path, args.target, args.rounds, servers))
+                yield measured(name, path, args.target, args.rounds, servers)
     finally:
         for server in servers:
             server.close()
-    return made
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""`python -m tests.relax.searched FILE.onnx SEED`: the demo's network with bits drawn for each layer, as a search exports it."""
+"""`python -m tests.relax.searched FILE.onnx SEED`: the demo's network with bits drawn for each layer, as a search exports
+it."""
 
 import random
 import sys
