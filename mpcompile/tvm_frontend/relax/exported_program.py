@@ -51,4 +51,5 @@ def _tensor(emit: Any, value: Any, dtype: str) -> relax.Expr:
     """A number or a tensor, as one of that type."""
     if not isinstance(value, relax.Expr):
         return relax.const(value, dtype)
-    return value if str(value.ty.dtype) == dtype else emit(relax.op.astype(value, dtype))
+    kind: Any = value.ty
+    return value if str(kind.dtype) == dtype else emit(relax.op.astype(value, dtype))

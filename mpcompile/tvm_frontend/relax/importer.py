@@ -43,4 +43,5 @@ onnx_frontend._get_convert_map = _get_convert_map
 def from_onnx(model: Any, **options: Any) -> tvm.IRModule:
     """tvm.relax.frontend.onnx.from_onnx: a ModelProto → a module; QONNX's operators become mpcompile.int_quant, and tensors
     of 2 or 4 bits get 8. Raises ModelError where one of those cannot."""
-    return onnx_frontend.from_onnx(widened(model), **options)
+    wide: Any = widened(model)  # TVM's annotation is another one than its docstring
+    return onnx_frontend.from_onnx(wide, **options)
