@@ -46,7 +46,7 @@ class BitSerialize:
         self.records, self.report = records, Report(say, explain)
 
     def __call__(self, mod: Any) -> Any:
-        if not isinstance(mod, tvm.IRModule):
+        if not issubclass(type(mod), tvm.IRModule):  # narrows no type: TVM's has attributes that its annotations lack
             raise UsageError(f"BitSerialize takes a module of Relax (tvm.IRModule), not a {type(mod).__name__}")
         before = list((mod.attrs or {}).get("external_mods", []))
         libraries, new = list(before), mod.clone()
