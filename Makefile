@@ -15,7 +15,7 @@ help:
 	@echo "make test-long  run those that take longer: whole networks, ONNX's own tests, full disks, kills"
 	@echo "make test-arm  run kernels, networks and boards of ARM under QEMU; ARM=quick: a few of them"
 	@echo "make relay-env  set up .relay: TVM 0.19, the last with Relay, in an environment of its own, for mpcompile.relay"
-	@echo "make test-relay  run the tests of mpcompile.relay in it; RELAY=all: those of every network, too"
+	@echo "make test-relay  run the tests of mpcompile.relay in it; RELAY=all: those of every network, too; RELAY=arm: on a board"
 	@echo "make mutants  change FILE place by place, and list the changes that no test of TESTS notices"
 	@echo "make fuzz    random inputs of every kind for ten minutes; FUZZ=3: for three hours. What is found goes to tests/data/fuzz"
 	@echo "make soak    ten minutes of threads, forks, bundles and sessions, and nothing that grows; SOAK=60: seconds"
@@ -56,9 +56,12 @@ test-arm: $(READY)
 relay-env: $(READY)
 	@bash .ci/relay-env "$(PYTHON)" .relay $(BIN)/python
 
+# RELAY=arm: its modules on an emulated board, which needs what test-arm needs.
 test-relay: relay-env
+	$(if $(filter arm,$(RELAY)),bash .ci/setup-arm $(VENV) && bash .ci/relay-arm .relay .arm)
 	OMP_NUM_THREADS=1 TOPHUB_LOCATION=NONE .relay/bin/python -m pytest -q --durations=5 \
-		$(if $(TESTS),$(TESTS),tests/relay $(if $(filter all,$(RELAY)),,-m "not long"))
+		$(if $(TESTS),$(TESTS),$(if $(filter arm,$(RELAY)),tests/relay/arm,tests/relay --ignore tests/relay/arm \
+		$(if $(filter all,$(RELAY)),,-m "not long")))
 
 # make mutants FILE=mpcompile/latency/table.py TESTS="tests/latency/test_table_sums.py"
 mutants: $(READY)

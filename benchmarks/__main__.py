@@ -18,7 +18,7 @@ from benchmarks import layers, mixture, prediction, resnet, roofline, small_laye
 from benchmarks.compiled import Bench
 from benchmarks.networks import NETWORKS
 from benchmarks.row import HEADERS, Row, markdown, summary
-from benchmarks.tvm_bitserial import Tvm019, default_folder
+from benchmarks.tvm_bitserial import Bitserial
 from mpcompile import __version__
 from mpcompile.cli.console import complain, table
 from mpcompile.errors import MpError
@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=21, help="good samples of each (default: %(default)s)")
     parser.add_argument("--target", default="native", help="what to compile for (default: %(default)s)")
     parser.add_argument(
-        "--without-tvm019", action="store_true", help="leave the comparison with TVM 0.19 out (a 700 MB install)"
+        "--without-tvm019", action="store_true", help="leave the comparison with TVM 0.19 out (it needs make relay-env)"
     )
     parser.add_argument(
         "--output",
@@ -144,11 +144,11 @@ def _rows(bench: Bench, args: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _tvm019(bench: Bench, args: argparse.Namespace) -> tuple[Tvm019 | None, str]:
+def _tvm019(bench: Bench, args: argparse.Namespace) -> tuple[Bitserial | None, str]:
     if args.without_tvm019:
         return None, "left out"
     try:
-        return Tvm019(default_folder(), load_target(bench.target).mcpu, bench.say), ""
+        return Bitserial(load_target(bench.target).mcpu), ""
     except MpError as error:
         return None, str(error)
 

@@ -14,7 +14,7 @@ from benchmarks.compiled import Bench
 from benchmarks.networks import RESNET18_LAYERS, Bits, ConvShape, conv_layer
 from benchmarks.onnxruntime_baseline import conv_chain_qdq
 from benchmarks.row import Row
-from benchmarks.tvm_bitserial import Tvm019
+from benchmarks.tvm_bitserial import Bitserial
 from mpcompile.latency import onnxruntime
 from mpcompile.latency.measure import Measurement, measure
 from mpcompile.latency.timer import Timer
@@ -52,7 +52,7 @@ def families(bench: Bench, shape: ConvShape, bits: Bits) -> str:
     return "+".join(sorted({p["family"] for row in rows if row["name"] == "conv" for p in row["parts"]}))
 
 
-def popcount_rows(bench: Bench, rounds: int, tvm: Tvm019 | None, tvm_missing: str = "") -> list[Row]:
+def popcount_rows(bench: Bench, rounds: int, tvm: Bitserial | None, tvm_missing: str = "") -> list[Row]:
     """Per bit pair and layer: kernel and whole layer of the ceiling, and times faster than TVM 0.19."""
     kernels, wholes, against = [], [], []
     for bits in LOW_BITS:

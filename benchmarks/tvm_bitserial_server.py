@@ -1,5 +1,4 @@
-"""Runs inside a virtual environment with TVM 0.19, which shares no module with this project: builds its bit-serial
-operator, checks it against numpy, and runs it when told to.
+"""Runs with TVM 0.19: builds its bit-serial operator, checks it against numpy, and runs it when told to.
 
 A line of JSON in, a line out:  {"build": [c, h, o, stride, k, w, a]} → {"built": {setting: seconds of a run}, "wrong":
 [setting]}
@@ -7,21 +6,14 @@ A line of JSON in, a line out:  {"build": [c, h, o, stride, k, w, a]} → {"buil
 """
 
 import json
-import logging
-import os
 import sys
-import time
 
-os.environ["TOPHUB_LOCATION"] = "NONE"
-os.environ["TVM_NUM_THREADS"] = "1"
-logging.disable(logging.WARNING)
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # TVM prints to stdout: keep it out of the answers
+import numpy as np
+import tvm
+from tvm import relay
+from tvm.contrib import graph_executor
 
-import numpy as np  # noqa: E402
-import tvm  # noqa: E402
-from tvm import relay  # noqa: E402
-from tvm.contrib import graph_executor  # noqa: E402
+from benchmarks.tvm019_process import seconds, serve
 
 DEFAULT = ("NCHW", "uint32")
 SETTINGS = (DEFAULT, ("NCHW", "uint64"), ("NHWC", "uint8"), ("NHWC", "uint64"))
@@ -69,41 +61,27 @@ def build(c, h, o, stride, k, w, a, layout, pack):
     return module, bool((out == expected.astype("int16")).all())
 
 
-def waited():
-    try:
-        with open("/proc/thread-self/schedstat") as file:
-            return int(file.read().split()[1]) * 1e-9
-    except OSError:
-        return 0.0
-
-
-def seconds(module, n):
-    wait, start = waited(), time.perf_counter()
-    for _ in range(n):
-        module.run()
-    taken = time.perf_counter() - start
-    return max(taken - (waited() - wait), taken / 4)
-
-
 modules = {}
-for line in sys.stdin:
-    asked = json.loads(line)
-    if "build" in asked:
-        found, wrong, failed = {}, [], []
-        for layout, pack in SETTINGS:
-            setting = f"{layout} {pack}"
-            try:
-                module, right = build(*asked["build"], layout, pack)
-            except Exception as error:  # a setting that this version cannot build is no reason to lose the others
-                failed.append(f"{setting}: {type(error).__name__}")
-                continue
-            if not right:
-                wrong.append(setting)
-                continue
-            modules[json.dumps(asked["build"]), setting] = module
-            found[setting] = min(seconds(module, 1) for _ in range(3))
-        answer = {"built": found, "wrong": wrong, "failed": failed}
-    else:
-        answer = {"seconds": seconds(modules[asked["of"], asked["run"]], asked["n"])}
-    answers.write(json.dumps(answer) + "\n")
-    answers.flush()
+
+
+def answer(asked):
+    if "build" not in asked:
+        return {"seconds": seconds(modules[asked["of"], asked["run"]], asked["n"])}
+    found, wrong, failed = {}, [], []
+    for layout, pack in SETTINGS:
+        setting = f"{layout} {pack}"
+        try:
+            module, right = build(*asked["build"], layout, pack)
+        except Exception as error:  # a setting that this version cannot build is no reason to lose the others
+            failed.append(f"{setting}: {type(error).__name__}")
+            continue
+        if not right:
+            wrong.append(setting)
+            continue
+        modules[json.dumps(asked["build"]), setting] = module
+        found[setting] = min(seconds(module, 1) for _ in range(3))
+    return {"built": found, "wrong": wrong, "failed": failed}
+
+
+if __name__ == "__main__":
+    serve(answer)

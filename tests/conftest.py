@@ -66,6 +66,8 @@ LONG = re.compile(
             r"tuning/test_space.py::test_random_points",
             r"relax/test_networks.py::.*\[(?!brevitas_residual_w3a4)",
             r"relax/test_pass.py::test_(batches|several|channels_last)",
+            r"relax/test_deployment.py",
+            r"relax/test_pytorch.py::test_(brevitas|what_pt2e_leaves.*127)",
             r"relay/test_networks.py::.*\[(?!brevitas_residual_w3a4|ort_qdq_uint8)",
         )
     )

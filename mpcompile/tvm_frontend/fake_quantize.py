@@ -1,6 +1,7 @@
 """Fake quantization in float, as exporters of PyTorch leave it: divide, round, clip, multiply, with a zero point or none.
 
-    s·(clip(round(x/s) + z, lo, hi) − z)      also with the clip in front of the round, or the zero point inside it
+    s·(clip(round(x/s) + z, lo, hi) − z)      also with the clip in front of the round, or the zero point inside it; a clip
+                                              may be a maximum and a minimum
 
 The last operator of such a chain becomes one quantizer, call `fake_quantize` with inputs (x, scale, zero) and attributes
 low, high and zero_first.
@@ -75,10 +76,9 @@ def _step(at: Call, chain: _Chain) -> bool:
     elif at.op in ("maximum", "minimum"):
         other, bound = _with_constant(at)
         name = "low" if at.op == "maximum" else "high"
-        if bound is None or bound.size != 1 or np.isfinite(getattr(chain, name)):
+        if other is None or bound is None or (bound != bound.flat[0]).any() or np.isfinite(getattr(chain, name)):
             return False
         setattr(chain, name, float(bound.flat[0]))
-        assert other is not None
         chain.value = other
         return True
     elif (

@@ -6,7 +6,8 @@ float32 tensors only, is read by the frontend, and holds a layer on integers; an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from mpcompile.errors import ModelError
@@ -48,8 +49,13 @@ class Found:
     left: list[tuple[Call, str]]
 
 
-def find_regions(flow: Dataflow) -> Found:
-    """All regions of a function, in the order in which they can run."""
+def find_regions(flow: Dataflow, compiled_for: str, taken: Callable[[str], bool]) -> Found:
+    """All regions of a function, in the order in which they can run.
+
+    compiled_for: what else decides on their code; taken: whether the module has a function of that name already. A
+    region's name is the symbol of its code, and says what is in it: modules that are linked into one program, or loaded
+    with symbols for all, do not get each other's.
+    """
     reasons = {call: reason for call in flow.calls if (reason := why_not(call))}
     for call in flow.calls:
         if call not in reasons and (bad := next((c for c in over_constants(call) if c in reasons), None)):
@@ -61,9 +67,20 @@ def find_regions(flow: Dataflow) -> Found:
             break
         for _, more in refused:
             reasons |= more
+    for region in regions:
+        region.name = symbol_of(region, compiled_for, taken)
     inside = {call for region in regions for call in region.calls}
     left = [(call, reasons[call]) for call in flow.calls if call not in inside and call in reasons]
     return Found(regions, left)
+
+
+def symbol_of(region: Region, compiled_for: str, taken: Callable[[str], bool]) -> str:
+    """Its name and a digest of its model and what else decides on its code."""
+    while True:
+        digest = hashlib.sha256(region.model + compiled_for.encode()).hexdigest()[:8]
+        if not taken(name := f"{region.name}_{digest}"):
+            return name
+        compiled_for += "+"  # the same again, behind a part of the module that a pass took before
 
 
 def over_constants(call: Call) -> list[Call]:

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from mpcompile.tvm_frontend.dataflow import NotMatched
 from mpcompile.tvm_frontend.regions import Found
+
+
+class Report:
+    """Says to `say`, line by line, what a pass did; with `explain` also of each operator that stayed why it did."""
+
+    def __init__(self, say: Callable[[str], None] | None, explain: bool):
+        self.say, self.explain = say or (lambda line: None), explain
+
+    def unread(self, function: str, reason: NotMatched) -> None:
+        """A function that is left as it was."""
+        if self.explain:
+            self.say(f"{function}: left as it was: {reason}")
+
+    def done(self, function: str, found: Found, layers: Mapping[str, Sequence[dict]]) -> None:
+        """layers: region → rows as api.export_c gives them."""
+        for line in rewritten(function, found, layers):
+            self.say(line)
+        if self.explain:
+            for line in explained(found):
+                self.say(line)
 
 
 def rewritten(function: str, found: Found, layers: Mapping[str, Sequence[dict]]) -> Iterator[str]:

@@ -11,6 +11,9 @@ import tvm
 import mpcompile as mp
 from mpcompile.cli import main
 from mpcompile.relax import BitSerialize
+from mpcompile.runtime.archive import read_manifest
+from mpcompile.tvm_frontend.build import build_region
+from mpcompile.tvm_frontend.relax import bit_serialize
 from tests.patience import PATIENCE
 from tests.relax.modules import Maker, op, run
 from tests.relax.test_pass import integers, layer
@@ -58,6 +61,28 @@ def test_what_is_refused(tmp_path, capsys, monkeypatch):
     code, said = refused(capsys, "compile", model, "--params", module)
     assert code == 2 and "--params is of a module" in said
     assert {p.name for p in tmp_path.iterdir()} == {"module.json"}
+
+
+@pytest.mark.long
+def test_records_of_a_module_serve_its_bundle_and_its_regions(tmp_path, monkeypatch):
+    """Tuned for real: the layers that a bundle takes records for are those that BitSerialize takes them for."""
+    mod, records = Maker((1, 4, 6, 6)).module(layer), str(tmp_path / "records")
+    (tmp_path / "module.json").write_text(tvm.ir.save_json(mod))
+    module, bundle = str(tmp_path / "module.json"), str(tmp_path / "module.mpc")
+    assert main(["tune", module, "--trials", "2", "-o", records]) == 0
+    assert main(["compile", module, "--records", records, "-o", bundle]) == 0
+    rows = []
+
+    def listened(*words, **options):
+        made = build_region(*words, **options)
+        rows.extend(made.layers)
+        return made
+
+    monkeypatch.setattr(bit_serialize, "build_region", listened)
+    BitSerialize(records=records, say=None)(mod)
+    wanted = [row["tile_source"] for row in read_manifest(bundle)["variants"][0]["layers"]]
+    assert [row["tile_source"] for row in rows] == wanted
+    assert "record" in [source["from"] for source in wanted]
 
 
 @pytest.mark.long

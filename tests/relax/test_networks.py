@@ -1,4 +1,4 @@
-"""Every network of tests/data through Relax: outputs equal the bundle's, bit for bit."""
+"""Every network of tests/data, ResNet-18 and searched ones through Relax: outputs equal the bundle's, bit for bit."""
 
 from pathlib import Path
 
@@ -7,18 +7,34 @@ import onnx
 import pytest
 
 import mpcompile as mp
+from benchmarks.networks import Bits, resnet18
 from mpcompile.relax import BitSerialize, from_onnx
 from tests.relax.modules import run
+from tests.relax.searched import write
 
 DATA = Path(__file__).parents[1] / "data"
-UNREADABLE = {"hand_qdq_int2", "hand_qdq_int4"}
-"""Relax's importer does not take tensors of less than 8 bits."""
-NAMES = sorted({p.stem for p in DATA.glob("*.onnx")} - UNREADABLE)
+NAMES = sorted(p.stem for p in DATA.glob("*.onnx"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_equal_the_bundle(name, tmp_path):
-    path = DATA / f"{name}.onnx"
+    equals_the_bundle(DATA / f"{name}.onnx", tmp_path)
+
+
+@pytest.mark.parametrize("bits", [(1, 1), (1, 2), (2, 2), (4, 4), (8, 8)], ids=str)
+def test_resnet18(bits, tmp_path):
+    """At the bits of the uniform networks that the demo compares with."""
+    resnet18(Bits(*bits), size=64).save(tmp_path / "net.onnx")
+    equals_the_bundle(tmp_path / "net.onnx", tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_searched_network(seed, tmp_path):
+    write(tmp_path / "net.onnx", seed)
+    equals_the_bundle(tmp_path / "net.onnx", tmp_path)
+
+
+def equals_the_bundle(path, tmp_path):
     mp.compile(path, output=tmp_path / "net.mpc")
     with mp.open_bundle(tmp_path / "net.mpc", threads=1) as bundle:
         shapes = {port.name: [1, *port.shape] for port in bundle.inputs}

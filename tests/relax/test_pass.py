@@ -1,12 +1,14 @@
 """BitSerialize over Relax modules: what it takes, what it leaves, and that numbers stay what TVM itself computes."""
 
+import tempfile
+
 import numpy as np
 import pytest
 import tvm
 import tvm_ffi
 from tvm import relax
 
-from mpcompile.errors import TargetError
+from mpcompile.errors import MpError, TargetError, UsageError
 from mpcompile.relax import BitSerialize, int_quant
 from tests.relax.modules import Maker, calls_of, const, op, run
 
@@ -166,10 +168,11 @@ def test_our_operator_is_saved_and_loaded_and_runs_without_the_pass():
 
 def test_a_tensor_of_another_shape_is_refused():
     new = BitSerialize(say=None)(Maker((1, 4, 6, 6)).module(layer))
+    (call,) = [b.value for block in new["main"].body.blocks for b in block.bindings if isinstance(b.value, relax.Call)]
     compiled = tvm.compile(new, target="llvm").jit()
     inputs = [np.zeros((1, 4, 6, 6), np.float32), np.zeros((1, 6, 6, 5), np.float32)]
     with pytest.raises(Exception, match="another shape or type than was compiled for"):
-        compiled.get_function("mpcompile_main_0", query_imports=True)(*map(tvm.runtime.tensor, inputs))
+        compiled.get_function(call.args[0].global_symbol, query_imports=True)(*map(tvm.runtime.tensor, inputs))
 
 
 def test_deep_functions():
@@ -184,6 +187,23 @@ def test_deep_functions():
     assert tvm_ffi.structural_equal(BitSerialize(say=None)(mod), mod)
 
 
-def test_a_target_that_is_not_there():
-    with pytest.raises(TargetError, match="no_such_board"):
-        BitSerialize("no_such_board")
+def test_what_is_wrong_is_one_line(monkeypatch, tmp_path):
+    """And leaves nothing behind: neither in the module nor in the folder for temporary files."""
+    mod = Maker((1, 4, 6, 6)).module(layer)
+    before = mod.script()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    def wrong(error, words, module=mod, **options):
+        with pytest.raises(error) as raised:
+            BitSerialize(**options, say=None)(module)
+        assert words in str(raised.value) and "\n" not in str(raised.value)
+
+    wrong(UsageError, "takes a module of Relax (tvm.IRModule), not a tuple", module=(mod, {}))
+    wrong(TargetError, "no_such_board", target="no_such_board")
+    wrong(TargetError, "x86-64", target="x86-64")  # a fleet
+    wrong(UsageError, "there is no folder of records /no/such", records="/no/such")
+    monkeypatch.setenv("PATH", "/no/such")
+    monkeypatch.delenv("CC", raising=False)
+    wrong(MpError, "gcc")
+    assert mod.script() == before and not list(tmp_path.iterdir())

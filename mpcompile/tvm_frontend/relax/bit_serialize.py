@@ -9,6 +9,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from mpcompile.errors import UsageError
 from mpcompile.targets import Target, load_target
 from mpcompile.temporary import temporary_folder
 from mpcompile.tvm_frontend.build import build_region
@@ -17,7 +18,7 @@ from mpcompile.tvm_frontend.fake_quantize import merge
 from mpcompile.tvm_frontend.regions import find_regions
 from mpcompile.tvm_frontend.relax.read import dataflow_of
 from mpcompile.tvm_frontend.relax.rewrite import with_regions
-from mpcompile.tvm_frontend.report import explained, rewritten
+from mpcompile.tvm_frontend.report import Report
 
 
 class BitSerialize:
@@ -42,12 +43,17 @@ class BitSerialize:
         say: Callable[[str], None] | None = print,
     ):
         self.board = target if isinstance(target, Target) else load_target(target)
-        self.records, self.explain = records, explain
-        self.say = say or (lambda line: None)
+        self.records, self.report = records, Report(say, explain)
 
     def __call__(self, mod: Any) -> Any:
-        libraries = []
-        new = mod.clone()
+        if not issubclass(type(mod), tvm.IRModule):  # narrows no type: TVM's has attributes that its annotations lack
+            raise UsageError(f"BitSerialize takes a module of Relax (tvm.IRModule), not a {type(mod).__name__}")
+        before = list((mod.attrs or {}).get("external_mods", []))
+        libraries, new = list(before), mod.clone()
+
+        def taken(symbol: str) -> bool:
+            return any(library.implements_function(symbol) for library in libraries)
+
         for variable, function in mod.functions_items():
             if not isinstance(function, relax.Function) or (function.attrs and "Codegen" in function.attrs):
                 continue
@@ -55,11 +61,10 @@ class BitSerialize:
             try:
                 flow, values = dataflow_of(mod, function, name)
             except NotMatched as reason:
-                if self.explain:
-                    self.say(f"{name}: left as it was: {reason}")
+                self.report.unread(name, reason)
                 continue
             merge(flow)
-            found = find_regions(flow)
+            found = find_regions(flow, f"{self.board}\n{self.records or ''}", taken)
             layers: dict[str, list[dict]] = {}
             with temporary_folder() as folder:
                 for region in found.regions:
@@ -69,14 +74,9 @@ class BitSerialize:
                         model, self.board, region.name, "tvm_ffi", built, self.records
                     ).layers
                     libraries.append(tvm.runtime.load_static_library(str(built), [region.name]))
-            for line in rewritten(name, found, layers):
-                self.say(line)
-            if self.explain:
-                for line in explained(found):
-                    self.say(line)
+            self.report.done(name, found, layers)
             if found.regions:
                 new.update_func(new.get_global_var(name), with_regions(function, values, found.regions))
-        if libraries:
-            before = list((mod.attrs or {}).get("external_mods", []))
-            new = relax.transform.Normalize()(new.with_attr("external_mods", [*before, *libraries]))
+        if len(libraries) > len(before):
+            new = relax.transform.Normalize()(new.with_attr("external_mods", libraries))
         return new

@@ -8,6 +8,7 @@ import tvm
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from mpcompile.tvm_frontend.int_quant import ONNX_NAMES, attributes_of
+from mpcompile.tvm_frontend.narrow_types import widened
 from mpcompile.tvm_frontend.relax.operators import int_quant
 from mpcompile.tvm_frontend.relax.read import constant
 
@@ -40,5 +41,7 @@ onnx_frontend._get_convert_map = _get_convert_map
 
 
 def from_onnx(model: Any, **options: Any) -> tvm.IRModule:
-    """tvm.relax.frontend.onnx.from_onnx: a ModelProto → a module; QONNX's operators become mpcompile.int_quant."""
-    return onnx_frontend.from_onnx(model, **options)
+    """tvm.relax.frontend.onnx.from_onnx: a ModelProto → a module; QONNX's operators become mpcompile.int_quant, and tensors
+    of 2 or 4 bits get 8. Raises ModelError where one of those cannot."""
+    wide: Any = widened(model)  # TVM's annotation is another one than its docstring
+    return onnx_frontend.from_onnx(wide, **options)

@@ -57,8 +57,8 @@ def bound(mod: Any, binding: Any, pure: bool, values: dict) -> Call | None:
             return None
     call = read_call(mod, binding, pure, values)
     outputs = tensors(binding.var)
-    if (array := folded(call)) is not None:
-        outputs[0].array = array.astype(outputs[0].dtype)
+    if (array := folded(call, outputs)) is not None:
+        outputs[0].array = array.astype(outputs[0].dtype, copy=False)
         values[binding.var] = outputs[0]
         return None
     for value in outputs:
@@ -104,11 +104,13 @@ def of_tensor_expression(mod: Any, made: Any, inputs: list[Value]) -> tuple[str,
     return op, inputs
 
 
-def folded(call: Call) -> np.ndarray | None:
-    """What a frontend computes of constants to make a Clip's bounds; None of any other call."""
+def folded(call: Call, outputs: list[Value]) -> np.ndarray | None:
+    """What frontends compute of constants to make bounds and zero points; None of any other call."""
     arrays: list[np.ndarray] = [v.array for v in call.inputs if v.array is not None]
     if len(arrays) < len(call.inputs) or not arrays:
         return None
+    if call.op in ("astype", "broadcast_to") and all(isinstance(size, int) for size in outputs[0].shape):
+        return np.broadcast_to(arrays[0], tuple(int(size) for size in outputs[0].shape))
     if call.op == "isnan":
         return np.isnan(arrays[0])
     return np.where(*arrays) if call.op == "where" and len(arrays) == 3 else None

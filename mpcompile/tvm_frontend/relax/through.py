@@ -9,9 +9,9 @@ import onnx
 import tvm
 
 from mpcompile.compiler.backend import backend_of
-from mpcompile.compiler.linker import find_linker
-from mpcompile.errors import ModelError, TargetError
+from mpcompile.errors import ModelError
 from mpcompile.targets import load_target
+from mpcompile.tvm_frontend.link import linker_for
 from mpcompile.tvm_frontend.relax.bit_serialize import BitSerialize
 from mpcompile.tvm_frontend.relax.importer import from_onnx
 from mpcompile.tvm_frontend.relax.module_file import load_module
@@ -30,10 +30,7 @@ def build(
     mod = read(model, params, shapes)
     new = BitSerialize(board, records=records, explain=True, say=said.append)(mod)
     compiled = tvm.compile(new, target=tvm.target.Target(backend_of(board).tvm_dict(board, board.cores)))
-    command = find_linker(board.mtriple)
-    if command is None or len(command) > 1:
-        raise TargetError(f"linking TVM's library for {board.name} needs gcc or clang for it: none was found")
-    compiled.export_library(str(output), cc=command[0])
+    compiled.export_library(str(output), fcompile=linker_for(board))
     return said
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import tvm
 from tvm import relay
 
+from mpcompile.errors import UsageError
+from mpcompile.records.store import NONE
 from mpcompile.tvm_frontend.dataflow import NotMatched, Value
 from mpcompile.tvm_frontend.fake_quantize import merge
 from mpcompile.tvm_frontend.regions import Region, find_regions
@@ -15,7 +17,7 @@ from mpcompile.tvm_frontend.relay import operators
 from mpcompile.tvm_frontend.relay.codegen import built
 from mpcompile.tvm_frontend.relay.read import dataflow_of
 from mpcompile.tvm_frontend.relay.rewrite import with_regions
-from mpcompile.tvm_frontend.report import dtype_of, explained, fused, grids, operator_name, rewritten
+from mpcompile.tvm_frontend.report import Report, dtype_of, fused, grids, operator_name
 
 
 class BitSerialize:
@@ -40,10 +42,12 @@ class BitSerialize:
         say: Callable[[str], None] | None = print,
     ):
         self.target = os.path.abspath(target) if str(target).endswith(".toml") else str(target)
-        self.records, self.explain = records and os.path.abspath(records), explain
-        self.say = say or (lambda line: None)
+        self.records = records if records in (None, NONE) else os.path.abspath(records)
+        self.report = Report(say, explain)
 
     def __call__(self, mod: tvm.IRModule) -> tvm.IRModule:
+        if not isinstance(mod, tvm.IRModule):
+            raise UsageError(f"BitSerialize takes a module of Relay (tvm.IRModule), not a {type(mod).__name__}")
         mod = relay.transform.InferType()(mod)
         new = tvm.IRModule(mod.functions, mod.type_definitions, attrs=mod.attrs)
         for variable, function in mod.functions.items():
@@ -53,20 +57,17 @@ class BitSerialize:
             try:
                 flow, values = dataflow_of(function, name)
             except NotMatched as reason:
-                if self.explain:
-                    self.say(f"{name}: left as it was: {reason}")
+                self.report.unread(name, reason)
                 continue
             merge(flow)
-            found = find_regions(flow)
-            layers = {r.name: built(r.model, self.target, r.name, self.records)[1] for r in found.regions}
-            for line in rewritten(name, found, layers):
-                self.say(line)
-            if self.explain:
-                for line in explained(found):
-                    self.say(line)
+            taken = {v.name_hint for v in new.get_global_vars()}
+            records = self.records or ""
+            found = find_regions(flow, f"{self.target}\n{records}", taken.__contains__)
+            layers = {r.name: built(r.model, self.target, r.name, records)[1] for r in found.regions}
+            self.report.done(name, found, layers)
             variables = {region.name: relay.GlobalVar(region.name) for region in found.regions}
             for region in found.regions:
-                new[variables[region.name]] = region_function(region, layers[region.name], self.target)
+                new[variables[region.name]] = region_function(region, layers[region.name], self.target, records)
             if found.regions:
                 new.update_func(new.get_global_var(name), with_regions(function, values, found.regions, variables))
         return relay.transform.InferType()(new)
@@ -76,7 +77,7 @@ def type_of(value: Value) -> relay.TensorType:
     return relay.TensorType([n if isinstance(n, int) else relay.Any() for n in value.shape], value.dtype)
 
 
-def region_function(region: Region, layers: Sequence[dict], target: str) -> relay.Function:
+def region_function(region: Region, layers: Sequence[dict], target: str, records: str) -> relay.Function:
     """The external function: its body is the layers that were built, as operators of ours."""
     batch = region.inputs[0].shape[0] if isinstance(region.inputs[0].shape[0], int) else -1
     parameters = [relay.var(f"{region.name}_i{i}", type_of(value)) for i, value in enumerate(region.inputs)]
@@ -86,7 +87,7 @@ def region_function(region: Region, layers: Sequence[dict], target: str) -> rela
         attrs = {"name": row["name"], "fused": fused(row), **grids(row)}
         results = operators.layer(operator_name(row), [made[t] for t in row["inputs"]], outputs, attrs)
         made |= {out["tensor"]: result for out, result in zip(row["outputs"], results)}
-    body = operators.region([made[t] for t in region.graph.outputs], region.model, target)
+    body = operators.region([made[t] for t in region.graph.outputs], region.model, target, records)
     kinds = [type_of(value) for value in region.outputs]
     function = relay.Function(parameters, body, kinds[0] if len(kinds) == 1 else relay.TupleType(kinds))
     return function.with_attr(

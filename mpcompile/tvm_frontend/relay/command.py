@@ -21,10 +21,10 @@ import onnx
 import tvm
 from tvm import relay
 
-from mpcompile.errors import ModelError, MpError, TargetError, UsageError
-from mpcompile.targets import Target, cpu, load_target
-from mpcompile.temporary import temporary_folder
+from mpcompile.errors import ModelError, MpError, UsageError
+from mpcompile.targets import Target, load_target
 from mpcompile.tvm_frontend.dataflow import NotMatched
+from mpcompile.tvm_frontend.link import linker_for
 from mpcompile.tvm_frontend.relay.bit_serialize import BitSerialize
 from mpcompile.tvm_frontend.relay.importer import from_onnx
 from mpcompile.tvm_frontend.relay.read import dataflow_of
@@ -49,6 +49,8 @@ def read(path: Path, params: Path | None, shapes: dict[str, list[int]]) -> tvm.I
         mod = tvm.ir.load_json(path.read_text(encoding="utf-8"))
         if not isinstance(mod, tvm.IRModule):
             raise ValueError(f"it holds a {type(mod).__name__}")
+        if not isinstance(mod["main"], relay.Function):
+            raise ValueError(f"its main is a {type(mod['main']).__module__}.{type(mod['main']).__name__}")
         if params:
             bound = relay.build_module.bind_params_by_name(mod["main"], relay.load_param_dict(params.read_bytes()))
             mod.update_func(mod.get_global_var("main"), bound)
@@ -80,14 +82,7 @@ def build(mod: tvm.IRModule, target: str, records: str | None, output: Path, sai
     new = BitSerialize(target, records=records, explain=True, say=said.append)(mod)
     with tvm.transform.PassContext(opt_level=3):
         library = relay.build(new, target=tvm.target.Target(tvm_target(board)))
-    cross = {} if board.arch == cpu.arch() else {"cc": f"{board.mtriple}-gcc"}
-    with temporary_folder() as folder:
-        made = folder / output.name
-        try:
-            library.export_library(str(made), **cross)
-        except (RuntimeError, OSError) as error:
-            raise TargetError(f"linking for {board.name} failed: {last_line(error)}") from error
-        output.write_bytes(made.read_bytes())
+    library.export_library(str(output), fcompile=linker_for(board))
 
 
 def tvm_target(board: Target) -> dict:

@@ -13,6 +13,7 @@ from tvm import relay
 from tvm.relay.frontend import onnx as onnx_frontend
 
 from mpcompile.tvm_frontend.int_quant import ONNX_NAMES, attributes_of
+from mpcompile.tvm_frontend.narrow_types import widened
 from mpcompile.tvm_frontend.relay.operators import int_quant
 
 
@@ -40,12 +41,27 @@ _converters = {name: _converter(name) for name in ONNX_NAMES}
 _converters_of_tvm = onnx_frontend._get_convert_map
 
 
+def _with_zero_point(convert: Any):
+    """TVM's converter of QuantizeLinear or DequantizeLinear, for which it is optional, as ONNX has it."""
+
+    def with_zero_point(inputs: Any, attr: dict, params: dict) -> Any:
+        given = [inputs[i] for i in range(len(inputs))]
+        if len(given) < 3 or given[2] is None:
+            kind = onnx.helper.tensor_dtype_to_np_dtype(attr.get("output_dtype") or onnx.TensorProto.UINT8)
+            given = [*given[:2], relay.const(np.zeros(onnx_frontend.infer_shape(given[1]), kind))]
+        return convert(given, attr, params)
+
+    return with_zero_point
+
+
 def _get_convert_map(opset: int) -> dict[str, Any]:
-    return {**_converters_of_tvm(opset), **_converters}
+    made = {**_converters_of_tvm(opset), **_converters}
+    return made | {name: _with_zero_point(made[name]) for name in ("QuantizeLinear", "DequantizeLinear")}
 
 
 onnx_frontend._get_convert_map = _get_convert_map
-"""From now on relay.frontend.from_onnx reads QONNX, too: TVM offers no other way to add a converter."""
+"""From now on relay.frontend.from_onnx reads QONNX, too, and quantizers without zero points: TVM offers no other way to
+add a converter."""
 
 
 def _restore_mapping() -> None:
@@ -64,5 +80,5 @@ _restore_mapping()
 
 def from_onnx(model: Any, shape: dict | None = None, **options: Any) -> tuple[tvm.IRModule, dict]:
     """relay.frontend.from_onnx with parameters frozen: a ModelProto → (module, {}); QONNX's operators become
-    mpcompile.int_quant."""
-    return onnx_frontend.from_onnx(model, shape, **{"freeze_params": True, **options})
+    mpcompile.int_quant, and tensors of 2 or 4 bits get 8. Raises ModelError where one of those cannot."""
+    return onnx_frontend.from_onnx(widened(model), shape, **{"freeze_params": True, **options})

@@ -114,18 +114,17 @@ def layer(
     return [call] if len(outputs) == 1 else [relay.TupleGetItem(call, i) for i in range(len(outputs))]
 
 
-def region(results: Sequence[Any], model: bytes, target: str) -> Any:
+def region(results: Sequence[Any], model: bytes, target: str, records: str) -> Any:
     """The last call of a region's function."""
     data = relay.const(np.frombuffer(model, np.uint8).copy())
-    return relay.Call(
-        registry.get(REGION), [relay.Tuple(list(results)), data], tvm.ir.make_node("DictAttrs", target=target)
-    )
+    attrs = tvm.ir.make_node("DictAttrs", target=target, records=records)
+    return relay.Call(registry.get(REGION), [relay.Tuple(list(results)), data], attrs)
 
 
-def region_of(function: relay.Function) -> tuple[bytes, str]:
-    """The ONNX model and the target of such a function."""
+def region_of(function: relay.Function) -> tuple[bytes, str, str]:
+    """The ONNX model, the target and the folder of records ("": those that ship) of such a function."""
     call = function.body
-    return call.args[1].data.numpy().tobytes(), str(call.attrs["target"])
+    return call.args[1].data.numpy().tobytes(), str(call.attrs["target"]), str(call.attrs["records"])
 
 
 register()

@@ -1,0 +1,96 @@
+"""Libraries of rewritten modules where they are used: in a process with TVM's runtime alone, side by side, by threads."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relay
+
+from mpcompile.relay import BitSerialize
+from tests.relay.modules import conv, integers, quantized, run
+from tests.relay.test_pass import SIXTEENTH, layer, module, operators
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+sys.modules["mpcompile"] = None                                  # whoever imports it fails
+import numpy as np, tvm
+from tvm.contrib import graph_executor
+x, *libraries = sys.argv[1:]
+machines = [graph_executor.GraphModule(tvm.runtime.load_module(path)["default"](tvm.cpu())) for path in libraries]
+for path, machine in zip(libraries, machines):
+    machine.set_input("x0", tvm.nd.array(np.load(x)))
+    machine.run()
+for path, machine in zip(libraries, machines):
+    np.save(path + ".npy", machine.get_output(0).numpy())
+def busy():
+    return [int((task / "schedstat").read_text().split()[0]) for task in sorted(Path("/proc/self/task").iterdir())]
+before = busy()
+for _ in range(200):
+    machines[0].run()
+maps = Path("/proc/self/maps").read_text()
+print(json.dumps({"busy": [now - then for now, then in zip(busy(), before)], "compiler": "libtvm.so" in maps}))
+"""
+
+
+def of_seed(seed):
+    return module(lambda rng, x: conv(np.random.default_rng(seed), quantized(x), 32, 48), (3, 32, 24, 24))
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """Two modules with the same names in them, run by one process without compiler and mpcompile, three threads: (what
+    TVM's own operators compute, what their libraries did) of each, and what that process said."""
+    folder = tmp_path_factory.mktemp("deployed")
+    x = integers((3, 32, 24, 24))
+    np.save(folder / "x.npy", x)
+    modules, libraries = [of_seed(1), of_seed(2)], [folder / "one.so", folder / "two.so"]
+    for mod, library in zip(modules, libraries):
+        relay.build(BitSerialize(say=None)(mod), target="llvm").export_library(str(library))
+    settings = {"TVM_USE_RUNTIME_LIB": "1", "TVM_NUM_THREADS": "3", "TVM_THREAD_POOL_SPIN_COUNT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder / "x.npy"), *map(str, libraries)],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [(run(mod, x)[0], np.load(f"{library}.npy")) for mod, library in zip(modules, libraries)]
+    return found, json.loads(done.stdout.splitlines()[-1])
+
+
+def test_two_modules_in_a_process_without_a_compiler(deployed):
+    found, said = deployed
+    assert not said["compiler"]
+    for theirs, mine in found:
+        np.testing.assert_array_equal(mine, theirs)
+    assert (found[0][1] != found[1][1]).any()
+
+
+def test_a_region_runs_on_the_threads_of_tvms_pool(deployed):
+    busy = deployed[1]["busy"]
+    assert len(busy) >= 3 and sum(b > max(busy) / 10 for b in busy) >= 2, busy
+
+
+def test_a_pass_over_what_a_pass_made():
+    """What is in a region already stays there; what a user's pass appended becomes a region with a symbol of its own."""
+    mod = module(layer, (1, 4, 6, 6))
+    once = BitSerialize(say=None)(mod)
+    assert tvm.ir.structural_equal(BitSerialize(say=None)(once), once)
+
+    def longer(mod):
+        main = mod["main"]
+        body = conv(np.random.default_rng(3), quantized(relay.nn.relu(relay.add(main.body, SIXTEENTH))), 6, 4)
+        others = {v: f for v, f in mod.functions.items() if v.name_hint != "main"}
+        made = tvm.IRModule({**others, relay.GlobalVar("main"): relay.Function(main.params, body)})
+        return relay.transform.InferType()(made)
+
+    twice = BitSerialize(say=None)(longer(once))
+    names = operators(twice)
+    assert len(names) == 2 and len(set(names)) == 2 and all(name.startswith("@mpcompile_main_0_") for name in names)
+    x = integers((1, 4, 6, 6))
+    np.testing.assert_array_equal(run(twice, x)[0], run(longer(mod), x)[0])
