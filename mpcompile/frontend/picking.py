@@ -11,6 +11,7 @@ import numpy as np
 from mpcompile.frontend.floatop import evaluated, single_node
 from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
 from mpcompile.frontend.limits import MOST_FOLDED
+from mpcompile.frontend.moved import follow
 from mpcompile.frontend.values import Activation, Constant
 from mpcompile.ir.graph import Along, Between, Concat, Interpolate, Listed, Picked, View
 
@@ -58,6 +59,10 @@ def pick(imp: Importer, node: Source):
     results = evaluated(model, {name: numbers})
     if isinstance(results, Fallback):
         return results
+    written = [o for o in node.outputs if o]
+    for output, picks in zip(written, results):
+        if np.shape(picks)[:1] == (1,):
+            follow(imp, node, lambda numbers, of=picks: numbers.reshape(-1)[of[0]], output)
     found = [along_axes(n, shape) for n in results]
     if any(along is None for along in found):
         return UNEVEN
