@@ -112,7 +112,7 @@ def rows_of(name: str, wheel: Path, folder: Path, rounds: int) -> list[dict]:
     extract(wheel, part, plain)
     session = onnxruntime.InferenceSession(str(plain), providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0].name
-    exact = [session.run(None, {given: x[None]})[0] for x in judged]
+    exact = [np.asarray(session.run(None, {given: x[None]})[0]) for x in judged]
     mp.quantize(plain, calibration, qonnx, bits="w8a8")
     quantize_file(plain, qdq, calibration, symbolic=False)  # which does not know the classifier's shapes
     rows = []

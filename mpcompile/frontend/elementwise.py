@@ -116,8 +116,8 @@ def pointwise(
     quantized = [imp.quantized(node, i) is not None for i in (0, 1)]
     if max(len(s) for s in shapes) > 3:
         return Fallback("its inputs have more axes than a map")
-    layered = made is Add or all(in_layers(imp, t) for t in (x.tensor, y.tensor))
-    if not any(quantized) and not (shapes[0] == shapes[1] and layered):
+    layered = all(in_layers(imp, t) for t in (x.tensor, y.tensor)) or (made is Add and shapes[0] == shapes[1])
+    if not any(quantized) and not layered:
         return UNQUANTIZED if shapes[0] == shapes[1] else BROADCAST
     tensors = spread(imp, node, [x.tensor, y.tensor])
     if tensors is None:

@@ -21,13 +21,11 @@ from tests.exporters.kept import as_kept
 FOLDER = Path(__file__).parents[1] / "data" / "exporters"
 FILES = json.loads((FOLDER / "exporters.json").read_text())
 IN_FLOAT = {
-    "brevitas_ptq_modern": {"Mul", "Resize", "Slice"},
     "nncf_onnx_modern": {"Conv", "Sigmoid"},
     "ort_dynamic": {"DynamicQuantizeLinear", "MatMulInteger", "Mul"},
     "ort_qdq_uint16": {"Gemm", "QuantizeLinear of 16 bits"},
-    "pt2e_modern": {"Mul", "Resize", "Slice", "Split"},
 }
-"""File → operators that have neither a quantizer of 8 bits nor a layer in front, and what moves sums of layers."""
+"""File → operators that have neither a quantizer of 8 bits nor a layer in front."""
 STEP = 1 / 127
 """Of an output's largest value: a step of 8 bits. So far apart may outputs be where a rounding went the other way."""
 

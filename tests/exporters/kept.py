@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -45,7 +45,9 @@ def keep(name: str, folder: Path) -> str:
     path, inputs, outputs = e.make(folder)
     model = stripped(onnx.load(path))
     FOLDER.mkdir(parents=True, exist_ok=True)
-    arrays = {f"in_{n}": a for n, a in inputs.items()} | {f"out_{i}": np.asarray(a) for i, a in enumerate(outputs)}
+    arrays: dict[str, Any] = {f"in_{n}": a for n, a in inputs.items()} | {
+        f"out_{i}": np.asarray(a) for i, a in enumerate(outputs)
+    }
     if as_kept(name, model, arrays):
         return f"{name}: as it is kept"
     onnx.save(model, FOLDER / f"{name}.onnx")

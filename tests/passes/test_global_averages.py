@@ -51,7 +51,8 @@ def test_means_of_codes_are_onnx_runtimes(tmp_path, kind, zero, to_zero):
         sums = total + np.arange(CHANNELS) - CHANNELS // 2
         codes = sums[:, None] // count + (np.arange(count) < (sums % count)[:, None])
         x = (codes * np.float32(scale)).astype(np.float32).reshape(1, CHANNELS, height, width)
-        theirs = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        theirs = np.asarray(session.run(None, {"x": x})[0])
         graph = load(path)
         mine = run(apply_all(graph, TO_LAYERS), {"x": x[0]})["y"]
         np.testing.assert_array_equal(np.asarray(mine).reshape(-1), theirs.reshape(-1))
