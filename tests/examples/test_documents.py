@@ -293,13 +293,15 @@ def test_tables_are_written_between_their_marks(tmp_path, capsys):
     assert [line.split(": ", 1)[1].split()[0] for line in said] == [
         "summary",
         "networks",
+        "exported",
         "figures",
         "search",
         "demo",
         "boards",
     ]
-    assert said[3].endswith("(python -m benchmarks.search_figures writes it)") and "left as it was" in said[3]
-    assert sum("left as it was" in line for line in said) == 1
+    assert said[4].endswith("(python -m benchmarks.search_figures writes it)") and "left as it was" in said[4]
+    assert said[2].endswith("(python -m benchmarks.exported --write writes it)") and "left as it was" in said[2]
+    assert sum("left as it was" in line for line in said) == 2
     once = texts()
     assert once["search.md"] == before["search.md"] and once["arm.md"] == before["arm.md"]
     assert write() == 0 and texts() == once  # again: nothing piles up
