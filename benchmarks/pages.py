@@ -1,9 +1,9 @@
 """python -m benchmarks.pages: writes the tables of docs/performance, and README's one, from what was measured.
 
-Between `<!-- NAME: … -->` and `<!-- /NAME -->` of a page comes what its source holds: for `summary`, `networks`, `search`
-and `modules` the file of that name in benchmarks/results; for `figures`, README's, the ratios of results/networks.json; for
-`demo`, the table of runs/demo/report.json; for `boards`, what targets/*.toml expect. A source that does not exist
-leaves its part as it is, and is named with the command that makes it.
+Between `<!-- NAME: … -->` and `<!-- /NAME -->` of a page comes what its source holds: for `summary`, `networks`, `exported`,
+`search` and `modules` the file of that name in benchmarks/results; for `figures`, README's, the ratios of
+results/networks.json; for `demo`, the table of runs/demo/report.json; for `boards`, what targets/*.toml expect. A source that
+does not exist leaves its part as it is, and is named with the command that makes it.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Part:
 PARTS = (
     Part("summary", "docs/performance/index.md", "summary.md", "python -m benchmarks"),
     Part("networks", "docs/performance/index.md", "networks.md", "python -m benchmarks --only networks"),
+    Part("exported", "docs/performance/index.md", "exported.md", "python -m benchmarks.exported --write"),
     Part("figures", "README.md", whole_networks.FILE, "python -m benchmarks --only networks", ratios),
     Part("search", "docs/performance/search.md", "search.md", "python -m benchmarks.search_figures"),
     Part("modules", "docs/howto/tvm.md", "tvm_modules.md", "python -m benchmarks.tvm_modules"),

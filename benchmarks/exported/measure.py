@@ -18,29 +18,32 @@ ROUND = 0.1
 """Seconds of each in a round, about."""
 
 
-def measure(name: str, path: Path, shape: tuple[int, ...], rounds: int) -> dict:
-    """A row: milliseconds of both, their ratio, operators that run in float, whether the bundle equals the reference."""
+def measure(name: str, path: Path, x: np.ndarray, rounds: int, against: Path | None = None) -> dict:
+    """A row: milliseconds of both on `x` [...], the one input without batch, their ratio, operators that run in float,
+    whether the bundle equals the reference and the file was read as the outside witness computes it. ONNX Runtime runs the
+    file `against`, `path` itself unless told."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    x = np.random.default_rng(1).standard_normal((1, *shape), np.float32)
+    session = onnxruntime.InferenceSession(str(against or path), options, providers=["CPUExecutionProvider"])
+    theirs_given, given = {session.get_inputs()[0].name: x[None]}, x[None]
     floats = [n for n in fused(path).nodes if isinstance(n, FloatOp)]
     with tempfile.TemporaryDirectory() as folder:
         made = mp.compile(path, output=Path(folder) / "network.mpc")
-        equal = mp.verify(path, made, {"x": x}, threads=1).equal
+        report = mp.verify(path, made, given, threads=1)
         with mp.open_bundle(made, 1) as bundle:
-            runs: list[Callable[[], object]] = [lambda: bundle.run({"x": x}), lambda: session.run(None, {"x": x})]
+            runs: list[Callable[[], object]] = [lambda: bundle.run(given), lambda: session.run(None, theirs_given)]
             ours, theirs = in_turn(runs, rounds)
     return {
         "network": name,
-        "input": list(shape),
+        "input": list(x.shape),
         "ms": 1e3 * ours,
         "onnxruntime_ms": 1e3 * theirs,
         "ratio": theirs / ours,
         "in_float": sorted(n.op_type for n in floats),
-        "equal": equal,
+        "equal": report.equal,
+        "read": report.reading.summary,
     }
 
 

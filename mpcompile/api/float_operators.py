@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from mpcompile.compiler.passes.base import apply_all
+from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import ModelError
 from mpcompile.ir.graph import FloatOp, Graph
 
 
 def float_operators(graph: Graph) -> list[FloatOp]:
-    """In the order in which they run, of a graph as `load` gives it."""
-    return [node for node in graph.nodes if isinstance(node, FloatOp)]
+    """In the order in which they run, of a graph as `load` gives it; concats that no layer reads in parts are among
+    them."""
+    return [node for node in apply_all(graph, TO_LAYERS).nodes if isinstance(node, FloatOp)]
 
 
 def require_quantized(graph: Graph) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mpcompile.errors import ModelError
-from mpcompile.frontend import grids
+from mpcompile.frontend import grids, shuffles
 from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
 from mpcompile.frontend.picking import spread
 from mpcompile.frontend.ranges import real_range
@@ -116,8 +116,8 @@ def pointwise(
     quantized = [imp.quantized(node, i) is not None for i in (0, 1)]
     if max(len(s) for s in shapes) > 3:
         return Fallback("its inputs have more axes than a map")
-    layered = made is Add or all(in_layers(imp, t) for t in (x.tensor, y.tensor))
-    if not any(quantized) and not (shapes[0] == shapes[1] and layered):
+    layered = all(in_layers(imp, t) for t in (x.tensor, y.tensor)) or (made is Add and shapes[0] == shapes[1])
+    if not any(quantized) and not layered:
         return UNQUANTIZED if shapes[0] == shapes[1] else BROADCAST
     tensors = spread(imp, node, [x.tensor, y.tensor])
     if tensors is None:
@@ -191,17 +191,34 @@ def clip(imp: Importer, node: Source, low: float, high: float, index: int = 0):
     reach = real_range(imp, x)
     if low <= reach[0] and reach[1] <= high:
         return imp.define(node, imp.value(node, index))
+    parts = imp.mixed_parts(x)
+    inside = [g for t in parts or () if (g := clipped_grid(imp, node, t, low, high))]
+    if parts and len(inside) == len(parts):
+        made = []
+        for i, (tensor, quantizer) in enumerate(zip(parts, inside)):
+            name = imp.unique(f"{node.outputs[0]}.{i}")
+            imp.emit(Clip(imp.unique(f"{node.name}.{i}"), [tensor], [name], low, high))
+            made.append(imp.requantized(name, quantizer))
+        return imp.write(node, Concat(node.name, made, [node.outputs[0]]), imp.type(x).shape)
     imp.write(node, Clip(node.name, [x], [node.outputs[0]], low, high))
-    present = imp.type(x).quantizer
-    if present:
-        scale, grid = present.scale, present.grid
-        ends = [grid.lo if low <= reach[0] else low / scale, grid.hi if high >= reach[1] else high / scale]
-        if all(abs(q - round(q)) < 1e-6 for q in ends) and all((round(q) - grid.lo) % grid.step == 0 for q in ends):
-            first, last = (round(q) for q in ends)
-            inner = grids.tightest(first, last, grid.step, str(node))
-            zero = present.zero
-            on_grid = Quantizer(inner, present.spacing, zero, round(first / grid.step + zero))
-            imp.define(node, Activation(node.outputs[0], on_grid))
+    on_grid = clipped_grid(imp, node, x, low, high)
+    if on_grid:
+        imp.define(node, Activation(node.outputs[0], on_grid))
+
+
+def clipped_grid(imp: Importer, node: Source, tensor: str, low: float, high: float) -> Quantizer | None:
+    """The grid of what is left of a quantized tensor between two ends; None where these are not on its grid, or it has
+    none."""
+    present, reach = imp.type(tensor).quantizer, real_range(imp, tensor)
+    if not present:
+        return None
+    scale, grid = present.scale, present.grid
+    ends = [grid.lo if low <= reach[0] else low / scale, grid.hi if high >= reach[1] else high / scale]
+    if any(abs(q - round(q)) >= 1e-6 or (round(q) - grid.lo) % grid.step for q in ends):
+        return None
+    first, last = (round(q) for q in ends)
+    inner = grids.tightest(first, last, grid.step, str(node))
+    return Quantizer(inner, present.spacing, present.zero, round(first / grid.step + present.zero))
 
 
 @operator("Relu")
@@ -272,9 +289,12 @@ def concat(imp: Importer, node: Source):
     rank = len(imp.shape(values[0]))
     if node.attribute("axis", 1) % rank != 1:
         return Fallback("it is along another axis than the channels")
-    tensors = [v.tensor for v in values]
-    if len(tensors) == 1:
+    if len(values) == 1:
         return imp.define(node, values[0])
+    shuffles.beside(imp, node)
+    sources = [imp.quantized(node, i) for i in range(node.count)]
+    on_grids = [s.tensor for s in sources if s and (s.factor == 1).all()]
+    tensors = on_grids if len(on_grids) == len(values) else [v.tensor for v in values]
     types = [imp.type(t) for t in tensors]
     for tensor, kind in zip(tensors, types):
         if kind.shape[1:] != types[0].shape[1:]:

@@ -13,11 +13,11 @@ from onnx.reference import ReferenceEvaluator
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend.batch import check_samples_apart
-from mpcompile.frontend.contract import window
 from mpcompile.frontend.importer import Fallback, Importer, Source
 from mpcompile.frontend.inference import inferred
 from mpcompile.frontend.limits import MOST_FOLDED, check_elements
 from mpcompile.frontend.values import Activation, Codes, Constant, IntegerInput, QuantizedConstant
+from mpcompile.frontend.windows import window
 from mpcompile.ir.graph import FloatOp, Quantizer, TensorType
 
 MODERN = 17

@@ -137,6 +137,8 @@ class Importer:
         self.whole: set[str] = set()
         """Graph tensors that stand for one whose axis 0 is not the batch, in a file whose batch is 1: all its axes are in
         their shape."""
+        self.moved: dict[str, Any] = {}
+        """Value → which elements of a Concat it holds (moved.Moved)."""
         self.padded: dict[str, tuple[Activation, tuple[tuple[int, int], ...]]] = {}
         """Output of a Pad by zeros → what it pads, and (before, after) per spatial axis."""
 
@@ -272,7 +274,7 @@ class Importer:
         if value.scaled:
             return Quantized(*value.scaled, pads) if per_channel or value.scaled[1].size == 1 else None
         if value.on_grid:
-            return Quantized(self._requantized(value.tensor, value.on_grid), np.ones(1), pads)
+            return Quantized(self.requantized(value.tensor, value.on_grid), np.ones(1), pads)
         known = self.type(value.tensor).quantizer or self.mixed_parts(value.tensor)
         return Quantized(value.tensor, np.ones(1), pads) if known else None
 
@@ -283,7 +285,7 @@ class Importer:
             return Fallback(f"{what} has a scale for each channel")
         return Fallback(f"{what} is not quantized")
 
-    def _requantized(self, tensor: str, quantizer: Quantizer) -> str:
+    def requantized(self, tensor: str, quantizer: Quantizer) -> str:
         """A float tensor of values on a grid as a quantized tensor: a Quantize, once for all its readers."""
         name = f"{tensor}.on_grid"
         if name not in self.writers:

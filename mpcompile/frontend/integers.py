@@ -16,13 +16,13 @@ import numpy as np
 from onnx.helper import make_node
 
 from mpcompile.errors import ModelError
-from mpcompile.frontend.contract import window, window_shape
 from mpcompile.frontend.dynamic import LAST, write_codes
 from mpcompile.frontend.floatop import emit_nodes
 from mpcompile.frontend.importer import Importer, Source, operator
 from mpcompile.frontend.quantizers import affine, quantizer
 from mpcompile.frontend.rows import over_rows
 from mpcompile.frontend.values import Codes, Constant, DynamicCodes, IntegerInput, QuantizedConstant
+from mpcompile.frontend.windows import window, window_shape
 from mpcompile.ir.graph import Conv, Dense, Quantize, Quantizer
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from mpcompile.frontend.floatop import evaluated, single_node
 from mpcompile.frontend.importer import UNQUANTIZED, Fallback, Importer, Source, operator
 from mpcompile.frontend.limits import MOST_FOLDED
+from mpcompile.frontend.moved import follow
+from mpcompile.frontend.rows import MOST_AXES, in_layers
 from mpcompile.frontend.values import Activation, Constant
 from mpcompile.ir.graph import Along, Between, Concat, Interpolate, Listed, Picked, View
 
@@ -58,6 +60,10 @@ def pick(imp: Importer, node: Source):
     results = evaluated(model, {name: numbers})
     if isinstance(results, Fallback):
         return results
+    written = [o for o in node.outputs if o]
+    for output, picks in zip(written, results):
+        if np.shape(picks)[:1] == (1,):
+            follow(imp, node, lambda numbers, of=picks: numbers.reshape(-1)[of[0]], output)
     found = [along_axes(n, shape) for n in results]
     if any(along is None for along in found):
         return UNEVEN
@@ -196,12 +202,18 @@ def nearest(old: int, new: int, scale: float, mode: str, rounding: str) -> np.nd
 
 
 def picked(imp: Importer, node: Source, wanted: dict[str, tuple[Picked, ...]]):
-    """Views of input 0, a quantized tensor or a concat of such: output → what it picks. A Fallback where the input is on no
-    grid, or has more axes than a map."""
-    source = imp.quantized(node, 0)
-    if source is None or (source.factor != 1).any() or len(imp.type(source.tensor).shape) > 3:
+    """Views of input 0, a quantized tensor, a concat of such, or what a layer computes: output → what it picks. A Fallback
+    where the input is none of these, or has more axes than a map."""
+    source, held = imp.quantized(node, 0), imp.value(node, 0)
+    if source is not None and (source.factor == 1).all():
+        tensor = source.tensor
+    elif isinstance(held, Activation) and held.tensor not in imp.whole and in_layers(imp, held.tensor):
+        tensor = held.tensor
+    else:
         return UNQUANTIZED
-    parts = imp.mixed_parts(source.tensor) or [source.tensor]
+    if len(imp.type(tensor).shape) > MOST_AXES:
+        return Fallback("its input has more axes than a map")
+    parts = imp.mixed_parts(tensor) or [tensor]
     channels = [imp.type(t).shape[0] for t in parts]
     ends = list(accumulate(channels))
     made: dict[str, str] = {}

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from mpcompile.errors import ModelError
 from mpcompile.frontend.importer import array_of
 from mpcompile.frontend.quantizers import ZERO_FIRST
+from mpcompile.frontend.spatial import SCALES
 
 MICROSOFT = "com.microsoft"
 
@@ -109,6 +110,13 @@ def _unary(op: str, *attributes: str) -> Callable[[_Expansion], None]:
     return expand
 
 
+def _global_average(e: _Expansion) -> None:
+    """The mean carries the scales with it: which factor ONNX Runtime makes of them depends on the map's size."""
+    scales = [float(e.constant_scale(i).astype(np.float32).reshape(())) for i in (1, 3)]
+    pooled = e.add("GlobalAveragePool", [e.real(0, "input")], [ir.AttrFloat32s(SCALES, scales)])
+    e.codes(pooled, 3, 4)
+
+
 def _softmax(e: _Expansion) -> None:
     """ONNX Runtime multiplies by ⌊1/scale⌋ where it means to divide by the output's scale: the same at the 1/256 that its
     quantizer gives every Softmax, up to half a percent less at others. (It also lets int8 codes wrap where they leave
@@ -163,7 +171,7 @@ EXPANSIONS: dict[tuple[str, str], Callable[[_Expansion], None]] = {
     (MICROSOFT, "QLinearMul"): _binary("Mul"),
     (MICROSOFT, "QLinearConcat"): _concat,
     (MICROSOFT, "QLinearAveragePool"): _unary("AveragePool", *POOL),
-    (MICROSOFT, "QLinearGlobalAveragePool"): _unary("GlobalAveragePool"),
+    (MICROSOFT, "QLinearGlobalAveragePool"): _global_average,
     (MICROSOFT, "QLinearSigmoid"): _unary("Sigmoid"),
     (MICROSOFT, "QLinearLeakyRelu"): _unary("LeakyRelu", "alpha"),
     (MICROSOFT, "QLinearSoftmax"): _softmax,

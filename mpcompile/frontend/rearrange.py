@@ -8,6 +8,7 @@ import numpy as np
 
 from mpcompile.errors import ModelError
 from mpcompile.frontend.importer import Fallback, Importer, Source, operator
+from mpcompile.frontend.moved import follow
 from mpcompile.frontend.turns import unturned
 from mpcompile.frontend.values import Activation, Constant, QuantizedConstant
 from mpcompile.ir.graph import Concat, Node, Reshape, Transpose
@@ -19,6 +20,7 @@ def reshape_to(imp: Importer, node: Source, shape: tuple[int, ...]) -> None:
     kind = imp.type(x)
     if math.prod(kind.shape) != math.prod(shape):
         raise ModelError(f"{node}: {list(kind.shape)} does not reshape to {list(shape)}")
+    follow(imp, node, lambda numbers: numbers.reshape(shape))
     if kind.shape == shape:
         return imp.define(node, imp.value(node, 0))
     parts = imp.mixed_parts(x)
@@ -192,6 +194,7 @@ def transpose(imp: Importer, node: Source):
         return imp.define(node, value)
     imp.tensor(node, 0)  # refuses codes
     order = tuple(p - 1 for p in perm[1:])
+    follow(imp, node, lambda numbers: numbers.transpose(order))
     undone = unturned(imp, imp.activation(node, 0), order)
     if undone:
         return imp.define(node, undone)

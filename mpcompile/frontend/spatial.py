@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mpcompile.errors import ModelError
-from mpcompile.frontend.contract import window, window_shape
 from mpcompile.frontend.importer import Fallback, Importer, Source, operator
 from mpcompile.frontend.picking import pick
 from mpcompile.frontend.values import Activation
-from mpcompile.ir.graph import Concat, Pooling, Reshape
+from mpcompile.frontend.windows import window, window_shape
+from mpcompile.ir.graph import Affine, Concat, Pooling, Reshape
+
+SCALES = "mpcompile_scales"
+"""Attribute of a GlobalAveragePool between codes: their scales before and behind it."""
 
 
 def pool(imp: Importer, node: Source, x: str, kind: str, kernel, strides, pads, shape, output: str) -> str:
@@ -76,9 +81,13 @@ def windowed(imp: Importer, node: Source):
 
 @operator("GlobalAveragePool", "GlobalMaxPool")
 def whole(imp: Importer, node: Source):
+    scales = node.attribute(SCALES, [])
+    node.node.attributes.pop(SCALES, None)
     channels, *spatial = imp.shape(imp.value(node, 0))[1:]
     if len(spatial) not in (1, 2):
         return Fallback(f"it is over {len(spatial)} axes")
+    factor = rounded_twice(math.prod(spatial), *scales) if scales else 1.0
+    output = node.outputs[0] if factor == 1 else imp.unique(f"{node.outputs[0]}.mean")
     made = pool(
         imp,
         node,
@@ -88,9 +97,25 @@ def whole(imp: Importer, node: Source):
         (1,) * len(spatial),
         ((0, 0),) * len(spatial),
         (channels, *[1] * len(spatial)),
-        node.outputs[0],
+        output,
     )
-    imp.define(node, Activation(made))
+    if factor == 1:
+        return imp.define(node, Activation(made))
+    imp.write(
+        node, Affine(imp.unique(f"{node.name}.factor"), [made], [node.outputs[0]], np.array([factor]), np.zeros(1))
+    )
+
+
+def rounded_twice(count: int, scale: float, to: float) -> float:
+    """What the mean of `count` values of `scale` is multiplied by so that in steps of `to` their sum has gone through the
+    factor that ONNX Runtime's QLinearGlobalAveragePool takes, scale / (to·count), of which it rounds product and quotient
+    to float32 (onnxruntime/core/mlas/lib/qlgavgpool.cpp). 1 where one rounding gives the same, or the scales are none."""
+    a, b, n = np.float32(scale), np.float32(to), np.float32(count)
+    with np.errstate(all="ignore"):
+        theirs, exact = np.float64(a / (b * n)), np.float64(a) / np.float64(b) / count
+    if not (np.isfinite(theirs) and theirs > 0 and np.isfinite(exact)) or theirs == np.float32(exact):
+        return 1.0
+    return float(theirs / exact)
 
 
 @operator("ReduceMean", "ReduceMax")

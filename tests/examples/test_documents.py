@@ -293,15 +293,16 @@ def test_tables_are_written_between_their_marks(tmp_path, capsys):
     assert [line.split(": ", 1)[1].split()[0] for line in said] == [
         "summary",
         "networks",
+        "exported",
         "figures",
         "search",
         "modules",
         "demo",
         "boards",
     ]
-    for line, module in ((said[3], "search_figures"), (said[4], "tvm_modules")):
-        assert line.endswith(f"(python -m benchmarks.{module} writes it)") and "left as it was" in line
-    assert sum("left as it was" in line for line in said) == 2
+    for at, command in ((2, "exported --write"), (4, "search_figures"), (5, "tvm_modules")):
+        assert said[at].endswith(f"(python -m benchmarks.{command} writes it)") and "left as it was" in said[at]
+    assert sum("left as it was" in line for line in said) == 3
     once = texts()
     assert once["search.md"] == before["search.md"] and once["arm.md"] == before["arm.md"]
     assert write() == 0 and texts() == once  # again: nothing piles up

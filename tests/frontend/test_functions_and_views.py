@@ -155,7 +155,7 @@ def test_what_is_picked_of_several_axes_at_once_is_a_float_op(tmp_path):
     x = b.add("Slice", "x", b.constant([0], np.int64), b.constant([4], np.int64), b.constant([1], np.int64))
     y = b.add("Concat", quantized(b, x), requantized(b, x, 0.03), axis=1)
     y = b.add("Gather", y, b.constant([6, 0, 1], np.int64), axis=1)
-    b.add("Conv", y, weights(b, (3, 3, 1, 1)), output="y")
+    b.add("Conv", y, weights(b, (3, 1, 1, 1)), output="y", group=3)  # without groups its weights take the order in
     graph = check(tmp_path, b, "y", ops={"FloatOp", "Quantize", "Concat"}, tensors=False)
     reasons = [n.reason for n in graph.nodes if n.op == "FloatOp" and n.op_type == "Gather"]
     assert reasons == ["it does not pick elements along each axis by itself, or of a concat not in order"]

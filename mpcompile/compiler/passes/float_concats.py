@@ -19,10 +19,27 @@ class FloatConcats(Pass):
     name: ClassVar[str] = "float_concats"
 
     def apply(self, graph: Graph) -> Graph:
-        return with_nodes(graph, [_float_op(n, graph) if isinstance(n, Concat) else n for n in graph.nodes])
+        readers = graph.consumers()
+        return with_nodes(
+            graph,
+            [
+                _float_op(n, graph, _reason(n, graph, readers[n.outputs[0]])) if isinstance(n, Concat) else n
+                for n in graph.nodes
+            ],
+        )
 
 
-def _float_op(node: Node, graph: Graph) -> FloatOp:
+def _reason(node: Concat, graph: Graph, readers: list[Node]) -> str:
+    """Who wants it in one piece."""
+    by = next((n for n in readers if not isinstance(n, (FloatOp, Concat))), None)
+    if by is not None:
+        return f"{by.name} reads it in one piece, where a convolution would read its parts"
+    if node.outputs[0] in graph.outputs:
+        return "it is an output"
+    return "what reads it runs in float"
+
+
+def _float_op(node: Node, graph: Graph, reason: str) -> FloatOp:
     """The same node as a model of one operator, with a batch axis of 1; an input that comes twice is named twice."""
     from onnx import TensorProto, helper
 
@@ -33,4 +50,4 @@ def _float_op(node: Node, graph: Graph) -> FloatOp:
     ]
     body = helper.make_graph([helper.make_node("Concat", names, ["y"], axis=1)], "concat", ports[:-1], ports[-1:])
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
-    return FloatOp(node.name, list(node.inputs), list(node.outputs), "Concat", model.SerializeToString())
+    return FloatOp(node.name, list(node.inputs), list(node.outputs), "Concat", model.SerializeToString(), reason)
