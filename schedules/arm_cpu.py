@@ -20,7 +20,7 @@ from mpcompile.schedules.arm_lookup import lookup
 from mpcompile.schedules.inner import loops_of
 from mpcompile.schedules.loops import LayerLoops
 from mpcompile.schedules.space import Space
-from mpcompile.schedules.tile import Tile, default_lines, register_tile, row_of, tile_without_contraction
+from mpcompile.schedules.tile import Tile, default_lines, evened, register_tile, row_of, tile_without_contraction
 from mpcompile.targets import Target
 
 REGISTERS = {"aarch64": 32, "armv7l": 16}
@@ -89,6 +89,10 @@ class Arm:
         return Tile.from_json(data)
 
     # -- the schedule ----------------------------------------------------------------------------
+    def evened(self, spec: LayerSpec, tile: Tile) -> LayerSpec:
+        """The layer with a line of whole rows of the tile: what `schedule` takes."""
+        return evened(spec, tile)
+
     def schedule(self, func: PrimFunc, stages: Stages, spec: LayerSpec, tile: Tile) -> PrimFunc:
         """The scheduled PrimFunc."""
         import tvm

@@ -66,8 +66,8 @@ class Space:
             lines = (default.lines,)
         spatial, deep = any(kh * kw > 1 for kh, kw, _ in steps), any(step > 1 for *_, step in steps)
         choices = {
-            "row": divisors(width, width),
-            "pixels": divisors(width, MOST_PIXELS),
+            "row": sorted({*divisors(width, width), default.row}),
+            "pixels": sorted({*divisors(width, MOST_PIXELS), default.pixels}),
             "block": [max(lanes) * n for n in divisors(channels // max(lanes), 8)],
             "lines": lines,
             "unroll": (0, 1, 2, 3) if spatial else (0, 3),
@@ -128,7 +128,8 @@ class Space:
             return True
         if not _whole(self.spec, self.loops, tile.lines):
             return False
-        return tile.row % tile.pixels == 0 and all(self._holds(*one, tile) for one in zip(self.loops, parts))
+        rows = tile.row % tile.pixels == 0 and (self.spec.shape[2] % tile.row == 0 or tile.row == tile.pixels)
+        return rows and all(self._holds(*one, tile) for one in zip(self.loops, parts))
 
     def _holds(self, loops: InnerLoops, part: PartSpec, tile: Tile) -> bool:
         vectors = -(-tile.block // loops.lanes(part))

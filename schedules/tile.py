@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+from mpcompile.kernels.overlap import may_overlap, widened
 from mpcompile.kernels.spec import LayerSpec, PartSpec
 from mpcompile.schedules.inner import InnerLoops, loops_of
 
@@ -14,7 +15,8 @@ from mpcompile.schedules.inner import InnerLoops, loops_of
 class Tile:
     """What a schedule decides. No decision changes a byte of what a layer writes.
 
-    row: pixels between two epilogues, a multiple of `pixels` that divides the width.
+    row: pixels between two epilogues, a multiple of `pixels` that divides the width, or of which the last overlaps
+    (kernels/overlap.py).
     pixels × block channels: the register tile; `block` divides a group's channels.
     lines: output lines that a group's weights serve before the next group's turn; divides the height.
     unroll: how many of the innermost reduction loops are unrolled, of (kh, kw, word) in their order.
@@ -58,6 +60,27 @@ def divisors(n: int, most: int) -> list[int]:
     return [d for d in range(1, min(n, most) + 1) if n % d == 0]
 
 
+FEW_PIXELS = 4
+"""Of a register tile: where a line of one map has no divisor of so many, or more, its last tile overlaps the one before."""
+MOST_TWICE = 1.04
+"""Pixels that are computed then, of those that there are."""
+
+
+def pixels_of(spec: LayerSpec, most: int) -> list[int]:
+    """Pixels that a tile may have: divisors of the line; others where those are few, and few pixels are computed twice."""
+    width = spec.shape[2]
+    found = divisors(width, most)
+    if max(found) >= FEW_PIXELS or not may_overlap(spec):
+        return found
+    return found + [n for n in range(FEW_PIXELS, most + 1) if -(-width // n) * n <= MOST_TWICE * width]
+
+
+def evened(spec: LayerSpec, tile: Tile) -> LayerSpec:
+    """The layer with a line of whole rows of the tile."""
+    width = -(-spec.shape[2] // tile.row) * tile.row
+    return spec if width == spec.shape[2] else widened(spec, width)
+
+
 def register_tile(
     spec: LayerSpec, lanes: int, most: int, cost: Callable[[PartSpec, int, int], float | None]
 ) -> tuple[int, int]:
@@ -67,7 +90,7 @@ def register_tile(
     counts as much as it has products. `most`: pixels at the most.
     """
     found, work = [], [math.prod(p.kernel) * p.data.shape[0] / p.groups for p in spec.parts]
-    for pixels in divisors(spec.shape[2], most):
+    for pixels in pixels_of(spec, most):
         for blocks in divisors(spec.padded // spec.blocking[0] // lanes, 8):
             costs = [c for p in spec.parts if (c := cost(p, pixels, blocks * lanes)) is not None]
             if len(costs) == len(spec.parts):
@@ -82,7 +105,9 @@ def tile_without_contraction(spec: LayerSpec, image: bool) -> Tile:
 
 
 def row_of(width: int, pixels: int, longest: int = 16) -> int:
-    """The longest row of whole register tiles that divides the width."""
+    """The longest row of whole register tiles that divides the width; one tile where none does."""
+    if width % pixels:
+        return pixels
     return max(d for d in divisors(width, max(longest, pixels)) if d % pixels == 0)
 
 

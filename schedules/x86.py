@@ -15,7 +15,15 @@ from mpcompile.schedules import x86_loops
 from mpcompile.schedules.inner import loops_of
 from mpcompile.schedules.loops import LayerLoops, short_epilogue
 from mpcompile.schedules.space import Space
-from mpcompile.schedules.tile import Tile, default_lines, divisors, register_tile, row_of, tile_without_contraction
+from mpcompile.schedules.tile import (
+    Tile,
+    default_lines,
+    divisors,
+    evened,
+    register_tile,
+    row_of,
+    tile_without_contraction,
+)
 from mpcompile.schedules.x86_intrinsics import dot_instruction, tile_instruction, vector_for
 from mpcompile.schedules.x86_lookup import lookup
 from mpcompile.schedules.x86_narrow import count8
@@ -104,6 +112,10 @@ class X86:
         return Tile.from_json(data)
 
     # -- the schedule ----------------------------------------------------------------------------
+    def evened(self, spec: LayerSpec, tile: Tile) -> LayerSpec:
+        """The layer with a line of whole rows of the tile: what `schedule` takes."""
+        return evened(spec, tile)
+
     def schedule(self, func: PrimFunc, stages: Stages, spec: LayerSpec, tile: Tile) -> PrimFunc:
         """The scheduled PrimFunc."""
         import tvm

@@ -8,6 +8,8 @@ from pathlib import Path
 LONG = re.compile(
     "|".join(
         (
+            # All recurrent cells in one bundle.
+            r"compile/test_float_recurrent.py::test_states_are_those_of_onnx_runtime\[native-1",
             # Every way in which a command may be broken off, and random inputs.
             r"faults/",
             r"fuzz/",

@@ -103,6 +103,11 @@ class Architecture(Protocol[T]):
         """The tile whose to_json was `data`. Raises TypeError or ValueError where it is no tile of this architecture."""
         ...
 
+    def evened(self, spec: LayerSpec, tile: T) -> LayerSpec:
+        """The layer of which `schedule` is handed the expressions: where no tile divides a line, one that is longer
+        (overlap.py)."""
+        ...
+
     def schedule(self, func: PrimFunc, stages: Stages, spec: LayerSpec, tile: T) -> PrimFunc:
         """The scheduled function of a layer's expressions."""
         ...

@@ -15,6 +15,7 @@ from mpcompile.kernels.architecture import Architecture, Tile
 from mpcompile.kernels.build import build
 from mpcompile.kernels.describe import Chosen, Forms, describe
 from mpcompile.kernels.halo import store_whole
+from mpcompile.kernels.overlap import overlapped
 from mpcompile.kernels.spec import LayerSpec
 from mpcompile.kernels.tvm_names import PrimFunc
 
@@ -75,7 +76,9 @@ def lower(
 @lru_cache(maxsize=512)
 def scheduled(spec: LayerSpec, architecture: Architecture, tile: Tile) -> PrimFunc:
     """The PrimFunc of a layer under a tile of the architecture's schedules, whole output buffers and halos included."""
-    func, stages = build(spec, architecture.kind)
     outputs = [b for o in spec.outputs for b in o.buffers]
-    func = architecture.schedule(func, stages, spec, tile)
+    even = architecture.evened(spec, tile)
+    func, stages = build(even, architecture.kind)
+    func = architecture.schedule(func, stages, even, tile)
+    func = func if even is spec else overlapped(func, spec)
     return store_whole(func, len(func.params) - len(outputs), outputs)

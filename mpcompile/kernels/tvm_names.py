@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     TensorLoad: Any
     TensorRegion: Any
     SBlock: Any
+    SBlockRealize: Any
 else:
     import tvm
     from tvm import te
@@ -48,7 +49,7 @@ else:
     if IS_TIRX:
         from tvm import tirx
         from tvm.ir import TensorLoad, TensorRegion
-        from tvm.s_tir import SBlock, Schedule, TensorIntrin
+        from tvm.s_tir import SBlock, SBlockRealize, Schedule, TensorIntrin
         from tvm.script import tirx as T
 
         sblock, sblock_alloc_buffer = T.sblock, T.sblock_alloc_buffer
@@ -59,6 +60,7 @@ else:
         from tvm.tir import Schedule, TensorIntrin
 
         TensorLoad, TensorRegion, SBlock = tirx.BufferLoad, tirx.BufferRegion, tirx.Block
+        SBlockRealize = tirx.BlockRealize
         Schedule.get_sblock = Schedule.get_block
         sblock, sblock_alloc_buffer = T.block, T.alloc_buffer
         T.sblock, T.sblock_alloc_buffer = T.block, T.alloc_buffer
@@ -87,12 +89,14 @@ __all__ = [
     "T",
     "Target",
     "TensorIntrin",
+    "bindings_of",
     "buffer_of",
     "build",
     "empty",
     "from_source",
     "llvm_intrin",
     "map_calls",
+    "map_products",
     "meta_schedule",
     "prepend_to_root",
     "prim_func",
@@ -184,6 +188,24 @@ def map_calls(func, made: dict[str, Callable]):
         return replace(n.args[0]) if replace and str(n.ty if IS_TIRX else n.dtype) == "float32" else n
 
     return _with(func, _map_nodes(func.body, [(tvm.ir.Call if IS_TIRX else tirx.Call, call)]))
+
+
+def map_products(func, variable, factor: int, change: Callable):
+    """`func` with change(product) for each product of a variable and a constant."""
+
+    def product(n):
+        found = n.a.same_as(variable) and isinstance(n.b, tirx.IntImm) and int(n.b) == factor
+        return change(n) if found else n
+
+    return _with(func, _map_nodes(func.body, [(tirx.Mul, product)]))
+
+
+def bindings_of(func, block: str) -> list:
+    """What the axes of the block of that name are bound to."""
+    found: list = []
+    _map_nodes(func.body, [(SBlockRealize, lambda n: found.append(n) or n)])
+    (realize,) = (n for n in found if n.block.name_hint == block)
+    return list(realize.iter_values)
 
 
 def _map_nodes(node, handlers: list):

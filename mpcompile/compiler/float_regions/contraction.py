@@ -31,7 +31,7 @@ class Vectors:
     def of(target: Target) -> Vectors:
         """AVX-512 and 64-bit ARM have 32 registers, others 16."""
         many = target.vector_bits >= 512 or target.arch == "aarch64"
-        return Vectors(max(1, target.vector_bits // 32), 20 if many else 10)
+        return Vectors(max(1, target.vector_bits // 32), 24 if many else 12)
 
 
 @dataclass(frozen=True)

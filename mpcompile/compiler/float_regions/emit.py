@@ -14,6 +14,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from mpcompile.compiler.float_regions.contraction import Vectors
 from mpcompile.compiler.float_regions.onnx_ops import Imported, emit_float_op, import_float_op, reshape
 from mpcompile.compiler.float_regions.regions import Region
 from mpcompile.errors import ModelError
@@ -31,11 +32,11 @@ class Emitted:
     nodes: Mapping[Any, str]
 
 
-def emit_regions(graph: Graph, regions: Sequence[Region]) -> Emitted:
-    """Raises ModelError naming a FloatOp that TVM does not have."""
+def emit_regions(graph: Graph, regions: Sequence[Region], vectors: Vectors) -> Emitted:
+    """`vectors`: of the target. Raises ModelError naming a FloatOp that TVM does not have."""
     # What a user's model can make fail comes first: a builder that an exception leaves behind says so on stderr.
     imported = {
-        id(n): import_float_op(n, *([graph.types[t].shape for t in ts] for ts in (n.inputs, n.outputs)))
+        id(n): import_float_op(n, _shapes(graph, n.inputs), _shapes(graph, n.outputs), vectors)
         for region in regions
         for n in region.nodes
         if isinstance(n, FloatOp)
@@ -48,6 +49,10 @@ def emit_regions(graph: Graph, regions: Sequence[Region]) -> Emitted:
     for region in regions:
         functions |= _Emitter(graph, region, imported, names, called, nodes).functions()
     return Emitted(tvm.IRModule(functions), nodes)
+
+
+def _shapes(graph: Graph, tensors: Sequence[str]) -> list[tuple[int, ...]]:
+    return [graph.types[t].shape for t in tensors]
 
 
 class _Emitter:

@@ -26,9 +26,12 @@ def vectorizable(function: PrimFunc) -> PrimFunc:
 def _exp(x: Any) -> Any:
     """Above MOST_EXP, where smooth.exp ends, that of x − 1 times e, which overflows where it should."""
     above = x > f32(MOST_EXP)
-    value = smooth.apply("exp", tirx.Select(above, x - f32(1.0), x), ())
-    value = tirx.Select(above, value * f32(math.e), value)
-    return tirx.Select(x < f32(UNDERFLOWS), f32(0.0), value)
+    inside = smooth.apply("exp", tirx.Select(above, x - f32(1.0), x), ())
+
+    def of(value: Any) -> Any:
+        return tirx.Select(x < f32(UNDERFLOWS), f32(0.0), tirx.Select(above, value * f32(math.e), value))
+
+    return _once(inside, of)
 
 
 def _of(name: str) -> Callable[[Any], Any]:
@@ -41,4 +44,10 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def _or_nan(made: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda x: tirx.Select(tirx.isnan(x), x, made(x))
+    return lambda x: _once(x, lambda x: tirx.Select(tirx.isnan(x), x, made(x)))
+
+
+def _once(value: Any, of: Callable[[Any], Any]) -> Any:
+    """of(value), which reads it several times and has it computed once: TVM would simplify each reading by itself."""
+    variable = tirx.Var("once", "float32")
+    return tirx.Let(variable, value, of(variable))

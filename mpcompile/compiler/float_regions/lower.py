@@ -10,6 +10,8 @@ from tvm import relax
 
 from mpcompile.compiler.float_regions.contraction import Vectors
 from mpcompile.compiler.float_regions.emit import emit_regions
+from mpcompile.compiler.float_regions.epilogues import Written, merge
+from mpcompile.compiler.float_regions.legalize import legalizations
 from mpcompile.compiler.float_regions.read import VIEW, RegionCode, read
 from mpcompile.compiler.float_regions.regions import Region
 from mpcompile.compiler.float_regions.schedule import schedule
@@ -38,7 +40,7 @@ class FloatCode:
 def lower_regions(graph: Graph, regions: Sequence[Region], target: dict, vectors: Vectors) -> FloatCode:
     """`target`: TVM's dict; `vectors`: what contractions may take of it. All regions are functions of one module, so that
     equal operators share a PrimFunc. Raises ModelError naming the node that TVM cannot compile."""
-    emitted = emit_regions(graph, regions)
+    emitted = emit_regions(graph, regions, vectors)
     try:
         functions, mod = _lowered(emitted.mod, target, vectors)
     except (
@@ -58,7 +60,7 @@ def _refuse(graph: Graph, node: Node, target: dict, vectors: Vectors, region: Re
         return
     alone = Region(region.name, (node,), tuple(dict.fromkeys(node.inputs)), tuple(node.outputs))
     try:
-        _lowered(emit_regions(graph, [alone]).mod, target, vectors)
+        _lowered(emit_regions(graph, [alone], vectors).mod, target, vectors)
     except Exception as error:
         told = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ModelError(
@@ -68,18 +70,20 @@ def _refuse(graph: Graph, node: Node, target: dict, vectors: Vectors, region: Re
 
 def _lowered(emitted: tvm.IRModule, target: dict, vectors: Vectors) -> tuple[dict[str, PrimFunc], tvm.IRModule]:
     """The PrimFuncs by name, scheduled, and the module that calls them."""
+    written: dict[str, Written] = {}
     with Target(target), tvm.transform.PassContext(opt_level=3):
-        mod = tvm.transform.Sequential(
+        fused = tvm.transform.Sequential(
             [
                 relax.transform.DeadCodeElimination(),
                 relax.transform.FoldConstant(),
-                relax.transform.LegalizeOps(skip_ops=[VIEW]),
+                relax.transform.LegalizeOps(legalizations(vectors, written), skip_ops=[VIEW]),
                 relax.transform.AnnotateTIROpPattern(),
                 relax.transform.FuseOps(),
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
             ]
         )(emitted)
+        mod = merge(fused, written)
     functions = {}
     for gvar, function in list(mod.functions.items()):
         if isinstance(function, PrimFunc):

@@ -14,7 +14,9 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from mpcompile.compiler.float_regions.contraction import Vectors
 from mpcompile.compiler.float_regions.misread import misread
+from mpcompile.compiler.float_regions.onnx_recurrent import recurrent_operators
 from mpcompile.errors import MissingDependency, ModelError
 from mpcompile.ir.graph import FloatOp
 
@@ -33,9 +35,11 @@ class Imported:
     shapes: list[Shape]
 
 
-def import_float_op(node: FloatOp, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> Imported:
-    """`inputs` and `outputs`: shapes without batch. Raises ModelError naming node and operator where TVM's importer
-    does not take it or gives other shapes. It opens no builder of ours, so that a failure leaves none unfinished."""
+def import_float_op(node: FloatOp, inputs: Sequence[Shape], outputs: Sequence[Shape], vectors: Vectors) -> Imported:
+    """`inputs` and `outputs`: shapes without batch. `vectors`: of the target, for kernels that TVM lacks.
+
+    Raises ModelError naming node and operator where TVM's importer does not take it or gives other shapes. It opens no
+    builder of ours, so that a failure leaves none unfinished."""
     try:
         import onnx
     except ImportError as error:
@@ -53,11 +57,11 @@ def import_float_op(node: FloatOp, inputs: Sequence[Shape], outputs: Sequence[Sh
     shapes = {i.name: [1, *shape] for i, shape in zip(declared, inputs)}
     of = {i.name: d for i, d in zip(declared, dtypes)}
     try:
-        mod = _import(model, shapes, of)
+        mod = _import(model, shapes, of, vectors)
     except Exception as error:  # the importer raises whatever its Python happens to: it all means the same
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         _forget(error)
-        mod = _import_function(model, shapes, of)
+        mod = _import_function(model, shapes, of, vectors)
         if mod is None:
             raise ModelError(
                 f"node {node.name} ({node.op_type}) cannot be compiled: TVM's importer says: {reason[0]}"
@@ -66,18 +70,18 @@ def import_float_op(node: FloatOp, inputs: Sequence[Shape], outputs: Sequence[Sh
     return Imported(mod["main"], called, dtypes, _checked(node, mod["main"], outputs))
 
 
-def _import(model: Any, shapes: dict[str, list[int]], dtypes: dict[str, str]) -> Any:
+def _import(model: Any, shapes: dict[str, list[int]], dtypes: dict[str, str], vectors: Vectors) -> Any:
     """The IRModule that TVM's importer makes of a model."""
     from tvm.relax.frontend.onnx import from_onnx
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), recurrent_operators(vectors):
         warnings.simplefilter("ignore")  # the importer warns of what onnx.checker says; the frontend checked
         mod = from_onnx(model, shape_dict=shapes, dtype_dict=dtypes)
         mod = relax.transform.DecomposeOpsForInference()(mod)
         return relax.transform.CanonicalizeBindings()(mod)
 
 
-def _import_function(model: Any, shapes: dict[str, list[int]], dtypes: dict[str, str]) -> Any:
+def _import_function(model: Any, shapes: dict[str, list[int]], dtypes: dict[str, str], vectors: Vectors) -> Any:
     """The same of the operators that ONNX defines a model's operators by (Celu, Swish, …); None where it defines none so,
     or TVM's importer takes these neither."""
     from onnx.inliner import inline_selected_functions
@@ -87,7 +91,7 @@ def _import_function(model: Any, shapes: dict[str, list[int]], dtypes: dict[str,
         written = inline_selected_functions(model, names, inline_schema_functions=True)
         if [n.op_type for n in written.graph.node] == [n.op_type for n in model.graph.node]:
             return None
-        return _import(written, shapes, dtypes)
+        return _import(written, shapes, dtypes, vectors)
     except Exception as error:  # of the inliner's C++, or the importer's
         _forget(error)
         return None

@@ -9,6 +9,7 @@ from tvm.s_tir import ScheduleError
 
 from mpcompile.compiler.float_regions.contraction import Vectors, contract
 from mpcompile.compiler.float_regions.functions import vectorizable
+from mpcompile.compiler.float_regions.loops import WRITTEN
 from mpcompile.kernels.tvm_names import PrimFunc, Schedule, tirx
 
 PARALLEL_FROM = 1 << 14
@@ -26,6 +27,8 @@ def schedule(function: PrimFunc, vectors: Vectors) -> PrimFunc:
 
     A block that is no plain loop nest (nested blocks, scans, extents not known) stays as it is, serial.
     """
+    if function.attrs and WRITTEN in function.attrs:
+        return vectorizable(function)
     sch = Schedule(function)
     for block in _blocks(sch):
         if _inlinable(sch, block):
