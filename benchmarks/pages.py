@@ -1,9 +1,9 @@
 """python -m benchmarks.pages: writes the tables of docs/performance, and README's one, from what was measured.
 
-Between `<!-- NAME: … -->` and `<!-- /NAME -->` of a page comes what its source holds: for `summary`, `networks`, `exported`,
-`search` and `modules` the file of that name in benchmarks/results; for `figures`, README's, the ratios of
-results/networks.json; for `demo`, the table of runs/demo/report.json; for `boards`, what targets/*.toml expect. A source that
-does not exist leaves its part as it is, and is named with the command that makes it.
+Between `<!-- NAME: … -->` and `<!-- /NAME -->` of a page comes what its source holds: for `summary`, `networks`, `search`,
+`exported` and `modules` the file of that name in benchmarks/results; for `figures`, README's, the ratios of
+results/networks.json; for `demo`, the table of runs/demo/report.json; for `boards`, what targets/*.toml expect. A source
+that does not exist leaves its part as it is, and is named with the command that makes it.
 """
 
 from __future__ import annotations
