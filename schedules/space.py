@@ -61,9 +61,7 @@ class Space:
         loops = tuple(loops_of(architecture, p) for p in parts)
         lanes = [inner.lanes(p) for inner, p in zip(loops, parts)]
         steps = [inner.taps(p) for inner, p in zip(loops, parts)]
-        lines = _lines(spec)
-        if not any(_whole(spec, loops, n) for n in lines):  # steps of several lines, of which the map has few
-            lines = (default.lines,)
+        lines = tuple(sorted({*_lines(spec), default.lines}))  # a family may want more of them at once
         spatial, deep = any(kh * kw > 1 for kh, kw, _ in steps), any(step > 1 for *_, step in steps)
         choices = {
             "row": sorted({*divisors(width, width), default.row}),

@@ -24,12 +24,13 @@ CASES = {
     "winograd": ("winograd", 21, 8, 6, 70, (3, 3), (1, 1), (1, 1, 1, 1), 1),
     "depthwise": ("depthwise", 40, 6, 8, 40, (3, 3), (1, 1), (1, 1, 1, 1), 40),
 }
+LARGER = {"winograd of many lines": ("winograd", 32, 24, 24, 48, (3, 3), (1, 1), (1, 1, 1, 1), 1)}
 POINTS = 3
 
 
 def case_of(name: str):
     """The layer, what it reads and what it writes."""
-    family, channels, height, width, outputs, kernel, stride, pads, groups = CASES[name]
+    family, channels, height, width, outputs, kernel, stride, pads, groups = (CASES | LARGER)[name]
     rng = np.random.default_rng(0)
     layer, types, values = convolution(
         rng,
@@ -73,7 +74,7 @@ def test_random_points_write_the_same_bytes(name, target):
         check(layer, types, values, families, target, inputs, outputs, tile)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES | LARGER)
 def test_the_default_is_a_point_and_points_differ(name):
     space, lowered = space_of(name, "x86-64-v4-vnni-vpopcntdq", threads=1)
     tiles = space.tiles()
