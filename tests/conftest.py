@@ -71,6 +71,7 @@ LONG = re.compile(
             r"relax/test_pass.py::test_(batches|several|channels_last)",
             r"relax/test_deployment.py",
             r"relax/test_pytorch.py::test_(brevitas|what_pt2e_leaves.*127)",
+            r"relay/test_commands.py::test_a_module_in_json_is_tuned",
             r"relay/test_networks.py::.*\[(?!brevitas_residual_w3a4|ort_qdq_uint8)",
         )
     )

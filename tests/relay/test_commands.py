@@ -13,7 +13,7 @@ from tvm import relay
 
 from mpcompile.tvm_frontend.child import ask, compiling_python
 from mpcompile.tvm_frontend.relay.command import to_onnx
-from tests.relay.modules import integers, run
+from tests.relay.modules import conv, integers, quantized, run
 from tests.relay.test_pass import layer, module
 
 ROOT = Path(__file__).parents[2]
@@ -29,15 +29,31 @@ def test_a_module_in_json_becomes_a_bundle(tmp_path):
     (tmp_path / "module.json").write_text(tvm.ir.save_json(whole))
     (tmp_path / "params.bin").write_bytes(relay.save_param_dict({"bias": tvm.nd.array(given)}))
     np.savez(tmp_path / "x.npz", x0=integers((1, 4, 6, 6)))
-    command = [compiling_python(), "-m", "mpcompile"]
-    environment = {**os.environ, "MPCOMPILE_RELAY_PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
-    for arguments in (
-        ["compile", "module.json", "--params", "params.bin"],
-        ["run", "module.mpc", "--input", "x.npz", "--output", "y.npz"],
-    ):
-        subprocess.run([*command, *arguments], check=True, cwd=tmp_path, env=environment)
+    mpcompile(tmp_path, "compile", "module.json", "--params", "params.bin")
+    mpcompile(tmp_path, "run", "module.mpc", "--input", "x.npz", "--output", "y.npz")
     (found,) = dict(np.load(tmp_path / "y.npz")).values()
     np.testing.assert_array_equal(found, run(mod, integers((1, 4, 6, 6)))[0] + given)
+
+
+def test_a_module_in_json_is_tuned(tmp_path):
+    """A bundle of it has the records' schedules, and the numbers that TVM computes."""
+    mod, x = module(lambda rng, x: conv(rng, quantized(x), 32, 48), (1, 32, 12, 12)), integers((1, 32, 12, 12))
+    (tmp_path / "module.json").write_text(tvm.ir.save_json(mod))
+    np.savez(tmp_path / "x.npz", x0=x)
+    mpcompile(tmp_path, "tune", "module.json", "-o", "records", "--trials", "2", "--threads", "1")
+    assert len(list((tmp_path / "records").glob("*.json"))) == 1
+    mpcompile(tmp_path, "compile", "module.json", "--records", "records")
+    assert mpcompile(tmp_path, "inspect", "module.mpc").count("(record)") == 2
+    mpcompile(tmp_path, "run", "module.mpc", "--input", "x.npz", "--output", "y.npz")
+    (found,) = dict(np.load(tmp_path / "y.npz")).values()
+    np.testing.assert_array_equal(found, run(mod, x)[0])
+
+
+def mpcompile(folder, *arguments):
+    """The other environment's command line; what it prints."""
+    environment = {**os.environ, "MPCOMPILE_RELAY_PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    command = [compiling_python(), "-m", "mpcompile", *arguments]
+    return subprocess.run(command, check=True, cwd=folder, env=environment, capture_output=True, text=True).stdout
 
 
 def test_its_onnx_model_is_valid():
