@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -64,12 +65,17 @@ def _seconds(run: Callable[[], object], count: int) -> float:
     return (time.perf_counter() - began) / count
 
 
+def counted(operators: list[str]) -> str:
+    """As "6 Concat, 1 Softmax"."""
+    return ", ".join(f"{n} {op}" for op, n in Counter(operators).items()) or "none"
+
+
 def table(rows: list[dict], header: bool) -> str:
     """Markdown."""
     lines = ["| network | input | ms | ONNX Runtime int8 / mpcompile | in float | exact |", "|---|---|---|---|---|---|"]
     made = [
         f"| {r['network']} | {'×'.join(map(str, r['input']))} | {r['ms']:.2f} | {r['ratio']:.2f} | "
-        f"{', '.join(r['in_float']) or 'none'} | {'yes' if r['equal'] else 'NO'} |"
+        f"{counted(r['in_float'])} | {'yes' if r['equal'] else 'NO'} |"
         for r in rows
     ]
     return "\n".join([*(lines if header else []), *made])

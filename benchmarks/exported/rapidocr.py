@@ -12,7 +12,6 @@ import json
 import sys
 import tempfile
 import zipfile
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,12 +129,14 @@ def one_output(found) -> np.ndarray:
 
 def table(rows: list[dict]) -> str:
     """Markdown."""
+    from benchmarks.exported.measure import counted
+
     lines = [
         "| file | ms | ONNX Runtime int8 / mpcompile | in float | as the float file | exact |",
         "|---|---|---|---|---|---|",
     ]
     for r in rows:
-        floats = ", ".join(f"{n} {op}" for op, n in Counter(r["in_float"]).items()) or "none"
+        floats = counted(r["in_float"])
         equal = "yes" if r["equal"] else "NO"
         lines.append(
             f"| {r['network']} | {r['ms']:.2f} | {r['ratio']:.2f} | {floats} | {r['agreement']:.1%} | {equal} |"
