@@ -22,7 +22,7 @@ from mpcompile.compiler.float_regions.epilogues import Epilogue
 from mpcompile.compiler.float_regions.loops import Array, Index, Loops
 from mpcompile.compiler.float_regions.product import Tiling, multiply, tiling
 from mpcompile.kernels.epilogue import f32
-from mpcompile.kernels.tvm_names import PrimFunc
+from mpcompile.kernels.tvm_names import PrimFunc, tirx
 
 Shape = tuple[int, ...]
 LEAST_FILTERS = 4
@@ -64,6 +64,11 @@ class Window:
         return self.filters * prod(self.out) * self.depth
 
     @property
+    def pixels(self) -> int:
+        """Of the input, all channels."""
+        return self.channels * self.height * self.width
+
+    @property
     def as_it_lies(self) -> bool:
         """Whether no copy of the input is needed."""
         return not any(self.pads) and self.strides[1] == 1
@@ -73,7 +78,6 @@ def convolution(window: Window, shapes: list[Shape], result: Shape, vectors: Vec
     """x, filters → the maps of each sample; `shapes` and `result` are those of the tensors."""
     do = Loops(vectors.lanes)
     samples = result[0]
-    each_in = window.channels * window.height * window.width
 
     def body(x: Array, w: Array, *others: Array) -> None:
         *besides, y = others
@@ -90,7 +94,7 @@ def convolution(window: Window, shapes: list[Shape], result: Shape, vectors: Vec
                     DEEP * do.width,
                 )
 
-            lines = _lines(do, window, x, sample * each_in)
+            lines = _lines(do, window, x, sample * window.pixels)
             if window.filters // window.groups < LEAST_FILTERS:
                 _by_taps(do, window, lines, w, put)
             else:
@@ -116,7 +120,7 @@ def _lines(do: Loops, window: Window, x: Array, x0: Index) -> Lines:
     apart, tall = window.strides[1], height + top + bottom
     wide = -(-(left + width + right) // apart)
     padded = do.local(window.channels * tall * apart * wide)
-    with do.shared(window.channels, 4 * each(window)) as c:
+    with do.shared(window.channels, 4 * window.pixels) as c:
         at = c * (tall * apart * wide)
         if top:
             do.fill(padded, at, top * apart * wide, lambda i: f32(0.0))
@@ -141,11 +145,6 @@ def _lines(do: Loops, window: Window, x: Array, x0: Index) -> Lines:
         return padded, ((c * tall + line) * apart + column % apart) * wide + column // apart
 
     return place
-
-
-def each(window: Window) -> int:
-    """Pixels of the input."""
-    return window.channels * window.height * window.width
 
 
 def _by_taps(do: Loops, window: Window, lines: Lines, w: Array, put: Put) -> None:
@@ -182,7 +181,7 @@ def _by_columns(do: Loops, window: Window, vectors: Vectors, lines: Lines, w: Ar
     with do.shared(window.groups * turns, window.products) as turn:
         group, number = (turn // turns, turn % turns) if window.groups > 1 else (0, turn)
         # The last lines are computed twice where a turn would go beyond them.
-        top = _least(number * together, tall - together) if turns > 1 else 0
+        top = tirx.min(number * together, tirx.const(tall - together, "int32")) if turns > 1 else 0
         for first, count in held:
             copied = _columns(do, window, tile, lines, group * inputs, top, first, count, columns)
             across = count * tile.lanes
@@ -232,9 +231,3 @@ def _columns(
                 do.fill(copied, to + begin - first, stop - begin, lambda i: source[at + i])
             do.fill(copied, to + end - first, across - (end - first), lambda i: f32(0.0))
     return copied
-
-
-def _least(a: Any, b: int) -> Any:
-    from mpcompile.kernels.tvm_names import tirx
-
-    return tirx.min(a, tirx.const(b, "int32"))
