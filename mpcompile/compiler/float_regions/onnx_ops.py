@@ -6,7 +6,9 @@ import os
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -76,7 +78,8 @@ def _import(model: Any, shapes: dict[str, list[int]], dtypes: dict[str, str], ve
 
     with warnings.catch_warnings(), recurrent_operators(vectors):
         warnings.simplefilter("ignore")  # the importer warns of what onnx.checker says; the frontend checked
-        mod = from_onnx(model, shape_dict=shapes, dtype_dict=dtypes)
+        with redirect_stdout(StringIO()):  # it prints what it refuses, before it raises the reason
+            mod = from_onnx(model, shape_dict=shapes, dtype_dict=dtypes)
         mod = relax.transform.DecomposeOpsForInference()(mod)
         return relax.transform.CanonicalizeBindings()(mod)
 
