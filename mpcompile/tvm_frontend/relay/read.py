@@ -87,9 +87,13 @@ def place(made: relay.Call) -> str:
 
 
 def attributes(attrs: Any) -> dict[str, Any]:
-    if attrs is None or not hasattr(attrs, "keys"):
+    """By name. Some of TVM's records, AdaptivePool1DAttrs among them, have no class in Python and so no keys: their fields
+    are what such an object has beyond every object."""
+    if attrs is None:
         return {}
-    return {str(key): plain_of(attrs[key]) for key in attrs.keys()}  # noqa: SIM118  (no Mapping)
+    if hasattr(attrs, "keys"):
+        return {str(key): plain_of(attrs[key]) for key in attrs.keys()}  # noqa: SIM118  (no Mapping)
+    return {name: plain_of(getattr(attrs, name)) for name in set(dir(attrs)) - set(dir(type(attrs)))}
 
 
 def plain_of(value: Any) -> Any:
