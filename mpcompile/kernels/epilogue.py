@@ -21,6 +21,12 @@ def f32(value: float):
     return tirx.const(value, "float32")
 
 
+def once(value, of):
+    """of(value), which reads it several times: it is computed once, and what it binds itself is bound once."""
+    variable = tirx.Var("once", "float32")
+    return tirx.Let(variable, value, of(variable))
+
+
 def round_to(x, rounding: str, lo: int, hi: int):
     """int32 level: clamp(round(x), lo, hi) − lo. The clamp comes first: its bounds are whole, so it is the same."""
     if rounding == "sign":
@@ -32,21 +38,31 @@ def round_to(x, rounding: str, lo: int, hi: int):
     if rounding == "half_even" and max(hi - even, -even) <= NEAREST_MOST:
         level = tirx.reinterpret("int32", t + f32(NEAREST - even)) ^ NEAREST_BITS
         return level - 1 if lo % 2 else level
-    half = f32(0.5)
-    down, up = tirx.floor(t), tirx.ceil(t)
-    whole = {
-        "half_even": lambda: tirx.nearbyint(t),
-        "floor": lambda: down,
-        "ceil": lambda: up,
-        "down": lambda: tirx.trunc(t),
-        "up": lambda: tirx.Select(t >= f32(0.0), up, down),
-        # t − floor(t) is exact for |t| < 2^23
-        "half_up": lambda: tirx.Select(
-            t >= f32(0.0), tirx.Select(t - down >= half, up, down), tirx.Select(up - t >= half, down, up)
-        ),
-        "half_down": lambda: tirx.Select(
-            t >= f32(0.0), tirx.Select(t - down > half, up, down), tirx.Select(up - t > half, down, up)
-        ),
-    }[rounding]()
-    level = whole.astype("int32")
+    level = _WHOLE[rounding](t).astype("int32")
     return level - lo if lo else level
+
+
+def _up(t):
+    return tirx.Select(t >= f32(0.0), tirx.ceil(t), tirx.floor(t))
+
+
+# t − floor(t) is exact for |t| < 2^23
+def _half_up(t):
+    down, up, half = tirx.floor(t), tirx.ceil(t), f32(0.5)
+    return tirx.Select(t >= f32(0.0), tirx.Select(t - down >= half, up, down), tirx.Select(up - t >= half, down, up))
+
+
+def _half_down(t):
+    down, up, half = tirx.floor(t), tirx.ceil(t), f32(0.5)
+    return tirx.Select(t >= f32(0.0), tirx.Select(t - down > half, up, down), tirx.Select(up - t > half, down, up))
+
+
+_WHOLE = {
+    "half_even": lambda t: tirx.nearbyint(t),
+    "floor": lambda t: tirx.floor(t),
+    "ceil": lambda t: tirx.ceil(t),
+    "down": lambda t: tirx.trunc(t),
+    "up": lambda t: once(t, _up),
+    "half_up": lambda t: once(t, _half_up),
+    "half_down": lambda t: once(t, _half_down),
+}

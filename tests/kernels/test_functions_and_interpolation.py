@@ -65,6 +65,33 @@ def test_a_function_of_an_accumulator(target, shape, name):
     )
 
 
+@pytest.mark.parametrize("rounding", ["half_even", "half_up", "half_down", "up", "down", "floor", "ceil"])
+def test_a_function_rounded_in_every_way(rounding):
+    """Some read the function's value several times: what it binds must be bound once."""
+    rng = np.random.default_rng(4)
+    shape = (20, 1, 5)
+    narrow, wide = rng.uniform(0, 0.5, 20).astype(np.float32), np.float32([9.0])
+    steps = [
+        Load(0),
+        Fma(0, narrow, np.float32([0.0])),
+        Apply(1, "tanh", ()),
+        Fma(2, wide, np.float32([0.0])),
+        Round(3, rounding, -8, 7),
+    ]
+    grid = grids.twos_complement(4)
+    kind = TensorType(shape, Quantizer(grid, 1.0))
+    layer = Layer("rounded", ["a"], ["y"], shape, [ViewTerm("a")], steps, [Output("y", 4, Quantizer(grid, 1.0))])
+    check(
+        layer,
+        {"a": kind, "y": kind},
+        {"a": rng.integers(-8, 8, shape)},
+        {},
+        LEVELS[-1],
+        {"a": stored("a", shape, grid, ("codes",))},
+        {"y": stored("y", shape, grid, ("codes",))},
+    )
+
+
 @pytest.mark.parametrize("target", LEVELS)
 @pytest.mark.parametrize("made", [Largest, Smallest])
 def test_the_larger_of_two(target, made):

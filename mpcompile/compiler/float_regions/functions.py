@@ -9,7 +9,7 @@ from typing import Any
 
 from mpcompile.ir.smooth import MOST_EXP
 from mpcompile.kernels import smooth
-from mpcompile.kernels.epilogue import f32
+from mpcompile.kernels.epilogue import f32, once
 from mpcompile.kernels.primitives import primitives_of
 from mpcompile.kernels.tvm_names import PrimFunc, map_calls, tirx
 
@@ -31,7 +31,7 @@ def _exp(x: Any) -> Any:
     def of(value: Any) -> Any:
         return tirx.Select(x < f32(UNDERFLOWS), f32(0.0), tirx.Select(above, value * f32(math.e), value))
 
-    return _once(inside, of)
+    return once(inside, of)
 
 
 def _of(name: str) -> Callable[[Any], Any]:
@@ -44,10 +44,4 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def _or_nan(made: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda x: _once(x, lambda x: tirx.Select(tirx.isnan(x), x, made(x)))
-
-
-def _once(value: Any, of: Callable[[Any], Any]) -> Any:
-    """of(value), which reads it several times and has it computed once: TVM would simplify each reading by itself."""
-    variable = tirx.Var("once", "float32")
-    return tirx.Let(variable, value, of(variable))
+    return lambda x: once(x, lambda x: tirx.Select(tirx.isnan(x), x, made(x)))
