@@ -18,11 +18,12 @@ class Bitserial(Tvm019):
     def __init__(self, mcpu: str):
         super().__init__("tvm_bitserial_server", mcpu)
 
-    def timers(self, shape: ConvShape, bits: Bits) -> dict[str, Timer]:
+    def timers(self, shape: ConvShape, bits: Bits, trials: int = 0) -> dict[str, Timer]:
         """Its default setting, and the fastest of all that compute the right result: name → timer. Bit packing of the
-        activations is part of the operator, as it was for its users."""
+        activations is part of the operator, as it was for its users. With trials, so many schedules of the fastest are
+        tried by autotvm, and the best is one of them."""
         key = [shape.c, shape.h, shape.o, shape.stride, shape.k, bits.w, bits.a]
-        built = self.ask({"build": key})["built"]
+        built = self.ask({"build": key, "trials": trials})["built"]
 
         def timer(setting: str) -> Timer:
             return self.timer({"run": setting, "of": json.dumps(key)})

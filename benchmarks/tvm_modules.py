@@ -4,7 +4,8 @@ same file, Relay's own float operators, and nn.bitserial_conv2d of TVM 0.19.
 One thread; all of a network's subjects in turn in one run, those of TVM 0.19 in a process of its own (make relay-env). A
 subject whose numbers are not the bundle's, bit for bit, is an error (Relay's float, which rounds otherwise, excepted).
 nn.bitserial_conv2d is its convolutions alone, of those with at most MOST_BITS bits and no groups, each by the fastest of
-four settings (layout, word) that compute the right result: no quantizers, no batch normalization, nothing between them.
+four settings (layout, word) that compute the right result, or of what autotvm found in --trials schedules of it: no
+quantizers, no batch normalization, nothing between them.
 """
 
 from __future__ import annotations
@@ -63,11 +64,13 @@ def low_convolutions(model: Path) -> Counter[tuple[ConvShape, Bits]]:
     return found
 
 
-def bitserial(server: Bitserial, layers: Counter[tuple[ConvShape, Bits]]) -> tuple[Timer | None, int]:
+def bitserial(server: Bitserial, layers: Counter[tuple[ConvShape, Bits]], trials: int) -> tuple[Timer | None, int]:
     """Those that it can compute (channels that fill no word, it cannot) in turn, and how many they are."""
     timers = []
     for (shape, bits), count in layers.items():
-        timers += [(timer, count) for name, timer in server.timers(shape, bits).items() if name.startswith("best")]
+        timers += [
+            (timer, count) for name, timer in server.timers(shape, bits, trials).items() if name.startswith("best")
+        ]
     if not timers:
         return None, 0
     made = Timer(lambda n: sum(timer.seconds(n) * count for timer, count in timers), timers[0][0].waits)
@@ -90,7 +93,7 @@ def relax_timer(
     return local(lambda: run(*tensors)), [made.numpy()] if hasattr(made, "numpy") else [part.numpy() for part in made]
 
 
-def measured(name: str, model: Path, target: str, rounds: int, servers: tuple[Tvm019, Bitserial]) -> dict:
+def measured(name: str, model: Path, target: str, rounds: int, trials: int, servers: tuple[Tvm019, Bitserial]) -> dict:
     """A network's row."""
     relay, operators = servers
     with tempfile.TemporaryDirectory(prefix="mpcompile-bench-") as made:
@@ -117,7 +120,7 @@ def measured(name: str, model: Path, target: str, rounds: int, servers: tuple[Tv
                 if rewritten:
                     same(TITLES[RELAY], [np.load(folder / f"output{i}.npy") for i in range(len(wanted))])
                 subjects[subject] = relay.timer({"run": key})
-            timer, convolutions = bitserial(operators, low_convolutions(model))
+            timer, convolutions = bitserial(operators, low_convolutions(model), trials)
             if timer:
                 subjects[BITSERIAL] = timer
             return row(name, measure(subjects, rounds=rounds), convolutions)
@@ -137,7 +140,8 @@ def row(name: str, found: Measurement, convolutions: int) -> dict:
 def markdown(result: dict) -> str:
     """A line a network: the bundle's time, and how many times it every other one takes."""
     lines = [
-        f"On {result['cpu']}, one thread, {result['when']}: times of each other way over the bundle's, in one run.",
+        f"On {result['cpu']}, one thread, {result['when']}: times of each other way over the bundle's, in one run"
+        + (f"; nn.bitserial_conv2d after {result['trials']} trials of autotvm a layer." if result["trials"] else "."),
         "",
         "| network | bundle | " + " | ".join(TITLES.values()) + " |",
         "|---|---|" + "---|" * len(TITLES),
@@ -170,10 +174,13 @@ def main() -> int:
     )
     parser.add_argument("--size", type=int, default=224, help="of ResNet-18's image (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=21, help="good samples of each (default: %(default)s)")
+    parser.add_argument(
+        "--trials", type=int, default=0, help="schedules of each nn.bitserial_conv2d that autotvm tries (default: none)"
+    )
     parser.add_argument("--target", default="native", help="what to compile for (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR", help="default: %(default)s")
     args = parser.parse_args()
-    result = {"cpu": cpu.name(), "when": time.strftime("%Y-%m-%d"), "rows": []}
+    result = {"cpu": cpu.name(), "when": time.strftime("%Y-%m-%d"), "trials": args.trials, "rows": []}
     try:
         for found in rows(args):
             result["rows"].append(found)
@@ -208,7 +215,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
                 raise UsageError("there is no network: name one, or run make demo")
             for name, path in models.items():
                 print(f"measuring {name}", file=sys.stderr, flush=True)
-                yield measured(name, path, args.target, args.rounds, servers)
+                yield measured(name, path, args.target, args.rounds, args.trials, servers)
     finally:
         for server in servers:
             server.close()

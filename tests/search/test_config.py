@@ -1,12 +1,14 @@
 """Configuration files: what is read, and that every error names file and key."""
 
 import json
+import re
 
 import pytest
 
+from mpcompile.cli import main
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.ir.bits import BitPair
-from mpcompile.search import config, schema
+from mpcompile.search import config, schema, starter
 from mpcompile.search.budgets import Budget
 
 WEIGHED = 'search = {method = "edmips"}\n'
@@ -161,3 +163,28 @@ def test_reading_needs_no_torch():
 
     code = "import sys, mpcompile.search.config, mpcompile.api.search; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("name", starter.STARTERS)
+def test_a_file_to_begin_with_is_read_and_says_every_key(tmp_path, name):
+    text = starter.starter(name)
+    found = read(tmp_path, text)
+    for path, value in {**starter.COMMON, **starter.STARTERS[name].given}.items():
+        section, _, key = path.rpartition(".")
+        kept = getattr(getattr(found, section) if section else found, key)
+        assert schema.plain(kept) == (str(tmp_path / value) if path == "data.path" else value)
+    uncommented = re.sub(r"^# (?=\w+ = )", "", text, flags=re.MULTILINE).replace("weights = []", "")
+    assert read(tmp_path, uncommented) == found, "what is commented out is not what holds without it"
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_a_file_to_begin_with_is_written_once(tmp_path, capsys):
+    path = tmp_path / "search.toml"
+    assert main(["search", "--init", "digits", "-o", str(path)]) == 0
+    assert config.read(path).data.path == ""
+    path.write_text("mine")
+    assert main(["search", "--init", "digits", "-o", str(path)]) != 0 and path.read_text() == "mine"
+    assert "there already" in capsys.readouterr().err
+    assert main(["search", "--init", "resnet9", "-o", str(tmp_path / "x")]) != 0
+    assert "resnet18" in capsys.readouterr().err
+    assert main(["search", "-o", str(path)]) != 0 and main(["search", str(path), "--init", "digits", "-o", "x"]) != 0

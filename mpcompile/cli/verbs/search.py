@@ -1,16 +1,21 @@
-"""mpcompile search CONFIG.toml -o RUN_DIR [--tracker H:P --key K]"""
+"""mpcompile search CONFIG.toml -o RUN_DIR [--tracker H:P --key K]; mpcompile search --init NAME -o CONFIG.toml"""
 
 from __future__ import annotations
 
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from mpcompile.cli import console, device_options
+from mpcompile.errors import UsageError
+from mpcompile.files import atomic_path
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG.toml", help="what to search, on which data, for which budgets")
+    parser.add_argument(
+        "config", metavar="CONFIG.toml", nargs="?", help="what to search, on which data, for which budgets"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -18,11 +23,35 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="gets table, checkpoints, a folder for each point, the front; an interrupted run goes on there",
     )
+    parser.add_argument(
+        "--init",
+        metavar="NAME",
+        help="write a CONFIG.toml to begin with to the output instead, with every key explained: of digits (runs as it "
+        "is), resnet20, resnet18 or module (yours)",
+    )
     device_options.arguments(parser, "measure")
     parser.add_argument("--no-report", action="store_true", help="write no report.html and report.json into RUN_DIR")
 
 
 def work(args: argparse.Namespace) -> tuple[dict, int]:
+    if (args.config is None) == (args.init is None):
+        raise UsageError("give either a CONFIG.toml to search by, or --init NAME to write one")
+    return _init(args.init, Path(args.output)) if args.init else _search(args)
+
+
+def _init(name: str, path: Path) -> tuple[dict, int]:
+    from mpcompile.search.starter import starter
+
+    text = starter(name)
+    if path.exists():
+        raise UsageError(f"{path} is there already")
+    with atomic_path(path) as made:
+        made.write_text(text, encoding="utf-8")
+    console.say(f"{path}: mpcompile search {path} -o RUN_DIR searches by it")
+    return {"config": str(path)}, 0
+
+
+def _search(args: argparse.Namespace) -> tuple[dict, int]:
     from mpcompile.api.search import run_search
     from mpcompile.cli.doctor import require_compiler
     from mpcompile.report import findings, page
