@@ -6,6 +6,7 @@ explicit `fma`, and every constant is a run-time parameter, so none can be folde
 
 from __future__ import annotations
 
+from mpcompile.kernels.primitives import nearbyint
 from mpcompile.kernels.tvm_names import tirx
 
 NEAREST = 12582912.0
@@ -58,7 +59,7 @@ def _half_down(t):
 
 
 _WHOLE = {
-    "half_even": lambda t: tirx.nearbyint(t),
+    "half_even": nearbyint,
     "floor": lambda t: tirx.floor(t),
     "ceil": lambda t: tirx.ceil(t),
     "down": lambda t: tirx.trunc(t),

@@ -1,4 +1,4 @@
-"""The scalar primitives that depend on what code is generated for: kernels say `fma` and `popcount`, a record of the
+"""The scalar primitives that depend on what code is generated for: kernels say `fma`, `nearbyint` and `popcount`, a record of the
 target's kind says what these are.
 
 As with TVM's own `with target:`, expressions are built inside a scope: `build` opens it, and whatever a kernel calls finds
@@ -23,6 +23,10 @@ class Primitives(Protocol):
         """x·a + b of float32, rounded once."""
         ...
 
+    def nearbyint(self, x: Any) -> Any:
+        """float32, to the nearest whole number, ties to even."""
+        ...
+
     def popcount(self, word: Any) -> Any:
         """How many bits are set, in the word's own dtype."""
         ...
@@ -37,6 +41,12 @@ class LlvmPrimitives:
         from mpcompile.kernels.tvm_names import llvm_intrin
 
         return llvm_intrin("float32", "llvm.fma", 3, x, a, b)
+
+    def nearbyint(self, x: Any) -> Any:
+        """Not `tirx.nearbyint`, with which TVM makes no loop a vector's, and fails at a Let in such a loop."""
+        from mpcompile.kernels.tvm_names import llvm_intrin
+
+        return llvm_intrin("float32", "llvm.nearbyint", 1, x)
 
     def popcount(self, word: Any) -> Any:
         return tirx.popcount(word)
@@ -61,6 +71,11 @@ def primitives_of(kind: str) -> Iterator[Primitives]:
 def fma(x: Any, a: Any, b: Any) -> Any:
     """x·a + b of float32, rounded once. Raises LookupError outside a scope of `primitives_of`."""
     return _scope.get().fma(x, a, b)
+
+
+def nearbyint(x: Any) -> Any:
+    """float32, to the nearest whole number, ties to even. Raises LookupError outside a scope of `primitives_of`."""
+    return _scope.get().nearbyint(x)
 
 
 def popcount(word: Any) -> Any:

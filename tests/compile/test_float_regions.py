@@ -223,3 +223,19 @@ def test_names_that_give_the_same_function_name():
     nodes = [affine("x", "a/1"), turned, affine("t", "a.1")]
     found = planned(graph(nodes, ["a.1"], **{"t": SHAPE[::-1], "a.1": SHAPE[::-1]}))
     assert [c.function for c in found.plan.calls if c.function.startswith("mp_")] == ["mp_a_1", "mp_a_1__2"]
+
+
+def test_rounding_is_a_vectors_and_goes_with_functions(tmp_path):
+    """TVM makes no vector of its own nearbyint, and fails where a loop with it binds a value, as sigmoid's does."""
+    nodes = [
+        op("Round", ["x"], "r"),
+        op("Sigmoid", ["r"], "s"),
+        op("Mul", ["r", "s"], "y"),
+    ]
+    x = (X * 3).astype(np.float32)
+    found = planned(graph(nodes, ["y"]))
+    (function,) = found.functions.values()
+    assert "nearbyint" in str(function) and "tirx.nearbyint" not in str(function)
+    rounded = np.round(x)
+    expected = rounded / (1 + np.exp(-rounded.astype(np.float64)))
+    np.testing.assert_allclose(run(graph(nodes, ["y"]), tmp_path, x)["y"], expected, rtol=1e-6)

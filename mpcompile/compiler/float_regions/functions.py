@@ -1,5 +1,5 @@
-"""exp, tanh, erf and sigmoid of float operators by the sequences of ir/smooth.py, which become vectors: calls of the C
-library do not. Beyond the ends of float32, and of NaN, they are what ONNX says."""
+"""exp, tanh, erf and sigmoid of float operators by the sequences of ir/smooth.py, which become vectors, as rounding by the
+kernels' primitive does: calls of the C library do not. Beyond the ends of float32, and of NaN, they are what ONNX says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from mpcompile.ir.smooth import MOST_EXP
 from mpcompile.kernels import smooth
 from mpcompile.kernels.epilogue import f32, once
-from mpcompile.kernels.primitives import primitives_of
+from mpcompile.kernels.primitives import nearbyint, primitives_of
 from mpcompile.kernels.tvm_names import PrimFunc, map_calls, tirx
 
 UNDERFLOWS = -87.33654022216797
@@ -20,7 +20,8 @@ UNDERFLOWS = -87.33654022216797
 def vectorizable(function: PrimFunc) -> PrimFunc:
     """The same function with these calls of float32 replaced."""
     with primitives_of("cpu"):
-        return map_calls(function, {f"tirx.{name}": _or_nan(made) for name, made in FUNCTIONS.items()})
+        made = {f"tirx.{name}": _or_nan(made) for name, made in FUNCTIONS.items()}
+        return map_calls(function, {"tirx.nearbyint": nearbyint, **made})
 
 
 def _exp(x: Any) -> Any:
