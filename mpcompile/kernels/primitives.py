@@ -1,5 +1,5 @@
-"""The scalar primitives that depend on what code is generated for: kernels say `fma`, `nearbyint` and `popcount`, a record of the
-target's kind says what these are.
+"""The scalar primitives that depend on what code is generated for: kernels say `fma`, `nearbyint` and `popcount`, a record
+of the target's kind says what these are.
 
 As with TVM's own `with target:`, expressions are built inside a scope: `build` opens it, and whatever a kernel calls finds
 the primitives there. Dot products are no scalars: an architecture's schedules have them (dot_instruction).
