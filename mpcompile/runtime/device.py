@@ -26,7 +26,8 @@ from mpcompile.latency.progress import Progress
 from mpcompile.latency.timer import Timer, local
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.runtime.bundle import Bundle, open_bundle
-from mpcompile.runtime.driver import DRIVERS, Machine, check_here, driver_of
+from mpcompile.runtime.driver import DRIVERS, check_here, driver_of
+from mpcompile.runtime.machine import Machine
 from mpcompile.runtime.single_kernel import SingleKernel
 from mpcompile.runtime.state import State
 from mpcompile.runtime.threads import resolve

@@ -20,15 +20,19 @@ from pathlib import Path
 from mpcompile.errors import TargetError, UsageError
 from mpcompile.ir.plan import Plan
 from mpcompile.runtime.archive import write_archive
-from mpcompile.runtime.driver import HERE, Machine, driver_of, lacks
+from mpcompile.runtime.driver import driver_of, lacks
+from mpcompile.runtime.machine import HERE, Machine
 from mpcompile.runtime.manifest import checked_plan, manifest_of
 from mpcompile.runtime.shared_weights import share
+
+ENDINGS = {"cpu": "so", "cuda": "cuda"}
+"""Kind of device → what the name of its library in a bundle ends with."""
 
 
 @dataclass(frozen=True)
 class CompiledVariant:
-    """What the compiler makes for one board: its description (JSON), plan, what is said of layers, lib.so, constants
-    at the offsets that the plan names."""
+    """What the compiler makes for one board: its description (JSON), plan, what is said of layers, library (as the kind's
+    Driver loads it), constants at the offsets that the plan names."""
 
     target: dict
     plan: Plan
@@ -69,11 +73,12 @@ def write_bundle(path: str | os.PathLike, head: dict, variants: Sequence[Compile
     Raises UsageError where the file cannot be written.
     """
     names = [v.target["name"] for v in variants]
-    members = {f"{name}.so": v.library for name, v in zip(names, variants)}
+    libraries = [f"{v.target['name']}.{ENDINGS.get(v.target.get('kind', 'cpu'), 'library')}" for v in variants]
+    members = {library: v.library for library, v in zip(libraries, variants)}
     blocks, placed = share(names, [v.plan for v in variants], [v.weights for v in variants])
     rows = [
-        {"target": v.target, "plan": plan.to_json(), "layers": v.layers, "library": f"{name}.so", "weights": weights}
-        for name, v, (plan, weights) in zip(names, variants, placed)
+        {"target": v.target, "plan": plan.to_json(), "layers": v.layers, "library": library, "weights": weights}
+        for library, v, (plan, weights) in zip(libraries, variants, placed)
     ]
     return write_archive(path, {**head, "variants": rows}, {**members, **blocks})
 
@@ -136,6 +141,9 @@ def pick(
 def _nowhere(path: str | os.PathLike, variants: Sequence[Variant], machine: Machine | None) -> TargetError:
     """Of variants that are all for other kinds of devices, or other architectures."""
     driver = driver_of(variants[0])  # which refuses a kind that is unknown
-    machine = machine or driver.here()
     built = ", ".join(dict.fromkeys(v.arch for v in variants))
+    try:
+        machine = machine or driver.here()
+    except TargetError as error:
+        return TargetError(f"{path} was built for {built}: {error}")
     return TargetError(f"{path} was built for {built}, {machine.name} is {machine.arch}")
