@@ -5,7 +5,7 @@ A Driver is the runtime's record of a kind (mpcompile.targets.kind); DRIVERS has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -129,17 +129,17 @@ def driver_of(needs: Needs) -> Driver:
     return DRIVERS.of(needs.kind)
 
 
-def lacks(needs: Needs, machine: Machine | None = None) -> list[str] | None:
-    """Features that the machine (None: this one) lacks to run that code; None where it has no device of that kind and
-    architecture, or where this version runs no such kind."""
+def lacks(needs: Needs, machines: Mapping[str, Machine] | None = None) -> list[str] | None:
+    """Features that a machine lacks to run that code; None where it has no device of that kind and architecture, or where
+    this version runs no such kind. `machines`: kind → its device of that kind; None: this one's."""
     if needs.kind not in DRIVERS:
         return None
     driver = driver_of(needs)
     try:
-        machine = machine or driver.here()
+        machine = driver.here() if machines is None else machines.get(needs.kind)
     except TargetError:
         return None
-    if machine.kind != needs.kind or not driver.takes(needs.arch, machine):
+    if machine is None or not driver.takes(needs.arch, machine):
         return None
     return driver.missing(needs.features, machine)
 

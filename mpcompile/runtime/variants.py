@@ -13,7 +13,7 @@ A bundle for one board is one with one variant.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,9 +104,13 @@ def variants_of(path: str | os.PathLike, manifest: dict) -> list[Variant]:
 
 
 def pick(
-    path: str | os.PathLike, variants: Sequence[Variant], wanted: str | None = None, machine: Machine | None = None
+    path: str | os.PathLike,
+    variants: Sequence[Variant],
+    wanted: str | None = None,
+    machines: Mapping[str, Machine] | None = None,
 ) -> Variant:
-    """The best variant that the machine (None: this one, its devices of every kind) can run, or the one `wanted`.
+    """The best variant that a machine can run, or the one `wanted`. `machines`: kind → its device of that kind; None:
+    this one's.
 
     Raises UsageError where there is none of that name, TargetError where the machine cannot run it, or any.
     """
@@ -115,9 +119,9 @@ def pick(
         if not named:
             raise UsageError(f"{path} has no variant {wanted}: it has {', '.join(v.name for v in variants)}")
         variants = named
-    lacking = [(v, missing) for v in variants if (missing := lacks(v, machine)) is not None]
+    lacking = [(v, missing) for v in variants if (missing := lacks(v, machines)) is not None]
     if not lacking:
-        raise _nowhere(path, variants, machine)
+        raise _nowhere(path, variants, machines)
     for variant, missing in lacking:
         if not missing:
             return variant
@@ -130,7 +134,7 @@ def pick(
         else "it needs"
     )
     driver = driver_of(least)
-    machine = machine or driver.here()
+    machine = driver.here() if machines is None else machines[least.kind]
     where = "here" if machine.name == HERE else f"on {machine.name}"
     raise TargetError(
         f"{path} does not run {where}: {which} {', '.join(missing)}, which this {driver.noun} "
@@ -138,12 +142,17 @@ def pick(
     )
 
 
-def _nowhere(path: str | os.PathLike, variants: Sequence[Variant], machine: Machine | None) -> TargetError:
+def _nowhere(
+    path: str | os.PathLike, variants: Sequence[Variant], machines: Mapping[str, Machine] | None
+) -> TargetError:
     """Of variants that are all for other kinds of devices, or other architectures."""
-    driver = driver_of(variants[0])  # which refuses a kind that is unknown
+    kind, driver = variants[0].kind, driver_of(variants[0])  # which refuses a kind that is unknown
     built = ", ".join(dict.fromkeys(v.arch for v in variants))
+    if machines is not None and kind not in machines:
+        name = next(iter(machines.values())).name
+        return TargetError(f"{path} was built for {built}: {name} has no {driver.noun}")
     try:
-        machine = machine or driver.here()
+        machine = driver.here() if machines is None else machines[kind]
     except TargetError as error:
         return TargetError(f"{path} was built for {built}: {error}")
     return TargetError(f"{path} was built for {built}, {machine.name} is {machine.arch}")

@@ -47,6 +47,14 @@ def device() -> CudaDevice:
     return found[0]
 
 
+def device_or_none() -> CudaDevice | None:
+    """The same; None where there is none, or where its driver does not work."""
+    try:
+        return device()
+    except TargetError:
+        return None
+
+
 def driver_version() -> str:
     """The CUDA that the driver is of, "12.4"."""
     found = ctypes.c_int()

@@ -14,9 +14,9 @@ KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )
 FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fvisibility=hidden")
 
 
-def build(folder: Path, *sources: Path) -> Path:
-    """libcuda.so.1 in the folder, of all its files or of these."""
-    library = folder / "libcuda.so.1"
+def build(folder: Path, *sources: Path, name: str = "libcuda.so.1") -> Path:
+    """libcuda.so.1 in the folder, of all its files, or a library of these."""
+    library = folder / name
     _gxx("-Wall", "-Wextra", "-o", library, *(sources or sorted(HERE.glob("*.cpp"))), "-ldl")
     return library
 
