@@ -13,7 +13,8 @@ std::map<std::string, long> calls;
 pid_t started = 0;     // the process that called cuInit: no other can use it
 int lost = 0;          // the error that ended the device for this process
 char context;          // its address is the primary context's handle
-thread_local void* current = nullptr;
+int retained = 0;      // how often it was, less how often it was released
+thread_local std::vector<void*> current;  // contexts of this thread: the last holds
 
 bool ends_it(int code) { return code == 46 || code == 214 || (code >= 700 && code <= 719 && code != 701) || code == 999; }
 
@@ -52,7 +53,7 @@ Call::Call(const char* name, Needs needs) : lock(mutex), code(OK) {
   long nth = ++calls[plain];
   if (needs >= INIT && started != getpid()) code = NOT_INITIALIZED;
   else if (needs >= INIT && lost) code = lost;
-  else if (needs == CONTEXT && current != &context) code = say(INVALID_CONTEXT, "%s: this thread has no context", name);
+  else if (needs == CONTEXT && (current.empty() || current.back() != &context || !retained)) code = say(INVALID_CONTEXT, "%s: this thread has no context", name);
   else code = asked_for(plain.c_str(), nth);
 }
 
@@ -120,13 +121,37 @@ API cuDeviceTotalMem_v2(size_t* bytes, int) {
 API cuDevicePrimaryCtxRetain(void** found, int) {
   BEGIN(INIT);
   *found = &context;
+  ++retained;
+  return OK;
+}
+
+API cuDevicePrimaryCtxRelease_v2(int) {
+  BEGIN(INIT);
+  if (!retained) return INVALID_CONTEXT;
+  --retained;
+  return OK;
+}
+
+API cuCtxPushCurrent_v2(void* wanted) {
+  BEGIN(INIT);
+  if (wanted != &context) return INVALID_CONTEXT;
+  current.push_back(wanted);
+  return OK;
+}
+
+API cuCtxPopCurrent_v2(void** found) {
+  BEGIN(INIT);
+  if (current.empty()) return INVALID_CONTEXT;
+  *found = current.back();
+  current.pop_back();
   return OK;
 }
 
 API cuCtxSetCurrent(void* wanted) {
   BEGIN(INIT);
   if (wanted && wanted != &context) return INVALID_CONTEXT;
-  current = wanted;
+  if (current.empty()) current.push_back(wanted);
+  else current.back() = wanted;
   return OK;
 }
 
