@@ -61,7 +61,7 @@ class PoolWorkbench:
         self.identity = {
             "target": target.name,
             "target_sha": hashlib.sha256(built.encode()).hexdigest()[:16],
-            "cpu": pool.about.cpu,
+            "cpu": pool.about.model(target.kind),
             "threads": str(self.threads),
             "mpcompile": __version__,
             "kernels": measured_code(),

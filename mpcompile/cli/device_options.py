@@ -43,8 +43,8 @@ def chosen(pool: DevicePool, bundle: str, threads: int | None, variant: str | No
     from mpcompile.runtime.variants import pick, variants_of
 
     about = pool.about
-    machine = about.machine(pool.name)
-    return pick(bundle, variants_of(bundle, read_manifest(bundle)), variant, machine), threads_on(about, threads)
+    variants = variants_of(bundle, read_manifest(bundle))
+    return pick(bundle, variants, variant, about.machines(pool.name)), threads_on(about, threads)
 
 
 def summary(pool: DevicePool) -> None:

@@ -64,6 +64,7 @@ def examine() -> list[Finding]:
         _threads(),
         _linker(),
         _rpc(),
+        _cuda(),
         *map(_optional, OPTIONAL),
         _relay(),
     ]
@@ -205,6 +206,23 @@ def _rpc() -> Finding:
     if missing:
         return Finding("devices", False, f"{', '.join(missing)} not installed", f"pip install {' '.join(missing)}")
     return Finding("devices", True, "serve, tracker and devices work")
+
+
+def _cuda() -> Finding:
+    """The driver, and the devices that it lets this process use."""
+    from mpcompile.errors import TargetError
+    from mpcompile.runtime.cuda.devices import devices, driver_version
+
+    name, mend = (
+        "CUDA",
+        "for bundles for GPUs: NVIDIA's driver, whose libcuda.so.1 the loader finds",
+    )
+    try:
+        found, version = devices(), driver_version()
+    except TargetError as error:
+        return Finding(name, None, str(error), mend)
+    told = [f"{d.name} ({d.arch}, {d.memory_bytes / (1 << 30):.1f} GiB, {d.multiprocessors} SMs)" for d in found]
+    return Finding(name, True, f"driver of CUDA {version}: {', '.join(told)}; bundles run on the first")
 
 
 def _relay() -> Finding:

@@ -7,7 +7,7 @@ import os
 from mpcompile.errors import TargetError, UsageError
 from mpcompile.remote.pool import DevicePool
 from mpcompile.runtime.device import About
-from mpcompile.runtime.driver import lacks
+from mpcompile.runtime.driver import driver_of, lacks
 from mpcompile.targets import Target, list_targets, load_target
 
 
@@ -38,10 +38,13 @@ def board_for(target: str | os.PathLike | Target, pool: DevicePool) -> Target:
 
 
 def _lacks(board: Target, about: About) -> str:
-    missing = lacks(board, about.machine(""))
+    machines = about.machines("")
+    if board.kind not in machines:
+        return f"has no {driver_of(board).noun}"
+    missing, machine = lacks(board, machines), machines[board.kind]
     if missing is None:
-        return f"is {about.arch}"
-    return f"({about.cpu}) lacks {', '.join(sorted(missing))}" if missing else ""
+        return f"is {machine.arch}"
+    return f"({machine.model}) lacks {', '.join(sorted(missing))}" if missing else ""
 
 
 def threads_on(about: About, threads: int | None) -> int:

@@ -281,10 +281,10 @@ class DevicePool:
     def _join(self, device: Device) -> None:
         mine = self._about = self._about or device.about
         theirs = device.about
-        if (mine.arch, mine.cpu) != (theirs.arch, theirs.cpu):
+        if mine.hardware != theirs.hardware:
             self.warn(
-                f"{device.name} is left out: it is {theirs.arch}, {theirs.cpu}, the others are {mine.arch}, "
-                f"{mine.cpu}; give it a key of its own"
+                f"{device.name} is left out: it is {theirs.hardware}, the others are {mine.hardware}; give it a key of "
+                "its own"
             )
             device.close()
             return

@@ -150,22 +150,24 @@ class Bundle:
 
 
 def open_bundle(path: str | os.PathLike, threads: int | None = None, *, variant: str | None = None) -> Bundle:
-    """Checks every hash, picks the best variant for this machine's CPU, and only then loads code: that variant's.
+    """Checks every hash, picks the best variant for this machine, and only then loads code: that variant's.
 
     `threads`: None for the physical cores that this process may use. `variant`: the name of one, instead of the best
     that fits. Raises UsageError (no such file or variant, bad `threads`), ModelError (damaged, or another format),
-    TargetError (no variant for this CPU, another TVM).
+    TargetError (no variant for this machine, another TVM).
     """
     threads = resolve(threads)
     contents = read_archive(path)
     chosen = pick(path, variants_of(path, contents.manifest), variant)
-    _check_tvm(path, str(contents.manifest.get("tvm")))
+    driver = driver_of(chosen)
+    if driver.needs_tvm:
+        _check_tvm(path, str(contents.manifest.get("tvm")))
 
     from mpcompile.runtime.executor import Executor
 
-    driver = driver_of(chosen)
-    functions, memory = driver.load(bytes(contents.members[chosen.library])), driver.memory()
+    memory = driver.memory()
     try:
+        functions = driver.load(bytes(contents.members[chosen.library]), memory)
         weights = joined(chosen.weights, contents.members, memory)
         executor = Executor(driver, memory, functions, chosen.plan, weights, threads)
     except ModelError as error:

@@ -26,7 +26,9 @@ from mpcompile.latency.progress import Progress
 from mpcompile.latency.timer import Timer, local
 from mpcompile.runtime.archive import tvm_version
 from mpcompile.runtime.bundle import Bundle, open_bundle
-from mpcompile.runtime.driver import DRIVERS, Machine, check_here, driver_of
+from mpcompile.runtime.cuda.devices import device_or_none as cuda_device
+from mpcompile.runtime.driver import DRIVERS, check_here, driver_of
+from mpcompile.runtime.machine import Machine
 from mpcompile.runtime.single_kernel import SingleKernel
 from mpcompile.runtime.state import State
 from mpcompile.runtime.threads import resolve
@@ -52,7 +54,8 @@ class Kernel:
 class About:
     """What a device says of itself. `cpu` as a record names it; `features` as /proc/cpuinfo spells them; `cpus`: that
     a process may use, `cores` of them physical; `l2`: bytes; `clock`: MHz, 0 where the kernel does not tell; `tvm` and
-    `onnxruntime`: versions, "" where not installed."""
+    `onnxruntime`: versions, "" where not installed; `cuda`: its CUDA device, "" where there is none, with the
+    architecture of its cubins and bytes of its memory."""
 
     arch: str
     features: tuple[str, ...]
@@ -66,6 +69,9 @@ class About:
     mpcompile: str
     tvm: str
     onnxruntime: str
+    cuda: str = ""
+    cuda_arch: str = ""
+    cuda_memory: int = 0
 
     @staticmethod
     def here() -> About:
@@ -75,6 +81,7 @@ class About:
         except metadata.PackageNotFoundError:
             ort = ""
         system = f"{platform.system()} {platform.release()}"
+        gpu = cuda_device()
         return About(
             cpu.arch(),
             tuple(sorted(cpu.features())),
@@ -88,6 +95,9 @@ class About:
             __version__,
             tvm_version() or "",
             ort,
+            gpu.name if gpu else "",
+            gpu.arch if gpu else "",
+            gpu.memory_bytes if gpu else 0,
         )
 
     def to_json(self) -> dict:
@@ -99,9 +109,21 @@ class About:
         found = About(**{f.name: d[f.name] for f in fields(About)})
         return replace(found, features=tuple(found.features))
 
-    def machine(self, name: str) -> Machine:
-        """Its CPU, as what code must fit; `name` is for messages."""
-        return Machine(name, "cpu", self.arch, self.cpu, frozenset(self.features))
+    def machines(self, name: str) -> dict[str, Machine]:
+        """Kind → its device of that kind, as what code must fit; `name` is for messages."""
+        found = {"cpu": Machine(name, "cpu", self.arch, self.cpu, frozenset(self.features))}
+        if self.cuda:
+            found["cuda"] = Machine(name, "cuda", self.cuda_arch, self.cuda, frozenset())
+        return found
+
+    def model(self, kind: str) -> str:
+        """Of its device of that kind, as records name it."""
+        return self.cuda if kind == "cuda" else self.cpu
+
+    @property
+    def hardware(self) -> str:
+        """Architecture and model of its CPU, and of its CUDA device where there is one."""
+        return ", ".join([f"{self.arch}, {self.cpu}", *([f"{self.cuda} ({self.cuda_arch})"] if self.cuda else [])])
 
 
 class Device(Protocol):

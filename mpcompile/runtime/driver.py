@@ -1,35 +1,22 @@
 """How a process runs what was compiled for one kind of device: what it is, how code is loaded, memory, clocks.
 
-A Driver is the runtime's record of a kind (mpcompile.targets.kind); DRIVERS has them by name. For a GPU it would name
-the device by its compute capability, load cubins, hand out device memory, and time by events.
+A Driver is the runtime's record of a kind (mpcompile.targets.kind); DRIVERS has them by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
 from mpcompile.errors import TargetError
 from mpcompile.latency.waiting import WaitClock, wait_clock
 from mpcompile.runtime import threads as tvm_threads
+from mpcompile.runtime.cuda.driver import CudaDriver
+from mpcompile.runtime.machine import HERE, Machine, Step, Stopwatch
 from mpcompile.runtime.memory import CpuMemory, Memory
 from mpcompile.targets import cpu
 from mpcompile.targets.registry import Registry
-
-HERE = "this machine"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A device that code must fit: its name for messages, kind, architecture, model ("AMD EPYC 9B45") and features."""
-
-    name: str
-    kind: str
-    arch: str
-    model: str
-    features: frozenset[str]
 
 
 class Needs(Protocol):
@@ -43,26 +30,16 @@ class Needs(Protocol):
     def features(self) -> Sequence[str]: ...
 
 
-@dataclass(frozen=True)
-class Stopwatch:
-    """`mark()` notes the moment when all that was started before is done; `between(a, b)` gives the seconds from one
-    mark to another."""
-
-    mark: Callable[[], Any]
-    between: Callable[[Any, Any], float]
-
-
 class Driver(Protocol):
-    """`noun`: what messages call such a device ("CPU")."""
+    """`noun`: what messages call such a device ("CPU"). `needs_tvm`: whether its code is called by TVM's ABI."""
 
     @property
     def noun(self) -> str: ...
-
     @property
-    def stopwatch(self) -> Stopwatch: ...
+    def needs_tvm(self) -> bool: ...
 
     def here(self) -> Machine:
-        """This machine's device of the kind."""
+        """This machine's device of the kind. Raises TargetError, in one line, where it has none."""
         ...
 
     def takes(self, arch: str, machine: Machine) -> bool:
@@ -73,11 +50,24 @@ class Driver(Protocol):
         """Those that the machine lacks."""
         ...
 
-    def load(self, library: bytes) -> Callable[[str], Callable]:
-        """A lookup name → function, which takes the `argument`s of views. Raises TargetError where it does not load."""
+    def memory(self) -> Memory:
+        """Some of the device's, of which `load`, `record` and `stopwatch` make what works on it: what is started on one
+        memory is done in order. Raises TargetError where the machine has no such device."""
         ...
 
-    def memory(self) -> Memory: ...
+    def load(self, library: bytes, memory: Any) -> Callable[[str], Callable]:
+        """A lookup name → function, which takes the `argument`s of views of that memory. Raises TargetError where it does
+        not load."""
+        ...
+
+    def record(self, steps: Sequence[Step], memory: Any) -> Sequence[Step]:
+        """Steps that do what those do, in order, and are started at least as fast. What they are called with must live
+        as long."""
+        ...
+
+    def stopwatch(self, memory: Any) -> Stopwatch:
+        """Of what is started on that memory."""
+        ...
 
     def call(self, threads: int, function: Callable[..., Any], *arguments: Any) -> Any:
         """`function(*arguments)`, where kernels use so many threads of the host."""
@@ -97,7 +87,7 @@ class CpuDriver:
     """The CPU of this machine, this process's memory, libraries that the system's loader takes."""
 
     noun = "CPU"
-    stopwatch = Stopwatch(perf_counter, lambda start, end: end - start)
+    needs_tvm = True
 
     def here(self) -> Machine:
         return Machine(HERE, "cpu", cpu.arch(), cpu.name(), cpu.features())
@@ -108,13 +98,19 @@ class CpuDriver:
     def missing(self, features: Sequence[str], machine: Machine) -> list[str]:
         return [f for f in features if f not in machine.features]
 
-    def load(self, library: bytes) -> Callable[[str], Callable]:
+    def memory(self) -> CpuMemory:
+        return CpuMemory()
+
+    def load(self, library: bytes, memory: CpuMemory) -> Callable[[str], Callable]:
         from mpcompile.runtime.library import load_library
 
         return load_library(library)
 
-    def memory(self) -> CpuMemory:
-        return CpuMemory()
+    def record(self, steps: Sequence[Step], memory: CpuMemory) -> Sequence[Step]:
+        return steps
+
+    def stopwatch(self, memory: CpuMemory) -> Stopwatch:
+        return Stopwatch(perf_counter, lambda start, end: end - start)
 
     call = staticmethod(tvm_threads.call)
     wait_clock = staticmethod(wait_clock)
@@ -125,7 +121,7 @@ class CpuDriver:
         return cache_stirrer(nbytes)
 
 
-DRIVERS: Registry[Driver] = Registry("runtime for devices of kind", {"cpu": CpuDriver()})
+DRIVERS: Registry[Driver] = Registry("runtime for devices of kind", {"cpu": CpuDriver(), "cuda": CudaDriver()})
 
 
 def driver_of(needs: Needs) -> Driver:
@@ -133,14 +129,17 @@ def driver_of(needs: Needs) -> Driver:
     return DRIVERS.of(needs.kind)
 
 
-def lacks(needs: Needs, machine: Machine | None = None) -> list[str] | None:
-    """Features that the machine (None: this one) lacks to run that code; None where the machine is of another kind or
-    architecture, or of a kind that this version does not run."""
+def lacks(needs: Needs, machines: Mapping[str, Machine] | None = None) -> list[str] | None:
+    """Features that a machine lacks to run that code; None where it has no device of that kind and architecture, or where
+    this version runs no such kind. `machines`: kind → its device of that kind; None: this one's."""
     if needs.kind not in DRIVERS:
         return None
     driver = driver_of(needs)
-    machine = machine or driver.here()
-    if machine.kind != needs.kind or not driver.takes(needs.arch, machine):
+    try:
+        machine = driver.here() if machines is None else machines.get(needs.kind)
+    except TargetError:
+        return None
+    if machine is None or not driver.takes(needs.arch, machine):
         return None
     return driver.missing(needs.features, machine)
 

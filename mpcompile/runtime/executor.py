@@ -14,6 +14,7 @@ from mpcompile.ir.plan import Arg, Plan, Port
 from mpcompile.latency.timer import Timer
 from mpcompile.runtime.arguments import Arguments
 from mpcompile.runtime.driver import Driver
+from mpcompile.runtime.machine import Step
 from mpcompile.runtime.memory import Block, Memory, View
 
 WIDE, EXACT = ("int32", "int64"), 1 << 24
@@ -61,12 +62,13 @@ class Executor:
         self._inputs, self._outputs = self._arguments.inputs, self._arguments.outputs
         self._put, self._get, self._call = memory.put, memory.get, driver.call
         self._shapes = [port.shape for port in plan.inputs]
-        self._steps: list[tuple[Callable, tuple]] = []
+        self._steps: list[Step] = []
         found: dict[str, Callable] = {}
         for call in plan.calls:
             if call.function not in found:
                 found[call.function] = functions(call.function)
             self._steps.append((found[call.function], tuple(self.view(arg).argument for arg in call.args)))
+        self._whole = driver.record(self._steps, memory)
 
     def view(self, arg: Arg) -> View:
         """The memory of an argument, for `memory.put` and `memory.get`."""
@@ -125,11 +127,13 @@ class Executor:
         """Puts one sample into the input buffers, for timers."""
         with self._lock:
             self._fill(inputs)
+            self.memory.sync()
 
     def timer(self, calls: Iterable[int]) -> Timer:
         """Of running these calls of the plan, on whatever the buffers hold."""
-        steps = [self._steps[i] for i in calls]
-        mark, between = self._driver.stopwatch.mark, self._driver.stopwatch.between
+        steps = self._driver.record([self._steps[i] for i in calls], self.memory)
+        stopwatch = self._driver.stopwatch(self.memory)
+        mark, between = stopwatch.mark, stopwatch.between
 
         def repeated(n: int) -> float:
             start = mark()
@@ -150,7 +154,7 @@ class Executor:
             put(view, x)
         args: tuple = ()
         try:
-            for function, args in self._steps:
+            for function, args in self._whole:
                 function(*args)
         except KERNEL_ERRORS as error:
             raise self._refused(args, error) from error

@@ -19,7 +19,7 @@ class SingleKernel:
         block = memory.alloc(weights.size)
         memory.put(memory.view(block, 0, "uint8", weights.shape), weights)
         self._memory = memory
-        self._executor = Executor(driver, memory, driver.load(library), plan, block, threads)
+        self._executor = Executor(driver, memory, driver.load(library, memory), plan, block, threads)
         rng = np.random.default_rng(0)
         views = [(self._executor.view(p.arg), p) for p in plan.buffers]
         self._inputs = [(view, _random(rng, p.arg.dtype, p.arg.shape)) for view, p in views if p.written < 0]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from mpcompile.runtime.cuda.state import GpuState
+
 RASPBERRY_BITS = {
     0: "the supply voltage is too low",
     1: "the clock is capped",
@@ -28,13 +30,14 @@ SYS = Path("/sys")
 class State:
     """`governor`: cpufreq's, "" where there is none. `clock`: MHz now, 0 unknown. `temperature`: °C of the hottest zone,
     None unknown. `throttled`: a Raspberry Pi's get_throttled, or what there is of it. `throttles`: how often
-    x86 cores have been, so far."""
+    x86 cores have been, so far. `gpu`: of the CUDA device, None where there is none."""
 
     governor: str
     clock: int
     temperature: float | None
     throttled: int
     throttles: int
+    gpu: GpuState | None = None
 
     @staticmethod
     def here(sys: Path = SYS) -> State:
@@ -53,6 +56,7 @@ class State:
             max(zones) / 1000 if zones else None,
             max(throttled, default=0) or max(alarms, default=0),
             sum(counts),
+            GpuState.here(sys),
         )
 
     def complaints(self, before: State | None = None) -> list[str]:
@@ -62,6 +66,8 @@ class State:
         found = [words for bit, words in RASPBERRY_BITS.items() if bits >> bit & 1]
         if before and self.throttles > before.throttles:
             found.append(f"heat throttled the CPU {self.throttles - before.throttles} times")
+        if self.gpu and before and before.gpu:
+            found += self.gpu.complaints(before.gpu)
         return found
 
     def to_json(self) -> dict:
@@ -69,7 +75,8 @@ class State:
 
     @staticmethod
     def from_json(d: Mapping) -> State:
-        return State(**{f.name: d[f.name] for f in fields(State)})
+        told = {f.name: d[f.name] for f in fields(State) if f.name != "gpu"}
+        return State(**told, gpu=GpuState(**d["gpu"]) if d["gpu"] else None)
 
 
 def _text(path: Path) -> str:

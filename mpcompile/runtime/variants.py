@@ -13,22 +13,26 @@ A bundle for one board is one with one variant.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpcompile.errors import TargetError, UsageError
 from mpcompile.ir.plan import Plan
 from mpcompile.runtime.archive import write_archive
-from mpcompile.runtime.driver import HERE, Machine, driver_of, lacks
+from mpcompile.runtime.driver import driver_of, lacks
+from mpcompile.runtime.machine import HERE, Machine
 from mpcompile.runtime.manifest import checked_plan, manifest_of
 from mpcompile.runtime.shared_weights import share
+
+ENDINGS = {"cpu": "so", "cuda": "cuda"}
+"""Kind of device → what the name of its library in a bundle ends with."""
 
 
 @dataclass(frozen=True)
 class CompiledVariant:
-    """What the compiler makes for one board: its description (JSON), plan, what is said of layers, lib.so, constants
-    at the offsets that the plan names."""
+    """What the compiler makes for one board: its description (JSON), plan, what is said of layers, library (as the kind's
+    Driver loads it), constants at the offsets that the plan names."""
 
     target: dict
     plan: Plan
@@ -69,11 +73,12 @@ def write_bundle(path: str | os.PathLike, head: dict, variants: Sequence[Compile
     Raises UsageError where the file cannot be written.
     """
     names = [v.target["name"] for v in variants]
-    members = {f"{name}.so": v.library for name, v in zip(names, variants)}
+    libraries = [f"{v.target['name']}.{ENDINGS.get(v.target.get('kind', 'cpu'), 'library')}" for v in variants]
+    members = {library: v.library for library, v in zip(libraries, variants)}
     blocks, placed = share(names, [v.plan for v in variants], [v.weights for v in variants])
     rows = [
-        {"target": v.target, "plan": plan.to_json(), "layers": v.layers, "library": f"{name}.so", "weights": weights}
-        for name, v, (plan, weights) in zip(names, variants, placed)
+        {"target": v.target, "plan": plan.to_json(), "layers": v.layers, "library": library, "weights": weights}
+        for library, v, (plan, weights) in zip(libraries, variants, placed)
     ]
     return write_archive(path, {**head, "variants": rows}, {**members, **blocks})
 
@@ -99,9 +104,13 @@ def variants_of(path: str | os.PathLike, manifest: dict) -> list[Variant]:
 
 
 def pick(
-    path: str | os.PathLike, variants: Sequence[Variant], wanted: str | None = None, machine: Machine | None = None
+    path: str | os.PathLike,
+    variants: Sequence[Variant],
+    wanted: str | None = None,
+    machines: Mapping[str, Machine] | None = None,
 ) -> Variant:
-    """The best variant that the machine (None: this one, its devices of every kind) can run, or the one `wanted`.
+    """The best variant that a machine can run, or the one `wanted`. `machines`: kind → its device of that kind; None:
+    this one's.
 
     Raises UsageError where there is none of that name, TargetError where the machine cannot run it, or any.
     """
@@ -110,9 +119,9 @@ def pick(
         if not named:
             raise UsageError(f"{path} has no variant {wanted}: it has {', '.join(v.name for v in variants)}")
         variants = named
-    lacking = [(v, missing) for v in variants if (missing := lacks(v, machine)) is not None]
+    lacking = [(v, missing) for v in variants if (missing := lacks(v, machines)) is not None]
     if not lacking:
-        raise _nowhere(path, variants, machine)
+        raise _nowhere(path, variants, machines)
     for variant, missing in lacking:
         if not missing:
             return variant
@@ -125,7 +134,7 @@ def pick(
         else "it needs"
     )
     driver = driver_of(least)
-    machine = machine or driver.here()
+    machine = driver.here() if machines is None else machines[least.kind]
     where = "here" if machine.name == HERE else f"on {machine.name}"
     raise TargetError(
         f"{path} does not run {where}: {which} {', '.join(missing)}, which this {driver.noun} "
@@ -133,9 +142,17 @@ def pick(
     )
 
 
-def _nowhere(path: str | os.PathLike, variants: Sequence[Variant], machine: Machine | None) -> TargetError:
+def _nowhere(
+    path: str | os.PathLike, variants: Sequence[Variant], machines: Mapping[str, Machine] | None
+) -> TargetError:
     """Of variants that are all for other kinds of devices, or other architectures."""
-    driver = driver_of(variants[0])  # which refuses a kind that is unknown
-    machine = machine or driver.here()
+    kind, driver = variants[0].kind, driver_of(variants[0])  # which refuses a kind that is unknown
     built = ", ".join(dict.fromkeys(v.arch for v in variants))
+    if machines is not None and kind not in machines:
+        name = next(iter(machines.values())).name
+        return TargetError(f"{path} was built for {built}: {name} has no {driver.noun}")
+    try:
+        machine = driver.here() if machines is None else machines[kind]
+    except TargetError as error:
+        return TargetError(f"{path} was built for {built}: {error}")
     return TargetError(f"{path} was built for {built}, {machine.name} is {machine.arch}")

@@ -15,7 +15,8 @@ from mpcompile.errors import TargetError
 from mpcompile.kernels.primitives import PRIMITIVES, LlvmPrimitives, fma
 from mpcompile.runtime.archive import read_manifest
 from mpcompile.runtime.bundle import open_bundle
-from mpcompile.runtime.driver import DRIVERS, CpuDriver, Machine, Stopwatch
+from mpcompile.runtime.driver import DRIVERS, CpuDriver
+from mpcompile.runtime.machine import Machine, Stopwatch
 from mpcompile.schedules import SCHEDULES, architecture_of
 from mpcompile.targets import cpu, list_targets, load_target, native_target
 from mpcompile.targets.kind import CPU, KINDS, Kind, StorageCosts
@@ -114,7 +115,9 @@ class TwinDriver(CpuDriver):
 
     def __init__(self):
         self.asked = []
-        self.stopwatch = Stopwatch(lambda: 0.0, lambda start, end: 0.25)
+
+    def stopwatch(self, memory):
+        return Stopwatch(lambda: 0.0, lambda start, end: 0.25)
 
     def here(self):
         return Machine("this machine", "twin", cpu.arch(), "Twin 1", cpu.features())
@@ -123,10 +126,10 @@ class TwinDriver(CpuDriver):
         self.asked.append("missing")
         return super().missing(features, machine)
 
-    def load(self, library):
+    def load(self, library, memory):
         self.asked.append("load")
         assert library.startswith(b"twin")
-        return super().load(library[4:])
+        return super().load(library[4:], memory)
 
 
 @pytest.fixture

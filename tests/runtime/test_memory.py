@@ -11,8 +11,9 @@ from mpcompile.ir.plan import Arg
 from mpcompile.latency.waiting import NEVER
 from mpcompile.runtime.aligned import ALIGNMENT
 from mpcompile.runtime.arguments import Arguments
-from mpcompile.runtime.driver import CpuDriver, Stopwatch
+from mpcompile.runtime.driver import CpuDriver
 from mpcompile.runtime.executor import Executor
+from mpcompile.runtime.machine import Stopwatch
 from mpcompile.runtime.memory import CpuMemory, Memory
 from mpcompile.runtime.single_kernel import SingleKernel
 from tests.runtime.small_bundle import BIAS, SHAPE, small_plan, small_weights
@@ -81,8 +82,10 @@ class FarDriver(CpuDriver):
 
     def __init__(self):
         self.started = 0
-        self.stopwatch = Stopwatch(lambda: self.started, lambda start, end: float(end - start))
         self.space = FarMemory()
+
+    def stopwatch(self, memory):
+        return Stopwatch(lambda: self.started, lambda start, end: float(end - start))
 
     def memory(self):
         return self.space
@@ -90,7 +93,7 @@ class FarDriver(CpuDriver):
     def wait_clock(self, threads):
         return NEVER
 
-    def load(self, library):
+    def load(self, library, memory):
         def function(name):
             def kernel(*handles):
                 self.started += 1
@@ -109,7 +112,7 @@ def far_executor():
     memory: Memory = driver.memory()
     weights = memory.alloc(len(small_weights()))
     memory.put(memory.view(weights, 0, "uint8", (weights.nbytes,)), np.frombuffer(small_weights(), np.uint8))
-    return driver, Executor(driver, memory, driver.load(b""), small_plan(), weights, 1)
+    return driver, Executor(driver, memory, driver.load(b"", memory), small_plan(), weights, 1)
 
 
 def test_an_executor_reaches_memory_by_put_and_get_alone():

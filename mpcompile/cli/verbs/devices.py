@@ -31,7 +31,7 @@ def work(args: argparse.Namespace) -> dict:
         keys = ", ".join(sorted({d.key for d in listed})) or "none at all"
         raise TargetError(f"the tracker {tracker} has no device of key {args.key}: it has {keys}")
     console.table(
-        ("key", "address", "is", "CPU", ">cores", "clock", ">°C", "mpcompile, TVM", "features"),
+        ("key", "address", "is", "CPU; CUDA device", ">cores", "clock", ">°C", "mpcompile, TVM", "features"),
         [_row(d) for d in found],
     )
     for d in found:
@@ -52,6 +52,8 @@ def _row(d) -> tuple:
     use = f"free for {span}" if d.told["free"] else f"busy for {span}{client}"
     clock = f"{state['clock'] or about['clock']} MHz" if state["clock"] or about["clock"] else ""
     cpu, clock = f"{about['arch']} {about['cpu']}", f"{clock} {state['governor']}".strip()
+    if about["cuda"]:
+        cpu += f"; {about['cuda']} ({about['cuda_arch']}, {console.size(about['cuda_memory'])})"
     return (
         d.key,
         where,
