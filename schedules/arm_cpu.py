@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from mpcompile.kernels import halo
 from mpcompile.kernels.families.dot_step import DotInstr
 from mpcompile.kernels.families.lookup_form import Lookup
 from mpcompile.kernels.families.popcount_bytes import ByteCount
@@ -87,6 +88,8 @@ class Arm:
     def tile_from_json(self, data: dict) -> Tile:
         """Raises TypeError or ValueError where `data` is no tile."""
         return Tile.from_json(data)
+
+    fill_halo = staticmethod(halo.serial)
 
     # -- the schedule ----------------------------------------------------------------------------
     def evened(self, spec: LayerSpec, tile: Tile) -> LayerSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from mpcompile.kernels import halo
 from mpcompile.kernels.families.dot_step import DotInstr
 from mpcompile.kernels.families.lookup_form import Lookup, digit_bits
 from mpcompile.kernels.families.popcount_bytes import ByteCount
@@ -110,6 +111,8 @@ class X86:
     def tile_from_json(self, data: dict) -> Tile:
         """Raises TypeError or ValueError where `data` is no tile."""
         return Tile.from_json(data)
+
+    fill_halo = staticmethod(halo.serial)
 
     # -- the schedule ----------------------------------------------------------------------------
     def evened(self, spec: LayerSpec, tile: Tile) -> LayerSpec:

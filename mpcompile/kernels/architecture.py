@@ -7,8 +7,9 @@ than a CPU's. All that everybody else does with a tile is to compare it, to keep
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from mpcompile.ir.formats import Buffer
 from mpcompile.kernels.spec import LayerSpec
 from mpcompile.kernels.stages import Stages
 
@@ -110,4 +111,8 @@ class Architecture(Protocol[T]):
 
     def schedule(self, func: PrimFunc, stages: Stages, spec: LayerSpec, tile: T) -> PrimFunc:
         """The scheduled function of a layer's expressions."""
+        ...
+
+    def fill_halo(self, whole: Any, buffer: Buffer) -> list:
+        """Statements that fill the halo of a stored buffer (halo.py), of which `whole` is TVM's."""
         ...

@@ -34,7 +34,7 @@ MAY_KNOW = {
     "kernels": {"ir", "targets", "reference"},
     "schedules": {"ir", "kernels", "targets"},
     "records": {"ir", "kernels"},
-    "compiler": {"ir", "kernels", "reference", "schedules", "targets"},
+    "compiler": {"ir", "kernels", "reference", "runtime", "schedules", "targets"},
     "runtime": {"ir", "latency", "targets"},
     "remote": {"ir", "latency", "runtime", "targets"},
     "tuning": {"ir", "kernels", "schedules", "targets", "compiler", "latency", "records", "remote", "runtime"},
