@@ -13,8 +13,8 @@ thread an element, with the computed values in memory between. Every family and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
 from mpcompile.kernels.families.dot import DotSpec
 from mpcompile.kernels.spec import LayerSpec
@@ -22,9 +22,14 @@ from mpcompile.kernels.stages import PartStages, Stages, StoredStage
 from mpcompile.kernels.tvm_names import PrimFunc, Schedule
 
 
-def divisor(n: int, most: int) -> int:
-    """The largest of n, up to `most`."""
-    return next(d for d in range(min(n, most), 0, -1) if n % d == 0)
+def block_of(extents: Sequence[int], most: int) -> int:
+    """The most threads, up to `most`, into whose blocks loops can be split: whole inner loops, a divisor of the next."""
+    inner = 1
+    for extent in reversed(extents):
+        if inner * extent > most:
+            return inner * next(d for d in range(most // inner, 0, -1) if extent % d == 0)
+        inner *= extent
+    return inner
 
 
 @dataclass
@@ -40,7 +45,7 @@ class Threads:
         s = self.s
         y, x, group, vector, lane = s.get_loops(s.get_sblock("value"))
         s.reorder(y, x, group, lane, vector)
-        self.thread, self.vector = self.bound(s.fuse(y, x, group, lane)), vector
+        self.thread, self.vector = self.bound(y, x, group, lane), vector
         apart = {self.source(stage) for stage in self.stages.stored if self.apart(stage)}
         for name in ("value", *self.stages.levels):
             s.set_scope(name, 0, "global" if name in apart else "local")
@@ -59,11 +64,11 @@ class Threads:
             self.reduce(name)
         return s.mod["main"]
 
-    def bound(self, loop):
-        """The threads of a kernel whose iterations a loop has."""
+    def bound(self, *loops):
+        """The threads of a kernel that shares these loops."""
         s = self.s
-        threads = divisor(int(s.get(loop).extent), self.threads)
-        block, thread = s.split(loop, [None, threads])
+        threads = block_of([int(s.get(loop).extent) for loop in loops], self.threads)
+        block, thread = s.split(s.fuse(*loops), [None, threads])
         s.bind(block, "blockIdx.x")
         s.bind(thread, "threadIdx.x")
         return thread
@@ -116,9 +121,9 @@ class Threads:
         s, name = self.s, stage.name
         if stage.format == "sums":
             y, x, *_ = s.get_loops(s.get_sblock(name))
-            self.bound(s.fuse(y, x))
+            self.bound(y, x)
         elif self.apart(stage):
-            self.bound(s.fuse(*s.get_loops(s.get_sblock(name))))
+            self.bound(*s.get_loops(s.get_sblock(name)))
         elif stage.format == "planes":
             s.set_scope(stage.bits, 0, "local")
             s.reverse_compute_at(stage.bits, self.thread, preserve_unit_loops=True)

@@ -17,7 +17,6 @@ from mpcompile.ir.formats import Buffer, halo_level, halo_pattern
 from mpcompile.ir.planes import per_word, word_bytes
 from mpcompile.kernels.tvm_names import buffer_of, prepend_to_root, replace_buffer, tirx
 
-
 Fill = Callable[[Any, Buffer], list]
 """(the whole buffer, what it is) → statements that fill its halo."""
 
@@ -54,7 +53,9 @@ def by_threads(whole, buffer: Buffer, threads: int = 256) -> list:
     within = tirx.all(block * threads + thread < size, outside)
     body = tirx.IfThenElse(within, tirx.BufferStore(whole, _value(buffer, inner), index), None)
     for var, extent, tag in ((thread, threads, "threadIdx.x"), (block, -(-size // threads), "blockIdx.x")):
-        bound = tirx.IterVar(tvm.ir.Range(0, extent), var, tirx.IterVar.ThreadIndex, tag)
+        bound = tirx.IterVar(
+            tvm.ir.Range(tirx.const(0, "int32"), tirx.const(extent, "int32")), var, tirx.IterVar.ThreadIndex, tag
+        )
         body = tirx.For(var, 0, extent, tirx.ForKind.THREAD_BINDING, body, thread_binding=bound)
     return [body]
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpcompile.kernels.tvm_names import PrimFunc
 from mpcompile.runtime.cuda.code import CudaCode
 from mpcompile.targets import Target
+
+if TYPE_CHECKING:
+    from mpcompile.compiler.cuda.source import CudaSource
 
 
 class CudaBackend:
     """TVM's CUDA C, cubins by NVRTC; nothing to link."""
 
     exports_c = False
+    runs_float = False
 
     def tvm_dict(self, target: Target, threads: int) -> dict[str, Any]:
         return {"kind": "cuda", "arch": target.arch}
@@ -23,8 +27,10 @@ class CudaBackend:
         self, functions: Mapping[str, PrimFunc], target: Target, folder: Path, instruments: Sequence[object] = ()
     ) -> list[Path]:
         """One file, `kernels.cuda`: what a bundle holds. Raises MissingDependency where there is no NVRTC."""
-        path = folder / "kernels.cuda"
-        path.write_bytes(code_of(functions, target).to_bytes())
+        from mpcompile.compiler.cuda.nvrtc import cubin
+
+        path, made = folder / "kernels.cuda", source_of(functions, target)
+        path.write_bytes(CudaCode(made.functions, {target.arch: cubin(made.text, target.arch)}).to_bytes())
         return [path]
 
     def link_objects(self, objects: Sequence[Path], target: Target) -> bytes:
@@ -32,14 +38,8 @@ class CudaBackend:
         return path.read_bytes()
 
 
-def code_of(functions: Mapping[str, PrimFunc], target: Target, with_source: bool = False) -> CudaCode:
-    """The code for the board's architecture; `with_source`: its CUDA C too.
+def source_of(functions: Mapping[str, PrimFunc], target: Target) -> CudaSource:
+    """The functions as CUDA C for a board, and what they launch of it."""
+    from mpcompile.compiler.cuda import source
 
-    Raises TargetError where NVRTC refuses it, MissingDependency where there is no NVRTC.
-    """
-    from mpcompile.compiler.cuda.nvrtc import cubin
-    from mpcompile.compiler.cuda.source import source_of
-
-    made = source_of(functions, {"kind": "cuda", "arch": target.arch})
-    sources = {"cuda": made.text} if with_source else {}
-    return CudaCode(made.functions, {target.arch: cubin(made.text, target.arch)}, sources)
+    return source.source_of(functions, {"kind": "cuda", "arch": target.arch})

@@ -15,11 +15,20 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from mpcompile.runtime.cuda.code import CudaCode
+from mpcompile.compiler.cuda.source import CudaSource
 
 HERE = Path(__file__).parent
 KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(([^)]*)\)\s*\{')
-FLAGS = ("-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing")
+FLAGS = (
+    "-std=c++17",
+    "-O1",
+    "-w",
+    "-shared",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-fno-strict-aliasing",
+)
 DYNAMIC = re.compile(r"extern __shared__ (?:__align__\(\d+\) )?(\w+) (\w+)\[\];")
 TYPEDEFS = re.compile(r"^typedef .*int64_t;$|^typedef .*uint;$|^typedef .*int8_t;.*$", re.M)
 COPY = re.compile(
@@ -55,18 +64,18 @@ def library(source: str) -> bytes:
 
 
 class Emulated:
-    """The functions of a bundle's code, of which `sources` has CUDA C."""
+    """The functions of CUDA C that the compiler made."""
 
-    def __init__(self, code: CudaCode):
-        self._code = code
+    def __init__(self, source: CudaSource):
+        self._functions = source.functions
         with TemporaryDirectory() as folder:
             path = Path(folder, "kernels.so")
-            path.write_bytes(library(code.sources["cuda"]))
+            path.write_bytes(library(source.text))
             self._library = ctypes.CDLL(str(path))
 
     def __call__(self, name: str, arrays: Sequence[np.ndarray]) -> None:
         """Calls a function with its tensors, which it writes in place. Fails where threads wait for ever."""
-        function = self._code.functions[name]
+        function = self._functions[name]
         assert len(arrays) == function.parameters, f"{name} takes {function.parameters} tensors"
         scratch = [np.full(n, 0x5A, np.uint8) for n in function.scratch]
         places = [a.ctypes.data for a in (*arrays, *scratch)]
