@@ -52,6 +52,9 @@ class Arm:
     def registers(self) -> int:
         return REGISTERS[self.isa]
 
+    def row_tile(self, planes_w: int, planes_a: int, depth: int, channels: int) -> None:
+        """It has no matrices of bits."""
+
     def count_instruction(self, channels: int) -> ByteCount:
         return arm_intrinsics.count(self.isa, min(channels, BLOCK))
 

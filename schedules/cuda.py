@@ -13,16 +13,19 @@ from mpcompile.errors import TargetError
 from mpcompile.kernels import halo
 from mpcompile.kernels.families.dot_step import DotInstr
 from mpcompile.kernels.families.lookup_form import Lookup
+from mpcompile.kernels.families.popcount_rows import RowTile
 from mpcompile.kernels.spec import LayerSpec
 from mpcompile.kernels.stages import Stages
 from mpcompile.kernels.tvm_names import PrimFunc, Schedule
-from mpcompile.schedules import cuda_threads
+from mpcompile.schedules import cuda_tensor, cuda_threads
 from mpcompile.schedules.cuda_intrinsics import DP4A
 from mpcompile.targets import Target
 
 LEAST, MOST = 50, 90
 """Compute capabilities for which the kernels were checked, times ten: from sm_100 on b1 tensor cores are emulated."""
 DP4A_FROM = 61
+B1_FROM = 80
+"""Tensor cores of single bits that AND; those of sm_75 only XOR."""
 LANES = 16
 """Output channels whose weights lie together: neighbouring threads read them at once."""
 
@@ -69,9 +72,10 @@ class CudaSpace:
 
 @dataclass(frozen=True)
 class Cuda:
-    """What of a CUDA device decides a kernel: DP4A."""
+    """What of a CUDA device decides a kernel: DP4A, tensor cores of single bits."""
 
     dp4a: bool
+    b1: bool
 
     kind: ClassVar[str] = "cuda"
     name: ClassVar[str] = "cuda"
@@ -86,7 +90,10 @@ class Cuda:
                 f"target {target.name}: there are no schedules for CUDA devices of {target.arch}: "
                 f"supported are sm_{LEAST} to sm_{MOST}"
             )
-        return Cuda(int(found[1]) >= DP4A_FROM)
+        return Cuda(int(found[1]) >= DP4A_FROM, int(found[1]) >= B1_FROM)
+
+    def row_tile(self, planes_w: int, planes_a: int, depth: int, channels: int) -> RowTile | None:
+        return cuda_tensor.row_tile(planes_w, planes_a, depth, channels) if self.b1 else None
 
     def count_instruction(self, channels: int) -> None:
         """Words of 32 bits are counted."""

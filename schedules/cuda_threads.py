@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpcompile.kernels.families.dot import DotSpec
+from mpcompile.kernels.families.popcount import PopcountRowsStages
 from mpcompile.kernels.spec import LayerSpec
 from mpcompile.kernels.stages import PartStages, Stages, StoredStage
 from mpcompile.kernels.tvm_names import PrimFunc, Schedule
+from mpcompile.schedules import cuda_tensor
 
 
 def block_of(extents: Sequence[int], most: int) -> int:
@@ -94,6 +96,9 @@ class Threads:
 
     def part(self, part: PartStages) -> None:
         s = self.s
+        if isinstance(part, PopcountRowsStages):
+            cuda_tensor.schedule(s, part)
+            return
         s.set_scope(part.reduction, 0, "local")
         s.compute_at(part.reduction, self.vector, preserve_unit_loops=True)
         spatial, reduction = self.loops(part.reduction)

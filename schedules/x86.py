@@ -55,6 +55,9 @@ class X86:
     def registers(self) -> int:
         return 32 if self.vector_bits == 512 else 16
 
+    def row_tile(self, planes_w: int, planes_a: int, depth: int, channels: int) -> None:
+        """It has no matrices of bits."""
+
     def count_instruction(self, channels: int) -> ByteCount | None:
         """None where a CPU counts 32-bit words; else how it counts bytes."""
         return None if self.vpopcnt else count8(vector_for(self.vector_bits, channels))

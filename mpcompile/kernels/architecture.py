@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mpcompile.kernels.families.dot_step import DotInstr
     from mpcompile.kernels.families.lookup_form import Lookup
     from mpcompile.kernels.families.popcount_bytes import ByteCount
+    from mpcompile.kernels.families.popcount_rows import RowTile
     from mpcompile.kernels.tvm_names import PrimFunc
 
 
@@ -73,6 +74,11 @@ class Architecture(Protocol[T]):
     @property
     def native_fma(self) -> bool:
         """Whether a fused multiply-add is an instruction, not a call of the C library."""
+        ...
+
+    def row_tile(self, planes_w: int, planes_a: int, depth: int, channels: int) -> RowTile | None:
+        """The tile of a product of matrices of bits, for so many planes, products of an output and computed channels; None
+        where it has none, or where it would not pay."""
         ...
 
     def count_instruction(self, channels: int) -> ByteCount | None:

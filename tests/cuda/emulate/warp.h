@@ -59,3 +59,6 @@ static inline void emulate_cp_async_wait(int pending) {
     else all[kept++] = c;
   all.resize(kept);
 }
+
+// TVM writes it where C++ has none: "__shared__ alignas(64) int a[1]"
+#define alignas(n) __attribute__((aligned(n)))
