@@ -23,7 +23,7 @@ ROWS = 64
 MOST_PLANES = 4
 """Of weights and of activations: above, where popcount never wins, threads count words."""
 PAD, BANK = 4, 8
-"""Rows in shared memory begin PAD words past a multiple of BANK words: ldmatrix then reads 8 of them from different banks."""
+"""Rows in shared memory begin PAD words past a multiple of BANK: ldmatrix then reads 8 of them from different banks."""
 
 
 def row_tile(planes_w: int, planes_a: int, depth: int, channels: int) -> RowTile | None:
@@ -78,8 +78,9 @@ def schedule(s: Schedule, stages: PopcountRowsStages) -> None:
     columns = s.cache_read(outer, 1, "shared")
     s.compute_at(columns, chunk)
     for block, height in ((rows, tile_m), (columns, tile_n)):
-        lanes = next(v for v in (4, 2, 1) if height * STEP * steps % (warps * WARP * v) == 0)
-        _share(s, s.fuse(*s.get_loops(block)[-2:]), warps, 1 if block is rows else lanes)
+        whole = next(v for v in (4, 2, 1) if height * STEP * steps % (warps * WARP * v) == 0)
+        # words of the data that are neighbours in a row may lie apart
+        _share(s, s.fuse(*s.get_loops(block)[-2:]), warps, 1 if block is rows else whole)
         s.storage_align(block, 0, -2, BANK, PAD)
     for index, at, intrinsic in ((0, cuda_mma.a_at, cuda_mma.LOAD_A), (1, cuda_mma.b_at, cuda_mma.LOAD_B)):
         fragment = s.cache_read(outer, index, "warp")
