@@ -29,5 +29,11 @@ def _of_cpu(target: Target) -> Architecture:
     )
 
 
-SCHEDULES: Registry[Callable] = Registry("schedules for devices of kind", {"cpu": _of_cpu})
+def _of_cuda(target: Target) -> Architecture:
+    from mpcompile.schedules.cuda import Cuda
+
+    return Cuda.of(target)
+
+
+SCHEDULES: Registry[Callable] = Registry("schedules for devices of kind", {"cpu": _of_cpu, "cuda": _of_cuda})
 """Kind of device → (target → its architecture)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from mpcompile.kernels import halo
 from mpcompile.kernels.families.dot_step import DotInstr
 from mpcompile.kernels.families.lookup_form import Lookup
 from mpcompile.kernels.families.popcount_bytes import ByteCount
@@ -51,6 +52,9 @@ class Arm:
     def registers(self) -> int:
         return REGISTERS[self.isa]
 
+    def row_tile(self, planes_w: int, planes_a: int, depth: int, channels: int) -> None:
+        """It has no matrices of bits."""
+
     def count_instruction(self, channels: int) -> ByteCount:
         return arm_intrinsics.count(self.isa, min(channels, BLOCK))
 
@@ -87,6 +91,8 @@ class Arm:
     def tile_from_json(self, data: dict) -> Tile:
         """Raises TypeError or ValueError where `data` is no tile."""
         return Tile.from_json(data)
+
+    fill_halo = staticmethod(halo.serial)
 
     # -- the schedule ----------------------------------------------------------------------------
     def evened(self, spec: LayerSpec, tile: Tile) -> LayerSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from mpcompile.kernels import halo
 from mpcompile.kernels.families.dot_step import DotInstr
 from mpcompile.kernels.families.lookup_form import Lookup, digit_bits
 from mpcompile.kernels.families.popcount_bytes import ByteCount
@@ -53,6 +54,9 @@ class X86:
     @cached_property
     def registers(self) -> int:
         return 32 if self.vector_bits == 512 else 16
+
+    def row_tile(self, planes_w: int, planes_a: int, depth: int, channels: int) -> None:
+        """It has no matrices of bits."""
 
     def count_instruction(self, channels: int) -> ByteCount | None:
         """None where a CPU counts 32-bit words; else how it counts bytes."""
@@ -110,6 +114,8 @@ class X86:
     def tile_from_json(self, data: dict) -> Tile:
         """Raises TypeError or ValueError where `data` is no tile."""
         return Tile.from_json(data)
+
+    fill_halo = staticmethod(halo.serial)
 
     # -- the schedule ----------------------------------------------------------------------------
     def evened(self, spec: LayerSpec, tile: Tile) -> LayerSpec:

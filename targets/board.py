@@ -1,7 +1,7 @@
 """Reads a board's TOML, one that ships or the user's own. Errors name file and key.
 
     description = "AVX2 desktop of mine"    # a line for people
-    arch = "x86_64"                         # x86_64, aarch64 or armv7l
+    arch = "x86_64"                         # x86_64, aarch64 or armv7l; of a CUDA device sm_87, say
     mcpu = "haswell"                        # LLVM's name of the CPU
     features = ["avx2", "fma", "popcnt"]    # as /proc/cpuinfo spells them; a CPU that lacks one refuses the bundle
     vector_bits = 256                       # of its vector registers: 64, 128, 256 or 512
@@ -10,8 +10,8 @@
     source = "measured with benchmarks/roofline.py"     # where these numbers come from
     mattr = ["+prfchw"]                     # features that LLVM is told beside those of mcpu, each with + or -
     mtriple = "x86_64-linux-gnu"            # LLVM's triple, for boards of another architecture; left out: the host's own
-    cores = 4                               # physical cores
-    kind = "cpu"                            # of device: cpu; more may be registered
+    cores = 4                               # physical cores; of a CUDA device, multiprocessors
+    kind = "cpu"                            # of device: cpu or cuda; more may be registered
     dot16_macs_per_cycle = 52               # products whose sums of two fit 16 bits; 0: no faster than any 8 bits
     dot8_macs_per_cycle = 60                # products that fit 8 bits, before sums are widened; 0: no kernel adds so
     lookup_macs_per_cycle = 100             # products of one-bit weights by table look-ups; 0: it has no such kernel

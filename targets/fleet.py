@@ -58,8 +58,9 @@ def read_fleet(name_or_path: str | os.PathLike) -> Fleet:
             if board.kind != better.kind:
                 refuse(f"{better.name} is a {better.kind}, {board.name} a {board.kind}: one kind of device")
             if board.arch != better.arch:
-                refuse(f"{better.name} is {better.arch}, {board.name} is {board.arch}: one architecture")
-            if set(better.features) <= set(board.features):
+                if board.kind == "cpu":
+                    refuse(f"{better.name} is {better.arch}, {board.name} is {board.arch}: one architecture")
+            elif set(better.features) <= set(board.features):
                 refuse(
                     f"no CPU would ever run {board.name}: all that have its features have those of "
                     f"{better.name}, which comes first",

@@ -40,4 +40,13 @@ CPU = Kind(
     ),
 )
 
-KINDS: Registry[Kind] = Registry("kind of device", {CPU.name: CPU})
+CUDA = Kind(
+    "cuda",
+    # Of a multiprocessor, by bytes: 64 a cycle from the second cache.
+    StorageCosts(
+        write={"codes": 1 / 64, "planes": 1 / 512, "sums": 1 / 64},
+        read={"codes": 1 / 64, "planes": 1 / 128},
+    ),
+)
+
+KINDS: Registry[Kind] = Registry("kind of device", {kind.name: kind for kind in (CPU, CUDA)})

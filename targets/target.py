@@ -20,7 +20,8 @@ WIDEN_LOOKUP = 3.0
 class Target:
     """A board.
 
-    `features` are flags by the names of /proc/cpuinfo; a CPU without one of them must not run its bundles. `mcpu`,
+    `features` are flags by the names of /proc/cpuinfo; a CPU without one of them must not run its bundles. Of a CUDA
+    device `arch` is its compute capability ("sm_87"), which says all, and a core is a multiprocessor. `mcpu`,
     `mattr`, `mtriple` are LLVM's ("" for the host's own triple). `popcount_bitmacs_per_cycle`, `dot_macs_per_cycle` (of
     any 8 bits, in 32-bit sums): what one core can do of these steps, from registers. `cpus`: (vendor, family, first
     model, last model) that `native` knows as this board. Cores are of the board as a rule; a native target has the
@@ -111,7 +112,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Boards of one architecture that one bundle serves, best first: a CPU runs the first whose features it has."""
+    """Boards of one kind that one bundle serves, best first: a device runs the first that is of its architecture and whose
+    features it has. CPUs are of one architecture."""
 
     name: str
     description: str

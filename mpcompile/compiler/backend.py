@@ -1,7 +1,6 @@
 """How code is made for devices of one kind: TVM's target, and binaries. BACKENDS has the kinds' records by name.
 
-For a GPU, tvm_dict would name the compute capability, an object be a cubin with the launch parameters of its kernels, and
-linking put them into one file, which the runtime's record of that kind (mpcompile.runtime.driver) loads.
+What linking gives is what the runtime's record of the kind (mpcompile.runtime.driver) loads.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mpcompile.compiler import library
+from mpcompile.compiler.cuda.backend import CudaBackend
 from mpcompile.errors import TargetError
 from mpcompile.kernels.tvm_names import PrimFunc
 from mpcompile.targets import Target
@@ -43,6 +43,11 @@ class Backend(Protocol):
         """Whether its objects can go into a C library, which a compiler of the board's links."""
         ...
 
+    @property
+    def runs_float(self) -> bool:
+        """Whether float operators, which TVM's own functions compute, can be scheduled for it."""
+        ...
+
     def tvm_dict(self, target: Target, threads: int) -> dict[str, Any]:
         """What tvm.target.Target takes; `threads` tells schedules how many there are."""
         ...
@@ -63,6 +68,7 @@ class CpuBackend:
     """LLVM, object files, and the system's linker."""
 
     exports_c = True
+    runs_float = True
 
     def tvm_dict(self, target: Target, threads: int) -> dict[str, Any]:
         found: dict[str, Any] = {"kind": "llvm", "mcpu": target.mcpu, "num-cores": threads}
@@ -99,7 +105,9 @@ def _check_features(target: Target, described: dict[str, Any]) -> None:
             )
 
 
-BACKENDS: Registry[Backend] = Registry("code generator for devices of kind", {"cpu": CpuBackend()})
+BACKENDS: Registry[Backend] = Registry(
+    "code generator for devices of kind", {"cpu": CpuBackend(), "cuda": CudaBackend()}
+)
 
 
 def backend_of(target: Target) -> Backend:

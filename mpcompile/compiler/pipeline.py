@@ -27,14 +27,15 @@ from mpcompile.compiler.collect_steps import collect_steps
 from mpcompile.compiler.dump import Dump
 from mpcompile.compiler.float_regions.contraction import Vectors
 from mpcompile.compiler.float_regions.lower import FloatCode, lower_regions
-from mpcompile.compiler.float_regions.regions import regions_of, split
+from mpcompile.compiler.float_regions.regions import Region, regions_of, split
 from mpcompile.compiler.lower_layers import kernels_text, lower_layers
 from mpcompile.compiler.passes.base import apply_all
 from mpcompile.compiler.passes.choose_formats import Allowed, ChooseFormats, FormatChoice, allowed_by
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.compiler.plan_memory import plan_memory
 from mpcompile.compiler.print_graph import graph_text
-from mpcompile.ir.graph import Graph
+from mpcompile.errors import ModelError
+from mpcompile.ir.graph import FloatOp, Graph
 from mpcompile.ir.plan import Plan
 from mpcompile.kernels.architecture import Tile
 from mpcompile.kernels.layer import Lowered, Tiles
@@ -89,6 +90,7 @@ def plan(source: Graph, target: Target, options: Options = Options()) -> Planned
 
     units = split(graph)
     regions = regions_of(units)
+    _check_float(regions, target)
     floats = lower_regions(graph, regions, tvm_dict(target), Vectors.of(target)) if regions else FloatCode()
     dump("float", floats.text)
 
@@ -101,6 +103,18 @@ def plan(source: Graph, target: Target, options: Options = Options()) -> Planned
 
     lowered = {layer: kernel.lowered for layer, kernel in kernels.items()}
     return Planned(graph, assignment, lowered, plan, collected.steps.functions, bytes(collected.steps.weights))
+
+
+def _check_float(regions: Sequence[Region], target: Target) -> None:
+    """Raises ModelError naming the first operator in float where the board's kind runs none."""
+    if backend_of(target).runs_float or not regions:
+        return
+    node = regions[0].nodes[0]
+    op, why = (node.op_type, f" ({node.reason})") if isinstance(node, FloatOp) else (node.op, "")
+    raise ModelError(
+        f"node {node.name} ({op}) runs in float{why}, which is not compiled for devices of kind {target.kind} yet: "
+        "quantize it, or compile for a CPU"
+    )
 
 
 def build(

@@ -7,8 +7,9 @@ than a CPU's. All that everybody else does with a tile is to compare it, to keep
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from mpcompile.ir.formats import Buffer
 from mpcompile.kernels.spec import LayerSpec
 from mpcompile.kernels.stages import Stages
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mpcompile.kernels.families.dot_step import DotInstr
     from mpcompile.kernels.families.lookup_form import Lookup
     from mpcompile.kernels.families.popcount_bytes import ByteCount
+    from mpcompile.kernels.families.popcount_rows import RowTile
     from mpcompile.kernels.tvm_names import PrimFunc
 
 
@@ -74,6 +76,11 @@ class Architecture(Protocol[T]):
         """Whether a fused multiply-add is an instruction, not a call of the C library."""
         ...
 
+    def row_tile(self, planes_w: int, planes_a: int, depth: int, channels: int) -> RowTile | None:
+        """The tile of a product of matrices of bits, for so many planes, products of an output and computed channels; None
+        where it has none, or where it would not pay."""
+        ...
+
     def count_instruction(self, channels: int) -> ByteCount | None:
         """How it counts bits of bytes for a layer of so many computed channels; None where it counts words."""
         ...
@@ -110,4 +117,8 @@ class Architecture(Protocol[T]):
 
     def schedule(self, func: PrimFunc, stages: Stages, spec: LayerSpec, tile: T) -> PrimFunc:
         """The scheduled function of a layer's expressions."""
+        ...
+
+    def fill_halo(self, whole: Any, buffer: Buffer) -> list:
+        """Statements that fill the halo of a stored buffer (halo.py), of which `whole` is TVM's."""
         ...

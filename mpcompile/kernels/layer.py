@@ -81,4 +81,4 @@ def scheduled(spec: LayerSpec, architecture: Architecture, tile: Tile) -> PrimFu
     func, stages = build(even, architecture.kind)
     func = architecture.schedule(func, stages, even, tile)
     func = func if even is spec else overlapped(func, spec)
-    return store_whole(func, len(func.params) - len(outputs), outputs)
+    return store_whole(func, len(func.params) - len(outputs), outputs, architecture.fill_halo)

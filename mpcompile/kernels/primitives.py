@@ -17,7 +17,7 @@ from mpcompile.targets.registry import Registry
 
 
 class Primitives(Protocol):
-    """Expressions of TIR. For a GPU, fma would be __fmaf_rn, and popcount __popc."""
+    """Expressions of TIR."""
 
     def fma(self, x: Any, a: Any, b: Any) -> Any:
         """x·a + b of float32, rounded once."""
@@ -52,7 +52,25 @@ class LlvmPrimitives:
         return tirx.popcount(word)
 
 
-PRIMITIVES: Registry[Primitives] = Registry("primitives for devices of kind", {"cpu": LlvmPrimitives()})
+class CudaPrimitives:
+    """Instructions of every CUDA device."""
+
+    def fma(self, x: Any, a: Any, b: Any) -> Any:
+        return tirx.call_pure_extern("float32", "__fmaf_rn", x, a, b)
+
+    def nearbyint(self, x: Any) -> Any:
+        """Of the one rounding mode that CUDA has."""
+        return tirx.call_pure_extern("float32", "rintf", x)
+
+    def popcount(self, word: Any) -> Any:
+        """Of 32 bits: CUDA has no other that is one instruction."""
+        dtype = getattr(word, "dtype", None) or str(word.ty)
+        return tirx.popcount(word.astype("uint32")).astype(dtype)
+
+
+PRIMITIVES: Registry[Primitives] = Registry(
+    "primitives for devices of kind", {"cpu": LlvmPrimitives(), "cuda": CudaPrimitives()}
+)
 
 _scope: ContextVar[Primitives] = ContextVar("primitives")
 

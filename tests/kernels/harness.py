@@ -56,6 +56,13 @@ def check(layer: Layer, types: dict[str, TensorType], values: dict, families, ta
 
 def _run(func, target, arrays: list) -> list:
     """The arrays after a call with them: here, or, for another architecture, under an emulator."""
+    if target.kind == "cuda":
+        from mpcompile.compiler.cuda.backend import source_of
+        from tests.cuda.emulate import Emulated
+
+        places = [guarded(a) for a in arrays]
+        Emulated(source_of({"main": func}, target))("main", places)
+        return places
     if target.arch != cpu.arch():
         from tests.arm import emulator
 

@@ -2,8 +2,8 @@
 
     Σ_k w̃_k·ã_k = Σ_ij c_i·d_j · Σ_k popcount(W_i & A_j)
 
-A CPU that counts words of 32 bits has the form of popcount_words.py, one that counts bytes or nibbles that of
-popcount_bytes.py.
+A device that counts words of 32 bits has the form of popcount_words.py, one that counts bytes or nibbles that of
+popcount_bytes.py, one that multiplies matrices of bits that of popcount_rows.py.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from mpcompile.ir.grid import Grid
 from mpcompile.ir.layer import ContractPart
 from mpcompile.ir.planes import word_bytes, words
 from mpcompile.kernels.accumulators import popcount_reach
-from mpcompile.kernels.families import popcount_bytes, popcount_words
+from mpcompile.kernels.families import popcount_bytes, popcount_rows, popcount_words
 from mpcompile.kernels.families.family import Expressed, Family, Given, PackedPart, sample
 from mpcompile.kernels.families.popcount_bytes import ByteCount
+from mpcompile.kernels.families.popcount_rows import RowTile
 from mpcompile.kernels.families.popcount_words import Slots
 from mpcompile.kernels.spec import IMAGE_CHANNELS, LayerSpec, PartSpec
 from mpcompile.kernels.stages import PartStages
@@ -51,6 +52,24 @@ class PopcountBytesSpec(PartSpec):
     pairs: tuple[tuple[int, ...], ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PopcountRowsSpec(PartSpec):
+    """A product of matrices of bits, by blocks of `tile`, with `pairs` = c_i·d_j."""
+
+    family = "popcount"
+    word = "uint32"
+    tile: RowTile
+    pairs: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class PopcountRowsStages(PartStages[PopcountRowsSpec]):
+    """rows: of the data, as the product reads them. added: the sums over plane pairs."""
+
+    rows: str
+    added: str
+
+
 @dataclass(frozen=True)
 class PopcountBytesStages(PartStages[PopcountBytesSpec]):
     """narrow: of the 8-bit or 16-bit sums, where counts are widened. nibbles: of the data, where nibbles are counted."""
@@ -78,12 +97,27 @@ def _counts_up(grid: Grid) -> bool:
     return bool((grid.patterns == (np.arange(grid.levels) + first) % (1 << grid.planes)).all())
 
 
-def describe(given: Given) -> PackedPart[PopcountSpec] | PackedPart[PopcountBytesSpec]:
+def describe(
+    given: Given,
+) -> PackedPart[PopcountSpec] | PackedPart[PopcountBytesSpec] | PackedPart[PopcountRowsSpec]:
     """Groups are spread over a dense kernel."""
     grid_w, grid_a = given.part.grid, given.grid
     first_pattern(grid_a)
     q = dense_from_groups(given.part.q, given.part.groups)
     reach = popcount_reach(q[0].size, grid_w.plane_weights, grid_a.plane_weights, grid_w.offset)
+    pairs = tuple(tuple(c * d for d in grid_a.plane_weights) for c in grid_w.plane_weights)
+    tile = given.architecture.row_tile(grid_w.planes, grid_a.planes, q[0].size, given.padded)
+    if tile is not None:
+        weight = popcount_rows.pack_weights(q, grid_w, round_up(given.padded, tile.channels))
+        rows_spec = PopcountRowsSpec(
+            **given.common(1),
+            weight_shape=weight.shape,
+            weight_dtype=str(weight.dtype),
+            offset=grid_w.offset,
+            tile=tile,
+            pairs=pairs,
+        )
+        return PackedPart(rows_spec, weight, reach, grid_a.offset)
     count = given.architecture.count_instruction(given.padded)
     if count is None:
         weight = popcount_words.pack_weights(q, grid_w, round_up(given.padded, popcount_words.LANES))
@@ -102,18 +136,27 @@ def describe(given: Given) -> PackedPart[PopcountSpec] | PackedPart[PopcountByte
         weight_dtype=str(weight.dtype),
         offset=grid_w.offset,
         count=count,
-        pairs=tuple(tuple(c * d for d in grid_a.plane_weights) for c in grid_w.plane_weights),
+        pairs=pairs,
     )
     return PackedPart(bytes_spec, weight, reach, grid_a.offset)
 
 
-def compute(tag: str, spec: PopcountSpec | PopcountBytesSpec, data, weight, layer: LayerSpec) -> Expressed:
+AnySpec = PopcountSpec | PopcountBytesSpec | PopcountRowsSpec
+
+
+def compute(tag: str, spec: AnySpec, data, weight, layer: LayerSpec) -> Expressed:
     """P0_1 [y, x, block, slot, lane]; or by bytes [y, x, block, plane, plane, lane], after P0_1_bytes where counts are
     widened, and nibbles0_1 of the data where nibbles are counted."""
     name = f"P{tag}"
     if isinstance(spec, PopcountSpec):
         reduced = popcount_words.compute(name, data, weight, spec.slots, *layer.place(spec))
         return Expressed(PartStages(spec, name), lambda y, x, o: popcount_words.value(reduced, spec.slots, y, x, o))
+    if isinstance(spec, PopcountRowsSpec):
+        width = layer.shape[2]
+        place = layer.place(spec)
+        added = popcount_rows.compute(tag, data, weight, spec.tile, spec.pairs, spec.kernel, *place)
+        stages = PopcountRowsStages(spec, name, f"rows{tag}", f"S{tag}")
+        return Expressed(stages, lambda y, x, o: added[y * width + x, o])
     nibbles = f"nibbles{tag}" if spec.count.nibbles else ""
     data = popcount_bytes.nibbles(nibbles, data) if nibbles else data
     narrow = f"{name}_bytes" if spec.count.widen else ""
@@ -124,10 +167,10 @@ def compute(tag: str, spec: PopcountSpec | PopcountBytesSpec, data, weight, laye
     )
 
 
-def step(spec: PopcountSpec | PopcountBytesSpec) -> str:
+def step(spec: AnySpec) -> str:
     if isinstance(spec, PopcountSpec):
         return f"{len(spec.slots.of)}x{len(spec.slots.of[0])} planes"
-    return f"{len(spec.pairs)}x{len(spec.pairs[0])} bytes"
+    return f"{len(spec.pairs)}x{len(spec.pairs[0])} {'rows' if isinstance(spec, PopcountRowsSpec) else 'bytes'}"
 
 
 POPCOUNT = Family(
