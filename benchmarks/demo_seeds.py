@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
+from typing import NamedTuple
 
 from mpcompile.api.pool_search_device import PoolSearchDevice
 from mpcompile.cli import console
@@ -36,15 +37,22 @@ BEATEN = 3
 """Uniform networks that a run has to beat, and none of its searched ones may be beaten, for its seed to count as won."""
 
 
+class Raced(NamedTuple):
+    """A network as the race at a run's end had it."""
+
+    kind: str
+    accuracy: float
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Seed:
-    """What a seed's report says: names of beaten networks, and of every network its accuracy and seconds."""
+    """What a seed's report says: labels of beaten networks, and label → network."""
 
     number: int
     uniform_beaten: tuple[str, ...]
     searched_beaten: tuple[str, ...]
-    points: Mapping[str, tuple[str, float, float]]
-    """Label → kind, accuracy, seconds."""
+    points: Mapping[str, Raced]
 
     @property
     def won(self) -> bool:
@@ -57,7 +65,7 @@ class Seed:
             raise UsageError(f"seed {number} is not finished")
         derived = report["derived"]
         points = {
-            derived[p["name"]]["label"]: (p["kind"], p["accuracy"], derived[p["name"]]["seconds"])
+            derived[p["name"]]["label"]: Raced(p["kind"], p["accuracy"], derived[p["name"]]["seconds"])
             for p in report["points"]
         }
         label = lambda names: tuple(derived[name]["label"] for name in names)
@@ -96,7 +104,7 @@ def markdown(seeds: Sequence[Seed]) -> str:
     won = sum(s.won for s in seeds)
     lines = [
         f"{won} of {len(seeds)} seed{'s' * (len(seeds) > 1)}: at least {BEATEN} of the "
-        f"{sum(kind == 'uniform' for kind, _, _ in seeds[0].points.values())} uniform networks beaten by a searched one, "
+        f"{sum(p.kind == 'uniform' for p in seeds[0].points.values())} uniform networks beaten by a searched one, "
         "and no searched one beaten by a uniform one.",
         "",
         "| seed | uniform networks beaten | searched networks beaten |",
@@ -106,9 +114,10 @@ def markdown(seeds: Sequence[Seed]) -> str:
         lines.append(f"| {s.number} | {_named(s.uniform_beaten)} | {_named(s.searched_beaten)} |")
     lines += ["", "| network | accuracy | an image |", "|---|---|---|"]
     common = [label for label in seeds[0].points if all(label in s.points for s in seeds)]
-    for label in sorted(common, key=lambda label: mean(s.points[label][2] for s in seeds)):
-        accuracy, took = ([s.points[label][i] for s in seeds] for i in (1, 2))
-        lines.append(f"| {label} | {_spread(accuracy, 100, 1)}% | {_spread(took, 1e6, 0)} µs |")
+    for label in sorted(common, key=lambda label: mean(s.points[label].seconds for s in seeds)):
+        same = [s.points[label] for s in seeds]
+        accuracy, took = _spread([p.accuracy for p in same], 100, 1), _spread([p.seconds for p in same], 1e6, 1)
+        lines.append(f"| {label} | {accuracy}% | {took} µs |")
     return "\n".join(lines) + "\n"
 
 

@@ -24,9 +24,9 @@ def test_a_seed_wins_by_three_beaten_and_none_lost():
     assert demo_seeds.Seed.of(0, report()).won
     assert not demo_seeds.Seed.of(0, report(searched_beaten=["target-w2a2"])).won
     assert not demo_seeds.Seed.of(0, report(uniform_beaten=["uniform-w1a2", "uniform-w2a2"])).won
-    for unfinished in ({"missing": ["the race of all points"]}, {"raced": False}):
+    for unfinished in (report(missing=["the race of all points"]), report(raced=False)):
         with pytest.raises(UsageError, match="seed 3 is not finished"):
-            demo_seeds.Seed.of(3, report(**unfinished))
+            demo_seeds.Seed.of(3, unfinished)
 
 
 def test_what_is_told_of_seeds(tmp_path, capsys):
@@ -38,7 +38,7 @@ def test_what_is_told_of_seeds(tmp_path, capsys):
     assert told in capsys.readouterr().out
     assert told.startswith("1 of 2 seeds: at least 3 of the 3 uniform networks beaten")
     assert "| 2 | 3: UNIFORM-W1A2, UNIFORM-W2A2, UNIFORM-W4A4 | 1: TARGET-W2A2 |" in told
-    assert "| UNIFORM-W1A2 | 75.0 ± 7.1% | 1 ± 0 µs |" in told and "| 10 |" not in told
+    assert "| UNIFORM-W1A2 | 75.0 ± 7.1% | 1.0 ± 0.0 µs |" in told and "| 10 |" not in told
     assert demo_seeds.main(["-o", str(tmp_path / "none"), "--report"]) == 2
     assert "no seed of" in capsys.readouterr().err
 
