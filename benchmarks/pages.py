@@ -1,7 +1,7 @@
 """python -m benchmarks.pages: writes the tables of docs/performance, and README's one, from what was measured.
 
 Between `<!-- NAME: … -->` and `<!-- /NAME -->` of a page comes what its source holds: for `summary`, `networks`, `search`,
-`exported` and `modules` the file of that name in benchmarks/results; for `figures`, README's, the ratios of
+`exported`, `seeds` and `modules` the file of that name in benchmarks/results; for `figures`, README's, the ratios of
 results/networks.json; for `demo`, the table of runs/demo/report.json; for `boards`, what targets/*.toml expect. A source
 that does not exist leaves its part as it is, and is named with the command that makes it.
 """
@@ -77,6 +77,7 @@ PARTS = (
     Part("figures", "README.md", whole_networks.FILE, "python -m benchmarks --only networks", ratios),
     Part("search", "docs/performance/search.md", "search.md", "python -m benchmarks.search_figures"),
     Part("modules", "docs/howto/tvm.md", "tvm_modules.md", "python -m benchmarks.tvm_modules"),
+    Part("seeds", "docs/performance/demo.md", "demo_seeds.md", "python -m benchmarks.demo_seeds -o DIR --write"),
     Part(DEMO, "docs/performance/demo.md", "", "make demo", lambda text: demo_markdown(json.loads(text))),
 )
 BOARDS = Part("boards", "docs/performance/arm.md", "targets/*.toml", "")

@@ -79,8 +79,8 @@ SIZES = {
     "wide": Sizes(widths=(32, 64)),
     "quick": Sizes(side=8, widths=(8, 16), train=300, test=200, epochs=1, most=2, search_epochs=1),
 }
-"""narrow is so small that a layer takes next to no time on a large CPU; wide is the demo's. quick is as small as it goes:
-it tries the command and says nothing."""
+"""narrow is so small that a layer takes next to no time on a large CPU; wide has twice its
+widths. quick is as small as it goes: it tries the command and says nothing."""
 
 
 class Study:

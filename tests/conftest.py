@@ -47,6 +47,7 @@ LONG = re.compile(
             r"compile/test_random_graphs.py::.*(-12-x86-64|-18-|-True)",
             r"examples/test_compile_your_own.py::test_(brevitas|float|onnx_file.)",
             r"examples/test_demo.py::test_the_whole",
+            r"examples/test_demo_seeds.py::test_two",
             r"examples/test_detector.py::test_the_whole",
             r"examples/test_site",
             r"ptq/test_(digits|networks|bundle|rounding)",

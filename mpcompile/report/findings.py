@@ -31,6 +31,7 @@ def report(run: SearchRun) -> dict:
         "calibration": run.calibration,
         "derived": {p["name"]: derived(p, run) for p in run.points},
         "against_uniform": against_uniform(run),
+        "beaten": beaten(run),
         "layers": {p["name"]: layers(p, run) for p in run.points if p["layers"]},
         "race": run.race,
         "run": run.about,
@@ -96,9 +97,22 @@ def _timed(run: SearchRun, kind: str) -> list[dict]:
 
 
 def beats(one: dict, other: dict, run: SearchRun) -> bool:
-    """At least as fast and as accurate, and one of them strictly."""
+    """At least as fast and as accurate, one of them strictly, and not of the same bits: then it is the same network, and
+    the race's noise says which takes longer."""
+    if one["assignment"] is not None and one["assignment"] == other["assignment"]:
+        return False
     a, b = (time_of(one, run), -one["accuracy"]), (time_of(other, run), -other["accuracy"])
     return a != b and a[0] <= b[0] and a[1] <= b[1]
+
+
+def beaten(run: SearchRun) -> dict[str, list[str]]:
+    """Names of the uniform networks that a searched one beats, and of the searched ones that a uniform one beats, fastest
+    first."""
+    searched, uniform = _timed(run, "searched"), _timed(run, "uniform")
+    return {
+        "uniform": [u["name"] for u in uniform if any(beats(s, u, run) for s in searched)],
+        "searched": [s["name"] for s in searched if any(beats(u, s, run) for u in uniform)],
+    }
 
 
 def against_uniform(run: SearchRun) -> list[dict]:
@@ -185,8 +199,7 @@ def summary(run: SearchRun) -> list[str]:
     found = []
     searched, uniform = _timed(run, "searched"), _timed(run, "uniform")
     if searched and uniform:
-        lost = sum(any(beats(s, u, run) for s in searched) for u in uniform)
-        won = sum(any(beats(u, s, run) for u in uniform) for s in searched)
+        lost, won = (len(names) for names in beaten(run).values())
         found.append(
             f"{lost} of {len(uniform)} uniform networks {'is' if lost == 1 else 'are'} beaten by a searched one (no "
             f"slower, no less accurate, not the same); {won} of {len(searched)} searched networks "

@@ -60,7 +60,7 @@ def test_the_demo_s_own_configuration_is_sound():
     from mpcompile.search import config
 
     found = config.read(DEMO / "search.toml")
-    assert found.data.path == "" and found.data.side >= 32 and max(found.network.widths) >= 128
+    assert found.data.path == "" and max(found.network.widths) >= 128 and found.search.method == "ilp"
     assert len(found.budgets()) >= 3 and found.baselines.float and found.baselines.int8
 
 

@@ -297,12 +297,14 @@ def test_tables_are_written_between_their_marks(tmp_path, capsys):
         "figures",
         "search",
         "modules",
+        "seeds",
         "demo",
         "boards",
     ]
-    for at, command in ((2, "exported --write"), (4, "search_figures"), (5, "tvm_modules")):
+    commands = {2: "exported --write", 4: "search_figures", 5: "tvm_modules", 6: "demo_seeds -o DIR --write"}
+    for at, command in commands.items():
         assert said[at].endswith(f"(python -m benchmarks.{command} writes it)") and "left as it was" in said[at]
-    assert sum("left as it was" in line for line in said) == 3
+    assert sum("left as it was" in line for line in said) == 4
     once = texts()
     assert once["search.md"] == before["search.md"] and once["arm.md"] == before["arm.md"]
     assert write() == 0 and texts() == once  # again: nothing piles up

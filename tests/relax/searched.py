@@ -1,5 +1,4 @@
-"""`python -m tests.relax.searched FILE.onnx SEED`: the demo's network with bits drawn for each layer, as a search exports
-it."""
+"""`python -m tests.relax.searched FILE.onnx SEED`: a residual CNN, bits drawn for each layer, as a search exports."""
 
 import random
 import sys

@@ -168,6 +168,7 @@ def test_the_same_rules_whoever_wins(run, tmp_path):
     assert "3.96× as fast as ONNX Runtime int8" in found["headline"] and "50.0 points less" in found["headline"]
     assert found["summary"][0].startswith("1 of 2 uniform networks is beaten by a searched one")
     assert "2 of 2 searched networks are beaten by a uniform one" in found["summary"][0]
+    assert found["beaten"]["uniform"] == ["uniform-w8a8"] and len(found["beaten"]["searched"]) == 2
     assert found["against_uniform"][0] == {
         "uniform": "uniform-w1a1",
         "no_slower": None,
@@ -175,6 +176,20 @@ def test_the_same_rules_whoever_wins(run, tmp_path):
         "no_less_accurate": None,
         "speedup": None,
     }
+
+
+def test_networks_of_the_same_bits_do_not_beat_each_other(run):
+    """Which of them is faster is the race's noise."""
+
+    def same(data):
+        one, other = (next(p for p in data["points"] if p["name"] == n) for n in ("uniform-w1a1", "target-30pc"))
+        other.update(accuracy=one["accuracy"], raced=0.5 * one["raced"], assignment=one["assignment"])
+
+    edit(run / "front.json", same)
+    known = read(run)
+    one, other = (next(p for p in known.points if p["name"] == n) for n in ("uniform-w1a1", "target-30pc"))
+    assert not findings.beats(other, one, known) and not findings.beats(one, other, known)
+    assert findings.beats({**other, "assignment": None}, one, known)
 
 
 @pytest.mark.parametrize(
