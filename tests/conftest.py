@@ -35,6 +35,7 @@ LONG = re.compile(
             # Whole networks, whole searches, whole commands of the documents.
             r"compile/test_exported_networks",
             r"compile/test_(dispatch|moved)",
+            r"passes/test_between_floats.py::test_every_form_is_compiled",
             r"compile/test_concats.py::test_a_bundle",
             r"kernels/test_functions_and_interpolation.py::.*(mish|gelu_tanh|softsign|softplus|silu|x86-64-v2)",
             r"compile/test_float_contractions.py::test_it_is.*(tiles|few|one row|turned|strides|groups|a sequence|x86)",

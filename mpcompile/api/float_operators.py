@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mpcompile.compiler.passes.base import apply_all
+from mpcompile.compiler.passes.between_floats import BetweenFloats
 from mpcompile.compiler.passes.to_layers import TO_LAYERS
 from mpcompile.errors import ModelError
 from mpcompile.ir.graph import FloatOp, Graph
@@ -10,8 +11,9 @@ from mpcompile.ir.graph import FloatOp, Graph
 
 def float_operators(graph: Graph) -> list[FloatOp]:
     """In the order in which they run, of a graph as `load` gives it; concats that no layer reads in parts are among
-    them."""
-    return [node for node in apply_all(graph, TO_LAYERS).nodes if isinstance(node, FloatOp)]
+    them. What has a form of its own and runs in float with these, since it lies between them, is not."""
+    passes = [p for p in TO_LAYERS if not isinstance(p, BetweenFloats)]
+    return [node for node in apply_all(graph, passes).nodes if isinstance(node, FloatOp)]
 
 
 def require_quantized(graph: Graph) -> None:

@@ -233,6 +233,12 @@ def kept_grid(imp: Importer, node: Source) -> Quantizer | None:
     return replace(quantizer, rounding="half_even", zero_first=True) if picks else None
 
 
+def joins_samples_alike(imp: Importer, node: Source) -> bool:
+    """Whether it is a Concat within each sample: of what is constant it has the row of one (batched_constants.py, or an
+    Expand to the shape of an input whose batch is free), so that as it is it cannot be tried with several."""
+    return node.op_type == "Concat" and node.attribute("axis", 1) % len(imp.shape(imp.value(node, 0))) != 0
+
+
 def float_op(imp: Importer, node: Source, reason: str) -> None:
     """Appends a FloatOp, for that reason. Its model declares integers as such; outside of it they lie in float32. Raises
     ModelError where an output is of a type that float32 does not stand for, has no fixed shape, or mixes the batch."""
@@ -260,7 +266,7 @@ def float_op(imp: Importer, node: Source, reason: str) -> None:
     resolve_auto_pad(imp, node, proto)
     try:
         shapes = inferred(model)
-        many = imp.graph.batch or MANY
+        many = 1 if joins_samples_alike(imp, node) else imp.graph.batch or MANY
         several = onnx.ModelProto.FromString(model.SerializeToString())
         for value in several.graph.input:
             value.type.tensor_type.shape.dim[0].dim_value = many
@@ -282,7 +288,7 @@ def float_op(imp: Importer, node: Source, reason: str) -> None:
         if 0 in shape:
             raise ModelError(f"{node}: its output {name} has no values; a tensor of some would be accepted")
         kinds.append((kind, shape))
-    if imp.graph.batch != 1:  # where the file fixes it, there never is another sample
+    if many > 1:  # where the file fixes it to 1, there never is another sample
         check_samples_apart(node, model, inputs)
     model = modern(node, model)
     guard_indices(imp, node, model)

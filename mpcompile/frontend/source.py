@@ -32,6 +32,7 @@ from mpcompile.frontend import (  # noqa: F401  (their handlers)
     thresholds,
     transposed,
 )
+from mpcompile.frontend.batched_constants import one_row
 from mpcompile.frontend.external import load_external
 from mpcompile.frontend.floatop import check_known, float_op, fold
 from mpcompile.frontend.halves import widen
@@ -228,9 +229,11 @@ def take_node(imp: Importer, node: Source) -> None:
     ):
         return fold(imp, node)
     try:
-        if standard and oncodes.moves_codes(imp, node):
-            return oncodes.take(imp, node, lambda: read_node(imp, node, handler))
-        read_node(imp, node, handler)
+        with one_row(imp, node):
+            if standard and oncodes.moves_codes(imp, node):
+                oncodes.take(imp, node, lambda: read_node(imp, node, handler))
+            else:
+                read_node(imp, node, handler)
     except BROKEN as error:
         raise ModelError(f"{node}: its attributes or inputs do not fit its operator ({first_line(error)})") from error
 

@@ -14,7 +14,7 @@ from mpcompile.compiler.steps import Steps
 from mpcompile.compiler.weights_block import WeightsBlock
 from mpcompile.errors import ModelError
 from mpcompile.frontend import load
-from mpcompile.ir.graph import Affine, Graph, Node, Reshape, Transpose
+from mpcompile.ir.graph import Affine, Graph, Node, Reshape, Smooth, Transpose
 from mpcompile.ir.layer import Layer
 from mpcompile.runtime.bundle import open_bundle
 from mpcompile.targets import load_target
@@ -34,8 +34,17 @@ def planned(graph: Graph, **options) -> pipeline.Planned:
 
 
 def affine(x: str, y: str, factor: float = 2.0) -> Affine:
-    """A layer of its own."""
+    """A layer of its own, unless operators in float are beside it."""
     return Affine(y, [x], [y], a=np.full(1, factor), b=np.zeros(1))
+
+
+def curved(x: str, y: str, factor: float = 2.0) -> list[Node]:
+    """A layer of its own everywhere: softsign has no form in float."""
+    return [Smooth(f"{y}.curve", [x], [f"{y}.curve"], "softsign"), affine(f"{y}.curve", y, factor)]
+
+
+def softsign(x):
+    return x / (1 + np.abs(x))
 
 
 def op(kind: str, reads: list[str], y: str, **attributes):
@@ -84,26 +93,26 @@ def test_no_machine_code_is_made(monkeypatch):
 
 def test_two_regions_between_layers(tmp_path):
     nodes = [
-        affine("x", "a"),
+        *curved("x", "a"),
         op("Sigmoid", ["a"], "s"),
         op("Mul", ["s", "a"], "m"),
-        affine("m", "b", 3.0),
+        *curved("m", "b", 3.0),
         op("Tanh", ["b"], "t"),
         op("Neg", ["t"], "n"),
-        affine("n", "y", 0.5),
+        *curved("n", "y", 0.5),
     ]
     of = graph(nodes, ["y"])
     assert regions(of) == [["s", "m"], ["t", "n"]]
     found = planned(of)
-    assert [c.layer for c in found.plan.calls] == ["a", "mul_m", "b", "neg_n", "y"]
+    assert [c.layer for c in found.plan.calls] == ["a.curve", "mul_m", "b.curve", "neg_n", "y.curve"]
     assert {p.buffer.tensor for p in found.plan.buffers} == {"x", "a", "m", "b", "n", "y"}
-    a = 2 * X
-    want = 0.5 * -np.tanh(3 * a / (1 + np.exp(-a)))
+    a = 2 * softsign(X)
+    want = 0.5 * softsign(-np.tanh(3 * softsign(a / (1 + np.exp(-a)))))
     np.testing.assert_allclose(run(of, tmp_path, X)["y"], want, rtol=1e-5)
 
 
 def test_a_regions_output_that_is_an_output_and_its_input_that_is_an_input(tmp_path):
-    of = graph([op("Sigmoid", ["x"], "s"), op("Neg", ["s"], "n"), affine("s", "y")], ["s", "n", "y"])
+    of = graph([op("Sigmoid", ["x"], "s"), op("Neg", ["s"], "n"), *curved("s", "y")], ["s", "n", "y"])
     (region,) = (u for u in split(apply_all(of, TO_LAYERS)) if isinstance(u, Region))
     assert region.inputs == ("x",) and region.results == ("s", "n")
     found = planned(of)
@@ -113,7 +122,7 @@ def test_a_regions_output_that_is_an_output_and_its_input_that_is_an_input(tmp_p
     got = run(of, tmp_path, X)
     np.testing.assert_allclose(got["s"], 1 / (1 + np.exp(-X)), rtol=1e-5)
     np.testing.assert_array_equal(got["n"], -got["s"])
-    np.testing.assert_array_equal(got["y"], 2 * got["s"])
+    np.testing.assert_allclose(got["y"], 2 * softsign(got["s"]), rtol=1e-6)
 
 
 def test_outputs_that_are_the_input_and_a_view_of_it(monkeypatch):
@@ -192,9 +201,9 @@ def test_a_call_for_a_tensor_that_stays_inside_names_its_node():
 
 
 def test_equal_layers_share_a_function_and_equal_constants_their_bytes():
-    one = planned(graph([affine("x", "a")], ["a"]))
-    two = planned(graph([affine("x", "a"), op("Sigmoid", ["a"], "s"), affine("s", "b")], ["b"]))
-    assert [c.function for c in two.plan.calls if c.function.startswith("mp_")] == ["mp_a", "mp_a"]
+    one = planned(graph(curved("x", "a"), ["a"]))
+    two = planned(graph([*curved("x", "a"), op("Sigmoid", ["a"], "s"), *curved("s", "b")], ["b"]))
+    assert [c.function for c in two.plan.calls if c.function.startswith("mp_")] == ["mp_a_curve", "mp_a_curve"]
     assert one.weights and two.weights == one.weights
 
 
@@ -220,9 +229,9 @@ def test_what_was_not_fused_is_refused():
 
 def test_names_that_give_the_same_function_name():
     turned = float_op("Transpose", {"a/1": SHAPE}, {"t": SHAPE[::-1]}, perm=[0, 2, 1])
-    nodes = [affine("x", "a/1"), turned, affine("t", "a.1")]
-    found = planned(graph(nodes, ["a.1"], **{"t": SHAPE[::-1], "a.1": SHAPE[::-1]}))
-    assert [c.function for c in found.plan.calls if c.function.startswith("mp_")] == ["mp_a_1", "mp_a_1__2"]
+    nodes = [*curved("x", "a/1"), turned, *curved("t", "a.1")]
+    found = planned(graph(nodes, ["a.1"], **dict.fromkeys(("t", "a.1", "a.1.curve"), SHAPE[::-1])))
+    assert [c.function for c in found.plan.calls if c.function.startswith("mp_")] == ["mp_a_1_curve", "mp_a_1_curve__2"]
 
 
 def test_rounding_is_a_vectors_and_goes_with_functions(tmp_path):

@@ -11,9 +11,9 @@ import onnx
 import pytest
 
 from mpcompile.api.compile import compile_model
-from mpcompile.api.verify import fused, verify
+from mpcompile.api.float_operators import float_operators
+from mpcompile.api.verify import verify
 from mpcompile.frontend import load_source
-from mpcompile.ir.graph import FloatOp
 from mpcompile.runtime.bundle import open_bundle
 from mpcompile.witness.reading import check_reading
 from tests.exporters.kept import as_kept
@@ -49,7 +49,7 @@ def test_it_is_read_as_others_compute_it(name):
     found = check_reading(source, arrays(name)[0])
     assert not found.unchecked and found.equal, found.summary
     assert found.compared >= 0.3 * found.tensors
-    floats = {n.op_type: n.reason for n in fused(source.graph).nodes if isinstance(n, FloatOp)}
+    floats = {n.op_type: n.reason for n in float_operators(source.graph)}
     assert set(floats) == IN_FLOAT.get(name, set()), floats
 
 

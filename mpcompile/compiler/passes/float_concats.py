@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mpcompile.compiler.passes.as_float_op import Step, as_float_op
 from mpcompile.compiler.passes.base import Pass, with_nodes
 from mpcompile.ir.graph import Concat, FloatOp, Graph, Node
-
-OPSET = 13
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,6 @@ def _reason(node: Concat, graph: Graph, readers: list[Node]) -> str:
     return "what reads it runs in float"
 
 
-def _float_op(node: Node, graph: Graph, reason: str) -> FloatOp:
-    """The same node as a model of one operator, with a batch axis of 1; an input that comes twice is named twice."""
-    from onnx import TensorProto, helper
-
+def _float_op(node: Concat, graph: Graph, reason: str) -> FloatOp:
     names = [f"x{i}" for i in range(len(node.inputs))]
-    ports = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, (1, *graph.types[t].shape))
-        for n, t in zip([*names, "y"], [*node.inputs, *node.outputs])
-    ]
-    body = helper.make_graph([helper.make_node("Concat", names, ["y"], axis=1)], "concat", ports[:-1], ports[-1:])
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
-    return FloatOp(node.name, list(node.inputs), list(node.outputs), "Concat", model.SerializeToString(), reason)
+    return as_float_op(node, graph, "Concat", [Step("Concat", names, "y", {"axis": 1})], {}, reason)

@@ -1,6 +1,7 @@
 """The passes that take a graph of real-valued operators to one of layers, in order."""
 
 from mpcompile.compiler.passes.base import Pass
+from mpcompile.compiler.passes.between_floats import BetweenFloats
 from mpcompile.compiler.passes.float_concats import FloatConcats
 from mpcompile.compiler.passes.fold_tables import FoldTables
 from mpcompile.compiler.passes.fold_transposes import FoldTransposes
@@ -21,6 +22,7 @@ TO_LAYERS: tuple[Pass, ...] = (
     FoldTables(),
     SinkPools(),
     RestoreCodes(),
+    BetweenFloats(),
     FuseLayers(),
     FloatConcats(),
 )
