@@ -15,23 +15,24 @@ import numpy as np
 
 from mpcompile.ptq.grids import Grid
 
-DAMPING = 0.01
-"""Of the mean of the diagonal of H, that is added to it."""
+DAMPINGS = 0.01, 0.1, 1.0
+"""Of the mean of the diagonal of H, that are added to it: the more, the fewer inputs it is known from."""
 BLOCK = 128
 """Columns whose errors are taken off the others at once."""
 SWEEPS = 4
 """Of the descent over all columns, at the most."""
-SHARES = 1.0, 0.65, 0.72, 0.79, 0.86, 0.93, 1.08, 1.16
-"""Of the scales given, that are tried."""
+SHARES = 1.0, 0.7, 0.8, 0.9, 1.1
+"""Of the scales given, that are tried, of fewer than FINE bits."""
+FINE = 8
 
 
-def fitted(weights: np.ndarray, squares: np.ndarray, owner: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
-    """Values, float64 [groups, O, K] as `weights`, and their grid, whose scales may have changed. `squares`: float64
-    [groups, K, K]. `owner`: int [groups, O], which of the grid's scales a row has, counted along its array."""
-    problem = Problem(weights, squares)
+def fitted(problem: Problem, owner: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
+    """Values, shaped as the weights, and their grid, whose scales may have changed. `owner`: int [groups, O], which of the
+    grid's scales a row has, counted along its array."""
+    weights = problem.weights
     least = np.full(grid.scale.size, np.inf)
     scales, found = grid.scale.reshape(-1).copy(), weights
-    for share in SHARES:
+    for share in SHARES if grid.bits < FINE else (1.0,):
         tried = grid.scale.reshape(-1) * np.float32(share)  # float32, as the file has it
         values = problem.gptq(_of_rows(tried, owner, weights), grid)
         errors = np.bincount(owner.reshape(-1), problem.error(values).reshape(-1), len(least))
@@ -47,11 +48,11 @@ def _of_rows(scales: np.ndarray, owner: np.ndarray, weights: np.ndarray) -> np.n
 
 
 class Problem:
-    """Of weights, float64 [groups, O, K], and H, [groups, K, K], which is damped. Scales, and values on a grid, are shaped
-    as the weights."""
+    """Of weights, float64 [groups, O, K], and H, [groups, K, K], which is damped by a share. Scales, and values on a grid,
+    are shaped as the weights."""
 
-    def __init__(self, weights: np.ndarray, squares: np.ndarray):
-        self.weights, self.squares = weights, damped(squares)
+    def __init__(self, weights: np.ndarray, squares: np.ndarray, damping: float):
+        self.weights, self.squares = weights, damped(squares, damping)
         self.diagonal = np.einsum("gkk->gk", self.squares)
         self.order = np.argsort(-self.diagonal, axis=1, kind="stable")  # the columns of the greatest squares come first
         rows = np.take_along_axis(self.squares, self.order[:, :, None], 1)
@@ -102,10 +103,10 @@ class Problem:
         return found
 
 
-def damped(squares: np.ndarray) -> np.ndarray:
-    """[groups, K, K] that can be inverted."""
+def damped(squares: np.ndarray, share: float) -> np.ndarray:
+    """[groups, K, K] that can be inverted: `share` of the mean of its diagonal is added to that."""
     diagonal = np.einsum("gkk->gk", squares)
-    more = np.maximum(DAMPING * diagonal.mean(1, keepdims=True), 1e-12) + (diagonal <= 0) * 1e-6
+    more = np.maximum(share * diagonal.mean(1, keepdims=True), 1e-12) + (diagonal <= 0) * 1e-6
     found = squares.copy()
     np.einsum("gkk->gk", found)[:] += more
     return found

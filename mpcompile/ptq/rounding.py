@@ -11,13 +11,14 @@ that sums are of what X and X̂ are off their means.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mpcompile.ptq.float_model import FloatModel
-from mpcompile.ptq.gptq import damped, fitted
+from mpcompile.ptq.gptq import DAMPINGS, Problem, damped, fitted
+from mpcompile.ptq.grids import Grid
 from mpcompile.ptq.observe import Progress
 from mpcompile.ptq.patches import patches, window_of
 from mpcompile.ptq.places import Layer, Places
@@ -59,17 +60,24 @@ def settle(
         weight, node = model.constants[layer.weight], nodes[name]
         spatial, spread = inputs[0][0].shape[2:], node.op_type == "ConvTranspose"
         window = window_of(node, weight, spatial) if weight.ndim > 2 else None
-        seen = _Seen(squares=rounding == "gptq")
+        halves = [_Seen(rounding == "gptq") for _ in range(2)]
+        turn = 0  # every other sample is of the other half
         for x, quantized in inputs:
             for some in _pieces(x, weight):
-                seen.add(*(patches(a[some], window, MOST_ROWS) for a in (x, quantized)))
+                for i in range(min(2, len(x[some]))):
+                    given = (patches(a[some][i::2], window, MOST_ROWS // 2) for a in (x, quantized))
+                    halves[(turn + i) % 2].add(*given)
+                turn += len(x[some])
+        seen = halves[0] + halves[1]
         turned = _Rows(weight.shape, layer.axis, window.groups if window else 1, spread)
         rows, values = turned.of(weight), turned.of(weights[name].values)
         if rounding == "gptq":
             numbers = np.arange(grid.scale.size).reshape(grid.scale.shape)
             owner = turned.of(np.broadcast_to(numbers, weight.shape))[:, :, 0].astype(int)
-            about_means = name in constants and not spread
-            values, grid = fitted(*seen.best(rows, about_means), owner, grid)
+            sums = [s.about_means() if name in constants and not spread else s for s in (seen, *halves) if s.rows]
+            scale = turned.of(np.broadcast_to(grid.scale, weight.shape))
+            damping = _damping(sums[1:], rows, scale, grid) if len(sums) > 2 else DAMPINGS[0]
+            values, grid = fitted(sums[0].problem(rows, damping), owner, grid)
         changed = {layer.weight: turned.back(values)}
         if name in constants:
             off = (rows @ seen.mean[:, :, None] - values @ seen.quantized_mean[:, :, None]).reshape(-1)
@@ -106,6 +114,12 @@ class _Seen:
             self.squares = self.squares + (quantized.transpose(0, 2, 1) @ quantized).astype(np.float64)
             self.products = self.products + (x.transpose(0, 2, 1) @ quantized).astype(np.float64)
 
+    def __add__(self, other: _Seen) -> _Seen:
+        found = _Seen(self.wants_squares)
+        for name in ("rows", "squares", "products", "sum", "quantized_sum"):
+            setattr(found, name, getattr(self, name) + getattr(other, name))
+        return found
+
     @property
     def mean(self) -> np.ndarray:
         return self.sum / self.rows
@@ -114,17 +128,32 @@ class _Seen:
     def quantized_mean(self) -> np.ndarray:
         return self.quantized_sum / self.rows
 
-    def best(self, weights: np.ndarray, about_means: bool) -> tuple[np.ndarray, np.ndarray]:
-        """What makes ‖W·X − W*·X̂‖² least, damped towards W, float64 [groups, O, K], and X̂·X̂ᵀ; of X and X̂ less their means
-        where biases make up for these."""
-        squares, products = self.squares, self.products
-        if about_means:
-            quantized = self.quantized_mean[:, None]
-            squares = squares - self.rows * quantized.transpose(0, 2, 1) * quantized
-            products = products - self.rows * self.mean[:, :, None] * quantized
-        sound = damped(squares)
-        wanted = weights @ (products + sound - squares)
-        return np.linalg.solve(sound, wanted.transpose(0, 2, 1)).transpose(0, 2, 1), squares
+    def about_means(self) -> _Seen:
+        """Of X and X̂ less their means."""
+        found, quantized = self + _Seen(self.wants_squares), self.quantized_mean[:, None]
+        found.squares = self.squares - self.rows * quantized.transpose(0, 2, 1) * quantized
+        found.products = self.products - self.rows * self.mean[:, :, None] * quantized
+        return found
+
+    def problem(self, weights: np.ndarray, damping: float) -> Problem:
+        """What makes ‖W·X − W*·X̂‖² least, damped towards W, and X̂·X̂ᵀ."""
+        sound = damped(self.squares, damping)
+        wanted = weights @ (self.products + sound - self.squares)
+        best = np.linalg.solve(sound, wanted.transpose(0, 2, 1)).transpose(0, 2, 1)
+        return Problem(best, self.squares, damping)
+
+    def error(self, weights: np.ndarray, values: np.ndarray) -> float:
+        """‖W·X − Ŵ·X̂‖² less what does not depend on Ŵ."""
+        return float(((values @ self.squares - 2 * weights @ self.products) * values).sum())
+
+
+def _damping(halves: Sequence[_Seen], weights: np.ndarray, scale: np.ndarray, grid: Grid) -> float:
+    """With which each half of the inputs gives the weights that are best on the other."""
+    errors = [
+        sum(b.error(weights, a.problem(weights, d).gptq(scale, grid)) for a, b in (halves, halves[::-1]))
+        for d in DAMPINGS
+    ]
+    return DAMPINGS[int(np.argmin(errors))]
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ def test_where_inputs_are_independent_it_is_the_nearest():
     w, _, scale = problem()
     grid = signed(3, np.ones(1))
     squares = np.stack([np.diag([5.0, 1.0, 3.0, 2.0, 4.0])] * 2)
-    np.testing.assert_array_equal(Problem(w, squares).gptq(scale, grid), np.clip(np.rint(w / scale), -4, 3) * scale)
+    np.testing.assert_array_equal(
+        Problem(w, squares, 0.01).gptq(scale, grid), np.clip(np.rint(w / scale), -4, 3) * scale
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -44,7 +46,7 @@ def test_it_is_nearer_to_the_best_than_the_nearest(seed):
     w, x, scale = problem(size=4, seed=seed)
     grid = signed(3, np.ones(1))
     squares = x.transpose(0, 2, 1) @ x
-    found = error(w, Problem(w, squares).gptq(scale, grid), x)
+    found = error(w, Problem(w, squares, 0.01).gptq(scale, grid), x)
     nearest = error(w, np.clip(np.rint(w / scale), -4, 3) * scale, x)
     every = np.array(list(product(range(-4, 4), repeat=4)), float)  # [4096, K]
     best = np.array(
@@ -61,8 +63,8 @@ def test_descent_ends_where_no_single_code_is_better(seed):
     w, x, scale = problem(size=6, seed=seed)
     grid = signed(2, np.ones(1))
     squares = x.transpose(0, 2, 1) @ x
-    before = Problem(w, squares).gptq(scale, grid)
-    found = Problem(w, squares).descended(before, scale, grid)
+    before = Problem(w, squares, 0.01).gptq(scale, grid)
+    found = Problem(w, squares, 0.01).descended(before, scale, grid)
     least, at_first = objective(found, w, squares), objective(before, w, squares)
     assert (least <= at_first * (1 + 1e-12)).all() and least.sum() < at_first.sum()
     for i, code in product(range(6), range(-2, 2)):
@@ -84,14 +86,14 @@ def test_scales_are_those_that_leave_the_least():
     squares = x.transpose(0, 2, 1) @ x
     owner = np.array([[0, 1, 2], [3, 4, 0]])
     grid = signed(2, np.float32([0.7, 1.0, 2.5, 0.4, 0.9]))
-    values, found = fitted(w, squares, owner, grid)
+    values, found = fitted(Problem(w, squares, 0.01), owner, grid)
     codes = values / found.scale[owner][:, :, None]
     np.testing.assert_allclose(codes, np.rint(codes), atol=1e-6)
     assert set(np.rint(codes).ravel()) <= {-2, -1, 0, 1}
     got = np.bincount(owner.ravel(), objective(values, w, squares).ravel())
     for share in SHARES:
         scale = np.broadcast_to((share * grid.scale)[owner][:, :, None], w.shape)
-        other = Problem(w, squares).gptq(scale, grid)
+        other = Problem(w, squares, 0.01).gptq(scale, grid)
         assert (got <= np.bincount(owner.ravel(), objective(other, w, squares).ravel()) * (1 + 1e-5)).all()
     assert (found.scale != grid.scale).any()
 
@@ -99,9 +101,9 @@ def test_scales_are_those_that_leave_the_least():
 def test_blocks_change_nothing(monkeypatch):
     w, x, scale = problem(size=11, groups=1)
     squares, grid = x.transpose(0, 2, 1) @ x, signed(3, np.ones(1))
-    whole = Problem(w, squares).gptq(scale, grid)
+    whole = Problem(w, squares, 0.01).gptq(scale, grid)
     monkeypatch.setattr("mpcompile.ptq.gptq.BLOCK", 4)
-    np.testing.assert_allclose(Problem(w, squares).gptq(scale, grid), whole, atol=1e-9)
+    np.testing.assert_allclose(Problem(w, squares, 0.01).gptq(scale, grid), whole, atol=1e-9)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
