@@ -50,8 +50,8 @@ def settle(
     tell: Progress,
 ) -> dict[str, QuantizedWeights]:
     """Rounds the weights of each layer in turn, on the grid that `weights` has them on, its scales changed where that is
-    better; "nearest" takes them as they are.
-    Biases in `constants` (see `biases`) are corrected. The stages' setting then holds all of it."""
+    better; "nearest" takes them as they are. Biases in `constants` (see `biases`) are corrected. The stages' setting then
+    holds all of it."""
     model, found = stages.simulated.model, {}
     nodes = {n.name: n for n in model.proto.graph.node}
     for done, (name, inputs) in enumerate(stages):
@@ -60,7 +60,7 @@ def settle(
         weight, node = model.constants[layer.weight], nodes[name]
         spatial, spread = inputs[0][0].shape[2:], node.op_type == "ConvTranspose"
         window = window_of(node, weight, spatial) if weight.ndim > 2 else None
-        halves = [_Seen(rounding == "gptq") for _ in range(2)]
+        halves = [Seen(rounding == "gptq") for _ in range(2)]
         turn = 0  # every other sample is of the other half
         for x, quantized in inputs:
             for some in _pieces(x, weight):
@@ -76,7 +76,7 @@ def settle(
             owner = turned.of(np.broadcast_to(numbers, weight.shape))[:, :, 0].astype(int)
             sums = [s.about_means() if name in constants and not spread else s for s in (seen, *halves) if s.rows]
             scale = turned.of(np.broadcast_to(grid.scale, weight.shape))
-            damping = _damping(sums[1:], rows, scale, grid) if len(sums) > 2 else DAMPINGS[0]
+            damping = best_damping(sums[1:], rows, scale, grid) if len(sums) > 2 else DAMPINGS[0]
             values, grid = fitted(sums[0].problem(rows, damping), owner, grid)
         changed = {layer.weight: turned.back(values)}
         if name in constants:
@@ -98,7 +98,7 @@ def _pieces(x: np.ndarray, weight: np.ndarray) -> list[slice]:
     return [slice(at, at + most) for at in range(0, len(x), most)]
 
 
-class _Seen:
+class Seen:
     """Sums over rows of patches, X in float and X̂ quantized: means [groups, K]; squares X̂·X̂ᵀ and products X·X̂ᵀ
     [groups, K, K]."""
 
@@ -114,8 +114,8 @@ class _Seen:
             self.squares = self.squares + (quantized.transpose(0, 2, 1) @ quantized).astype(np.float64)
             self.products = self.products + (x.transpose(0, 2, 1) @ quantized).astype(np.float64)
 
-    def __add__(self, other: _Seen) -> _Seen:
-        found = _Seen(self.wants_squares)
+    def __add__(self, other: Seen) -> Seen:
+        found = Seen(self.wants_squares)
         for name in ("rows", "squares", "products", "sum", "quantized_sum"):
             setattr(found, name, getattr(self, name) + getattr(other, name))
         return found
@@ -128,9 +128,9 @@ class _Seen:
     def quantized_mean(self) -> np.ndarray:
         return self.quantized_sum / self.rows
 
-    def about_means(self) -> _Seen:
+    def about_means(self) -> Seen:
         """Of X and X̂ less their means."""
-        found, quantized = self + _Seen(self.wants_squares), self.quantized_mean[:, None]
+        found, quantized = self + Seen(self.wants_squares), self.quantized_mean[:, None]
         found.squares = self.squares - self.rows * quantized.transpose(0, 2, 1) * quantized
         found.products = self.products - self.rows * self.mean[:, :, None] * quantized
         return found
@@ -147,7 +147,7 @@ class _Seen:
         return float(((values @ self.squares - 2 * weights @ self.products) * values).sum())
 
 
-def _damping(halves: Sequence[_Seen], weights: np.ndarray, scale: np.ndarray, grid: Grid) -> float:
+def best_damping(halves: Sequence[Seen], weights: np.ndarray, scale: np.ndarray, grid: Grid) -> float:
     """With which each half of the inputs gives the weights that are best on the other."""
     errors = [
         sum(b.error(weights, a.problem(weights, d).gptq(scale, grid)) for a, b in (halves, halves[::-1]))

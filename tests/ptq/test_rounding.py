@@ -11,9 +11,10 @@ from torch.nn.functional import conv1d, conv2d
 import mpcompile as mp
 from mpcompile.errors import UsageError
 from mpcompile.frontend import load_source
-from mpcompile.ptq.gptq import SHARES, Problem, fitted
+from mpcompile.ptq.gptq import DAMPINGS, SHARES, Problem, fitted
 from mpcompile.ptq.grids import signed
 from mpcompile.ptq.patches import patches, window_of
+from mpcompile.ptq.rounding import Seen, best_damping
 from mpcompile.witness.reading import check_reading
 from tests.ptq.digits import answers, float_answers
 from tests.ptq.nets import NETS, export, made, samples
@@ -96,6 +97,33 @@ def test_scales_are_those_that_leave_the_least():
         other = Problem(w, squares, 0.01).gptq(scale, grid)
         assert (got <= np.bincount(owner.ravel(), objective(other, w, squares).ravel()) * (1 + 1e-5)).all()
     assert (found.scale != grid.scale).any()
+
+
+def test_the_fewer_inputs_the_more_damping():
+    """Errors of inputs that no weight can make up for: of few rows they are learned by heart, of many they are not."""
+    found = {}
+    for rows in (24, 4000):
+        rng, halves = np.random.default_rng(0), []
+        w = rng.normal(size=(1, 8, 16))
+        for _ in range(2):
+            x = rng.normal(size=(1, rows, 16)).astype(np.float32)
+            halves.append(Seen(squares=True))
+            halves[-1].add(x, x + rng.normal(0, 0.3, x.shape).astype(np.float32))
+        found[rows] = best_damping(halves, w, np.full(w.shape, 0.05), signed(8, np.full((8, 1), 0.05)))
+    assert found[24] == DAMPINGS[-1] > found[4000]
+
+
+def test_errors_are_those_of_the_outputs():
+    rng, seen = np.random.default_rng(1), Seen(squares=True)
+    x = rng.normal(1, 1, (2, 50, 6)).astype(np.float32)
+    quantized = np.rint(2 * x) / 2
+    seen.add(x, quantized)
+    w, values = rng.normal(size=(2, 2, 3, 6))
+    exact, found = w @ x.transpose(0, 2, 1), values @ quantized.transpose(0, 2, 1)
+    assert seen.error(w, values) + (exact**2).sum() == pytest.approx(((exact - found) ** 2).sum(), rel=1e-4)
+    off = exact - exact.mean(2, keepdims=True), found - found.mean(2, keepdims=True)
+    about = seen.about_means().error(w, values)
+    assert about + (off[0] ** 2).sum() == pytest.approx(((off[0] - off[1]) ** 2).sum(), rel=1e-4)
 
 
 def test_blocks_change_nothing(monkeypatch):
