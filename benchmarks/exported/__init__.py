@@ -46,6 +46,9 @@ EXPORTED = {
     "ds_cnn": Exported("mobile", "ds_cnn", (1, 49, 10), (1, 49, 10)),
     "tfc_w2a2": Exported(BREVITAS, "tfc", (1, 28, 28), (1, 28, 28)),
     "cnv_w2a2": Exported(BREVITAS, "cnv", (3, 32, 32), (3, 32, 32)),
+    "radioml_vgg10_w4a4": Exported(BREVITAS, "radioml_vgg10", (2, 1024), (2, 1024)),
+    "kws_mlp_w3a3": Exported(BREVITAS, "kws_mlp", (490,), (490,)),
+    "jets_w6a6": Exported(BREVITAS, "jets", (16,), (16,)),
     "mobilenet_v1_w4a4": Exported(BREVITAS, "mobilenet_v1", PICTURE, SMALL),
 }
 """Name → what makes it."""

@@ -1,4 +1,5 @@
-"""TFC, CNV and MobileNet-v1 at few bits, after Brevitas's examples: not trained, quantizers set by random pictures."""
+"""Networks at few bits, after Brevitas's examples and the QONNX model zoo: TFC, CNV, MobileNet-v1, RadioML's VGG10, the
+MLPs of key words and of jets. Not trained; quantizers are set by random inputs."""
 
 from __future__ import annotations
 
@@ -60,6 +61,37 @@ def cnv(bits: int = 2, classes: int = 10) -> nn.Module:
     for inputs in (256, 512):
         layers += [dense(inputs, 512, bits), nn.BatchNorm1d(512), signed(bits)]
     return nn.Sequential(*layers, dense(512, classes, bits))
+
+
+def radioml_vgg10(bits: int = 4, filters: int = 64, hidden: int = 128, samples: int = 1024) -> nn.Module:
+    """(N, 2, samples) → (N, 24), a signal in phase and in quadrature to its kind of modulation: seven convolutions over
+    time, each halved by a maximum, and two hidden layers."""
+    options = dict(bias=False, weight_bit_width=bits, weight_quant=Int8WeightPerTensorFloat)
+    layers, channels = [signed(8)], 2
+    for _ in range(7):
+        conv = qnn.QuantConv1d(channels, filters, 3, padding=1, **options)
+        layers += [conv, nn.BatchNorm1d(filters), relu(bits), nn.MaxPool1d(2)]
+        channels = filters
+    size = filters * (samples >> 7)
+    return nn.Sequential(*layers, nn.Flatten(), *_hidden(size, (hidden, hidden), bits), dense(hidden, 24, bits))
+
+
+def kws_mlp(bits: int = 3, inputs: int = 490, hidden: int = 256) -> nn.Module:
+    """(N, inputs) → (N, 12), of features of a second of sound to key words: three hidden layers."""
+    return nn.Sequential(signed(8), *_hidden(inputs, (hidden,) * 3, bits), dense(hidden, 12, bits))
+
+
+def jets(bits: int = 6) -> nn.Module:
+    """(N, 16) → (N, 5), features of a jet of particles to what it comes from: hls4ml's three hidden layers."""
+    return nn.Sequential(signed(8), *_hidden(16, (64, 32, 32), bits), dense(32, 5, bits))
+
+
+def _hidden(inputs: int, sizes: tuple[int, ...], bits: int) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for size in sizes:
+        layers += [dense(inputs, size, bits), nn.BatchNorm1d(size), relu(bits)]
+        inputs = size
+    return layers
 
 
 def mobilenet_v1(bits: int = 4, classes: int = 1000) -> nn.Module:

@@ -19,10 +19,12 @@ ROUND = 0.1
 """Seconds of each in a round, about."""
 
 
-def measure(name: str, path: Path, x: np.ndarray, rounds: int, against: Path | None = None) -> dict:
+def measure(
+    name: str, path: Path, x: np.ndarray, rounds: int, against: Path | None = None, bundle: Path | None = None
+) -> dict:
     """A row: milliseconds of both on `x` [...], the one input without batch, their ratio, operators that run in float,
     whether the bundle equals the reference and the file was read as the outside witness computes it. ONNX Runtime runs the
-    file `against`, `path` itself unless told."""
+    file `against`, `path` itself unless told. What `path` was compiled to stays in `bundle` where that is told."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -31,10 +33,10 @@ def measure(name: str, path: Path, x: np.ndarray, rounds: int, against: Path | N
     theirs_given, given = {session.get_inputs()[0].name: x[None]}, x[None]
     floats = [n for n in fused(path).nodes if isinstance(n, FloatOp)]
     with tempfile.TemporaryDirectory() as folder:
-        made = mp.compile(path, output=Path(folder) / "network.mpc")
+        made = mp.compile(path, output=bundle or Path(folder) / "network.mpc")
         report = mp.verify(path, made, given, threads=1)
-        with mp.open_bundle(made, 1) as bundle:
-            runs: list[Callable[[], object]] = [lambda: bundle.run(given), lambda: session.run(None, theirs_given)]
+        with mp.open_bundle(made, 1) as opened:
+            runs: list[Callable[[], object]] = [lambda: opened.run(given), lambda: session.run(None, theirs_given)]
             ours, theirs = in_turn(runs, rounds)
     return {
         "network": name,

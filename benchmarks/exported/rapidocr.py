@@ -116,8 +116,8 @@ def rows_of(name: str, wheel: Path, folder: Path, rounds: int) -> list[dict]:
     quantize_file(plain, qdq, calibration, symbolic=False)  # which does not know the classifier's shapes
     rows = []
     for path, by in ((qdq, "ONNX Runtime"), (qonnx, "mpcompile")):
-        row = measure(f"{name}, quantized by {by}", path, judged[0], rounds, qdq)
-        with mp.open_bundle(mp.compile(path, output=bundle), 1) as opened:
+        row = measure(f"{name}, quantized by {by}", path, judged[0], rounds, qdq, bundle)
+        with mp.open_bundle(bundle, 1) as opened:
             mine = [one_output(opened.run(x[None])) for x in judged]
         rows.append(row | {"agreement": agreement(part, mine, exact)})
     return rows

@@ -5,6 +5,7 @@ Of a transposed convolution: one row for each place of its input, one column for
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,16 +48,19 @@ def window_of(node: onnx.NodeProto, weight: np.ndarray, spatial: tuple[int, ...]
     return Window(kernel, strides, pads, dilations, given.get("group", 1))
 
 
-def patches(x: np.ndarray, window: Window | None) -> np.ndarray:
-    """float32 [groups, rows, weights of one output channel] of an input with its batch; None: of a Gemm or MatMul."""
+def patches(x: np.ndarray, window: Window | None, most: int | None = None) -> np.ndarray:
+    """float32 [groups, rows, weights of one output channel] of an input with its batch; None: of a Gemm or MatMul. Where
+    there are more rows than `most`, about so many: of a convolution those of every so many-th line."""
     if window is None:
-        return x.reshape(1, -1, x.shape[-1])
+        rows = x.reshape(1, -1, x.shape[-1])
+        return rows[:, :: _step(rows.shape[1], most)]
     padded = np.pad(x, ((0, 0), (0, 0), *window.pads))
     reach = tuple((k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations))
     axes = tuple(range(2, x.ndim))
     seen = np.lib.stride_tricks.sliding_window_view(padded, reach, axes)
     steps = (slice(None), slice(None), *(slice(None, None, s) for s in window.strides))
     seen = seen[(*steps, *(slice(None, None, d) for d in window.dilations))]  # [N, C, *out, *kernel]
+    seen = seen[:, :, :: _step(len(x) * math.prod(seen.shape[2 : 2 + len(axes)]), most)]
     n, channels = seen.shape[:2]
     seen = seen.reshape(n, window.groups, channels // window.groups, *seen.shape[2:])
     out = range(3, 3 + len(axes))
@@ -65,3 +69,7 @@ def patches(x: np.ndarray, window: Window | None) -> np.ndarray:
     return np.ascontiguousarray(moved).reshape(
         window.groups, -1, channels // window.groups * int(np.prod(window.kernel))
     )
+
+
+def _step(rows: int, most: int | None) -> int:
+    return -(-rows // most) if most else 1

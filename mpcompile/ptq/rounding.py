@@ -1,22 +1,23 @@
-"""Weights rounded one after another, each so that those that follow make up for its error on the calibration inputs: GPTQ
-(OPTQ), layer by layer, behind all that is quantized before.
+"""Weights rounded layer by layer, each behind all that is quantized before, so that its outputs on the calibration inputs
+are as near to the float network's as its grid lets them be.
 
-    min ‖W·X − Ŵ·X̂‖²        X: the layer's inputs in the float network, X̂: in the quantized one
+    min ‖W·X + b − Ŵ·X̂ − b̂‖²        X: the layer's inputs in the float network, X̂: in the quantized one
 
-In units of the grid, column i is rounded and its error, over the inverse of X̂·X̂ᵀ, is taken off the columns after it.
-Biases are corrected on the way: the mean of each output channel is the float network's (of a transposed convolution that
-cuts off what its taps reach at the borders, nearly).
+The least squares' W* = W·X·X̂ᵀ·(X̂·X̂ᵀ)⁻¹ is what `gptq` rounds. Biases are corrected on the way: the mean of each output
+channel is the float network's (of a transposed convolution that cuts off what its taps reach at the borders, nearly), so
+that sums are of what X and X̂ are off their means.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mpcompile.ptq.float_model import FloatModel
+from mpcompile.ptq.gptq import DAMPINGS, Problem, damped, fitted
 from mpcompile.ptq.grids import Grid
 from mpcompile.ptq.observe import Progress
 from mpcompile.ptq.patches import patches, window_of
@@ -25,14 +26,10 @@ from mpcompile.ptq.stages import Stages
 from mpcompile.ptq.write import QuantizedWeights
 
 ROUNDINGS = ("nearest", "gptq")
-DAMPING = 0.01
-"""Of the mean of the diagonal of X̂·X̂ᵀ, that is added to it."""
-BLOCK = 128
-"""Columns whose errors are taken off the others at once."""
 MOST_NUMBERS = 1 << 25
 """In the patches that are made at once."""
-MOST_ROWS = 1 << 17
-"""Of a piece of inputs that squares are summed of, at the most; of more, evenly spread ones."""
+MOST_ROWS = 1 << 15
+"""Of patches that are made at once; of more, evenly spread ones."""
 
 
 def biases(model: FloatModel, places: Places) -> dict[str, str]:
@@ -52,25 +49,35 @@ def settle(
     rounding: str,
     tell: Progress,
 ) -> dict[str, QuantizedWeights]:
-    """Rounds the weights of each layer in turn, on the grid that `weights` has them on; "nearest" takes them as they are.
-    Biases in `constants` (see `biases`) are corrected. The stages' setting then holds all of it."""
+    """Rounds the weights of each layer in turn, on the grid that `weights` has them on, its scales changed where that is
+    better; "nearest" takes them as they are. Biases in `constants` (see `biases`) are corrected. The stages' setting then
+    holds all of it."""
     model, found = stages.simulated.model, {}
     nodes = {n.name: n for n in model.proto.graph.node}
     for done, (name, inputs) in enumerate(stages):
         tell("rounding", done, len(layers))
-        layer, given = layers[name], weights[name]
+        layer, grid = layers[name], weights[name].grid
         weight, node = model.constants[layer.weight], nodes[name]
         spatial, spread = inputs[0][0].shape[2:], node.op_type == "ConvTranspose"
         window = window_of(node, weight, spatial) if weight.ndim > 2 else None
-        seen = _Seen(squares=rounding == "gptq")
+        halves = [Seen(rounding == "gptq") for _ in range(2)]
+        turn = 0  # every other sample is of the other half
         for x, quantized in inputs:
             for some in _pieces(x, weight):
-                seen.add(patches(x[some], window), patches(quantized[some], window))
+                for i in range(min(2, len(x[some]))):
+                    given = (patches(a[some][i::2], window, MOST_ROWS // 2) for a in (x, quantized))
+                    halves[(turn + i) % 2].add(*given)
+                turn += len(x[some])
+        seen = halves[0] + halves[1]
         turned = _Rows(weight.shape, layer.axis, window.groups if window else 1, spread)
-        rows, values = turned.of(weight), turned.of(given.values)
+        rows, values = turned.of(weight), turned.of(weights[name].values)
         if rounding == "gptq":
-            scale = turned.of(np.broadcast_to(given.grid.scale, weight.shape))
-            values = gptq(seen.best(rows), seen.squares, scale, given.grid)
+            numbers = np.arange(grid.scale.size).reshape(grid.scale.shape)
+            owner = turned.of(np.broadcast_to(numbers, weight.shape))[:, :, 0].astype(int)
+            sums = [s.about_means() if name in constants and not spread else s for s in (seen, *halves) if s.rows]
+            scale = turned.of(np.broadcast_to(grid.scale, weight.shape))
+            damping = best_damping(sums[1:], rows, scale, grid) if len(sums) > 2 else DAMPINGS[0]
+            values, grid = fitted(sums[0].problem(rows, damping), owner, grid)
         changed = {layer.weight: turned.back(values)}
         if name in constants:
             off = (rows @ seen.mean[:, :, None] - values @ seen.quantized_mean[:, :, None]).reshape(-1)
@@ -79,7 +86,7 @@ def settle(
                 off = off.reshape(-1, math.prod(weight.shape[2:])).sum(1) * math.prod(spatial) / places
             changed[constants[name]] = (model.constants[constants[name]] + off).astype(np.float32)
         stages.setting = stages.setting.but(constants=changed)
-        found[name] = QuantizedWeights(changed[layer.weight], given.grid)
+        found[name] = QuantizedWeights(changed[layer.weight], grid)
     tell("rounding", len(layers), len(layers))
     return found
 
@@ -91,25 +98,27 @@ def _pieces(x: np.ndarray, weight: np.ndarray) -> list[slice]:
     return [slice(at, at + most) for at in range(0, len(x), most)]
 
 
-class _Seen:
-    """Sums over all rows of patches: squares X̂·X̂ᵀ, products X·X̂ᵀ [groups, K, K], and means [groups, K]."""
+class Seen:
+    """Sums over rows of patches, X in float and X̂ quantized: means [groups, K]; squares X̂·X̂ᵀ and products X·X̂ᵀ
+    [groups, K, K]."""
 
     def __init__(self, squares: bool):
         self.rows, self.wants_squares = 0, squares
         self.squares = self.products = self.sum = self.quantized_sum = np.zeros(1)
 
     def add(self, x: np.ndarray, quantized: np.ndarray) -> None:
-        rows = x.shape[1]
-        step = -(-rows // MOST_ROWS)
+        self.rows += x.shape[1]
         self.sum = self.sum + x.sum(1, dtype=np.float64)
         self.quantized_sum = self.quantized_sum + quantized.sum(1, dtype=np.float64)
-        self.rows += rows
-        if not self.wants_squares:
-            return
-        x, quantized = x[:, ::step], quantized[:, ::step]
-        turned = quantized.transpose(0, 2, 1)
-        self.squares = self.squares + (turned @ quantized).astype(np.float64)
-        self.products = self.products + (x.transpose(0, 2, 1) @ quantized).astype(np.float64)
+        if self.wants_squares:
+            self.squares = self.squares + (quantized.transpose(0, 2, 1) @ quantized).astype(np.float64)
+            self.products = self.products + (x.transpose(0, 2, 1) @ quantized).astype(np.float64)
+
+    def __add__(self, other: Seen) -> Seen:
+        found = Seen(self.wants_squares)
+        for name in ("rows", "squares", "products", "sum", "quantized_sum"):
+            setattr(found, name, getattr(self, name) + getattr(other, name))
+        return found
 
     @property
     def mean(self) -> np.ndarray:
@@ -119,50 +128,32 @@ class _Seen:
     def quantized_mean(self) -> np.ndarray:
         return self.quantized_sum / self.rows
 
-    def best(self, weights: np.ndarray) -> np.ndarray:
-        """float64 [groups, O, K]: what makes ‖W·X − W*·X̂‖² least, damped towards W."""
-        damped = _damped(self.squares)
-        extra = damped - self.squares
-        wanted = weights @ (self.products + extra)
-        return np.linalg.solve(damped, wanted.transpose(0, 2, 1)).transpose(0, 2, 1)
+    def about_means(self) -> Seen:
+        """Of X and X̂ less their means."""
+        found, quantized = self + Seen(self.wants_squares), self.quantized_mean[:, None]
+        found.squares = self.squares - self.rows * quantized.transpose(0, 2, 1) * quantized
+        found.products = self.products - self.rows * self.mean[:, :, None] * quantized
+        return found
+
+    def problem(self, weights: np.ndarray, damping: float) -> Problem:
+        """What makes ‖W·X − W*·X̂‖² least, damped towards W, and X̂·X̂ᵀ."""
+        sound = damped(self.squares, damping)
+        wanted = weights @ (self.products + sound - self.squares)
+        best = np.linalg.solve(sound, wanted.transpose(0, 2, 1)).transpose(0, 2, 1)
+        return Problem(best, self.squares, damping)
+
+    def error(self, weights: np.ndarray, values: np.ndarray) -> float:
+        """‖W·X − Ŵ·X̂‖² less what does not depend on Ŵ."""
+        return float(((values @ self.squares - 2 * weights @ self.products) * values).sum())
 
 
-def _damped(squares: np.ndarray) -> np.ndarray:
-    diagonal = np.einsum("gkk->gk", squares)
-    more = np.maximum(DAMPING * diagonal.mean(1, keepdims=True), 1e-12) + (diagonal <= 0) * 1e-6
-    found = squares.copy()
-    np.einsum("gkk->gk", found)[:] += more
-    return found
-
-
-def gptq(weights: np.ndarray, squares: np.ndarray, scale: np.ndarray, grid: Grid) -> np.ndarray:
-    """float64 [groups, O, K], on the grid: `weights` rounded by the sums of squares [groups, K, K] of what they are
-    multiplied with. `scale`: as the weights. The columns of the greatest squares come first."""
-    order = np.argsort(-np.einsum("gkk->gk", squares), axis=1, kind="stable")
-    left = np.take_along_axis(weights, order[:, None], 2)
-    scales = np.take_along_axis(scale.astype(np.float64), order[:, None], 2)
-    sorted_squares = np.take_along_axis(np.take_along_axis(_damped(squares), order[:, :, None], 1), order[:, None], 2)
-    inverse = np.linalg.inv(sorted_squares)
-    upper = np.linalg.cholesky(inverse).transpose(0, 2, 1)
-    size, found = weights.shape[2], np.empty_like(left)
-    for start in range(0, size, BLOCK):
-        end = min(start + BLOCK, size)
-        errors = np.zeros_like(left[:, :, start:end])
-        for i in range(start, end):
-            w, s = left[:, :, i], scales[:, :, i]
-            found[:, :, i] = _levels(w / s, grid) * s
-            errors[:, :, i - start] = (w - found[:, :, i]) / upper[:, None, i, i]
-            left[:, :, i:end] -= errors[:, :, i - start, None] * upper[:, None, i, i:end]
-        left[:, :, end:] -= errors @ upper[:, start:end, end:]
-    result = np.empty_like(found)
-    np.put_along_axis(result, np.broadcast_to(order[:, None], found.shape), found, 2)
-    return result
-
-
-def _levels(u: np.ndarray, grid: Grid) -> np.ndarray:
-    if grid.bipolar:
-        return np.where(u >= 0, 1.0, -1.0)
-    return np.clip(np.rint(u), grid.low, grid.high)
+def best_damping(halves: Sequence[Seen], weights: np.ndarray, scale: np.ndarray, grid: Grid) -> float:
+    """With which each half of the inputs gives the weights that are best on the other."""
+    errors = [
+        sum(b.error(weights, a.problem(weights, d).gptq(scale, grid)) for a, b in (halves, halves[::-1]))
+        for d in DAMPINGS
+    ]
+    return DAMPINGS[int(np.argmin(errors))]
 
 
 @dataclass(frozen=True)

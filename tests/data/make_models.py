@@ -1,4 +1,4 @@
-"""Writes the models of this folder that Brevitas exports: `python tests/data/make_models.py [NAME …]`. hand_made.py
+"""Writes the models of this folder that Brevitas exports: `python -m tests.data.make_models [NAME …]`. hand_made.py
 writes the others.
 
 Networks are small and seeded. BatchNorm statistics and parameters are random (a quarter of the gammas negative), so
@@ -30,19 +30,29 @@ from brevitas.quant import (
 from brevitas.quant.shifted_scaled_int import ShiftedUint8ActPerTensorFloat, ShiftedUint8WeightPerTensorFloat
 from torch import nn
 
+from benchmarks.exported.brevitas_networks import jets, kws_mlp, radioml_vgg10
+
 HERE = Path(__file__).parent
 OPSET = 17
 
 
 # -- layers ------------------------------------------------------------------------------------------------------------
 def norm(channels: int, dims: int = 2) -> nn.Module:
-    bn = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}[dims](channels)
-    with torch.no_grad():
-        bn.weight.copy_((0.5 + torch.rand(channels)) * torch.where(torch.rand(channels) < 0.25, -1.0, 1.0))
-        bn.bias.copy_(0.4 * torch.randn(channels))
-        bn.running_mean.copy_(0.2 * torch.randn(channels))
-        bn.running_var.copy_(0.3 + torch.rand(channels))
-    return bn.eval()
+    return random_statistics({1: nn.BatchNorm1d, 2: nn.BatchNorm2d}[dims](channels)).eval()
+
+
+def random_statistics(network: nn.Module) -> nn.Module:
+    """Of all BatchNorms in it."""
+    for bn in network.modules():
+        if not isinstance(bn, nn.modules.batchnorm._BatchNorm):
+            continue
+        n = bn.num_features
+        with torch.no_grad():
+            bn.weight.copy_((0.5 + torch.rand(n)) * torch.where(torch.rand(n) < 0.25, -1.0, 1.0))
+            bn.bias.copy_(0.4 * torch.randn(n))
+            bn.running_mean.copy_(0.2 * torch.randn(n))
+            bn.running_var.copy_(0.3 + torch.rand(n))
+    return network
 
 
 def relu(bits: int) -> nn.Module:
@@ -320,6 +330,9 @@ NETWORKS = {  # name: (network, input shape, exporter, options)
     "separable": (separable, (3, 20, 20), export_qonnx, {"dynamic_axes": {"x": {0: "batch"}}}),
     "keywords": (keywords, (24, 40), export_qonnx, {}),
     "mlp_w3a3": (mlp, (1, 8, 8), export_qonnx, {}),
+    "radioml_w4a4": (lambda: random_statistics(radioml_vgg10(4, 12, 20, 256)), (2, 256), export_qonnx, {}),
+    "kws_mlp_w3a3": (lambda: random_statistics(kws_mlp(3, 98, 70)), (98,), export_qonnx, {}),
+    "jets_w6a6": (lambda: random_statistics(jets()), (16,), export_qonnx, {}),
     "truncated_pool": (truncated_pool, IMAGE, export_qonnx, {}),
     "mlp_dynamo": (mlp, (1, 8, 8), export_qonnx, {"dynamo": True, "opset_version": 18}),
     "keywords_dynamo_qcdq": (keywords, (24, 40), export_onnx_qcdq, {"dynamo": True, "opset_version": 21}),

@@ -11,9 +11,10 @@ from torch.nn.functional import conv1d, conv2d
 import mpcompile as mp
 from mpcompile.errors import UsageError
 from mpcompile.frontend import load_source
+from mpcompile.ptq.gptq import DAMPINGS, SHARES, Problem, fitted
 from mpcompile.ptq.grids import signed
 from mpcompile.ptq.patches import patches, window_of
-from mpcompile.ptq.rounding import gptq
+from mpcompile.ptq.rounding import Seen, best_damping
 from mpcompile.witness.reading import check_reading
 from tests.ptq.digits import answers, float_answers
 from tests.ptq.nets import NETS, export, made, samples
@@ -36,7 +37,9 @@ def test_where_inputs_are_independent_it_is_the_nearest():
     w, _, scale = problem()
     grid = signed(3, np.ones(1))
     squares = np.stack([np.diag([5.0, 1.0, 3.0, 2.0, 4.0])] * 2)
-    np.testing.assert_array_equal(gptq(w, squares, scale, grid), np.clip(np.rint(w / scale), -4, 3) * scale)
+    np.testing.assert_array_equal(
+        Problem(w, squares, 0.01).gptq(scale, grid), np.clip(np.rint(w / scale), -4, 3) * scale
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -44,7 +47,7 @@ def test_it_is_nearer_to_the_best_than_the_nearest(seed):
     w, x, scale = problem(size=4, seed=seed)
     grid = signed(3, np.ones(1))
     squares = x.transpose(0, 2, 1) @ x
-    found = error(w, gptq(w, squares, scale, grid), x)
+    found = error(w, Problem(w, squares, 0.01).gptq(scale, grid), x)
     nearest = error(w, np.clip(np.rint(w / scale), -4, 3) * scale, x)
     every = np.array(list(product(range(-4, 4), repeat=4)), float)  # [4096, K]
     best = np.array(
@@ -56,14 +59,79 @@ def test_it_is_nearer_to_the_best_than_the_nearest(seed):
     assert (found >= best - 1e-9).all() and found.sum() < 0.95 * nearest.sum()
 
 
-def test_blocks_change_nothing(monkeypatch):
-    from mpcompile.ptq import rounding
+@pytest.mark.parametrize("seed", range(5))
+def test_descent_ends_where_no_single_code_is_better(seed):
+    w, x, scale = problem(size=6, seed=seed)
+    grid = signed(2, np.ones(1))
+    squares = x.transpose(0, 2, 1) @ x
+    before = Problem(w, squares, 0.01).gptq(scale, grid)
+    found = Problem(w, squares, 0.01).descended(before, scale, grid)
+    least, at_first = objective(found, w, squares), objective(before, w, squares)
+    assert (least <= at_first * (1 + 1e-12)).all() and least.sum() < at_first.sum()
+    for i, code in product(range(6), range(-2, 2)):
+        other = found.copy()
+        other[:, :, i] = code * scale[:, :, i]
+        assert (objective(other, w, squares) >= least * (1 - 1e-9)).all()
 
+
+def objective(values, w, squares) -> np.ndarray:
+    """[groups, O], what is made least, by hand."""
+    off = values - w
+    sound = [h + 0.01 * np.diag(h).mean() * np.eye(len(h)) for h in squares]
+    return np.array([[e @ h @ e for e in rows] for rows, h in zip(off, sound)])
+
+
+def test_scales_are_those_that_leave_the_least():
+    """Of two groups of three rows, whose scales are the rows' own: two rows share one."""
+    w, x, _ = problem(size=6)
+    squares = x.transpose(0, 2, 1) @ x
+    owner = np.array([[0, 1, 2], [3, 4, 0]])
+    grid = signed(2, np.float32([0.7, 1.0, 2.5, 0.4, 0.9]))
+    values, found = fitted(Problem(w, squares, 0.01), owner, grid)
+    codes = values / found.scale[owner][:, :, None]
+    np.testing.assert_allclose(codes, np.rint(codes), atol=1e-6)
+    assert set(np.rint(codes).ravel()) <= {-2, -1, 0, 1}
+    got = np.bincount(owner.ravel(), objective(values, w, squares).ravel())
+    for share in SHARES:
+        scale = np.broadcast_to((share * grid.scale)[owner][:, :, None], w.shape)
+        other = Problem(w, squares, 0.01).gptq(scale, grid)
+        assert (got <= np.bincount(owner.ravel(), objective(other, w, squares).ravel()) * (1 + 1e-5)).all()
+    assert (found.scale != grid.scale).any()
+
+
+def test_the_fewer_inputs_the_more_damping():
+    """Errors of inputs that no weight can make up for: of few rows they are learned by heart, of many they are not."""
+    found = {}
+    for rows in (24, 4000):
+        rng, halves = np.random.default_rng(0), []
+        w = rng.normal(size=(1, 8, 16))
+        for _ in range(2):
+            x = rng.normal(size=(1, rows, 16)).astype(np.float32)
+            halves.append(Seen(squares=True))
+            halves[-1].add(x, x + rng.normal(0, 0.3, x.shape).astype(np.float32))
+        found[rows] = best_damping(halves, w, np.full(w.shape, 0.05), signed(8, np.full((8, 1), 0.05)))
+    assert found[24] == DAMPINGS[-1] > found[4000]
+
+
+def test_errors_are_those_of_the_outputs():
+    rng, seen = np.random.default_rng(1), Seen(squares=True)
+    x = rng.normal(1, 1, (2, 50, 6)).astype(np.float32)
+    quantized = np.rint(2 * x) / 2
+    seen.add(x, quantized)
+    w, values = rng.normal(size=(2, 2, 3, 6))
+    exact, found = w @ x.transpose(0, 2, 1), values @ quantized.transpose(0, 2, 1)
+    assert seen.error(w, values) + (exact**2).sum() == pytest.approx(((exact - found) ** 2).sum(), rel=1e-4)
+    off = exact - exact.mean(2, keepdims=True), found - found.mean(2, keepdims=True)
+    about = seen.about_means().error(w, values)
+    assert about + (off[0] ** 2).sum() == pytest.approx(((off[0] - off[1]) ** 2).sum(), rel=1e-4)
+
+
+def test_blocks_change_nothing(monkeypatch):
     w, x, scale = problem(size=11, groups=1)
     squares, grid = x.transpose(0, 2, 1) @ x, signed(3, np.ones(1))
-    whole = gptq(w, squares, scale, grid)
-    monkeypatch.setattr(rounding, "BLOCK", 4)
-    np.testing.assert_allclose(gptq(w, squares, scale, grid), whole, atol=1e-9)
+    whole = Problem(w, squares, 0.01).gptq(scale, grid)
+    monkeypatch.setattr("mpcompile.ptq.gptq.BLOCK", 4)
+    np.testing.assert_allclose(Problem(w, squares, 0.01).gptq(scale, grid), whole, atol=1e-9)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
@@ -87,6 +155,17 @@ def test_patches_times_weights_is_the_convolution(axes, how, groups):
     conv = {1: conv1d, 2: conv2d}[axes]
     y = conv(torch.from_numpy(x), torch.from_numpy(w), None, strides, pads, dilations, groups).numpy()
     np.testing.assert_allclose(got.reshape(6, -1), y.swapaxes(0, 1).reshape(6, -1), atol=1e-4)
+
+
+def test_some_of_the_patches():
+    x = np.arange(2 * 4 * 6 * 5, dtype=np.float32).reshape(2, 4, 6, 5)
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1], group=2)
+    window = window_of(node, np.ones((4, 2, 3, 3), np.float32), (6, 5))
+    every = patches(x, window).reshape(2, 2, 6, 5, 18)
+    np.testing.assert_array_equal(patches(x, window, 60), every.reshape(2, 60, 18))
+    np.testing.assert_array_equal(patches(x, window, 59), every[:, :, ::2].reshape(2, 30, 18))
+    rows = x.reshape(-1, 5)
+    np.testing.assert_array_equal(patches(x, None, 16), rows[None, ::3])
 
 
 def test_padding_that_the_file_leaves_open():
