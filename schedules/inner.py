@@ -61,6 +61,10 @@ class InnerLoops(ABC, Generic[S, L]):
         """Whether so few steps make an output that the epilogue decides the tile."""
         return False
 
+    def unroll(self, part: S) -> int:
+        """How many of the innermost reduction loops are unrolled by default (Tile.unroll)."""
+        return 0
+
     def line_step(self, part: S) -> int:
         """Output lines that are computed together: a group serves a multiple of them, or all."""
         return 1

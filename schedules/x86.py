@@ -89,7 +89,8 @@ class X86:
         lines = default_lines(self.name, spec)
         wanted = (inner.shared(spec, part, lines) for inner, part in zip(loops, parts))
         shared = next((axis for axis in wanted if axis), "")
-        return Tile(row, pixels, block, lines=lines, parallel=shared)
+        unroll = loops[0].unroll(parts[0]) if len(parts) == 1 else 0
+        return Tile(row, pixels, block, lines=lines, unroll=unroll, parallel=shared)
 
     def _shallow(self, spec: LayerSpec) -> tuple[int, int] | None:
         """(pixels, block) where a few steps make an output: a whole group, so that sums need not leave registers.
