@@ -41,6 +41,7 @@ LONG = re.compile(
             r"compile/test_float_contractions.py::test_it_is.*(tiles|few|one row|turned|strides|groups|a sequence|x86)",
             r"cuda/test_faults.py::test_(every|no_driver|code_that)",
             r"cuda/test_c_export.py::test_its_errors",
+            r"cuda/test_whole",
             r"compile/test_real_exporters.py::test_its_bundle",
             r"compile/test_whole_networks.py::test_the_bundle_equals_the_reference",
             r"compile/test_models.py::test_the_same_class",

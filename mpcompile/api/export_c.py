@@ -14,6 +14,7 @@ from mpcompile.compiler import pipeline
 from mpcompile.compiler.backend import backend_of
 from mpcompile.compiler.c_export import source
 from mpcompile.compiler.c_export.build import WARNINGS, Tools, include_flags
+from mpcompile.compiler.c_export.cuda.source import CudaExport
 from mpcompile.compiler.manifest import layer_rows
 from mpcompile.compiler.scratch import MeasureScratch
 from mpcompile.errors import TargetError, UsageError
@@ -22,6 +23,7 @@ from mpcompile.frontend import graph_of
 from mpcompile.ir.graph import Graph
 from mpcompile.records.choose import TunedTiles
 from mpcompile.records.store import records_for
+from mpcompile.runtime.cuda.code import CudaCode
 from mpcompile.targets import Target, load_target
 from mpcompile.temporary import temporary_folder
 
@@ -59,7 +61,8 @@ def export_c(
     flags: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Exported:
-    """Writes libNAME.a, NAME.h, example.c and CMakeLists.txt into `folder`; it is made where it is not there.
+    """Writes libNAME.a, NAME.h, example.c and CMakeLists.txt into `folder`; it is made where it is not there. For a CUDA
+    device NAME.c and NAME.bin are in the library's place, which the board's own compiler takes.
 
     Everything public is called NAME_…, all else is local to the library, so that several fit into one program. name:
     what the symbols begin with; without it, from the model's file. shapes, families, records, require_quantized: as
@@ -69,20 +72,22 @@ def export_c(
     """
     board = target if isinstance(target, Target) else load_target(target)
     backend = backend_of(board)
-    if not backend.exports_c:
+    if not backend.exports_c and board.kind != "cuda":
         raise TargetError(f"target {board.name}: there is no C library for a {board.kind}: compile a bundle for it")
     graph = graph_of(model, shapes)
     if require_quantized:
         check_quantized(graph)
     name = source.check_name(name) if name else source.identifier(Path(graph.source).stem)
-    tools, say = Tools.find(board.arch, f"a C library for {board.name}"), progress or (lambda line: None)
+    say = progress or (lambda line: None)
+    options = pipeline.Options(families or {}, tuned=TunedTiles(records_for(board, records)), progress=say)
+    if board.kind == "cuda":
+        return _export_cuda(graph, board, Path(folder if folder is not None else name), name, options)
+    tools = Tools.find(board.arch, f"a C library for {board.name}")
     with (
         output_folder(folder if folder is not None else name, parents=False) as folder,
         temporary_folder() as made,
     ):
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise UsageError(f"cannot write into {folder}: no permission")
-        options = pipeline.Options(families or {}, tuned=TunedTiles(records_for(board, records)), progress=say)
+        _check_folder(folder)
         planned = pipeline.plan(graph, board, options)
         scratch = MeasureScratch()
         objects = pipeline.build(planned.functions, board, made, [scratch], say)
@@ -119,6 +124,25 @@ def export_c(
         len(planned.weights),
         _rows(planned),
     )
+
+
+def _export_cuda(graph: Graph, board: Target, folder: Path, name: str, options: pipeline.Options) -> Exported:
+    with output_folder(folder, parents=False) as folder, temporary_folder() as made:
+        _check_folder(folder)
+        planned = pipeline.plan(graph, board, options)
+        library = pipeline.link(pipeline.build(planned.functions, board, made, progress=options.progress), board)
+        code, source_name = CudaCode.from_bytes(library), Path(graph.source).name
+        export = CudaExport(name, planned.plan, code, planned.weights, board.name, source_name, __version__)
+        files = export.files()
+        for file, data in files.items():
+            (made / file).write_bytes(data)
+        _put(made, folder, tuple(files))
+    return Exported(folder, name, tuple(files), export.device_bytes, 0, len(planned.weights), _rows(planned))
+
+
+def _check_folder(folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write into {folder}: no permission")
 
 
 def _rows(planned: pipeline.Planned) -> list[dict]:

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from mpcompile.runtime.cuda.code import CudaCode, Function, Launch
-from tests.cuda.standin import emulated
 from tests.runtime.small_bundle import BIAS, SHAPE, small_plan, small_target, small_variant, write_small
 
 SOURCE = r"""
@@ -36,7 +35,9 @@ FUNCTIONS = {
 
 
 def code(**changes) -> CudaCode:
-    return CudaCode(**{"functions": FUNCTIONS, "cubins": {"sm_80": emulated(SOURCE)}} | changes)
+    from tests.cuda.emulate import library  # which knows the compiler: a process that only runs a bundle does not
+
+    return CudaCode(**{"functions": FUNCTIONS, "cubins": {"sm_80": library(SOURCE)}} | changes)
 
 
 def target(name="a100", arch="sm_80", **changes) -> dict:

@@ -7,6 +7,7 @@ import pytest
 
 from mpcompile.runtime.cuda.code import Function, Launch
 from tests.cuda import standin as standins
+from tests.cuda.emulate import library
 from tests.cuda.small_network import FUNCTIONS, SHAPE, SOURCE, write
 
 
@@ -101,7 +102,7 @@ def test_damaged_code(tmp_path, x, standin, monkeypatch):
 
 
 def test_a_kernel_that_writes_beside_its_tensors(tmp_path, x, standin):
-    wrong = standins.emulated(SOURCE.replace("y[i] = x[i]", "y[i + 4] = x[i]"))
+    wrong = library(SOURCE.replace("y[i] = x[i]", "y[i + 4] = x[i]"))
     code, line = refused(write(tmp_path / "m.mpc", cubins={"sm_80": wrong}), x, standin)
     assert code == 4 and "the CUDA device was lost: cuStreamSynchronize: CUDA_ERROR_ILLEGAL_ADDRESS" in line
 

@@ -1,16 +1,12 @@
-"""The stand-in for libcuda.so.1: how it is built, what it takes for a cubin, how a process gets it."""
+"""The stand-in for libcuda.so.1: how it is built, how a process gets it. Its cubins are tests.cuda.emulate's libraries."""
 
 import os
-import re
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(([^)]*)\)')
 FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fvisibility=hidden")
 
 
@@ -26,24 +22,6 @@ def none(folder: Path) -> Path:
     library = folder / "libcuda.so.1"
     library.write_bytes(b"")
     return library
-
-
-@cache
-def emulated(source: str) -> bytes:
-    """What stands for the cubin of CUDA C whose kernels take addresses alone."""
-    calls = []
-    for name, parameters in KERNEL.findall(source):
-        types = [re.sub(r"\s*(__restrict__)?\s*\w+$", "", p.strip()) for p in parameters.split(",")]
-        values = ", ".join(f"*({kind}*)p[{i}]" for i, kind in enumerate(types))
-        calls.append(
-            f'extern "C" __attribute__((visibility("default"))) void emu_call_{name}(void** p) {{ {name}({values}); }}\n'
-            f'extern "C" __attribute__((visibility("default"))) const int emu_params_{name} = {len(types)};\n'
-        )
-    with TemporaryDirectory() as folder:
-        text, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
-        text.write_text(f'#include "{HERE}/threads.h"\n{source}\n{"".join(calls)}')
-        _gxx("-w", "-ffp-contract=off", "-fno-strict-aliasing", "-o", library, text)
-        return library.read_bytes()
 
 
 def run(code: str, *arguments: str | Path, standin: Path, **environment: str) -> subprocess.CompletedProcess:

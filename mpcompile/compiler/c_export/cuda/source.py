@@ -38,6 +38,11 @@ class CudaExport:
     source: str
     version: str
 
+    @property
+    def device_bytes(self) -> int:
+        """Of the workspace, scratch included, on the device."""
+        return self.plan.workspace_bytes + self._scratch()
+
     def files(self) -> dict[str, bytes]:
         """File name → contents. Raises ModelError where the plan calls what the code has not."""
         texts = {
@@ -164,7 +169,7 @@ class CudaExport:
             "version": self.version,
             "target": self.target,
             "archs": ", ".join(self.code.cubins),
-            "workspace": str(self.plan.workspace_bytes + self._scratch()),
+            "workspace": str(self.device_bytes),
             "inputs": str(len(self.plan.inputs)),
             "outputs": str(len(self.plan.outputs)),
             "ports": "\n".join(f"#define {name} {size} /* {said} */" for name, size, said in ports),
