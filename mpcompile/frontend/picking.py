@@ -97,7 +97,7 @@ def resize(imp: Importer, node: Source):
     if after is None or len(after) != len(before) or after[0] != before[0]:
         return Fallback("its sizes are computed at run time, or along axes that it names")
     mode = node.attribute("coordinate_transformation_mode", "half_pixel" if imp.opset > 10 else "asymmetric")
-    if how != "nearest":
+    if how != "nearest" and not (mode != "tf_crop_and_resize" and _copies(before, after, scales)):
         return interpolated(imp, node, before, after, scales, mode)
     rounding = node.attribute("nearest_mode", "round_prefer_floor" if imp.opset > 10 else "floor")
     along = []
@@ -108,6 +108,11 @@ def resize(imp: Importer, node: Source):
             return UNEVEN
         along.append(found)
     return picked(imp, node, {node.outputs[0]: tuple(along)})
+
+
+def _copies(before, after, scales: list[float]) -> bool:
+    """Whether along each axis there is one element to interpolate between, or nothing is."""
+    return all(old == 1 or (new == old and scale == 1) for old, new, scale in zip(before, after, scales))
 
 
 def target_size(imp: Importer, node: Source, before) -> tuple[tuple[int, ...] | None, list[float]]:
@@ -189,6 +194,8 @@ def nearest(old: int, new: int, scale: float, mode: str, rounding: str) -> np.nd
         x = (i + 0.5) / scale - 0.5
     elif mode == "align_corners" and new > 1:
         x = i * (old - 1) / (new - 1)
+    elif mode in ("align_corners", "pytorch_half_pixel"):
+        x = i * 0.0
     else:
         return None
     down, up = np.floor(x), np.ceil(x)

@@ -4,6 +4,8 @@ import numpy as np
 import onnx
 import pytest
 
+from mpcompile.api.compile import compile_model
+from mpcompile.errors import ModelError
 from mpcompile.frontend import load
 from mpcompile.reference.interpret import interpret
 from tests.data.hand_made import Builder
@@ -69,3 +71,24 @@ def test_other_interpolations_run_in_float(tmp_path, how, reason):
     onnx.save(b.model("y"), tmp_path / "m.onnx")
     (found,) = (n for n in load(tmp_path / "m.onnx").nodes if n.op == "FloatOp")
     assert reason in found.reason
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("after", [(1, 2), (3, 1), (4, 5)], ids=str)
+def test_of_one_pixel_is_a_copy(tmp_path, mode, after):
+    """Also of what a layer computes: TVM's operator divides by zero where align_corners leaves one pixel of an axis."""
+    b = Builder("one", 17, (5, 4, 3))
+    pooled = b.add("GlobalMaxPool", b.add("Conv", quantized(b, "x"), weights(b, (6, 5, 1, 1))))
+    target = b.constant([1, 6, *after], np.int64)
+    b.add("Resize", pooled, "", "", target, mode="linear", coordinate_transformation_mode=mode, output="y")
+    graph = check(tmp_path, b, "y", ops={"Quantize", "Conv", "View", "Pooling"})
+    assert graph.types["y"].shape == (6, *after)
+
+
+def test_one_pixel_of_an_axis_among_others_is_refused_by_name(tmp_path):
+    b = Builder("aligned", 17, (5, 4, 3))
+    given = dict(mode="linear", coordinate_transformation_mode="align_corners")
+    b.add("Resize", b.add("Sin", "x"), "", "", b.constant([1, 5, 1, 6], np.int64), **given, output="y")
+    onnx.save(b.model("y"), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="align_corners leaves one pixel"):
+        compile_model(tmp_path / "m.onnx", output=tmp_path / "m.mpc")

@@ -37,7 +37,10 @@ def _resize(attributes: dict, scales: np.ndarray | None, before: Shape, after: S
     """TVM resizes by the ratio of the two sizes, and takes every pixel as it is."""
     if attributes.get("antialias", 0):
         return "TVM's operator does not smooth (antialias)"
-    if scales is None or not scales.size or attributes.get("coordinate_transformation_mode") == b"align_corners":
+    aligned = attributes.get("coordinate_transformation_mode") == b"align_corners"
+    if aligned and attributes.get("mode") != b"nearest" and 1 in after[1:]:
+        return "TVM's operator divides by zero where align_corners leaves one pixel of an axis"
+    if scales is None or not scales.size or aligned:
         return ""
     ratios = np.divide(after, before)
     named = scales[len(scales) - len(ratios) :] if "axes" not in attributes else scales
