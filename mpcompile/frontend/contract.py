@@ -8,7 +8,7 @@ from mpcompile.errors import ModelError
 from mpcompile.frontend import shuffles
 from mpcompile.frontend.importer import Fallback, Importer, Quantized, Source, operator
 from mpcompile.frontend.rows import over_rows
-from mpcompile.frontend.values import Activation, Constant, QuantizedConstant, Value
+from mpcompile.frontend.values import BLOCKED, Activation, Constant, QuantizedConstant, Value
 from mpcompile.frontend.windows import window, window_shape
 from mpcompile.ir.graph import Conv, Dense
 
@@ -37,6 +37,8 @@ def conv(imp: Importer, node: Source):
         return no_weights(weight)
     if weight.u.ndim not in (3, 4):
         return Fallback(f"it is over {weight.u.ndim - 2} axes")
+    if weight.is_blocked:
+        return Fallback(BLOCKED)
     groups = node.attribute("group", 1)
     source = imp.quantized(node, 0, through_pad=True, per_channel=weight.u.shape[1] == 1 and groups > 1)
     made = weight.weight(str(node))
@@ -106,6 +108,8 @@ def dense(
     imp: Importer, node: Source, x: str, weight: QuantizedConstant, bias: np.ndarray | None, factor: np.ndarray
 ) -> Fallback | None:
     """A Dense of factor·weight [O, I], over each row of x; factor [1]."""
+    if weight.is_blocked:
+        return Fallback(BLOCKED)
     made = weight.weight(str(node))
     made.scale = factor * made.scale
     *rows, wide = imp.type(x).shape

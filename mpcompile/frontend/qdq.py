@@ -39,14 +39,15 @@ def linear_parameters(imp: Importer, node: Source, shape: tuple[int, ...]) -> tu
     """(scale, zero point, zero point's type) of a (De)QuantizeLinear, shaped to broadcast against `shape`."""
     scale = scale_of(imp, node, 1)
     zero = imp.constant(node, 2, "zero point", integer=True) if node.has(2) else None
-    if node.attribute("block_size", 0):
-        raise ModelError(f"{node}: blocked quantization; one scale per tensor or per output channel would be accepted")
     dtype = imp.dtype(node, 2) if zero is not None else None
     if dtype == "":
         raise ModelError(f"{node}: a zero point of unknown type; one whose type the file says would be accepted")
     zero = np.zeros(scale.shape, np.int64) if zero is None else zero.astype(np.int64)
     if zero.size not in (1, scale.size):
         raise ModelError(f"{node}: {zero.size} zero points for {scale.size} scales; one for each would be accepted")
+    if block := node.attribute("block_size", 0):
+        zero = np.broadcast_to(zero.reshape(-1 if zero.size == 1 else scale.shape), scale.shape)
+        return spread(node, scale, shape, block), spread(node, zero, shape, block), dtype
     if scale.size == 1:
         return scale.reshape(()), zero.reshape(()) if zero.size == 1 else zero, dtype
     axis = node.attribute("axis", 1) % max(1, len(shape))
@@ -58,6 +59,21 @@ def linear_parameters(imp: Importer, node: Source, shape: tuple[int, ...]) -> tu
     along = [1] * len(shape)
     along[axis] = -1
     return scale.reshape(along), (zero.reshape(along) if zero.size > 1 else zero.reshape(())), dtype
+
+
+def spread(node: Source, held: np.ndarray, shape: tuple[int, ...], block: int) -> np.ndarray:
+    """Scales or zero points of blocks, [.., ⌈D/block⌉, ..], for each element, [.., D, ..]; one number where all blocks
+    have the same. Raises ModelError at another shape."""
+    axis = node.attribute("axis", 1) % max(1, len(shape))
+    wanted = tuple(-(-n // block) if i == axis else n for i, n in enumerate(shape))
+    if block < 1 or held.shape != wanted:
+        raise ModelError(
+            f"{node}: scales of shape {list(held.shape)} for blocks of {block} along axis {axis} of {list(shape)}; "
+            f"{list(wanted)} would be accepted"
+        )
+    if held.size and (held == held.flat[0]).all():
+        return held.reshape(-1)[:1].reshape(())
+    return np.repeat(held, block, axis)[tuple(slice(n) for n in shape)]
 
 
 @operator("QuantizeLinear")

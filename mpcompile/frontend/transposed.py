@@ -21,7 +21,7 @@ from mpcompile.frontend.blocks import regrouped
 from mpcompile.frontend.contract import bias_of, no_weights
 from mpcompile.frontend.grids import tightest
 from mpcompile.frontend.importer import Fallback, Importer, Source, operator
-from mpcompile.frontend.values import Activation, QuantizedConstant
+from mpcompile.frontend.values import BLOCKED, Activation, QuantizedConstant
 from mpcompile.ir.graph import Along, Conv, QuantizedWeight, View
 
 MOST = 255
@@ -116,7 +116,10 @@ def conv_transpose(imp: Importer, node: Source):
         apart = a.reshape(groups, inputs // groups, each, *kernel)
         return apart.swapaxes(1, 2).reshape(groups * each, inputs // groups, *kernel)
 
-    weight = constant.rearranged(channels_first).weight(str(node))
+    constant = constant.rearranged(channels_first)
+    if constant.is_blocked:
+        return Fallback(BLOCKED)
+    weight = constant.weight(str(node))
     axes = axes_of(node, spatial, tuple(kernel))
     if any(min(axis.pads) < 0 for axis in axes):
         return Fallback("it cuts off more than a kernel reaches")

@@ -11,6 +11,8 @@ from mpcompile.errors import ModelError
 from mpcompile.frontend import grids
 from mpcompile.ir.graph import QuantizedWeight, Quantizer
 
+BLOCKED = "its weights have several scales within one output channel (blocked quantization)"
+
 
 @dataclass(eq=False)
 class Constant:
@@ -45,16 +47,18 @@ class QuantizedConstant:
         """The same after `change` (a transpose or reshape of arrays)."""
         return QuantizedConstant(change(self.u), change(self.scale), change(self.zero), self.limits, self.step)
 
-    def weight(self, where: str) -> QuantizedWeight:
-        """As weights whose output channel is axis 0. Raises ModelError, beginning with `where`, at what no grid
-        holds."""
+    @property
+    def is_blocked(self) -> bool:
+        """Whether an output channel, along axis 0, has several scales."""
         rows = self.scale.reshape(len(self.scale), -1)
-        if (rows != rows[:, :1]).any():
-            raise ModelError(
-                f"{where}: its weights have several scales within one output channel (blocked quantization); "
-                "one scale per tensor or per output channel would be accepted"
-            )
-        scale = rows[:, 0].copy()
+        return bool((rows != rows[:, :1]).any())
+
+    def weight(self, where: str) -> QuantizedWeight:
+        """As weights whose output channel is axis 0, with one scale each. Raises ModelError, beginning with `where`, at
+        what no grid holds."""
+        if self.is_blocked:
+            raise ModelError(f"{where}: {BLOCKED}; one scale per tensor or per output channel would be accepted")
+        scale = self.scale.reshape(len(self.scale), -1)[:, 0].copy()
         doubled = 2 * self.zero
         odd = ~(np.isfinite(doubled) & (doubled == np.rint(doubled)))
         if odd.any():

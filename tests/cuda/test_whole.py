@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.networks import Bits, resnet18
 from mpcompile.api.compile import compile_model
 from mpcompile.api.export_c import export_c
 from mpcompile.compiler.cuda import nvrtc
@@ -64,3 +65,14 @@ def test_its_c_gives_the_bundles_results(made, standin):
     assert done.returncode == 0, done.stderr
     with np.load(made / "y.npz") as arrays:
         np.testing.assert_array_equal(np.fromfile(made / "c" / "y.raw", np.float32), arrays["y"].ravel())
+
+
+def test_resnet18_is_verified(tmp_path, standin):
+    """At two bits, for Jetson Orin, on its tensor cores of single bits."""
+    resnet18(Bits(2, 2), size=64).save(tmp_path / "net.onnx")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nvrtc, "cubin", lambda source, arch: library(source))
+        compile_model(tmp_path / "net.onnx", "orin", tmp_path / "net.mpc")
+    found = standins.command("verify", tmp_path / "net.onnx", tmp_path / "net.mpc", standin=standin, seconds=400)
+    assert found.returncode == 0, found.stderr
+    assert "all outputs equal the reference" in found.stdout

@@ -83,11 +83,6 @@ def convolution(**weights):
 
 
 WEIGHTS = {
-    "blocked": (
-        dict(scale=np.arange(1, 5).reshape(1, 4, 1, 1)),
-        r"node node_y \(Conv\): its weights have several scales within one "
-        "output channel .*one scale per tensor or per output channel would be accepted",
-    ),
     "17_bits": (dict(bits=17), r"node node_y \(Conv\): a grid of 17 bits; 1 to 8"),
     "nan": (dict(scale=np.nan), r"IntQuant\): a scale of nan"),
     "nan_data": (dict(data=np.full((3, 4, 2, 2), np.nan)), r"IntQuant\): its data holds nan"),
@@ -294,8 +289,14 @@ def qdq(scale, zero, zero_type, **options) -> onnx.ModelProto:
             r"node quantize \(QuantizeLinear\): 4 zero points over an activation",
         ),
         (
-            qdq(np.full((1, 2, 6, 6), 0.1), np.zeros((1, 2, 6, 6), int), TensorProto.INT8, axis=1, block_size=2),
-            r"quantize .*blocked",
+            qdq(
+                np.arange(1, 73).reshape(1, 2, 6, 6),
+                np.zeros((1, 2, 6, 6), int),
+                TensorProto.INT8,
+                axis=1,
+                block_size=2,
+            ),
+            r"node quantize \(QuantizeLinear\): 144 scales over an activation; one scale per tensor or per channel",
         ),
         (qdq([0.1, 0.2], [0, 0], TensorProto.INT8, axis=1), r"quantize .*blocked quantization"),
         (

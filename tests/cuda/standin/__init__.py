@@ -29,15 +29,17 @@ def run(code: str, *arguments: str | Path, standin: Path, **environment: str) ->
     return _process([sys.executable, "-c", code, *map(str, arguments)], standin, environment)
 
 
-def command(*words: str | Path, standin: Path, **environment: str) -> subprocess.CompletedProcess:
+def command(*words: str | Path, standin: Path, seconds: float = 120, **environment: str) -> subprocess.CompletedProcess:
     """mpcompile with these words, likewise."""
-    return _process([sys.executable, "-m", "mpcompile", *map(str, words)], standin, environment)
+    return _process([sys.executable, "-m", "mpcompile", *map(str, words)], standin, environment, seconds)
 
 
-def _process(words: list[str], standin: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
+def _process(
+    words: list[str], standin: Path, environment: dict[str, str], seconds: float = 120
+) -> subprocess.CompletedProcess:
     found = {name: value for name, value in os.environ.items() if not name.startswith(("STANDIN", "CUDA"))}
     found |= {"LD_LIBRARY_PATH": str(standin.parent), "OMP_NUM_THREADS": "1"} | environment
-    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=found, timeout=120)
+    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=found, timeout=seconds)
 
 
 def _gxx(*words: str | Path) -> None:
