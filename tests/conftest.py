@@ -31,7 +31,7 @@ LONG = re.compile(
             r"search/test_trace.py::.*(resnet|preactivation|mobilenet-v2|googlenet|shufflenet|audio|deit)",
             r"search/test_module_task.py::test_(every|loss|outputs|a_teacher|the_module|an_interrupted|a_function)",
             # Kernels for CUDA devices, emulated.
-            r"cuda/test_kernels.py::test_(a_network.*(residual|separable|int8)|a_bundle|residual.*(nano|2-))",
+            r"cuda/test_kernels.py::test_(a_network.*(residual|separable|int8)|a_bundle|residual)",
             # Whole networks, whole searches, whole commands of the documents.
             r"compile/test_exported_networks",
             r"compile/test_(dispatch|moved)",

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from mpcompile.cli import main
+from mpcompile.cli import main, starter
 from mpcompile.errors import ModelError, UsageError
 from mpcompile.ir.bits import BitPair
-from mpcompile.search import config, schema, starter
+from mpcompile.search import config, schema
 from mpcompile.search.budgets import Budget
 
 WEIGHED = 'search = {method = "edmips"}\n'

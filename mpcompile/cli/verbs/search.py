@@ -40,7 +40,7 @@ def work(args: argparse.Namespace) -> tuple[dict, int]:
 
 
 def _init(name: str, path: Path) -> tuple[dict, int]:
-    from mpcompile.search.starter import starter
+    from mpcompile.cli.starter import starter
 
     text = starter(name)
     if path.exists():
