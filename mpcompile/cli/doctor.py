@@ -34,6 +34,11 @@ OPTIONAL = {
     "scipy": ("scipy", "choosing bits for quantize", 'pip install "mpcompile[quantize]"'),
     "qonnx": ("qonnx", "verifying how QONNX files are read", 'pip install "mpcompile[verify]"'),
     "xgboost-cpu": ("xgboost", "tuning", 'pip install "mpcompile[tune]"'),
+    "nvidia-cuda-nvrtc-cu12": (
+        "nvidia.cuda_nvrtc",
+        "compiling for CUDA devices",
+        'pip install "mpcompile[cuda]"',
+    ),
     "jinja2": ("jinja2", "reports, and so a search", 'pip install "mpcompile[report]"'),
     "scikit-learn": ("sklearn", "the digits that are searched on where no data are named", "pip install scikit-learn"),
     "pillow": ("PIL", "searching on folders of images", "pip install pillow"),
@@ -242,7 +247,14 @@ def _relay() -> Finding:
     return Finding(name, True, f"{RELAY_TVM} {done.stdout.strip()} ({python})")
 
 
+def _has(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
+
+
 def _optional(distribution: str) -> Finding:
     module, purpose, command = OPTIONAL[distribution]
-    found = _version(distribution) or ("present" if importlib.util.find_spec(module) else None)
+    found = _version(distribution) or ("present" if _has(module) else None)
     return Finding(distribution, True if found else None, found or f"absent ({purpose})", "" if found else command)
