@@ -24,7 +24,11 @@ CASES = {
     "winograd": ("winograd", 21, 8, 6, 70, (3, 3), (1, 1), (1, 1, 1, 1), 1),
     "depthwise": ("depthwise", 40, 6, 8, 40, (3, 3), (1, 1), (1, 1, 1, 1), 40),
 }
-LARGER = {"winograd of many lines": ("winograd", 32, 24, 24, 48, (3, 3), (1, 1), (1, 1, 1, 1), 1)}
+LARGER = {
+    "winograd of many lines": ("winograd", 32, 24, 24, 48, (3, 3), (1, 1), (1, 1, 1, 1), 1),
+    "an image, 7x7": ("dot", 3, 9, 12, 24, (7, 7), (2, 2), (3, 3, 3, 3), 1),
+    "an image, 3x3": ("dot", 3, 9, 12, 24, (3, 3), (2, 2), (1, 1, 1, 1), 1),
+}
 POINTS = 3
 
 
@@ -89,3 +93,9 @@ def test_lines_leave_threads_their_share():
     assert {height // t.lines for t in space.tiles() if t.lines > 1} == set()  # 6 lines, 2 groups: too few
     space, _ = space_of("groups of outputs", "x86-64-v4-vnni-vpopcntdq")
     assert 4 in {t.lines for t in space.tiles()}  # 4 groups are enough
+
+
+@pytest.mark.parametrize("name, loops", [("an image, 7x7", 2), ("an image, 3x3", 0), ("dot", 0)])
+def test_a_row_of_taps_over_an_image_is_written_out(name, loops):
+    _, lowered = space_of(name, "x86-64-v4-vnni-vpopcntdq")
+    assert lowered.architecture.default_tile(lowered.spec).unroll == loops
