@@ -174,10 +174,17 @@ def llvm_intrin(dtype: str, name: str, signature: int, *args):
 
 
 def prim_func(args: list, name: str):
-    """A PrimFunc from te tensors, inputs then outputs, with global symbol `name`; buffers do not alias."""
-    return te.create_prim_func(args).with_attr(
-        {"global_symbol": name, "tirx.noalias" if IS_TIRX else "tir.noalias": True}
-    )
+    """A PrimFunc from te tensors, inputs then outputs, with global symbol `name`; buffers do not alias. An expression that
+    binds a variable may be read in several places: each binds one of its own."""
+    made = _bound_once(te.create_prim_func(args))
+    return made.with_attr({"global_symbol": name, "tirx.noalias" if IS_TIRX else "tir.noalias": True})
+
+
+def _bound_once(func):
+    bound: list = []
+    _map_nodes(func.body, [(tirx.Let, lambda n: bound.append(n.var) or n)])
+    passes = tvm.s_tir.transform if IS_TIRX else tirx.transform
+    return passes.ConvertSSA()(tvm.IRModule({"main": func}))["main"] if bound else func
 
 
 def map_calls(func, made: dict[str, Callable]):
