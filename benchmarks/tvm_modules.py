@@ -123,7 +123,7 @@ def measured(name: str, model: Path, target: str, rounds: int, trials: int, serv
             timer, convolutions = bitserial(operators, low_convolutions(model), trials)
             if timer:
                 subjects[BITSERIAL] = timer
-            return row(name, measure(subjects, rounds=rounds), convolutions)
+            return {**row(name, measure(subjects, rounds=rounds), convolutions), "trials": trials}
 
 
 def row(name: str, found: Measurement, convolutions: int) -> dict:
@@ -140,15 +140,15 @@ def row(name: str, found: Measurement, convolutions: int) -> dict:
 def markdown(result: dict) -> str:
     """A line a network: the bundle's time, and how many times it every other one takes."""
     lines = [
-        f"On {result['cpu']}, one thread, {result['when']}: times of each other way over the bundle's, in one run"
-        + (f"; nn.bitserial_conv2d after {result['trials']} trials of autotvm a layer." if result["trials"] else "."),
+        f"On {result['cpu']}, one thread, {result['when']}: times of each other way over the bundle's, a row in one run.",
         "",
         "| network | bundle | " + " | ".join(TITLES.values()) + " |",
         "|---|---|" + "---|" * len(TITLES),
     ]
     for r in result["rows"]:
         cells = [f"{r['over_bundle'][n]:.2f}×" if n in r["over_bundle"] else "" for n in TITLES]
-        cells[-1] += f" ({r['convolutions']} layers)" if cells[-1] else ""
+        tried = f", {r['trials']} trials each" if r["trials"] else ""
+        cells[-1] += f" ({r['convolutions']} layers{tried})" if cells[-1] else ""
         lines.append(f"| {r['network']} | {r['microseconds'][BUNDLE]:.0f} µs | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -180,16 +180,25 @@ def main() -> int:
     parser.add_argument("--target", default="native", help="what to compile for (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR", help="default: %(default)s")
     args = parser.parse_args()
-    result = {"cpu": cpu.name(), "when": time.strftime("%Y-%m-%d"), "trials": args.trials, "rows": []}
+    result = {"cpu": cpu.name(), "when": time.strftime("%Y-%m-%d"), "rows": kept(args.output)}
     try:
         for found in rows(args):
-            result["rows"].append(found)
+            result["rows"] = [r for r in result["rows"] if r["network"] != found["network"]] + [found]
             keep(args.output, result)
     except MpError as error:
         complain(str(error))
         return error.exit_code
     print(markdown(result))
     return 0
+
+
+def kept(folder: Path) -> list[dict]:
+    """The rows of runs of today on this CPU: networks may be measured one by one."""
+    try:
+        held = json.loads((folder / "tvm_modules.json").read_text())
+    except FileNotFoundError:
+        return []
+    return held["rows"] if (held["cpu"], held["when"]) == (cpu.name(), time.strftime("%Y-%m-%d")) else []
 
 
 def keep(folder: Path, result: dict) -> None:
